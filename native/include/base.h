@@ -1,0 +1,51 @@
+/* base.h: the image a volume starts from, with a CRC for each 4 KiB and a map of where data is.
+ *
+ * A builder takes an image (already in place, or copied by it), reads it in pieces so that the caller can show progress, and writes the
+ * index. Errors: -errno. Threads: a builder belongs to one thread. Files: base/<id>.img, base/<id>.idx (native/FORMAT.md section 5).
+ */
+#ifndef VS_BASE_H
+#define VS_BASE_H
+
+#include "packed.h"
+#include "store_ops.h"
+
+/* CFFI-BEGIN */
+typedef struct vs_base_builder vs_base_builder;
+
+/* source: a file of the store to read. image: where to copy it, or -1 when the image is there already (reflinked) and only the index is
+ * to be made from source. index: an empty writable file. All borrowed. -EINVAL: size_bytes over 2^62. */
+int vs_base_builder_new(vs_store *s, const uint8_t uuid[16], uint32_t volume, uint64_t size_bytes, int source, int image, int index,
+                        vs_base_builder **out);
+
+/* Take in [offset_bytes, offset_bytes + length_bytes): each call goes on where the one before ended, and ends at a multiple of 4096 or
+ * at the size; -EINVAL otherwise. Blocks of zeros become holes. has_data 0: the caller knows it to be a hole; nothing is read.
+ * -EIO: the source ends too early. After a failure every later call returns the same. */
+int vs_base_builder_take(vs_base_builder *b, uint64_t offset_bytes, uint64_t length_bytes, int has_data);
+
+/* Write map and header, sync image and index. *data_bytes: what the image holds. -EINVAL: not all of it was taken in. */
+int vs_base_builder_finish(vs_base_builder *b, uint64_t *data_bytes);
+void vs_base_builder_free(vs_base_builder *b);
+/* CFFI-END */
+
+/* A finished base, read-only. Threads: any, it is immutable. */
+typedef struct vs_base vs_base;
+
+/* Open base/<volume>.img and map its index. s is borrowed and outlives *out; the caller ends *out with vs_base_close.
+ * All with vs_fault_last: -ENOENT: a file is missing. -EBADMSG: the index is damaged, or another volume's. -EXDEV: it is another
+ * repository's. -EPROTONOSUPPORT: newer than this program. What rows of the map and the checksums say is the caller's to bound. */
+int vs_base_open(vs_store *s, const uint8_t uuid[16], uint32_t volume, vs_base **out);
+void vs_base_close(vs_base *b); /* NULL is allowed */
+
+/* Where data is: VS_MAP_COLUMNS columns, "block" one more than the image's block. Owned by b. */
+const vs_packed *vs_base_map(const vs_base *b);
+
+/* CRC of a block of the volume, filled up with zeros at the end of the volume; that of 4096 zeros for holes and past the end. */
+uint32_t vs_base_crc(const vs_base *b, uint64_t block);
+
+/* The image, a file of the store; it may end before the volume does, the rest are zeros. Owned by b. */
+int vs_base_image(const vs_base *b);
+
+uint64_t vs_base_size_bytes(const vs_base *b); /* of the volume when it was added */
+uint64_t vs_base_data_bytes(const vs_base *b); /* what the map's rows hold together */
+
+#endif

@@ -1,0 +1,149 @@
+/* journal.h: all writes of all volumes of a repository, in one order.
+ *
+ * One owner appends, any number of readers follow, also in other processes. An owner's append is answered from memory; it is
+ * durable, and then applied to its primary, when vs_journal_commit has returned (group commit: the first caller
+ * writes for all who wait). Until it is applied, vs_journal_read_live finds it in memory: the primary is never ahead of the journal.
+ * There are no threads in here: work is done by the callers.
+ *
+ * Threads: every function but open and close may be called from any thread. Lock order: commit (leadership) before state before
+ * segment. No lock is held over storage I/O but leadership.
+ * Errors: after a failed write or sync of the journal every append and commit returns -EIO until the journal is opened again.
+ * Memory: bounded by batch_bytes * 3 and the active segment's index; it does not grow with the journal.
+ */
+#ifndef VS_JOURNAL_H
+#define VS_JOURNAL_H
+
+#include "status.h"
+#include "store_ops.h"
+
+/* CFFI-BEGIN */
+typedef struct vs_journal vs_journal;
+
+enum { VS_BLOCK = 4096, VS_BODY_MAX = 32768, VS_WRITE_MAX = 1048576 };
+enum {
+    VS_RECORD_WRITE = 1,
+    VS_RECORD_ZERO = 2,
+    VS_RECORD_VOLUME_ADD = 3,
+    VS_RECORD_VOLUME_RESIZE = 4,
+    VS_RECORD_VOLUME_REMOVE = 5,
+    VS_RECORD_BOOKMARK_ADD = 6,
+    VS_RECORD_BOOKMARK_REMOVE = 7,
+    VS_RECORD_BOOKMARK_HOLD = 8,
+};
+
+typedef struct vs_journal_options {
+    uint8_t uuid[16];
+    int32_t owner;           /* 0: reader; nothing is changed, appends give -EROFS */
+    int32_t ack_journal;     /* 1: a commit returns after the journal's sync, 0: after the primaries' too */
+    uint64_t segment_bytes;  /* a segment is sealed when it has grown past this; 0: 64 MiB */
+    uint64_t batch_bytes;    /* appends past this write the batch out; 0: 8 MiB */
+} vs_journal_options;
+
+typedef struct vs_journal_facts {
+    uint64_t first_seqno;      /* the oldest point that can be opened; 1 in an empty journal */
+    uint64_t last_seqno;       /* appended */
+    uint64_t committed_seqno;  /* on stable storage (reader: seen) */
+    uint64_t applied_seqno;    /* on the primaries, synced */
+    uint64_t last_time_ns;     /* of the last record */
+    uint64_t segments;
+    uint64_t journal_bytes;    /* files of the journal */
+    uint64_t payload_bytes;    /* of payload blocks, committed by this process */
+    uint64_t commits;          /* batches written by this process */
+    uint64_t commit_waits;     /* commit calls answered by this process */
+    uint64_t torn_bytes;       /* cut off when this process opened the journal */
+    uint64_t clock_jumps;      /* records whose time was moved on because the clock stood or went back by over 1 s */
+    uint64_t failed_volume;    /* id of a volume whose primary failed: its writes are refused; 0: none */
+    int32_t failed;            /* 0, or the -errno that ended all appends */
+    int32_t pending;           /* 1: something appended is not committed yet */
+} vs_journal_facts;
+
+typedef struct vs_event {
+    uint64_t seqno, time_ns, a, b;
+    uint32_t type, volume, body_bytes, reserved;
+} vs_event;
+
+typedef struct vs_event_cursor {
+    uint64_t after, segment, position;
+} vs_event_cursor;
+
+typedef struct vs_journal_row {
+    uint64_t seqno, time_ns, offset_bytes, length_bytes;
+    uint32_t volume;
+    int32_t zero;
+} vs_journal_row;
+
+typedef struct vs_volume_state {
+    uint32_t id, removed;
+    uint64_t size_bytes, added_seqno, last_write_seqno, last_write_ns, data_bytes;
+} vs_volume_state;
+
+/* Open the journal of the repository below s (borrowed, outlives *out). An owner recovers first: cuts a torn tail (kept as *.torn)
+ * and finishes an interrupted seal. -EUCLEAN, -EXDEV, -EPROTONOSUPPORT, -ENOENT with vs_fault_last. */
+int vs_journal_open(vs_store *s, const vs_journal_options *o, vs_journal **out);
+
+/* Make journal/ ready in a new repository: writes the first segment. */
+int vs_journal_create(vs_store *s, const uint8_t uuid[16]);
+
+/* Commit, apply, and note the clean end (owner); then free. Views must be closed before. Returns the commit's status. */
+int vs_journal_close(vs_journal *j);
+
+void vs_journal_facts_get(vs_journal *j, vs_journal_facts *out);
+
+/* Reader: take in what was appended since. 1: something new, 0: nothing. */
+int vs_journal_refresh(vs_journal *j);
+
+/* Append one write of at most VS_WRITE_MAX bytes (buf is copied) or one zero of any length; *seqno may be NULL. They may write a batch
+ * out when much is pending. The caller has checked them against the volume's size. */
+int vs_journal_write(vs_journal *j, uint32_t volume, uint64_t offset_bytes, const void *buf, uint64_t length_bytes, uint64_t *seqno);
+int vs_journal_zero(vs_journal *j, uint32_t volume, uint64_t offset_bytes, uint64_t length_bytes, uint64_t *seqno);
+
+/* Append an event (type >= VS_RECORD_VOLUME_ADD). For VOLUME_ADD, volume 0 takes the next free id; *volume_out says which.
+ * For BOOKMARK_ADD a = 0 names the event's own seqno. */
+int vs_journal_event(vs_journal *j, uint32_t type, uint32_t volume, uint64_t a, uint64_t b, const void *body, uint32_t body_bytes,
+                     uint64_t *seqno, uint32_t *volume_out);
+
+/* Wait until everything appended before the call is on stable storage, and (ack_journal 0) on its primary, synced. */
+int vs_journal_commit(vs_journal *j);
+
+/* Seal the active segment now (owner), whatever its size, unless it is empty. */
+int vs_journal_seal(vs_journal *j);
+
+/* Merge the next group of maps that has none. 1: done one, call again; 0: nothing to do. Safe beside everything else. */
+int vs_journal_merge_maps(vs_journal *j);
+
+/* Give a volume its primary: file of the store (a descriptor), borrowed until detach or close. What is committed but not yet on it is
+ * applied and synced first. Then writes of that volume go to it. */
+int vs_journal_attach_primary(vs_journal *j, uint32_t volume, int file);
+int vs_journal_detach_primary(vs_journal *j, uint32_t volume);
+
+/* A volume's primary is not there: applied_seqno stays where it is, so that the journal is replayed onto it when it is back. */
+void vs_journal_hold_applied(vs_journal *j);
+
+/* Read a volume that has a primary, as it is now, newest appended writes included. Bytes read; short at the end. */
+int64_t vs_journal_read_live(vs_journal *j, uint32_t volume, uint64_t offset_bytes, void *buf, uint64_t length_bytes);
+
+/* The next event with seqno > c->after. 1: *out filled and up to body_max bytes of its body copied; 0: none (yet). Start with a
+ * zeroed cursor, or with after set; it moves along. */
+int vs_journal_next_event(vs_journal *j, vs_event_cursor *c, vs_event *out, void *body, uint32_t body_max);
+
+/* The pieces (runs of data or of zeros) of the writes, zeros and resizes after a seqno, in order, whole records only. Returns how many,
+ * 0: no more. max must hold the pieces of the largest write (258). */
+int vs_journal_rows(vs_journal *j, uint64_t after, vs_journal_row *rows, int max);
+
+/* State of volume at seqno (<= committed). -ENOENT: not added yet; removed is set when it was removed. data_bytes is only
+ * filled by vs_view_stat. */
+int vs_journal_volume_at(vs_journal *j, uint32_t volume, uint64_t seqno, vs_volume_state *out);
+
+/* Last seqno whose time is <= time_ns, 0 if none; and the time of a record's seqno. */
+int vs_journal_seqno_at(vs_journal *j, uint64_t time_ns, uint64_t *seqno);
+int vs_journal_time_of(vs_journal *j, uint64_t seqno, uint64_t *time_ns);
+
+/* Check one segment (index 0 .. segments - 1): header, trailer, chain, every section against the batches; payload CRCs when
+ * read_payload. 0: sound; 1: *fault says what is wrong, and *offset_bytes where to go on looking (0: the end). Start at 0. */
+int vs_journal_check_segment(vs_journal *j, uint64_t index, int read_payload, uint64_t *offset_bytes, vs_fault *fault);
+
+/* Check one merged map against the segments below it, by number; 0 sound, 1 damaged (*fault), -ENOENT past the last. */
+int vs_journal_check_map(vs_journal *j, uint64_t index, vs_fault *fault, char name[64]);
+/* CFFI-END */
+
+#endif

@@ -1,0 +1,53 @@
+/* store_ops.h: the only door between the core and storage.
+ *
+ * The core reads, writes, syncs and names files through this table and never makes a system call of its own, so a
+ * simulator (page cache, torn writes, failing syncs, a clock that jumps) can stand below it. Paths are relative to the
+ * repository, components are separated by '/', none is ".." or absolute. A file is a small non-negative number; for
+ * vs_store_posix it is a file descriptor, so descriptors opened elsewhere (a primary) can be handed in as they are.
+ *
+ * Threads: every function may be called from any thread. Errors: -errno. read and write are complete or failed:
+ * read returns fewer bytes only at the end of the file, write never returns fewer.
+ */
+#ifndef VS_STORE_OPS_H
+#define VS_STORE_OPS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+/* CFFI-BEGIN */
+enum {
+    VS_OPEN_READ = 0,
+    VS_OPEN_WRITE = 1,   /* read and write */
+    VS_OPEN_CREATE = 2,  /* with WRITE: create, fail with -EEXIST when it is there */
+};
+typedef struct vs_store vs_store;
+
+/* A store on the directory dir_fd (borrowed: it must stay open until vs_store_close). */
+int vs_store_posix(int dir_fd, vs_store **out);
+void vs_store_close(vs_store *s);
+/* CFFI-END */
+
+typedef int (*vs_list_fn)(void *arg, const char *name);
+
+struct vs_store {
+    int (*open)(vs_store *s, const char *path, uint32_t flags);
+    int (*close)(vs_store *s, int file);
+    int64_t (*size)(vs_store *s, int file);
+    int64_t (*read)(vs_store *s, int file, uint64_t offset_bytes, void *buf, size_t length_bytes);
+    int (*write)(vs_store *s, int file, uint64_t offset_bytes, const struct iovec *parts, int part_count);
+    int (*sync)(vs_store *s, int file);                                       /* fdatasync */
+    int (*truncate)(vs_store *s, int file, uint64_t size_bytes);
+    int (*zero)(vs_store *s, int file, uint64_t offset_bytes, uint64_t length_bytes); /* reads as zeros, space given back where possible */
+    int (*rename)(vs_store *s, const char *from, const char *to);             /* replaces to */
+    int (*remove)(vs_store *s, const char *path);
+    int (*sync_dir)(vs_store *s, const char *path);
+    int (*list)(vs_store *s, const char *path, vs_list_fn each, void *arg);   /* stops at the first nonzero, returns it */
+    int (*map)(vs_store *s, int file, uint64_t size_bytes, const void **out); /* read-only, from offset 0 */
+    void (*unmap)(vs_store *s, const void *base, uint64_t size_bytes);
+    uint64_t (*now_ns)(vs_store *s);                                          /* wall clock, UTC, may jump */
+    int (*entropy)(vs_store *s, void *buf, size_t length_bytes);
+    void (*destroy)(vs_store *s);
+};
+
+#endif

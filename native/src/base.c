@@ -1,0 +1,317 @@
+/* base.c: making a base index from an image, and reading it.
+ *
+ * The builder works in pieces of 1 MiB. Of each block it needs to know only whether it is zeros: if not, the block is copied,
+ * its CRC goes into the table, and it prolongs the current run of data; a run that ends becomes a row of the map. Checksums are
+ * stored xor that of a block of zeros, so what was never written in the index (a hole, all of a hole's blocks) is right as it is.
+ *
+ * The reader maps the index. It checks header and map once; an entry of the checksum table has no CRC of its own: if it is damaged, the
+ * block it belongs to does not match, and that block alone is not readable.
+ */
+#include "base.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec.h"
+#include "format.h"
+#include "status.h"
+
+#define SIZE_BYTES_MAX ((uint64_t)1 << 62)
+
+enum { PIECE_BYTES = 1 << 20, PIECE_BLOCKS = PIECE_BYTES / VS_BLOCK_BYTES, CRCS_AT = VS_BLOCK_BYTES };
+
+/* The header's fields, native/FORMAT.md section 5. */
+enum {
+    AT_VERSION = 8,
+    AT_FEATURES = 12,
+    AT_UUID = 16,
+    AT_VOLUME = 32,
+    AT_SIZE = 40,
+    AT_MAP_POSITION = 48,
+    AT_MAP_LENGTH = 56,
+    AT_MAP_CRC = 64,
+    AT_DATA_BYTES = 72,
+};
+
+static uint64_t blocks_of(uint64_t bytes) {
+    return bytes / VS_BLOCK_BYTES + (bytes % VS_BLOCK_BYTES != 0);
+}
+
+/* The map follows the checksums, 8-aligned. */
+static uint64_t map_position(uint64_t size_bytes) {
+    return (CRCS_AT + 4 * blocks_of(size_bytes) + 7) & ~(uint64_t)7;
+}
+
+static int write_at(vs_store *s, int file, uint64_t offset_bytes, const void *p, size_t n) {
+    return s->write(s, file, offset_bytes, &(struct iovec){(void *)(uintptr_t)p, n}, 1);
+}
+
+/* ---- building ---- */
+
+struct vs_base_builder {
+    vs_store *store;
+    int source, image, index;
+    int failed;
+    uint8_t uuid[16];
+    uint32_t volume;
+    uint64_t size_bytes;
+    uint64_t taken_bytes;
+    uint64_t run_start, run_end; /* data that has no row yet; equal: none */
+    uint64_t data_bytes;         /* of all rows */
+    vs_packed_writer *map;
+    uint8_t crcs[PIECE_BLOCKS * 4];
+    uint8_t piece[PIECE_BYTES];
+};
+
+int vs_base_builder_new(vs_store *s, const uint8_t uuid[16], uint32_t volume, uint64_t size_bytes, int source, int image, int index,
+                        vs_base_builder **out) {
+    if (size_bytes > SIZE_BYTES_MAX) return -EINVAL;
+    vs_base_builder *b = calloc(1, sizeof *b);
+    if (!b) return -ENOMEM;
+    b->store = s;
+    b->source = source;
+    b->image = image;
+    b->index = index;
+    memcpy(b->uuid, uuid, sizeof b->uuid);
+    b->volume = volume;
+    b->size_bytes = size_bytes;
+    int r = vs_packed_writer_new(VS_MAP_COLUMNS, &b->map);
+    if (r < 0) vs_base_builder_free(b);
+    else *out = b;
+    return r;
+}
+
+void vs_base_builder_free(vs_base_builder *b) {
+    if (!b) return;
+    vs_packed_writer_free(b->map);
+    free(b);
+}
+
+static int end_run(vs_base_builder *b) {
+    if (b->run_start == b->run_end) return 0;
+    uint64_t row[VS_MAP_COLUMNS] = {b->run_start, b->run_end - b->run_start, 0, b->run_start / VS_BLOCK_BYTES + 1};
+    b->data_bytes += b->run_end - b->run_start;
+    b->run_start = b->run_end;
+    return vs_packed_append(b->map, row);
+}
+
+/* [start, end) holds data: prolong the run, or begin another. */
+static int add_run(vs_base_builder *b, uint64_t start, uint64_t end) {
+    int r = 0;
+    if (start != b->run_end) {
+        r = end_run(b);
+        b->run_start = start;
+    }
+    b->run_end = end;
+    return r;
+}
+
+/* Bytes [start, end) of the piece, which is the volume's at offset_bytes, are data. */
+static int take_data(vs_base_builder *b, uint64_t offset_bytes, size_t start, size_t end) {
+    int r = b->image >= 0 ? write_at(b->store, b->image, offset_bytes + start, b->piece + start, end - start) : 0;
+    return r < 0 ? r : add_run(b, offset_bytes + start, offset_bytes + end);
+}
+
+/* Fill in the checksums of the piece's blocks, and take each run of blocks that are not zeros. */
+static int take_blocks(vs_base_builder *b, uint64_t offset_bytes, size_t n) {
+    size_t start = 0, blocks = (size_t)blocks_of(n);
+    for (size_t i = 0; i < blocks; i++) {
+        const uint8_t *block = b->piece + i * VS_BLOCK_BYTES;
+        int is_data = !vs_is_zero(block, VS_BLOCK_BYTES);
+        vs_put32(b->crcs + i * 4, is_data ? vs_crc32c(block, VS_BLOCK_BYTES) ^ VS_CRC_ZERO_BLOCK : 0);
+        if (is_data) continue;
+        int r = start < i ? take_data(b, offset_bytes, start * VS_BLOCK_BYTES, i * VS_BLOCK_BYTES) : 0;
+        if (r < 0) return r;
+        start = i + 1;
+    }
+    return start < blocks ? take_data(b, offset_bytes, start * VS_BLOCK_BYTES, n) : 0;
+}
+
+/* n: at most PIECE_BYTES, and whole blocks unless the piece is the volume's last. */
+static int take_piece(vs_base_builder *b, uint64_t offset_bytes, size_t n) {
+    int64_t got = b->store->read(b->store, b->source, offset_bytes, b->piece, n);
+    if (got < 0) return (int)got;
+    if ((size_t)got < n) {
+        return vs_fault_set(-EIO, b->volume, 0, 0, offset_bytes + (uint64_t)got,
+                            "the image of volume %" PRIu32 " ends at %" PRIu64 " of %" PRIu64 " bytes", b->volume,
+                            offset_bytes + (uint64_t)got, b->size_bytes);
+    }
+    size_t crc_bytes = (size_t)blocks_of(n) * 4;
+    memset(b->piece + n, 0, crc_bytes / 4 * VS_BLOCK_BYTES - n);
+    int r = take_blocks(b, offset_bytes, n);
+    if (r < 0 || vs_is_zero(b->crcs, crc_bytes)) return r;
+    return write_at(b->store, b->index, CRCS_AT + offset_bytes / VS_BLOCK_BYTES * 4, b->crcs, crc_bytes);
+}
+
+static int take_pieces(vs_base_builder *b, uint64_t offset_bytes, uint64_t length_bytes) {
+    while (length_bytes > 0) {
+        size_t n = length_bytes < PIECE_BYTES ? (size_t)length_bytes : PIECE_BYTES;
+        int r = take_piece(b, offset_bytes, n);
+        if (r < 0) return r;
+        offset_bytes += n;
+        length_bytes -= n;
+    }
+    return 0;
+}
+
+int vs_base_builder_take(vs_base_builder *b, uint64_t offset_bytes, uint64_t length_bytes, int has_data) {
+    if (b->failed < 0) return b->failed;
+    if (offset_bytes != b->taken_bytes || length_bytes > b->size_bytes - offset_bytes) return -EINVAL;
+    uint64_t end = offset_bytes + length_bytes;
+    if (end % VS_BLOCK_BYTES != 0 && end != b->size_bytes) return -EINVAL;
+    b->failed = has_data ? take_pieces(b, offset_bytes, length_bytes) : 0;
+    b->taken_bytes = end;
+    return b->failed;
+}
+
+static int write_header(const vs_base_builder *b, const uint8_t *map, size_t map_bytes) {
+    uint8_t header[VS_BLOCK_BYTES] = VS_MAGIC_BASE;
+    vs_put32(header + AT_VERSION, VS_FORMAT_VERSION);
+    memcpy(header + AT_UUID, b->uuid, sizeof b->uuid);
+    vs_put32(header + AT_VOLUME, b->volume);
+    vs_put64(header + AT_SIZE, b->size_bytes);
+    vs_put64(header + AT_MAP_POSITION, map_position(b->size_bytes));
+    vs_put64(header + AT_MAP_LENGTH, map_bytes);
+    vs_put32(header + AT_MAP_CRC, vs_crc32c(map, map_bytes));
+    vs_put64(header + AT_DATA_BYTES, b->data_bytes);
+    vs_block_seal(header);
+    return write_at(b->store, b->index, 0, header, sizeof header);
+}
+
+static int write_index(vs_base_builder *b) {
+    uint8_t *map;
+    size_t map_bytes;
+    int r = end_run(b);
+    if (r == 0) r = vs_packed_finish(b->map, &map, &map_bytes);
+    if (r < 0) return r;
+    r = write_at(b->store, b->index, map_position(b->size_bytes), map, map_bytes);
+    if (r == 0) r = write_header(b, map, map_bytes);
+    free(map);
+    return r < 0 ? r : b->store->sync(b->store, b->index);
+}
+
+/* A reflinked image may not be on stable storage either. */
+static int settle_image(vs_base_builder *b) {
+    if (b->image < 0) return b->store->sync(b->store, b->source);
+    int r = b->store->truncate(b->store, b->image, b->size_bytes);
+    return r < 0 ? r : b->store->sync(b->store, b->image);
+}
+
+int vs_base_builder_finish(vs_base_builder *b, uint64_t *data_bytes) {
+    if (b->failed < 0) return b->failed;
+    if (b->taken_bytes != b->size_bytes) return -EINVAL;
+    b->failed = settle_image(b);
+    if (b->failed == 0) b->failed = write_index(b);
+    if (b->failed == 0) *data_bytes = b->data_bytes;
+    return b->failed;
+}
+
+/* ---- reading ---- */
+
+struct vs_base {
+    vs_store *store;
+    uint32_t volume;
+    int image, index;      /* files, -1: not open */
+    const uint8_t *mapped; /* the index, NULL: not mapped */
+    uint64_t mapped_bytes;
+    uint64_t size_bytes, data_bytes;
+    vs_packed map;
+};
+
+static int damaged(const vs_base *b, uint64_t offset_bytes, const char *what) {
+    return vs_fault_set(-EBADMSG, b->volume, 0, 0, offset_bytes, "base/%08" PRIx32 ".idx: %s", b->volume, what);
+}
+
+static int open_file(const vs_base *b, const char *suffix, int *file) {
+    char path[32];
+    snprintf(path, sizeof path, "base/%08" PRIx32 ".%s", b->volume, suffix);
+    int r = b->store->open(b->store, path, VS_OPEN_READ);
+    if (r < 0) return vs_fault_set(r, b->volume, 0, 0, 0, "%s: cannot be opened: %s", path, strerror(-r));
+    *file = r;
+    return 0;
+}
+
+static int map_index(vs_base *b) {
+    int64_t size = b->store->size(b->store, b->index);
+    if (size < 0) return vs_fault_set((int)size, b->volume, 0, 0, 0, "base/%08" PRIx32 ".idx: its size is unknown", b->volume);
+    if (size < VS_BLOCK_BYTES) return damaged(b, 0, "shorter than its header");
+    const void *p;
+    int r = b->store->map(b->store, b->index, (uint64_t)size, &p);
+    if (r < 0) return vs_fault_set(r, b->volume, 0, 0, 0, "base/%08" PRIx32 ".idx: cannot be mapped", b->volume);
+    b->mapped = p;
+    b->mapped_bytes = (uint64_t)size;
+    return 0;
+}
+
+static int check_header(const vs_base *b, const uint8_t uuid[16]) {
+    const uint8_t *h = b->mapped;
+    if (memcmp(h, VS_MAGIC_BASE, 8) != 0) return damaged(b, 0, "not a base index");
+    if (!vs_block_check(h)) return damaged(b, 0, "its header does not match its CRC");
+    if (vs_get32(h + AT_VERSION) != VS_FORMAT_VERSION || vs_get32(h + AT_FEATURES) != 0) {
+        return vs_fault_set(-EPROTONOSUPPORT, b->volume, 0, 0, AT_VERSION,
+                            "base/%08" PRIx32 ".idx: version %" PRIu32 ", features %#" PRIx32 " are unknown to this program", b->volume,
+                            vs_get32(h + AT_VERSION), vs_get32(h + AT_FEATURES));
+    }
+    if (memcmp(h + AT_UUID, uuid, 16) != 0) {
+        return vs_fault_set(-EXDEV, b->volume, 0, 0, AT_UUID, "base/%08" PRIx32 ".idx belongs to another repository", b->volume);
+    }
+    return vs_get32(h + AT_VOLUME) == b->volume ? 0 : damaged(b, AT_VOLUME, "belongs to another volume");
+}
+
+static int open_map(vs_base *b) {
+    const uint8_t *h = b->mapped;
+    uint64_t position = vs_get64(h + AT_MAP_POSITION), length = vs_get64(h + AT_MAP_LENGTH);
+    b->size_bytes = vs_get64(h + AT_SIZE);
+    b->data_bytes = vs_get64(h + AT_DATA_BYTES);
+    if (b->size_bytes > SIZE_BYTES_MAX || position != map_position(b->size_bytes)) return damaged(b, AT_SIZE, "its header is not sound");
+    if (position > b->mapped_bytes || length != b->mapped_bytes - position) return damaged(b, b->mapped_bytes, "not as long as it says");
+    if (vs_crc32c(h + position, (size_t)length) != vs_get32(h + AT_MAP_CRC)) return damaged(b, position, "its map does not match its CRC");
+    int r = vs_packed_open(h + position, (size_t)length, VS_MAP_COLUMNS, &b->map);
+    return r < 0 ? damaged(b, position, "its map is not a table") : 0;
+}
+
+int vs_base_open(vs_store *s, const uint8_t uuid[16], uint32_t volume, vs_base **out) {
+    vs_base *b = calloc(1, sizeof *b);
+    if (!b) return vs_fault_set(-ENOMEM, volume, 0, 0, 0, "no memory to open a base image");
+    *b = (vs_base){.store = s, .volume = volume, .image = -1, .index = -1};
+    int r = open_file(b, "idx", &b->index);
+    if (r == 0) r = map_index(b);
+    if (r == 0) r = check_header(b, uuid);
+    if (r == 0) r = open_map(b);
+    if (r == 0) r = open_file(b, "img", &b->image);
+    if (r < 0) vs_base_close(b);
+    else *out = b;
+    return r;
+}
+
+void vs_base_close(vs_base *b) {
+    if (!b) return;
+    if (b->mapped) b->store->unmap(b->store, b->mapped, b->mapped_bytes);
+    if (b->index >= 0) b->store->close(b->store, b->index);
+    if (b->image >= 0) b->store->close(b->store, b->image);
+    free(b);
+}
+
+const vs_packed *vs_base_map(const vs_base *b) {
+    return &b->map;
+}
+
+uint32_t vs_base_crc(const vs_base *b, uint64_t block) {
+    if (block >= blocks_of(b->size_bytes)) return VS_CRC_ZERO_BLOCK;
+    return vs_get32(b->mapped + CRCS_AT + block * 4) ^ VS_CRC_ZERO_BLOCK;
+}
+
+int vs_base_image(const vs_base *b) {
+    return b->image;
+}
+
+uint64_t vs_base_size_bytes(const vs_base *b) {
+    return b->size_bytes;
+}
+
+uint64_t vs_base_data_bytes(const vs_base *b) {
+    return b->data_bytes;
+}

@@ -1,0 +1,232 @@
+/* check.c: is everything that can be recomputed equal to what is stored?
+ *
+ * Batches are the truth of a segment: they are scanned afresh, and header, trailer, chain and every section are compared with them. What
+ * the footer says in another way than the batches is damage of the footer (derived); what the batches cannot say is lost.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "journal_internal.h"
+
+static int found(vs_fault *fault, int status) {
+    vs_fault_last(fault);
+    if (fault->code != status) fault->code = status;
+    return 1;
+}
+
+static int footer_fault(const vs_segment *g, int which, vs_fault *fault) {
+    static const char *const names[VS_SECTIONS] = {"records", "maps", "checksums", "events", "volumes"};
+    return found(fault, vs_fault_set(-ENOTRECOVERABLE, 0, 0, g->first_seqno, g->section[which].offset_bytes,
+                                     "%s: the footer's %s do not match the batches; reading uses the batches", g->name, names[which]));
+}
+
+static int rows_equal(vs_segment *g, const vs_index *x) {
+    uint64_t length;
+    vs_packed t;
+    const uint8_t *p = vs_segment_section(g, VS_SECTION_RECORDS, &length);
+    if (!p || vs_packed_open(p, length, VS_RECORD_COLUMNS, &t) < 0 || t.rows != x->row_count) return 0;
+    vs_rows rows = {.packed = t, .count = t.rows};
+    for (uint64_t i = 0; i < t.rows; i++) {
+        vs_row row;
+        vs_rows_get(&rows, i, &row);
+        if (memcmp(&row, &x->rows[i], sizeof row) != 0) return 0;
+    }
+    return 1;
+}
+
+static int checksums_equal(vs_segment *g, const vs_index *x) {
+    uint64_t length;
+    const uint8_t *p = vs_segment_section(g, VS_SECTION_CHECKSUMS, &length);
+    if (!p || length / 4 < x->end_bytes / VS_BLOCK_BYTES) return 0;
+    for (uint64_t i = 0; i < x->end_bytes / VS_BLOCK_BYTES; i++)
+        if (vs_get32(p + i * 4) != vs_index_crc(x, i)) return 0;
+    return 1;
+}
+
+static int events_equal(vs_segment *g, const vs_index *x) {
+    uint64_t length;
+    const uint8_t *p = vs_segment_section(g, VS_SECTION_EVENTS, &length);
+    return p && length == x->event_bytes && (length == 0 || memcmp(p, x->events, length) == 0);
+}
+
+/* A table of a volume against the map made from the rows, both as the encoder would write them. */
+static int table_equal(const vs_packed *t, const vs_extent_map *m) {
+    vs_stack made = {0};
+    uint8_t *bytes = NULL;
+    size_t length;
+    uint64_t ignored;
+    vs_packed want;
+    int r = vs_stack_push(&made, &(vs_layer){.memory = m});
+    if (r == 0) r = vs_stack_encode(&made, 0, &bytes, &length, &ignored);
+    if (r == 0) r = vs_packed_open(bytes, length, VS_MAP_COLUMNS, &want);
+    int equal = r == 0 && want.rows == t->rows;
+    for (uint64_t i = 0; equal && i < t->rows; i++) {
+        uint64_t a[VS_MAP_COLUMNS], b[VS_MAP_COLUMNS];
+        vs_packed_row(t, i, a);
+        vs_packed_row(&want, i, b);
+        equal = memcmp(a, b, sizeof a) == 0;
+    }
+    free(bytes);
+    vs_stack_clear(&made);
+    return r < 0 ? r : equal;
+}
+
+static int maps_equal(vs_segment *g, const vs_index *x) {
+    uint64_t length;
+    const uint8_t *p = vs_segment_section(g, VS_SECTION_MAPS, &length);
+    if (!p || length < 8 || length < 8 + (uint64_t)vs_get32(p) * 24) return 0;
+    int equal = 1;
+    for (uint32_t i = 0; equal == 1 && i < vs_get32(p); i++) {
+        const uint8_t *row = p + 8 + (size_t)i * 24;
+        uint64_t at = vs_get64(row + 8), bytes = vs_get64(row + 16);
+        vs_packed t;
+        vs_extent_map *m;
+        if (at > length || bytes > length - at || vs_packed_open(p + at, bytes, VS_MAP_COLUMNS, &t) < 0) return 0;
+        int r = vs_rows_map(x->rows, x->row_count, vs_get32(row), 0, UINT64_MAX, &m);
+        if (r < 0) return r;
+        equal = table_equal(&t, m);
+        vs_extent_map_free(m);
+    }
+    return equal;
+}
+
+/* 1 with *fault, or 0. */
+static int footer_check(vs_segment *g, const vs_index *x, vs_fault *fault) {
+    uint64_t length;
+    if (!rows_equal(g, x)) return footer_fault(g, VS_SECTION_RECORDS, fault);
+    int r = maps_equal(g, x);
+    if (r < 0) return r;
+    if (!r) return footer_fault(g, VS_SECTION_MAPS, fault);
+    if (!checksums_equal(g, x)) return footer_fault(g, VS_SECTION_CHECKSUMS, fault);
+    if (!events_equal(g, x)) return footer_fault(g, VS_SECTION_EVENTS, fault);
+    return vs_segment_section(g, VS_SECTION_VOLUMES, &length) ? 0 : footer_fault(g, VS_SECTION_VOLUMES, fault);
+}
+
+/* Read the payload block of a row; 1 with *fault when it does not match. */
+static int block_check(vs_journal *j, vs_segment *g, const vs_index *x, int file, const vs_row *row, uint64_t block, vs_fault *fault) {
+    _Alignas(16) uint8_t bytes[VS_BLOCK_BYTES];
+    int64_t n = j->store->read(j->store, file, block * VS_BLOCK_BYTES, bytes, sizeof bytes);
+    if (n == VS_BLOCK_BYTES && vs_crc32c(bytes, sizeof bytes) == vs_index_crc(x, block)) return 0;
+    uint64_t in_volume = row->offset_bytes / VS_BLOCK_BYTES + (block - row->block);
+    return found(fault, vs_fault_set(-EBADMSG, (uint32_t)row->volume, row->seqno, g->first_seqno, block * VS_BLOCK_BYTES,
+                                     "%s: the block at %" PRIu64 " (volume %" PRIu64 ", offset %" PRIu64 ", written by @%" PRIu64 ") %s", g->name,
+                                     block * VS_BLOCK_BYTES, row->volume, in_volume * VS_BLOCK_BYTES, row->seqno,
+                                     n < 0 ? "cannot be read" : "does not match its checksum"));
+}
+
+/* Blocks of payload from *offset_bytes on, until one does not match. */
+static int payload_check(vs_journal *j, vs_segment *g, const vs_index *x, uint64_t *offset_bytes, vs_fault *fault) {
+    int file = vs_segment_file_get(g), r = 0;
+    if (file < 0) return file;
+    for (size_t i = 0; r == 0 && i < x->row_count; i++) {
+        const vs_row *row = &x->rows[i];
+        uint64_t blocks = (row->offset_bytes % VS_BLOCK_BYTES + row->length_bytes + VS_BLOCK_BYTES - 1) / VS_BLOCK_BYTES;
+        for (uint64_t b = row->block; r == 0 && row->block && b < row->block + blocks; b++) {
+            if (b * VS_BLOCK_BYTES < *offset_bytes) continue;
+            r = block_check(j, g, x, file, row, b, fault);
+            if (r == 1) *offset_bytes = (b + 1) * VS_BLOCK_BYTES;
+        }
+    }
+    vs_segment_file_put(g);
+    return r;
+}
+
+/* The header, as a new reader would load it. */
+static int header_check(vs_journal *j, vs_segment *g, vs_fault *fault) {
+    vs_segment *fresh;
+    int r = vs_segment_new(&j->files, g->first_seqno, &fresh);
+    if (r < 0) return r;
+    r = vs_segment_load_header(fresh, j->options.uuid);
+    if (r == 0 && (fresh->ordinal != g->ordinal || memcmp(fresh->salt, g->salt, 16) != 0 || memcmp(fresh->prev_digest, g->prev_digest, 32) != 0))
+        r = vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s: header and trailer are of different segments", g->name);
+    vs_segment_free(fresh);
+    return r < 0 ? found(fault, r) : 0;
+}
+
+static int digest_check(const vs_segment *g, vs_digest *digest, vs_fault *fault) {
+    uint8_t now[32];
+    int r = vs_digest_peek(digest, now);
+    if (r < 0) return r;
+    if (memcmp(now, g->digest, 32) == 0) return 0;
+    return found(fault, vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s: its digest is not the one in its trailer", g->name));
+}
+
+static int digest_start(vs_journal *j, vs_segment *g, vs_digest **out) {
+    uint8_t header[VS_BLOCK_BYTES];
+    int file = vs_segment_file_get(g);
+    if (file < 0) return file;
+    int64_t n = j->store->read(j->store, file, 0, header, sizeof header);
+    vs_segment_file_put(g);
+    int r = n == VS_BLOCK_BYTES ? vs_digest_new(out) : n < 0 ? (int)n : -EBADMSG;
+    return r == 0 ? vs_digest_update(*out, header, sizeof header) : r;
+}
+
+/* From the beginning: header, batches, footer, digest. */
+static int structure_check(vs_journal *j, vs_segment *g, const vs_index *x, vs_digest *digest, vs_fault *fault) {
+    int r = header_check(j, g, fault);
+    if (r == 0 && g->sealed) r = footer_check(g, x, fault);
+    if (r == 0 && digest && g->sealed) r = digest_check(g, digest, fault);
+    return r;
+}
+
+int vs_journal_check_segment(vs_journal *j, uint64_t index, int read_payload, uint64_t *offset_bytes, vs_fault *fault) {
+    pthread_mutex_lock(&j->mu);
+    vs_segment *g = index < j->segment_count ? vs_journal_segment(j, index) : NULL;
+    pthread_mutex_unlock(&j->mu);
+    if (!g) return -ENOENT;
+    vs_index *x = NULL;
+    int r = vs_segment_scan(g, NULL, &x);
+    if (r == -EUCLEAN || r == -EBADMSG) {
+        *offset_bytes = 0;
+        return found(fault, r);
+    }
+    if (r == 0 && read_payload) r = payload_check(j, g, x, offset_bytes, fault);
+    if (r == 0) {
+        vs_digest *digest = NULL;
+        if (read_payload && g->sealed && *offset_bytes == 0) {
+            vs_index *again = NULL;
+            r = digest_start(j, g, &digest);
+            if (r == 0) r = vs_segment_scan(g, digest, &again);
+            vs_index_free(again);
+        }
+        if (r == 0) r = structure_check(j, g, x, digest, fault);
+        if (digest) vs_digest_free(digest);
+        *offset_bytes = 0;
+    }
+    vs_index_free(x);
+    return r;
+}
+
+/* The i-th group of segments that a merged map may stand for. */
+static int group_at(vs_journal *j, uint64_t i, uint64_t *first, uint64_t *count) {
+    uint64_t sealed_end = j->first_ordinal + j->segment_count - (j->active ? 1 : 0);
+    *count = VS_MERGE_FANOUT;
+    for (int level = 0; level < VS_MERGE_LEVELS; level++, *count *= VS_MERGE_FANOUT) {
+        uint64_t from = (j->first_ordinal + *count - 1) / *count * *count;
+        uint64_t here = sealed_end > from ? (sealed_end - from) / *count : 0;
+        if (i < here) {
+            *first = from + i * *count;
+            return 1;
+        }
+        i -= here;
+    }
+    return 0;
+}
+
+int vs_journal_check_map(vs_journal *j, uint64_t index, vs_fault *fault, char name[64]) {
+    uint64_t first, count;
+    vs_merged_map *m;
+    pthread_mutex_lock(&j->mu);
+    int r = group_at(j, index, &first, &count);
+    pthread_mutex_unlock(&j->mu);
+    if (!r) return -ENOENT;
+    vs_merged_map_name(first, count, name);
+    r = vs_merged_map_open(j->store, j->options.uuid, first, count, &m);
+    if (r == -ENOENT) return 0; /* it will be made; nothing is lost without it */
+    if (r < 0) return r == -ENOMEM ? r : found(fault, r);
+    r = vs_merged_map_compare(j, m, fault);
+    vs_merged_map_close(j->store, m);
+    return r;
+}

@@ -1,0 +1,36 @@
+/* format.h: the constants of native/FORMAT.md, shared by everything that writes or reads. */
+#ifndef VS_FORMAT_H
+#define VS_FORMAT_H
+
+#define VS_MAGIC_SEGMENT "VSNAPSEG"
+#define VS_MAGIC_TRAILER "VSNAPEND"
+#define VS_MAGIC_MAP "VSNAPMAP"
+#define VS_MAGIC_BASE "VSNAPBAS"
+#define VS_MAGIC_DESCRIPTOR 0x42445356u /* "VSDB" */
+
+enum {
+    VS_FORMAT_VERSION = 1,
+    VS_BLOCK_BYTES = 4096,
+    VS_BLOCK_CRC_AT = 4092, /* headers, descriptors and trailers end in their own CRC */
+
+    VS_DESCRIPTOR_HEAD = 52,
+    VS_DESCRIPTOR_STREAM_MAX = VS_BLOCK_CRC_AT - VS_DESCRIPTOR_HEAD,
+    VS_RECORD_HEAD = 36,
+    VS_RECORD_HAS_BITMAP = 1,
+
+    VS_SECTION_RECORDS = 0,
+    VS_SECTION_MAPS = 1,
+    VS_SECTION_CHECKSUMS = 2,
+    VS_SECTION_EVENTS = 3,
+    VS_SECTION_VOLUMES = 4,
+    VS_SECTIONS = 5,
+
+    VS_RECORD_COLUMNS = 6, /* seqno, time, volume, offset, length, block */
+    VS_MAP_COLUMNS = 4,    /* offset, length, segment, block */
+    VS_VOLUME_ROW_BYTES = 48,
+    VS_MERGE_FANOUT = 8,
+};
+
+#define VS_CRC_ZERO_BLOCK 0x98F94189u /* CRC32C of 4096 zeros */
+
+#endif

@@ -1,0 +1,315 @@
+/* index.c: the parser of batches, and what it leaves behind.
+ *
+ * Everything here comes from outside: each length is checked against what is left before it is used, sums are checked
+ * for overflow, and a batch is taken in whole or not at all (counts are set back on any error).
+ */
+#include "index.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec.h"
+
+#define OFFSET_MAX ((uint64_t)1 << 62) /* keeps every sum of offset and length far from overflow */
+
+void vs_index_init(vs_index *x, uint64_t first_seqno, uint64_t time_before_ns) {
+    memset(x, 0, sizeof *x);
+    x->first_seqno = first_seqno;
+    x->last_seqno = first_seqno - 1;
+    x->last_time_ns = time_before_ns;
+    x->end_bytes = VS_BLOCK_BYTES;
+}
+
+void vs_index_free(vs_index *x) {
+    if (!x) return;
+    free(x->rows);
+    free(x->events);
+    for (int i = 0; i < VS_CRC_CHUNKS; i++) free(x->crc[i]);
+    free(x);
+}
+
+uint32_t vs_index_crc(const vs_index *x, uint64_t block) {
+    uint64_t chunk = block / VS_CRC_CHUNK;
+    if (chunk >= VS_CRC_CHUNKS || !x->crc[chunk]) return 0;
+    return x->crc[chunk][block % VS_CRC_CHUNK];
+}
+
+static int crc_put(vs_index *x, uint64_t block, uint32_t crc) {
+    uint64_t chunk = block / VS_CRC_CHUNK;
+    if (chunk >= VS_CRC_CHUNKS) return -EFBIG;
+    if (!x->crc[chunk]) {
+        uint32_t *fresh = calloc(VS_CRC_CHUNK, sizeof *fresh);
+        if (!fresh) return -ENOMEM;
+        x->crc[chunk] = fresh;
+    }
+    x->crc[chunk][block % VS_CRC_CHUNK] = crc;
+    return 0;
+}
+
+/* Make room for `more` further items; geometric, so that appends are cheap. */
+static int reserve(void **items, size_t *room, size_t used, size_t more, size_t item_bytes) {
+    if (used + more <= *room) return 0;
+    size_t want = *room ? *room * 2 : 64;
+    while (want < used + more) want *= 2;
+    void *grown = realloc(*items, want * item_bytes);
+    if (!grown) return -ENOMEM;
+    *items = grown;
+    *room = want;
+    return 0;
+}
+
+static int row_put(vs_index *x, const vs_row *row) {
+    int r = reserve((void **)&x->rows, &x->row_room, x->row_count, 1, sizeof *x->rows);
+    if (r == 0) x->rows[x->row_count++] = *row;
+    return r;
+}
+
+static int event_put(vs_index *x, uint64_t seqno, const uint8_t *record, size_t record_bytes) {
+    size_t total = (8 + record_bytes + 7) & ~(size_t)7;
+    int r = reserve((void **)&x->events, &x->event_room, x->event_bytes, total, 1);
+    if (r < 0) return r;
+    uint8_t *p = x->events + x->event_bytes;
+    memset(p, 0, total);
+    vs_put64(p, seqno);
+    memcpy(p + 8, record, record_bytes);
+    x->event_bytes += total;
+    return 0;
+}
+
+static int bit(const uint8_t *bitmap, uint64_t i) {
+    return bitmap && (bitmap[i / 8] >> (i % 8) & 1);
+}
+
+/* A write's tail: CRCs, then maybe a bitmap of zero blocks. Cut it into rows. *block is the next payload block of the file. */
+static int write_put(vs_index *x, vs_row row, const uint8_t *tail, uint32_t tail_bytes, uint32_t flags, uint64_t *block) {
+    uint64_t head = row.offset_bytes % VS_BLOCK_BYTES;
+    uint64_t covered = (head + row.length_bytes + VS_BLOCK_BYTES - 1) / VS_BLOCK_BYTES;
+    uint64_t bitmap_bytes = flags & VS_RECORD_HAS_BITMAP ? (covered + 7) / 8 : 0;
+    if (row.length_bytes > VS_WRITE_MAX || covered * 4 + bitmap_bytes != tail_bytes) return -EBADMSG;
+    const uint8_t *bitmap = bitmap_bytes ? tail + covered * 4 : NULL;
+    uint64_t end = row.offset_bytes + row.length_bytes;
+    for (uint64_t i = 0; i < covered;) {
+        int zero = bit(bitmap, i);
+        uint64_t first = i, first_block = *block;
+        for (; i < covered && bit(bitmap, i) == zero; i++) {
+            if (zero) continue;
+            int r = crc_put(x, (*block)++, vs_get32(tail + i * 4));
+            if (r < 0) return r;
+        }
+        uint64_t from = first ? row.offset_bytes - head + first * VS_BLOCK_BYTES : row.offset_bytes;
+        uint64_t to = row.offset_bytes - head + i * VS_BLOCK_BYTES;
+        vs_row piece = row;
+        piece.offset_bytes = from;
+        piece.length_bytes = (to < end ? to : end) - from;
+        piece.block = zero ? 0 : first_block;
+        int r = row_put(x, &piece);
+        if (r < 0) return r;
+    }
+    return 0;
+}
+
+static int record_put(vs_index *x, uint64_t seqno, const uint8_t *p, size_t bytes, uint64_t *block) {
+    uint32_t type = p[0], flags = p[1], volume = vs_get32(p + 4), tail_bytes = vs_get32(p + 32);
+    uint64_t time_ns = vs_get64(p + 8), a = vs_get64(p + 16), b = vs_get64(p + 24);
+    vs_row row = {.seqno = seqno, .time_ns = time_ns, .volume = volume, .offset_bytes = a, .length_bytes = b};
+    if (time_ns <= x->last_time_ns || a > OFFSET_MAX || b > OFFSET_MAX || flags > VS_RECORD_HAS_BITMAP) return -EBADMSG;
+    x->last_time_ns = time_ns;
+    switch (type) {
+    case VS_RECORD_WRITE:
+        return b == 0 || volume == 0 ? -EBADMSG : write_put(x, row, p + VS_RECORD_HEAD, tail_bytes, flags, block);
+    case VS_RECORD_ZERO:
+        return b == 0 || volume == 0 || tail_bytes ? -EBADMSG : row_put(x, &row);
+    case VS_RECORD_VOLUME_RESIZE:
+        if (volume == 0 || a == b) return -EBADMSG;
+        row.offset_bytes = a < b ? a : b;
+        row.length_bytes = (a < b ? b : a) - row.offset_bytes;
+        if (row_put(x, &row) < 0) return -ENOMEM;
+        return event_put(x, seqno, p, bytes);
+    case VS_RECORD_VOLUME_ADD:
+    case VS_RECORD_VOLUME_REMOVE:
+        if (volume == 0) return -EBADMSG;
+        return event_put(x, seqno, p, bytes);
+    case VS_RECORD_BOOKMARK_ADD:
+        if (a == 0 || a > seqno) return -EBADMSG;
+        return event_put(x, seqno, p, bytes);
+    case VS_RECORD_BOOKMARK_REMOVE:
+    case VS_RECORD_BOOKMARK_HOLD:
+        return event_put(x, seqno, p, bytes);
+    default:
+        return -EBADMSG;
+    }
+}
+
+uint32_t vs_descriptor_count(const uint8_t *p, const uint8_t salt[16], uint64_t next_seqno) {
+    if (vs_get32(p) != VS_MAGIC_DESCRIPTOR || memcmp(p + 8, salt, 16) != 0 || !vs_block_check(p)) return 0;
+    if (vs_get16(p + 4) != 0 || vs_get64(p + 24) != next_seqno) return 0;
+    return vs_get16(p + 6);
+}
+
+int vs_descriptor_is_later(const uint8_t *p, const uint8_t salt[16], uint64_t next_seqno) {
+    return vs_get32(p) == VS_MAGIC_DESCRIPTOR && memcmp(p + 8, salt, 16) == 0 && vs_get64(p + 24) > next_seqno && vs_block_check(p);
+}
+
+/* Join the streams of all descriptors; they must agree about the batch. */
+static int stream_join(const uint8_t *descriptors, uint32_t count, const uint8_t salt[16], uint64_t next_seqno, uint8_t *out, size_t *bytes) {
+    size_t used = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *d = descriptors + (size_t)i * VS_BLOCK_BYTES;
+        uint32_t here = vs_get32(d + 48);
+        if (vs_get32(d) != VS_MAGIC_DESCRIPTOR || vs_get16(d + 4) != i || vs_get16(d + 6) != count || memcmp(d + 8, salt, 16) != 0 ||
+            vs_get64(d + 24) != next_seqno || memcmp(d + 32, descriptors + 32, 16) != 0 || here > VS_DESCRIPTOR_STREAM_MAX ||
+            !vs_block_check(d))
+            return -EBADMSG;
+        memcpy(out + used, d + VS_DESCRIPTOR_HEAD, here);
+        used += here;
+    }
+    *bytes = used;
+    return 0;
+}
+
+static int stream_parse(vs_index *x, const uint8_t *stream, size_t bytes, uint32_t records, uint64_t *block) {
+    size_t at = 0;
+    uint64_t seqno = x->last_seqno;
+    for (uint32_t i = 0; i < records; i++) {
+        if (bytes - at < VS_RECORD_HEAD) return -EBADMSG;
+        uint32_t tail_bytes = vs_get32(stream + at + 32);
+        if (tail_bytes > VS_BODY_MAX) return -EBADMSG;
+        size_t total = vs_record_bytes(tail_bytes);
+        if (bytes - at < total) return -EBADMSG;
+        int r = record_put(x, ++seqno, stream + at, total, block);
+        if (r < 0) return r;
+        at += total;
+    }
+    if (at != bytes) return -EBADMSG;
+    x->last_seqno = seqno;
+    return 0;
+}
+
+int vs_index_add_batch(vs_index *x, const uint8_t *descriptors, uint32_t count, const uint8_t salt[16], uint64_t limit_bytes,
+                       uint64_t *payload_blocks) {
+    uint64_t payload = vs_get32(descriptors + 40);
+    uint64_t end = x->end_bytes + ((uint64_t)count + payload) * VS_BLOCK_BYTES;
+    if (end > limit_bytes) return -EBADMSG;
+    uint8_t *stream = malloc((size_t)count * VS_DESCRIPTOR_STREAM_MAX);
+    if (!stream) return -ENOMEM;
+    size_t bytes = 0, rows = x->row_count, events = x->event_bytes;
+    uint64_t last_seqno = x->last_seqno, last_time_ns = x->last_time_ns;
+    uint64_t first_block = x->end_bytes / VS_BLOCK_BYTES + count, block = first_block;
+    int r = stream_join(descriptors, count, salt, x->last_seqno + 1, stream, &bytes);
+    if (r == 0) r = stream_parse(x, stream, bytes, vs_get32(descriptors + 44), &block);
+    if (r == 0 && block - first_block != payload) r = -EBADMSG;
+    free(stream);
+    if (r < 0) {
+        x->row_count = rows;
+        x->event_bytes = events;
+        x->last_seqno = last_seqno;
+        x->last_time_ns = last_time_ns;
+        return r;
+    }
+    x->applied_seqno = vs_get64(descriptors + 32);
+    x->end_bytes = end;
+    *payload_blocks = payload;
+    return 0;
+}
+
+size_t vs_event_parse(const uint8_t *p, size_t left, vs_event *e, const uint8_t **body) {
+    if (left < 8 + VS_RECORD_HEAD) return 0;
+    const uint8_t *record = p + 8;
+    uint32_t body_bytes = vs_get32(record + 32);
+    if (body_bytes > VS_BODY_MAX) return 0;
+    size_t total = (8 + vs_record_bytes(body_bytes) + 7) & ~(size_t)7;
+    if (left < total) return 0;
+    *e = (vs_event){.seqno = vs_get64(p), .time_ns = vs_get64(record + 8), .a = vs_get64(record + 16), .b = vs_get64(record + 24),
+                    .type = record[0], .volume = vs_get32(record + 4), .body_bytes = body_bytes};
+    *body = record + VS_RECORD_HEAD;
+    return total;
+}
+
+vs_volume_state *vs_states_find(const vs_states *s, uint32_t volume) {
+    size_t low = 0, high = s->count;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (s->volumes[mid].id < volume) low = mid + 1;
+        else high = mid;
+    }
+    return low < s->count && s->volumes[low].id == volume ? &s->volumes[low] : NULL;
+}
+
+vs_volume_state *vs_states_add(vs_states *s, uint32_t volume) {
+    if (reserve((void **)&s->volumes, &s->room, s->count, 1, sizeof *s->volumes) < 0) return NULL;
+    size_t at = s->count;
+    while (at > 0 && s->volumes[at - 1].id > volume) at--;
+    memmove(s->volumes + at + 1, s->volumes + at, (s->count - at) * sizeof *s->volumes);
+    s->count++;
+    s->volumes[at] = (vs_volume_state){.id = volume};
+    return &s->volumes[at];
+}
+
+static int event_fold(vs_states *s, const vs_event *e) {
+    vs_volume_state *v = vs_states_find(s, e->volume);
+    switch (e->type) {
+    case VS_RECORD_VOLUME_ADD:
+        if (!v && !(v = vs_states_add(s, e->volume))) return -ENOMEM;
+        *v = (vs_volume_state){.id = e->volume, .size_bytes = e->b, .added_seqno = e->seqno, .last_write_seqno = e->seqno,
+                               .last_write_ns = e->time_ns};
+        return 0;
+    case VS_RECORD_VOLUME_RESIZE:
+        if (v) v->size_bytes = e->b;
+        return 0;
+    case VS_RECORD_VOLUME_REMOVE:
+        if (v) v->removed = 1;
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+int vs_states_fold(vs_states *s, const vs_row *rows, size_t row_count, const uint8_t *events, size_t event_bytes, uint64_t until) {
+    vs_event e;
+    const uint8_t *body;
+    for (size_t at = 0, n; at < event_bytes; at += n) {
+        n = vs_event_parse(events + at, event_bytes - at, &e, &body);
+        if (n == 0) return -EBADMSG;
+        if (e.seqno > until) break;
+        int r = event_fold(s, &e);
+        if (r < 0) return r;
+    }
+    vs_volume_state *v = NULL;
+    for (size_t i = 0; i < row_count && rows[i].seqno <= until; i++) {
+        if (!v || v->id != rows[i].volume) v = vs_states_find(s, (uint32_t)rows[i].volume);
+        if (!v) continue;
+        v->last_write_seqno = rows[i].seqno;
+        v->last_write_ns = rows[i].time_ns;
+    }
+    return 0;
+}
+
+int vs_states_copy(vs_states *to, const vs_states *from) {
+    vs_states_clear(to);
+    if (reserve((void **)&to->volumes, &to->room, 0, from->count, sizeof *to->volumes) < 0) return -ENOMEM;
+    if (from->count) memcpy(to->volumes, from->volumes, from->count * sizeof *to->volumes);
+    to->count = from->count;
+    return 0;
+}
+
+void vs_states_clear(vs_states *s) {
+    free(s->volumes);
+    memset(s, 0, sizeof *s);
+}
+
+int vs_rows_map(const vs_row *rows, size_t row_count, uint32_t volume, uint64_t since, uint64_t until, vs_extent_map **out) {
+    vs_extent_map *m;
+    int r = vs_extent_map_new(&m);
+    for (size_t i = 0; r == 0 && i < row_count && rows[i].seqno <= until; i++) {
+        if (rows[i].volume != volume || rows[i].seqno <= since) continue;
+        vs_extent e = {rows[i].offset_bytes, rows[i].length_bytes, rows[i].block};
+        r = vs_extent_map_put(m, &e);
+    }
+    if (r < 0) {
+        vs_extent_map_free(m);
+        return r;
+    }
+    *out = m;
+    return 0;
+}

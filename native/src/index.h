@@ -1,0 +1,73 @@
+/* index.h: what one segment's batches say, in memory: rows, checksums, events, states of volumes.
+ *
+ * An index is filled by parsing descriptors, always by the same parser: from our own batch after a commit, from the file in
+ * recovery, from the file of another process in a following reader. So what a writer believes is what a reader will see.
+ *
+ * Threads: rows, events and states belong to the journal's state lock. Checksums may be read without it: their chunks never move,
+ * and a reader only asks for blocks that were in the index when it took its view under the lock.
+ */
+#ifndef VS_INDEX_H
+#define VS_INDEX_H
+
+#include "extent_map.h"
+#include "format.h"
+#include "journal.h"
+#include "packed.h"
+
+enum { VS_CRC_CHUNK = 65536, VS_CRC_CHUNKS = 1024 }; /* blocks in a chunk; 256 GiB of segment at most */
+
+/* A piece of a record: a run of bytes that lie together, or are zero together. Columns of the records section. */
+typedef struct vs_row {
+    uint64_t seqno, time_ns, volume, offset_bytes, length_bytes, block;
+} vs_row;
+
+typedef struct vs_index {
+    vs_row *rows;
+    size_t row_count, row_room;
+    uint8_t *events; /* as in the events section */
+    size_t event_bytes, event_room;
+    uint32_t *crc[VS_CRC_CHUNKS];
+    uint64_t first_seqno, last_seqno; /* last = first - 1: no record yet */
+    uint64_t last_time_ns, applied_seqno;
+    uint64_t end_bytes; /* end of the last batch */
+} vs_index;
+
+typedef struct vs_states {
+    vs_volume_state *volumes; /* ascending ids */
+    size_t count, room;
+} vs_states;
+
+void vs_index_init(vs_index *x, uint64_t first_seqno, uint64_t time_before_ns);
+void vs_index_free(vs_index *x); /* made with malloc; NULL is allowed */
+uint32_t vs_index_crc(const vs_index *x, uint64_t block);
+
+/* Take in the batch whose `count` descriptor blocks stand at x->end_bytes. 0, or -EBADMSG with nothing taken in when anything does not
+ * parse; -ENOMEM. *payload_blocks: how many blocks of payload follow the descriptors. limit_bytes: the batch must end by there. */
+int vs_index_add_batch(vs_index *x, const uint8_t *descriptors, uint32_t count, const uint8_t salt[16], uint64_t limit_bytes,
+                       uint64_t *payload_blocks);
+
+/* Is the block at p the first descriptor of the batch that begins with next_seqno? Returns how many descriptors, 0: it is not. */
+uint32_t vs_descriptor_count(const uint8_t *p, const uint8_t salt[16], uint64_t next_seqno);
+
+/* Is it a descriptor of this segment of a batch later than next_seqno? */
+int vs_descriptor_is_later(const uint8_t *p, const uint8_t salt[16], uint64_t next_seqno);
+
+/* Bytes a record takes in the stream, with padding. */
+static inline size_t vs_record_bytes(uint32_t tail_bytes) {
+    return VS_RECORD_HEAD + (((size_t)tail_bytes + 3) & ~(size_t)3);
+}
+
+/* One event at p (of the events section, left bytes): fills *e and points *body into p. Returns its length, 0 when malformed. */
+size_t vs_event_parse(const uint8_t *p, size_t left, vs_event *e, const uint8_t **body);
+
+/* States: after all rows and events with seqno <= until have been folded in. */
+int vs_states_fold(vs_states *s, const vs_row *rows, size_t row_count, const uint8_t *events, size_t event_bytes, uint64_t until);
+int vs_states_copy(vs_states *to, const vs_states *from);
+vs_volume_state *vs_states_find(const vs_states *s, uint32_t volume);
+vs_volume_state *vs_states_add(vs_states *s, uint32_t volume);
+void vs_states_clear(vs_states *s);
+
+/* The map of one volume from the rows with since < seqno <= until. */
+int vs_rows_map(const vs_row *rows, size_t row_count, uint32_t volume, uint64_t since, uint64_t until, vs_extent_map **out);
+
+#endif

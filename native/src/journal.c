@@ -1,0 +1,425 @@
+/* journal.c: opening, following and closing a journal.
+ *
+ * Opening reads one block of each sealed segment (its trailer) and the whole of an unsealed last one. The trailers form a chain: each
+ * names the digest of the segment before it, so a missing, swapped, stale or foreign segment is noticed here.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "batch.h"
+#include "view_internal.h"
+
+enum { SEGMENT_BYTES = 64 << 20, BATCH_BYTES = 8 << 20, DAMAGE_RETRIES = 3 };
+
+int vs_journal_add_segment(vs_journal *j, vs_segment *g) {
+    uint64_t chunk = j->segment_count / VS_DIRECTORY_CHUNK;
+    if (chunk >= VS_DIRECTORY_CHUNKS) return -EFBIG;
+    if (!j->chunks[chunk]) {
+        j->chunks[chunk] = calloc(VS_DIRECTORY_CHUNK, sizeof(vs_segment *));
+        if (!j->chunks[chunk]) return -ENOMEM;
+    }
+    if (j->segment_count == 0) j->first_ordinal = g->ordinal;
+    j->chunks[chunk][j->segment_count % VS_DIRECTORY_CHUNK] = g;
+    j->segment_count++;
+    return 0;
+}
+
+typedef struct name_list {
+    uint64_t *seqnos;
+    size_t count, room;
+} name_list;
+
+/* Names that are exactly 20 digits and ".seg" count; everything else in the directory is not ours to judge. */
+static int name_take(void *arg, const char *name) {
+    name_list *l = arg;
+    uint64_t seqno = 0;
+    if (strlen(name) != 24 || strcmp(name + 20, ".seg") != 0) return 0;
+    for (int i = 0; i < 20; i++) {
+        if (name[i] < '0' || name[i] > '9') return 0;
+        seqno = seqno * 10 + (uint64_t)(name[i] - '0');
+    }
+    if (l->count == l->room) {
+        size_t room = l->room ? l->room * 2 : 256;
+        uint64_t *grown = realloc(l->seqnos, room * sizeof *grown);
+        if (!grown) return -ENOMEM;
+        l->seqnos = grown;
+        l->room = room;
+    }
+    l->seqnos[l->count++] = seqno;
+    return 0;
+}
+
+static int seqno_order(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Does g follow the segment before it? */
+static int chain_check(const vs_segment *before, const vs_segment *g) {
+    if (!before) return 0;
+    if (g->ordinal != before->ordinal + 1 || g->first_seqno != before->last_seqno + 1)
+        return vs_fault_set(-EUCLEAN, 0, before->last_seqno + 1, g->first_seqno, 0,
+                            "a segment is missing between %s (ends with %" PRIu64 ") and %s", before->name, before->last_seqno, g->name);
+    if (memcmp(g->prev_digest, before->digest, 32) != 0)
+        return vs_fault_set(-EUCLEAN, 0, g->first_seqno, g->first_seqno, 0, "%s does not follow %s: one of them was replaced", g->name,
+                            before->name);
+    return 0;
+}
+
+static int digest_of_header(vs_journal *j, vs_segment *g, vs_digest **out) {
+    uint8_t header[VS_BLOCK_BYTES];
+    int file = vs_segment_file_get(g);
+    if (file < 0) return file;
+    int64_t n = j->store->read(j->store, file, 0, header, sizeof header);
+    vs_segment_file_put(g);
+    if (n != VS_BLOCK_BYTES) return n < 0 ? (int)n : -EBADMSG;
+    int r = vs_digest_new(out);
+    return r == 0 ? vs_digest_update(*out, header, sizeof header) : r;
+}
+
+static void segment_adopt_index(vs_segment *g) {
+    g->last_seqno = g->index->last_seqno;
+    g->last_time_ns = g->index->last_time_ns;
+    g->data_end = g->index->end_bytes;
+    g->applied_seqno = g->index->applied_seqno;
+}
+
+static int tail_report(vs_segment *g, const vs_index *x, uint64_t later) {
+    return vs_fault_set(-EUCLEAN, 0, x->last_seqno + 1, g->first_seqno, x->end_bytes,
+                        "%s: the batch at %" PRIu64 " is damaged, and valid records follow it at %" PRIu64 "; nothing was cut", g->name,
+                        x->end_bytes, later);
+}
+
+/* Read the batches of an unsealed segment. A reader may look while its owner appends: what seems damaged is looked at again. */
+static int unsealed_read(vs_journal *j, vs_segment *g, int *tail) {
+    for (int attempt = 0;; attempt++) {
+        vs_scan scan = {.limit_bytes = g->file_bytes, .check_payload = 1, .digest = j->digest};
+        uint64_t later = 0;
+        int r = vs_scan_batches(g, g->index, &scan);
+        if (r < 0) return r;
+        *tail = vs_tail_judge(g, g->index, g->file_bytes, &later);
+        if (*tail != VS_TAIL_DAMAGED) return *tail < 0 ? *tail : 0;
+        if (j->options.owner || attempt == DAMAGE_RETRIES) return tail_report(g, g->index, later);
+    }
+}
+
+/* Owner: the last segment, unsealed, becomes the active one; what a crash left behind its end is cut. */
+static int active_recover(vs_journal *j, vs_segment *g, int tail) {
+    int file = j->store->open(j->store, g->name, VS_OPEN_WRITE);
+    if (file < 0) return file;
+    int r = 0;
+    if (g->file_bytes > g->index->end_bytes) {
+        r = vs_tail_cut(g, g->index, file, g->file_bytes, tail == VS_TAIL_TORN);
+        if (tail == VS_TAIL_TORN) j->torn_bytes = g->file_bytes - g->index->end_bytes;
+    } else {
+        r = j->store->sync(j->store, file); /* what was read may not have been on the medium yet */
+    }
+    if (r < 0) {
+        j->store->close(j->store, file);
+        return r;
+    }
+    j->active_file = file;
+    return 0;
+}
+
+static int index_begin(vs_segment *g, const vs_segment *before) {
+    g->index = malloc(sizeof *g->index);
+    if (!g->index) return -ENOMEM;
+    vs_index_init(g->index, g->first_seqno, g->time_before_ns);
+    g->index->applied_seqno = before ? before->applied_seqno : 0;
+    return 0;
+}
+
+static int unsealed_load(vs_journal *j, vs_segment *g, const vs_segment *before, int is_last) {
+    int tail = VS_TAIL_CLEAN;
+    int r = vs_segment_load_header(g, j->options.uuid);
+    if (r == 0) r = index_begin(g, before);
+    if (r == 0) r = digest_of_header(j, g, &j->digest);
+    if (r == 0) r = unsealed_read(j, g, &tail);
+    if (r < 0) return r;
+    segment_adopt_index(g);
+    if (is_last) {
+        j->active = g;
+        return j->options.owner ? active_recover(j, g, tail) : 0;
+    }
+    r = vs_digest_peek(j->digest, g->digest); /* its trailer is damaged, its batches are not */
+    vs_digest_free(j->digest);
+    j->digest = NULL;
+    return r;
+}
+
+static int segment_load(vs_journal *j, uint64_t first_seqno, int is_last) {
+    const vs_segment *before = j->segment_count ? vs_journal_segment(j, j->segment_count - 1) : NULL;
+    vs_segment *g;
+    int r = vs_segment_new(&j->files, first_seqno, &g);
+    if (r < 0) return r;
+    r = vs_segment_load_trailer(g, j->options.uuid);
+    if (r == 0) r = unsealed_load(j, g, before, is_last);
+    if (r >= 0) r = chain_check(before, g);
+    if (r >= 0) r = vs_journal_add_segment(j, g);
+    if (r < 0) {
+        if (j->active == g) j->active = NULL;
+        vs_segment_free(g);
+    }
+    return r;
+}
+
+static int segments_load(vs_journal *j) {
+    name_list names = {0};
+    int r = j->store->list(j->store, "journal", name_take, &names);
+    if (r == 0 && names.count == 0) r = vs_fault_set(-EUCLEAN, 0, 0, 0, 0, "journal: there is no segment");
+    if (r == 0) qsort(names.seqnos, names.count, sizeof *names.seqnos, seqno_order);
+    for (size_t i = 0; r >= 0 && i < names.count; i++) r = segment_load(j, names.seqnos[i], i + 1 == names.count);
+    free(names.seqnos);
+    return r < 0 ? r : 0;
+}
+
+/* Where the loaded segments end is where we go on. */
+static int head_begin(vs_journal *j) {
+    const vs_segment *last = vs_journal_segment(j, j->segment_count - 1);
+    j->last_seqno = j->committed_seqno = j->durable_seqno = last->last_seqno;
+    j->last_time_ns = last->last_time_ns;
+    j->applied_seqno = last->applied_seqno;
+    return vs_journal_states(j, j->segment_count - 1, UINT64_MAX, &j->head);
+}
+
+static int owner_begin(vs_journal *j) {
+    for (int i = 0; i < 2; i++) {
+        int r = vs_batch_init(&j->batch[i], j->options.batch_bytes);
+        if (r < 0) return r;
+    }
+    return j->active ? 0 : vs_journal_begin_segment(j);
+}
+
+static void journal_free(vs_journal *j) {
+    for (uint64_t i = 0; i < j->segment_count; i++) vs_segment_free(vs_journal_segment(j, i));
+    for (int i = 0; i < VS_DIRECTORY_CHUNKS; i++) free(j->chunks[i]);
+    for (size_t i = 0; i < j->map_count; i++) vs_merged_map_close(j->store, j->maps[i]);
+    for (int i = 0; i < 2; i++) vs_batch_end(&j->batch[i]);
+    if (j->active_file >= 0) j->store->close(j->store, j->active_file);
+    if (j->digest) vs_digest_free(j->digest);
+    vs_journal_bases_close(j);
+    vs_states_clear(&j->head);
+    vs_files_end(&j->files);
+    pthread_cond_destroy(&j->changed);
+    pthread_mutex_destroy(&j->mu);
+    free(j->maps);
+    free(j->primaries);
+    free(j);
+}
+
+static vs_journal *journal_new(vs_store *s, const vs_journal_options *o) {
+    vs_journal *j = calloc(1, sizeof *j);
+    if (!j) return NULL;
+    j->store = s;
+    j->options = *o;
+    if (!j->options.segment_bytes) j->options.segment_bytes = SEGMENT_BYTES;
+    if (!j->options.batch_bytes) j->options.batch_bytes = BATCH_BYTES;
+    j->active_file = -1;
+    pthread_mutex_init(&j->mu, NULL);
+    pthread_cond_init(&j->changed, NULL);
+    vs_files_init(&j->files, s);
+    return j;
+}
+
+int vs_journal_open(vs_store *s, const vs_journal_options *o, vs_journal **out) {
+    vs_journal *j = journal_new(s, o);
+    if (!j) return -ENOMEM;
+    int r = segments_load(j);
+    if (r == 0) r = head_begin(j);
+    if (r == 0 && o->owner) r = owner_begin(j);
+    if (r < 0) {
+        journal_free(j);
+        return r;
+    }
+    *out = j;
+    return 0;
+}
+
+int vs_journal_create(vs_store *s, const uint8_t uuid[16]) {
+    vs_journal_options o = {.owner = 1};
+    memcpy(o.uuid, uuid, 16);
+    vs_journal *j = journal_new(s, &o);
+    if (!j) return -ENOMEM;
+    int r = vs_journal_begin_segment(j);
+    journal_free(j);
+    return r;
+}
+
+/* leader: say in the journal that the primaries have everything, so that the next open applies nothing. */
+static int checkpoint(vs_journal *j) {
+    vs_batch empty = {0};
+    uint8_t *descriptor;
+    uint32_t count;
+    vs_segment *g = j->active;
+    if (j->hold_applied || g->index->applied_seqno >= j->last_seqno || j->applied_seqno < j->last_seqno) return 0;
+    int r = vs_batch_descriptors(&empty, g->salt, j->last_seqno + 1, j->applied_seqno, &descriptor, &count);
+    if (r < 0) return r;
+    struct iovec part = {descriptor, VS_BLOCK_BYTES};
+    r = j->store->write(j->store, j->active_file, g->index->end_bytes, &part, 1);
+    free(descriptor);
+    return r == 0 ? j->store->sync(j->store, j->active_file) : r;
+}
+
+int vs_journal_close(vs_journal *j) {
+    int r = 0;
+    if (j->options.owner) {
+        r = vs_journal_commit(j);
+        pthread_mutex_lock(&j->mu);
+        vs_journal_lead_begin(j);
+        pthread_mutex_unlock(&j->mu);
+        if (r == 0) r = vs_journal_flush(j, 1); /* nothing is pending: syncs primaries that only have been written to */
+        if (r == 0) r = checkpoint(j);
+    }
+    journal_free(j);
+    return r;
+}
+
+/* Reader: the active segment was sealed by its owner; its footer takes over from our index. */
+static int active_sealed(vs_journal *j) {
+    vs_segment *g = j->active;
+    int r = vs_segment_load_trailer(g, j->options.uuid);
+    if (r != 1) return r;
+    if (g->pins == 0) {
+        vs_index_free(g->index);
+        g->index = NULL;
+    }
+    j->active = NULL;
+    return 1;
+}
+
+static int active_follow(vs_journal *j) {
+    vs_segment *g = j->active;
+    int file = vs_segment_file_get(g);
+    if (file < 0) return file;
+    int64_t size = j->store->size(j->store, file);
+    vs_segment_file_put(g);
+    if (size < 0) return (int)size;
+    if ((uint64_t)size == g->file_bytes && (uint64_t)size == g->index->end_bytes) return 0;
+    g->file_bytes = (uint64_t)size;
+    vs_scan scan = {.limit_bytes = g->file_bytes};
+    int r = vs_scan_batches(g, g->index, &scan);
+    if (r < 0) return r;
+    segment_adopt_index(g);
+    return active_sealed(j);
+}
+
+/* The next segment, when the one before it is sealed. 0: not there yet. */
+static int next_follow(vs_journal *j) {
+    const vs_segment *before = vs_journal_segment(j, j->segment_count - 1);
+    vs_segment *g;
+    int r = vs_segment_new(&j->files, before->last_seqno + 1, &g);
+    if (r < 0) return r;
+    int file = j->store->open(j->store, g->name, VS_OPEN_READ);
+    if (file == -ENOENT) {
+        vs_segment_free(g);
+        return 0;
+    }
+    if (file >= 0) j->store->close(j->store, file);
+    r = file < 0 ? file : vs_segment_load_header(g, j->options.uuid);
+    if (r == 0) r = index_begin(g, before);
+    if (r == 0) r = chain_check(before, g);
+    if (r == 0) {
+        segment_adopt_index(g);
+        r = vs_journal_add_segment(j, g);
+    }
+    if (r < 0) {
+        vs_segment_free(g);
+        return r;
+    }
+    j->active = g;
+    return 1;
+}
+
+int vs_journal_refresh(vs_journal *j) {
+    if (j->options.owner) return 0;
+    pthread_mutex_lock(&j->mu);
+    uint64_t before = j->committed_seqno;
+    int r = 1;
+    while (r > 0) r = j->active ? active_follow(j) : next_follow(j);
+    if (r == 0 && vs_journal_segment(j, j->segment_count - 1)->last_seqno != before) {
+        vs_states_clear(&j->head);
+        r = head_begin(j);
+    }
+    int changed = j->committed_seqno != before;
+    pthread_mutex_unlock(&j->mu);
+    return r < 0 ? r : changed;
+}
+
+/* mu held: apply what the journal has and the primary may not have. */
+static int primary_replay(vs_journal *j, uint32_t volume, int file) {
+    vs_view *v;
+    uint64_t since = j->applied_seqno, until = j->committed_seqno;
+    pthread_mutex_unlock(&j->mu);
+    int r = since < until ? vs_view_open_changes(j, volume, since, until, &v) : -ENOENT;
+    if (r == 0) {
+        r = vs_view_apply(v, j->store, file);
+        vs_view_close(v);
+    }
+    pthread_mutex_lock(&j->mu);
+    return r == -ENOENT ? 0 : r;
+}
+
+int vs_journal_attach_primary(vs_journal *j, uint32_t volume, int file) {
+    if (!j->options.owner) return -EROFS;
+    pthread_mutex_lock(&j->mu);
+    vs_journal_lead_begin(j);
+    const vs_volume_state *v = vs_states_find(&j->head, volume);
+    int r = !v || v->removed ? -ENOENT : vs_journal_primary(j, volume) ? -EEXIST : 0;
+    if (r == 0) r = primary_replay(j, volume, file);
+    if (r == 0 && j->primary_count == j->primary_room) {
+        size_t room = j->primary_room ? j->primary_room * 2 : 8;
+        vs_primary *grown = realloc(j->primaries, room * sizeof *grown);
+        if (grown) {
+            j->primaries = grown;
+            j->primary_room = room;
+        } else {
+            r = -ENOMEM;
+        }
+    }
+    if (r == 0) j->primaries[j->primary_count++] = (vs_primary){.volume = volume, .file = file};
+    vs_journal_lead_end(j);
+    pthread_mutex_unlock(&j->mu);
+    return r;
+}
+
+int vs_journal_detach_primary(vs_journal *j, uint32_t volume) {
+    int r = vs_journal_commit(j);
+    pthread_mutex_lock(&j->mu);
+    vs_journal_lead_begin(j);
+    vs_primary *p = vs_journal_primary(j, volume);
+    if (p) *p = j->primaries[--j->primary_count];
+    else r = -ENOENT;
+    vs_journal_lead_end(j);
+    pthread_mutex_unlock(&j->mu);
+    return r;
+}
+
+void vs_journal_hold_applied(vs_journal *j) {
+    pthread_mutex_lock(&j->mu);
+    j->hold_applied = 1;
+    pthread_mutex_unlock(&j->mu);
+}
+
+static uint64_t journal_bytes(const vs_journal *j) {
+    uint64_t bytes = 0;
+    for (uint64_t i = 0; i < j->segment_count; i++) {
+        const vs_segment *g = vs_journal_segment(j, i);
+        bytes += g->sealed ? g->file_bytes : g->data_end;
+    }
+    return bytes;
+}
+
+void vs_journal_facts_get(vs_journal *j, vs_journal_facts *out) {
+    pthread_mutex_lock(&j->mu);
+    *out = (vs_journal_facts){.first_seqno = vs_journal_segment(j, 0)->first_seqno, .last_seqno = j->last_seqno,
+                              .committed_seqno = j->committed_seqno, .applied_seqno = j->applied_seqno, .last_time_ns = j->last_time_ns,
+                              .segments = j->segment_count, .journal_bytes = journal_bytes(j), .payload_bytes = j->payload_bytes,
+                              .commits = j->commits, .commit_waits = j->commit_waits, .torn_bytes = j->torn_bytes,
+                              .clock_jumps = j->clock_jumps, .failed = j->failed, .pending = j->durable_seqno < j->last_seqno};
+    for (size_t i = 0; i < j->primary_count; i++)
+        if (j->primaries[i].error) out->failed_volume = j->primaries[i].volume;
+    pthread_mutex_unlock(&j->mu);
+}

@@ -1,0 +1,336 @@
+/* layers.c: which maps stand for a range of segments: merged ones where they fit, the segments' own elsewhere, bases below.
+ *
+ * Derived maps may fail: a damaged merged map is passed over for smaller ones, a damaged footer for a map made from the rows, damaged
+ * rows for the batches themselves.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "journal_internal.h"
+
+int vs_map_list_add(vs_map_list *l, vs_extent_map *m) {
+    if (l->count == l->room) {
+        size_t room = l->room ? l->room * 2 : 8;
+        vs_extent_map **grown = realloc(l->maps, room * sizeof *grown);
+        if (!grown) return -ENOMEM;
+        l->maps = grown;
+        l->room = room;
+    }
+    l->maps[l->count++] = m;
+    return 0;
+}
+
+void vs_map_list_clear(vs_map_list *l) {
+    for (size_t i = 0; i < l->count; i++) vs_extent_map_free(l->maps[i]);
+    free(l->maps);
+    memset(l, 0, sizeof *l);
+}
+
+/* 1: *out is the volume's table in the segment's footer; 0: it has none there; -EBADMSG: not usable. */
+static int footer_table(vs_segment *g, uint32_t volume, vs_packed *out) {
+    uint64_t length;
+    const uint8_t *p = vs_segment_section(g, VS_SECTION_MAPS, &length);
+    if (!p || length < 8) return -EBADMSG;
+    uint32_t count = vs_get32(p);
+    if (length < 8 + (uint64_t)count * 24) return -EBADMSG;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *row = p + 8 + (size_t)i * 24;
+        if (vs_get32(row) != volume) continue;
+        uint64_t at = vs_get64(row + 8), bytes = vs_get64(row + 16);
+        if (at > length || bytes > length - at) return -EBADMSG;
+        return vs_packed_open(p + at, bytes, VS_MAP_COLUMNS, out) == 0 ? 1 : -EBADMSG;
+    }
+    return 0;
+}
+
+static int push_segment(vs_segment *g, vs_stack *s, uint32_t volume, vs_map_list *memory) {
+    vs_layer layer = {.first_ordinal = g->ordinal};
+    int r = g->sealed ? footer_table(g, volume, &layer.packed) : -EBADMSG;
+    if (r == 0) return 0;
+    if (r < 0) {
+        const vs_row *rows;
+        vs_row *owned;
+        size_t count;
+        vs_extent_map *m = NULL;
+        r = vs_segment_rows_array(g, UINT64_MAX, &rows, &count, &owned);
+        if (r == 0) r = vs_rows_map(rows, count, volume, 0, UINT64_MAX, &m);
+        free(owned);
+        if (r == 0 && (r = vs_map_list_add(memory, m)) < 0) vs_extent_map_free(m);
+        if (r < 0) return r;
+        layer.memory = m;
+    }
+    return vs_stack_push(s, &layer);
+}
+
+/* Loaded maps are kept sorted by count, then first ordinal. Where such a map is, or would be. */
+static size_t merged_place(const vs_journal *j, uint64_t first_ordinal, uint64_t count) {
+    size_t low = 0, high = j->map_count;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        const vs_merged_map *m = j->maps[mid];
+        if (m->count < count || (m->count == count && m->first_ordinal < first_ordinal)) low = mid + 1;
+        else high = mid;
+    }
+    return low;
+}
+
+static int maps_add(vs_journal *j, vs_merged_map *m) {
+    if (j->map_count == j->map_room) {
+        size_t room = j->map_room ? j->map_room * 2 : 16;
+        vs_merged_map **grown = realloc(j->maps, room * sizeof *grown);
+        if (!grown) return -ENOMEM;
+        j->maps = grown;
+        j->map_room = room;
+    }
+    size_t at = merged_place(j, m->first_ordinal, m->count);
+    memmove(j->maps + at + 1, j->maps + at, (j->map_count - at) * sizeof *j->maps);
+    j->maps[at] = m;
+    j->map_count++;
+    return 0;
+}
+
+/* Is the map of these very segments? The digest chain makes one digest speak for all before it. */
+static int map_fits(const vs_journal *j, const vs_merged_map *m) {
+    uint64_t last = m->first_ordinal + m->count - 1;
+    if (m->first_ordinal < j->first_ordinal || last >= j->first_ordinal + j->segment_count) return 0;
+    const vs_segment *g = vs_journal_segment(j, last - j->first_ordinal);
+    return g->sealed && g->last_seqno == m->last_seqno && memcmp(g->digest, m->last_digest, 32) == 0;
+}
+
+/* The map of a group, loaded when it is first asked for. *out NULL: there is none that is usable. */
+static int merged_get(vs_journal *j, uint64_t first_ordinal, uint64_t count, vs_merged_map **out) {
+    size_t at = merged_place(j, first_ordinal, count);
+    vs_merged_map *m = at < j->map_count ? j->maps[at] : NULL;
+    *out = NULL;
+    if (m && m->count == count && m->first_ordinal == first_ordinal) {
+        *out = m;
+        return 0;
+    }
+    int r = vs_merged_map_open(j->store, j->options.uuid, first_ordinal, count, &m);
+    if (r < 0) return r == -ENOMEM ? r : 0;
+    r = map_fits(j, m) ? maps_add(j, m) : -ESTALE;
+    if (r == 0) *out = m;
+    else vs_merged_map_close(j->store, m);
+    return r == -ENOMEM ? r : 0;
+}
+
+/* The largest usable merged map that ends with ordinal `last` and does not begin before `first`. 1: pushed (or nothing in it). */
+static int push_merged(vs_journal *j, vs_stack *s, uint32_t volume, uint64_t first, uint64_t last, uint64_t *count) {
+    uint64_t fits = 1;
+    while ((last + 1) % (fits * VS_MERGE_FANOUT) == 0 && last + 1 >= fits * VS_MERGE_FANOUT && last + 1 - fits * VS_MERGE_FANOUT >= first)
+        fits *= VS_MERGE_FANOUT;
+    for (; fits > 1; fits /= VS_MERGE_FANOUT) {
+        vs_merged_map *m;
+        vs_layer layer = {.first_ordinal = last + 1 - fits};
+        int r = merged_get(j, layer.first_ordinal, fits, &m);
+        if (r < 0) return r;
+        r = m ? vs_merged_map_find(m, volume, &layer.packed) : -ENOENT;
+        if (r < 0) continue;
+        *count = fits;
+        if (r == 1 && (r = vs_stack_push(s, &layer)) < 0) return r;
+        return 1;
+    }
+    return 0;
+}
+
+int vs_journal_push_layers(vs_journal *j, vs_stack *s, uint32_t volume, uint64_t from, uint64_t to, vs_map_list *memory) {
+    uint64_t first = j->first_ordinal + from, next = j->first_ordinal + to + 1; /* ordinals [first, next) are to be covered */
+    while (next > first) {
+        uint64_t count = 1;
+        int r = push_merged(j, s, volume, first, next - 1, &count);
+        if (r == 0) r = push_segment(vs_journal_segment(j, next - 1 - j->first_ordinal), s, volume, memory);
+        if (r < 0) return r;
+        next -= count;
+    }
+    return 0;
+}
+
+typedef struct vs_base_slot {
+    uint32_t volume;
+    vs_base *base;
+    struct vs_base_slot *next;
+} vs_base_slot;
+
+int vs_journal_base(vs_journal *j, uint32_t volume, vs_base **out) {
+    for (vs_base_slot *p = j->bases; p; p = p->next)
+        if (p->volume == volume) {
+            *out = p->base;
+            return 0;
+        }
+    vs_base *base = NULL;
+    int r = vs_base_open(j->store, j->options.uuid, volume, &base);
+    if (r < 0 && r != -ENOENT) return r;
+    vs_base_slot *slot = malloc(sizeof *slot);
+    if (!slot) {
+        if (base) vs_base_close(base);
+        return -ENOMEM;
+    }
+    *slot = (vs_base_slot){volume, base, j->bases};
+    j->bases = slot;
+    *out = base;
+    return 0;
+}
+
+void vs_journal_bases_close(vs_journal *j) {
+    for (vs_base_slot *p = j->bases, *next; p; p = next) {
+        next = p->next;
+        if (p->base) vs_base_close(p->base);
+        free(p);
+    }
+    j->bases = NULL;
+}
+
+/* data below a map: every extent takes away what was data before, and adds itself if it is data. */
+static int data_bytes_step(const vs_stack *below, const vs_extent_map *map, uint64_t *data_bytes) {
+    vs_cursor c;
+    vs_extent e;
+    vs_stack_run run;
+    int r = vs_cursor_init(&c, below);
+    for (uint64_t at = 0; r == 0 && vs_extent_map_find(map, at, &e); at = e.offset_bytes + e.length_bytes) {
+        uint64_t end = e.offset_bytes + e.length_bytes;
+        if (e.block) *data_bytes += e.length_bytes;
+        for (uint64_t in = e.offset_bytes; in < end; in += run.length_bytes) {
+            vs_stack_run_at(&c, in, end, &run);
+            if (run.kind == VS_STACK_DATA) *data_bytes -= run.length_bytes;
+        }
+    }
+    vs_cursor_end(&c);
+    return r;
+}
+
+int vs_journal_data_bytes(vs_journal *j, uint64_t index, const vs_extent_map *map, vs_volume_state *v) {
+    vs_stack below = {0};
+    vs_map_list memory = {0};
+    vs_base *base = NULL;
+    pthread_mutex_lock(&j->mu);
+    uint64_t first_seqno = vs_journal_segment(j, index)->first_seqno;
+    int r = vs_journal_base(j, v->id, &base);
+    if (r == 0 && index > 0) r = vs_journal_push_layers(j, &below, v->id, 0, index - 1, &memory);
+    pthread_mutex_unlock(&j->mu);
+    if (r == 0 && base) r = vs_stack_push(&below, &(vs_layer){.packed = *vs_base_map(base), .base = 1});
+    if (v->added_seqno >= first_seqno) v->data_bytes = base ? vs_base_data_bytes(base) : 0;
+    if (r == 0 && v->data_bytes == VS_UNKNOWN) r = vs_stack_data_bytes(&below, 0, UINT64_MAX, &v->data_bytes);
+    if (r == 0) r = data_bytes_step(&below, map, &v->data_bytes);
+    vs_stack_clear(&below);
+    vs_map_list_clear(&memory);
+    return r;
+}
+
+static void tables_free(vs_map_table *tables, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) free(tables[i].bytes);
+    free(tables);
+}
+
+/* One table per volume that has anything in the group's segments. from_segments: do not use smaller merged maps. */
+static int tables_build(vs_journal *j, uint64_t first, uint64_t count, int from_segments, vs_map_table **out, uint32_t *table_count) {
+    vs_states states = {0};
+    uint64_t from = first - j->first_ordinal;
+    pthread_mutex_lock(&j->mu);
+    const vs_segment *last = vs_journal_segment(j, from + count - 1);
+    int r = vs_journal_states(j, from + count - 1, last->last_seqno, &states);
+    pthread_mutex_unlock(&j->mu);
+    vs_map_table *tables = calloc(states.count + 1, sizeof *tables);
+    if (!tables) r = -ENOMEM;
+    uint32_t n = 0;
+    for (size_t i = 0; r == 0 && i < states.count; i++) {
+        vs_stack s = {0};
+        vs_map_list memory = {0};
+        vs_map_table *t = &tables[n];
+        pthread_mutex_lock(&j->mu);
+        if (!from_segments) r = vs_journal_push_layers(j, &s, states.volumes[i].id, from, from + count - 1, &memory);
+        for (uint64_t k = count; from_segments && r == 0 && k-- > 0;)
+            r = push_segment(vs_journal_segment(j, from + k), &s, states.volumes[i].id, &memory);
+        pthread_mutex_unlock(&j->mu);
+        t->volume = states.volumes[i].id;
+        if (r == 0 && s.count) {
+            r = vs_stack_encode(&s, first, &t->bytes, &t->length_bytes, &t->data_bytes);
+            n++;
+        }
+        vs_stack_clear(&s);
+        vs_map_list_clear(&memory);
+    }
+    vs_states_clear(&states);
+    *out = tables;
+    *table_count = n;
+    return r;
+}
+
+static int group_merge(vs_journal *j, uint64_t first, uint64_t count) {
+    vs_map_table *tables = NULL;
+    uint32_t table_count = 0;
+    const vs_segment *begin = vs_journal_segment(j, first - j->first_ordinal);
+    const vs_segment *end = vs_journal_segment(j, first + count - 1 - j->first_ordinal);
+    vs_merged_map identity = {.first_ordinal = first, .count = count, .first_seqno = begin->first_seqno, .last_seqno = end->last_seqno};
+    memcpy(identity.last_digest, end->digest, 32);
+    vs_merged_map_name(first, count, identity.name);
+    int r = tables_build(j, first, count, 0, &tables, &table_count);
+    if (r == 0) r = vs_merged_map_write(j->store, j->options.uuid, &identity, tables, table_count);
+    tables_free(tables, table_count);
+    if (r < 0) return r;
+    vs_merged_map *made;
+    pthread_mutex_lock(&j->mu);
+    r = merged_get(j, first, count, &made);
+    pthread_mutex_unlock(&j->mu);
+    return r < 0 ? r : made ? 0 : -EIO; /* it must be readable now, or the caller would build it for ever */
+}
+
+/* Does a loaded map hold exactly these tables? */
+static int tables_equal(vs_merged_map *m, const vs_map_table *tables, uint32_t count) {
+    uint32_t volume;
+    vs_packed t, want;
+    if (m->volumes != count) return 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (vs_merged_map_table(m, i, &volume, &t) != 1 || volume != tables[i].volume) return 0;
+        if (vs_packed_open(tables[i].bytes, tables[i].length_bytes, VS_MAP_COLUMNS, &want) < 0 || want.rows != t.rows) return 0;
+        if (memcmp(want.bytes, t.bytes, tables[i].length_bytes) != 0) return 0;
+    }
+    return 1;
+}
+
+int vs_merged_map_compare(vs_journal *j, vs_merged_map *m, vs_fault *fault) {
+    vs_map_table *tables = NULL;
+    uint32_t table_count = 0;
+    pthread_mutex_lock(&j->mu);
+    int fits = map_fits(j, m);
+    pthread_mutex_unlock(&j->mu);
+    int r = fits ? tables_build(j, m->first_ordinal, m->count, 1, &tables, &table_count) : 0;
+    int equal = fits && r == 0 && tables_equal(m, tables, table_count);
+    tables_free(tables, table_count);
+    if (r < 0 || equal) return r;
+    vs_fault_set(-EBADMSG, 0, 0, m->first_seqno, 0, "%s is not the map of its segments", m->name);
+    vs_fault_last(fault);
+    return 1;
+}
+
+/* mu held. The first group, of the lowest level, that has no usable map: 1. merge_next remembers what is known to be there. */
+static int group_missing(vs_journal *j, uint64_t *first, uint64_t *count) {
+    uint64_t sealed_end = j->first_ordinal + j->segment_count - (j->active ? 1 : 0);
+    *count = VS_MERGE_FANOUT;
+    for (int level = 0; level < VS_MERGE_LEVELS; level++, *count *= VS_MERGE_FANOUT) {
+        uint64_t *next = &j->merge_next[level];
+        if (*next < j->first_ordinal) *next = (j->first_ordinal + *count - 1) / *count * *count;
+        for (; *next + *count <= sealed_end; *next += *count) {
+            vs_merged_map *m;
+            int r = merged_get(j, *next, *count, &m);
+            if (r < 0) return r;
+            *first = *next;
+            if (!m) return 1;
+        }
+    }
+    return 0;
+}
+
+int vs_journal_merge_maps(vs_journal *j) {
+    uint64_t first = 0, count = 0;
+    if (!j->options.owner) return -EROFS;
+    pthread_mutex_lock(&j->mu);
+    int missing = group_missing(j, &first, &count);
+    pthread_mutex_unlock(&j->mu);
+    if (missing <= 0) return missing;
+    int r = group_merge(j, first, count);
+    return r < 0 ? vs_fault_set(r, 0, 0, 0, 0, "maps: the map of segments %llu to %llu could not be made: %s", (unsigned long long)first,
+                                (unsigned long long)(first + count - 1), strerror(-r))
+                 : 1;
+}

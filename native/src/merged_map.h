@@ -1,0 +1,46 @@
+/* merged_map.h: one map for 8, 64, 512 … neighbouring sealed segments, so that a view needs a handful of maps.
+ *
+ * Derived: a map that is missing or damaged is not used, and made again by vs_journal_merge_maps. Threads: the list belongs to the
+ * journal's state lock; a loaded map is immutable and stays loaded until the journal is closed.
+ */
+#ifndef VS_MERGED_MAP_H
+#define VS_MERGED_MAP_H
+
+#include "stack.h"
+#include "store_ops.h"
+
+typedef struct vs_merged_map {
+    char name[48];
+    uint64_t first_ordinal, count, first_seqno, last_seqno, file_bytes;
+    uint8_t last_digest[32];
+    const uint8_t *mapped;
+    uint32_t volumes;
+    int8_t *verdict; /* per volume: 0 not checked yet, 1 sound, -1 damaged */
+} vs_merged_map;
+
+void vs_merged_map_name(uint64_t first_ordinal, uint64_t count, char name[48]);
+
+/* Map maps/<name>, check header and directory. -EBADMSG, -EXDEV, -EPROTONOSUPPORT: not usable. */
+int vs_merged_map_open(vs_store *s, const uint8_t uuid[16], uint64_t first_ordinal, uint64_t count, vs_merged_map **out);
+void vs_merged_map_close(vs_store *s, vs_merged_map *m);
+
+/* The i-th volume's id, and its table (checked at first use). 1: *out is it; 0: past the end; -EBADMSG: damaged. */
+int vs_merged_map_table(vs_merged_map *m, uint32_t i, uint32_t *volume, vs_packed *out);
+
+/* The table of one volume: 1, 0 (it has no extent here), -EBADMSG. */
+int vs_merged_map_find(vs_merged_map *m, uint32_t volume, vs_packed *out);
+
+typedef struct vs_map_table {
+    uint32_t volume;
+    uint8_t *bytes;
+    size_t length_bytes;
+    uint64_t data_bytes;
+} vs_map_table;
+
+/* Write a map under a temporary name, sync, rename. m: identity only. tables ascend by volume. */
+int vs_merged_map_write(vs_store *s, const uint8_t uuid[16], const vs_merged_map *m, const vs_map_table *tables, uint32_t count);
+
+/* Encode all runs of a stack over [0, end) that are not holes; segment numbers count from first_ordinal. */
+int vs_stack_encode(const vs_stack *s, uint64_t first_ordinal, uint8_t **bytes, size_t *length_bytes, uint64_t *data_bytes);
+
+#endif

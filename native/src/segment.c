@@ -1,0 +1,312 @@
+/* segment.c: names, files, trailers and sections of one segment.
+ *
+ * A sealed segment costs one read when the journal is opened (the trailer) and a small struct; sections are mapped and checked
+ * at first use. If one is damaged, the batches say the same, only slower: the footer is derived.
+ */
+#include "segment.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec.h"
+#include "recovery.h"
+
+enum { OPEN_MAX = 256 };
+
+int vs_files_init(vs_files *f, vs_store *s) {
+    memset(f, 0, sizeof *f);
+    f->store = s;
+    int r = pthread_mutex_init(&f->mu, NULL);
+    return r ? -r : -pthread_mutex_init(&f->load_mu, NULL);
+}
+
+void vs_files_end(vs_files *f) {
+    pthread_mutex_destroy(&f->mu);
+    pthread_mutex_destroy(&f->load_mu);
+}
+
+int vs_segment_new(vs_files *f, uint64_t first_seqno, vs_segment **out) {
+    vs_segment *g = calloc(1, sizeof *g);
+    if (!g) return -ENOMEM;
+    g->files = f;
+    g->first_seqno = first_seqno;
+    g->file = -1;
+    snprintf(g->name, sizeof g->name, "journal/%020" PRIu64 ".seg", first_seqno);
+    *out = g;
+    return 0;
+}
+
+static void unlink_file(vs_files *f, vs_segment *g) {
+    for (vs_segment **p = &f->first; *p; p = &(*p)->file_next)
+        if (*p == g) {
+            *p = g->file_next;
+            break;
+        }
+    f->store->close(f->store, g->file);
+    g->file = -1;
+    f->open--;
+}
+
+void vs_segment_free(vs_segment *g) {
+    if (!g) return;
+    vs_store *s = g->files->store;
+    if (g->mapped) s->unmap(s, g->mapped, g->file_bytes);
+    pthread_mutex_lock(&g->files->mu);
+    if (g->file >= 0) unlink_file(g->files, g);
+    pthread_mutex_unlock(&g->files->mu);
+    vs_index_free(g->index);
+    vs_index_free(g->fallback);
+    free(g);
+}
+
+/* Close the idler half of what nobody uses, so that a sweep pays for many opens. */
+static void close_idle(vs_files *f) {
+    uint64_t before = f->clock > OPEN_MAX / 2 ? f->clock - OPEN_MAX / 2 : 0;
+    for (vs_segment *g = f->first, *next; g; g = next) {
+        next = g->file_next;
+        if (g->file_users == 0 && g->file_used <= before) unlink_file(f, g);
+    }
+}
+
+int vs_segment_file_get(vs_segment *g) {
+    vs_files *f = g->files;
+    pthread_mutex_lock(&f->mu);
+    if (g->file < 0) {
+        if (f->open >= OPEN_MAX) close_idle(f);
+        int file = f->store->open(f->store, g->name, VS_OPEN_READ);
+        if (file < 0) {
+            pthread_mutex_unlock(&f->mu);
+            return vs_fault_set(file, 0, 0, g->first_seqno, 0, "%s cannot be opened: %s", g->name, strerror(-file));
+        }
+        g->file = file;
+        g->file_next = f->first;
+        f->first = g;
+        f->open++;
+    }
+    g->file_users++;
+    g->file_used = ++f->clock;
+    int file = g->file;
+    pthread_mutex_unlock(&f->mu);
+    return file;
+}
+
+void vs_segment_file_put(vs_segment *g) {
+    pthread_mutex_lock(&g->files->mu);
+    g->file_users--;
+    pthread_mutex_unlock(&g->files->mu);
+}
+
+static int identity_check(const vs_segment *g, const uint8_t *p, size_t uuid_at, size_t features_at, const uint8_t uuid[16]) {
+    if (vs_get32(p + 8) != VS_FORMAT_VERSION || vs_get32(p + features_at) != 0)
+        return vs_fault_set(-EPROTONOSUPPORT, 0, 0, g->first_seqno, 0, "%s has format %u, features %#x: made by a newer program", g->name,
+                            vs_get32(p + 8), vs_get32(p + features_at));
+    if (memcmp(p + uuid_at, uuid, 16) != 0)
+        return vs_fault_set(-EXDEV, 0, 0, g->first_seqno, 0, "%s belongs to another repository", g->name);
+    return 0;
+}
+
+static int read_block(vs_segment *g, uint64_t offset_bytes, uint8_t *block) {
+    int file = vs_segment_file_get(g);
+    if (file < 0) return file;
+    int64_t n = g->files->store->read(g->files->store, file, offset_bytes, block, VS_BLOCK_BYTES);
+    vs_segment_file_put(g);
+    if (n < 0) return (int)n;
+    return n == VS_BLOCK_BYTES ? 0 : -EBADMSG;
+}
+
+int vs_segment_load_header(vs_segment *g, const uint8_t uuid[16]) {
+    uint8_t h[VS_BLOCK_BYTES];
+    int r = read_block(g, 0, h);
+    if (r < 0 && r != -EBADMSG) return r;
+    if (r < 0 || memcmp(h, VS_MAGIC_SEGMENT, 8) != 0 || !vs_block_check(h))
+        return vs_fault_set(-EBADMSG, 0, 0, g->first_seqno, 0, "%s: the header block is damaged", g->name);
+    r = identity_check(g, h, 24, 12, uuid);
+    if (r < 0) return r;
+    if (vs_get64(h + 48) != g->first_seqno || vs_get32(h + 20) != VS_BLOCK_BYTES)
+        return vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s is another segment under this name (it begins with %" PRIu64 ")", g->name,
+                            vs_get64(h + 48));
+    g->ordinal = vs_get64(h + 40);
+    g->time_before_ns = vs_get64(h + 64);
+    memcpy(g->prev_digest, h + 72, 32);
+    memcpy(g->salt, h + 104, 16);
+    return 0;
+}
+
+static int sections_load(vs_segment *g, const uint8_t *t) {
+    for (int i = 0; i < VS_SECTIONS; i++) {
+        const uint8_t *p = t + 144 + i * 24;
+        vs_section *c = &g->section[i];
+        c->offset_bytes = vs_get64(p);
+        c->length_bytes = vs_get64(p + 8);
+        c->crc = vs_get32(p + 16);
+        c->verdict = 0;
+        uint64_t limit = g->file_bytes - VS_BLOCK_BYTES;
+        if (c->offset_bytes < g->data_end || c->offset_bytes > limit || c->length_bytes > limit - c->offset_bytes) return -EBADMSG;
+    }
+    return 0;
+}
+
+int vs_segment_load_trailer(vs_segment *g, const uint8_t uuid[16]) {
+    vs_store *s = g->files->store;
+    uint8_t t[VS_BLOCK_BYTES];
+    int file = vs_segment_file_get(g);
+    if (file < 0) return file;
+    int64_t size = s->size(s, file);
+    vs_segment_file_put(g);
+    if (size < 0) return (int)size;
+    g->file_bytes = (uint64_t)size;
+    if (size < 2 * VS_BLOCK_BYTES || size % VS_BLOCK_BYTES) return 0;
+    int r = read_block(g, g->file_bytes - VS_BLOCK_BYTES, t);
+    if (r < 0) return r == -EBADMSG ? 0 : r;
+    if (memcmp(t, VS_MAGIC_TRAILER, 8) != 0 || !vs_block_check(t)) return 0;
+    r = identity_check(g, t, 16, 12, uuid);
+    if (r < 0) return r;
+    if (vs_get64(t + 40) != g->first_seqno)
+        return vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s is another segment under this name (it begins with %" PRIu64 ")", g->name,
+                            vs_get64(t + 40));
+    g->ordinal = vs_get64(t + 32);
+    g->last_seqno = vs_get64(t + 48);
+    g->last_time_ns = vs_get64(t + 56);
+    g->data_end = vs_get64(t + 64);
+    g->applied_seqno = vs_get64(t + 72);
+    memcpy(g->prev_digest, t + 80, 32);
+    memcpy(g->digest, t + 112, 32);
+    g->time_before_ns = vs_get64(t + 264);
+    memcpy(g->salt, t + 272, 16);
+    if (g->data_end % VS_BLOCK_BYTES || g->data_end > g->file_bytes - VS_BLOCK_BYTES || g->last_seqno + 1 < g->first_seqno) return 0;
+    if (sections_load(g, t) < 0) return 0;
+    g->sealed = 1;
+    return 1;
+}
+
+static int map_file(vs_segment *g) {
+    if (g->mapped) return 0;
+    vs_store *s = g->files->store;
+    int file = vs_segment_file_get(g);
+    if (file < 0) return file;
+    const void *base;
+    int r = s->map(s, file, g->file_bytes, &base);
+    vs_segment_file_put(g);
+    if (r == 0) g->mapped = base;
+    return r;
+}
+
+/* First use: map the file, check the section. */
+static int section_judge(vs_segment *g, vs_section *c) {
+    pthread_mutex_lock(&g->files->load_mu);
+    int verdict = c->verdict;
+    if (verdict == 0 && map_file(g) == 0) {
+        verdict = vs_crc32c(g->mapped + c->offset_bytes, c->length_bytes) == c->crc ? 1 : -1;
+        atomic_store_explicit(&c->verdict, verdict, memory_order_release);
+    }
+    pthread_mutex_unlock(&g->files->load_mu);
+    return verdict;
+}
+
+const uint8_t *vs_segment_section(vs_segment *g, int which, uint64_t *length_bytes) {
+    vs_section *c = &g->section[which];
+    int verdict = atomic_load_explicit(&c->verdict, memory_order_acquire);
+    if (verdict == 0) verdict = section_judge(g, c);
+    *length_bytes = c->length_bytes;
+    return verdict > 0 ? g->mapped + c->offset_bytes : NULL;
+}
+
+int vs_segment_scan(vs_segment *g, vs_digest *digest, vs_index **out) {
+    vs_index *x = malloc(sizeof *x);
+    if (!x) return -ENOMEM;
+    vs_scan scan = {.limit_bytes = g->data_end, .digest = digest};
+    vs_index_init(x, g->first_seqno, g->time_before_ns);
+    int r = vs_scan_batches(g, x, &scan);
+    if (r == 0 && (x->end_bytes != g->data_end || x->last_seqno != g->last_seqno))
+        r = vs_fault_set(-EUCLEAN, 0, x->last_seqno + 1, g->first_seqno, x->end_bytes, "%s: the batch at %" PRIu64 " is damaged", g->name,
+                         x->end_bytes);
+    if (r < 0) {
+        vs_index_free(x);
+        return r;
+    }
+    *out = x;
+    return 0;
+}
+
+int vs_segment_need_index(vs_segment *g, vs_index **out) {
+    if (!g->sealed) {
+        *out = g->index;
+        return 0;
+    }
+    int r = 0;
+    pthread_mutex_lock(&g->files->load_mu);
+    vs_index *x = g->fallback;
+    if (!x && (r = vs_segment_scan(g, NULL, &x)) == 0) g->fallback = x;
+    pthread_mutex_unlock(&g->files->load_mu);
+    *out = x;
+    return r;
+}
+
+int vs_segment_rows(vs_segment *g, vs_rows *out) {
+    uint64_t length;
+    const uint8_t *p = g->sealed ? vs_segment_section(g, VS_SECTION_RECORDS, &length) : NULL;
+    memset(out, 0, sizeof *out);
+    if (p && vs_packed_open(p, length, VS_RECORD_COLUMNS, &out->packed) == 0) {
+        out->count = out->packed.rows;
+        return 0;
+    }
+    vs_index *x;
+    int r = vs_segment_need_index(g, &x);
+    if (r < 0) return r;
+    out->array = x->rows;
+    out->count = x->row_count;
+    return 0;
+}
+
+void vs_rows_get(const vs_rows *r, uint64_t i, vs_row *out) {
+    if (r->packed.rows == 0) {
+        *out = r->array[i];
+        return;
+    }
+    uint64_t v[VS_RECORD_COLUMNS];
+    vs_packed_row(&r->packed, i, v);
+    *out = (vs_row){v[0], v[1], v[2], v[3], v[4], v[5]};
+}
+
+uint64_t vs_rows_count_le(const vs_rows *r, uint64_t seqno) {
+    if (r->packed.rows) return vs_packed_count_le(&r->packed, seqno);
+    uint64_t low = 0, high = r->count;
+    while (low < high) {
+        uint64_t mid = (low + high) / 2;
+        if (r->array[mid].seqno <= seqno) low = mid + 1;
+        else high = mid;
+    }
+    return low;
+}
+
+int vs_segment_events(vs_segment *g, const uint8_t **bytes, uint64_t *length_bytes) {
+    *length_bytes = 0;
+    if (g->sealed) {
+        if (g->section[VS_SECTION_EVENTS].length_bytes == 0 && g->section[VS_SECTION_EVENTS].crc == vs_crc32c("", 0)) return 0;
+        *bytes = vs_segment_section(g, VS_SECTION_EVENTS, length_bytes);
+        if (*bytes) return 0;
+    }
+    vs_index *x;
+    int r = vs_segment_need_index(g, &x);
+    if (r < 0) return r;
+    *bytes = x->events;
+    *length_bytes = x->event_bytes;
+    return 0;
+}
+
+int vs_segment_crc(vs_segment *g, int pinned, uint64_t block, uint32_t *crc) {
+    uint64_t length;
+    const uint8_t *p = g->sealed && !pinned ? vs_segment_section(g, VS_SECTION_CHECKSUMS, &length) : NULL;
+    if (p) {
+        if (block >= length / 4) return -EBADMSG;
+        *crc = vs_get32(p + block * 4);
+        return 0;
+    }
+    vs_index *x = g->index;
+    int r = pinned ? 0 : vs_segment_need_index(g, &x);
+    if (r == 0) *crc = vs_index_crc(x, block);
+    return r;
+}

@@ -1,0 +1,91 @@
+/* segment.h: one file of the journal. Sealed: its footer, mapped. Unsealed (or with a damaged footer): an index in memory.
+ *
+ * Threads: identity (ordinal, first_seqno, name) never changes. The rest belongs to the journal's state lock, but for what reads of views
+ * need: files and sections have locks of their own (vs_files), checksums of a pinned index are stable (index.h).
+ */
+#ifndef VS_SEGMENT_H
+#define VS_SEGMENT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "codec.h"
+#include "index.h"
+#include "store_ops.h"
+
+typedef struct vs_section {
+    uint64_t offset_bytes, length_bytes;
+    uint32_t crc;
+    _Atomic int verdict; /* 0: not checked yet, 1: sound, -1: damaged */
+} vs_section;
+
+/* Open files of all segments; at most OPEN_MAX stay open while nobody uses them. load_mu guards first uses of footers. */
+typedef struct vs_files {
+    vs_store *store;
+    pthread_mutex_t load_mu; /* before mu */
+    pthread_mutex_t mu;
+    uint64_t clock;
+    int open;
+    struct vs_segment *first; /* list of segments with an open file */
+} vs_files;
+
+typedef struct vs_segment {
+    vs_files *files;
+    char name[48]; /* journal/<first seqno>.seg */
+    uint64_t ordinal, first_seqno, last_seqno, time_before_ns, last_time_ns, applied_seqno, data_end, file_bytes;
+    uint8_t prev_digest[32], digest[32], salt[16];
+    int sealed;
+    vs_section section[VS_SECTIONS];
+    const uint8_t *mapped; /* the whole file, NULL: not mapped */
+    vs_index *index;       /* unsealed, or pinned by views that were opened before it was sealed */
+    _Atomic(vs_index *) fallback; /* sealed, but the footer is damaged: what the batches say */
+    int pins;              /* views that need the index though the segment is sealed */
+    int file, file_users;  /* -1: closed */
+    uint64_t file_used;
+    struct vs_segment *file_next;
+} vs_segment;
+
+int vs_files_init(vs_files *f, vs_store *s);
+void vs_files_end(vs_files *f);
+
+int vs_segment_new(vs_files *f, uint64_t first_seqno, vs_segment **out);
+void vs_segment_free(vs_segment *g);
+
+/* Read the trailer. 1: sealed, fields filled; 0: no valid trailer; -EXDEV, -EPROTONOSUPPORT, or the store's error. */
+int vs_segment_load_trailer(vs_segment *g, const uint8_t uuid[16]);
+
+/* Read the header into the fields. -EBADMSG: none. */
+int vs_segment_load_header(vs_segment *g, const uint8_t uuid[16]);
+
+/* Borrow the file for reading; give it back with put. */
+int vs_segment_file_get(vs_segment *g);
+void vs_segment_file_put(vs_segment *g);
+
+/* A section of a sealed segment, checked once. NULL: damaged or not there (use the index then). */
+const uint8_t *vs_segment_section(vs_segment *g, int which, uint64_t *length_bytes);
+
+/* The index of an unsealed segment, or one made from the batches of a sealed segment whose footer is damaged. */
+int vs_segment_need_index(vs_segment *g, vs_index **out);
+
+/* Scan all batches of a sealed or unsealed segment into a new index (the caller clears and frees it). digest may be NULL. -EUCLEAN: they
+ * end before data_end. */
+int vs_segment_scan(vs_segment *g, vs_digest *digest, vs_index **out);
+
+/* Rows in seqno order, from the records section or the index. Valid while the state lock is held. */
+typedef struct vs_rows {
+    const vs_row *array;
+    vs_packed packed;
+    uint64_t count;
+} vs_rows;
+int vs_segment_rows(vs_segment *g, vs_rows *out);
+void vs_rows_get(const vs_rows *r, uint64_t i, vs_row *out);
+/* How many rows have seqno <= key. */
+uint64_t vs_rows_count_le(const vs_rows *r, uint64_t seqno);
+
+/* Events in order, as in the events section. *length_bytes 0: none. */
+int vs_segment_events(vs_segment *g, const uint8_t **bytes, uint64_t *length_bytes);
+
+/* The expected CRC of a payload block; pinned: read it from the index. */
+int vs_segment_crc(vs_segment *g, int pinned, uint64_t block, uint32_t *crc);
+
+#endif

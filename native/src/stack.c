@@ -1,0 +1,120 @@
+/* stack.c: the overlay resolver.
+ *
+ * For an offset each layer answers with the first extent that ends behind it. The first layer (from the top) whose extent covers
+ * the offset has the byte; extents of layers above that begin later cut the run short. A cursor remembers each layer's
+ * answer: while offsets ascend it stays right up to the extent's end, so a walk or a large read searches each layer once.
+ *
+ *   offset:  0        4        8        12
+ *   top      .........[AAAA]............
+ *   below    [bbbbbbbbbbbbbbbbbb]......       run at 0 -> b, cut at A; at 4 -> A; at 8 -> b; then a hole
+ */
+#include "stack.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int vs_stack_push(vs_stack *s, const vs_layer *layer) {
+    if (s->count == s->room) {
+        int room = s->room ? s->room * 2 : 16;
+        vs_layer *grown = realloc(s->layers, (size_t)room * sizeof *grown);
+        if (!grown) return -ENOMEM;
+        s->layers = grown;
+        s->room = room;
+    }
+    s->layers[s->count++] = *layer;
+    return 0;
+}
+
+void vs_stack_clear(vs_stack *s) {
+    free(s->layers);
+    memset(s, 0, sizeof *s);
+}
+
+int vs_cursor_init(vs_cursor *c, const vs_stack *s) {
+    c->stack = s;
+    c->at = c->inline_at;
+    if (s->count > (int)(sizeof c->inline_at / sizeof c->inline_at[0])) {
+        c->at = malloc((size_t)s->count * sizeof *c->at);
+        if (!c->at) return -ENOMEM;
+    }
+    for (int i = 0; i < s->count; i++) c->at[i] = (vs_cursor_at){.row = UINT64_MAX};
+    return 0;
+}
+
+void vs_cursor_end(vs_cursor *c) {
+    if (c->at != c->inline_at) free(c->at);
+}
+
+static void row_load(const vs_packed *t, uint64_t row, vs_cursor_at *a) {
+    uint64_t v[4];
+    a->row = row;
+    if (row >= t->rows) {
+        a->offset_bytes = a->end_bytes = UINT64_MAX;
+        return;
+    }
+    vs_packed_row(t, row, v);
+    *a = (vs_cursor_at){row, v[0], v[0] + v[1], v[2], v[3]};
+}
+
+/* The first extent of the table that ends after offset_bytes, which is not below what *a answered before. */
+static void packed_seek(const vs_packed *t, uint64_t offset_bytes, vs_cursor_at *a) {
+    for (int hops = 0; a->row != UINT64_MAX && hops < 4; hops++) { /* walking on: it is often the next */
+        row_load(t, a->row + 1, a);
+        if (offset_bytes < a->end_bytes) return;
+    }
+    uint64_t n = vs_packed_count_le(t, offset_bytes);
+    row_load(t, n ? n - 1 : 0, a);
+    if (offset_bytes >= a->end_bytes) row_load(t, a->row + 1, a);
+}
+
+static void memory_seek(const vs_extent_map *m, uint64_t offset_bytes, vs_cursor_at *a) {
+    vs_extent e;
+    if (vs_extent_map_find(m, offset_bytes, &e))
+        *a = (vs_cursor_at){0, e.offset_bytes, e.offset_bytes + e.length_bytes, 0, e.block};
+    else
+        *a = (vs_cursor_at){0, UINT64_MAX, UINT64_MAX, 0, 0};
+}
+
+static const vs_cursor_at *layer_seek(vs_cursor *c, int i, uint64_t offset_bytes) {
+    vs_cursor_at *a = &c->at[i];
+    const vs_layer *layer = &c->stack->layers[i];
+    if (a->row != UINT64_MAX && offset_bytes < a->end_bytes) return a;
+    if (layer->memory) memory_seek(layer->memory, offset_bytes, a);
+    else packed_seek(&layer->packed, offset_bytes, a);
+    return a;
+}
+
+void vs_stack_run_at(vs_cursor *c, uint64_t offset_bytes, uint64_t end_bytes, vs_stack_run *out) {
+    *out = (vs_stack_run){.offset_bytes = offset_bytes, .kind = VS_STACK_HOLE};
+    for (int i = 0; i < c->stack->count; i++) {
+        const vs_layer *layer = &c->stack->layers[i];
+        const vs_cursor_at *a = layer_seek(c, i, offset_bytes);
+        if (offset_bytes < a->offset_bytes) {
+            if (a->offset_bytes < end_bytes) end_bytes = a->offset_bytes;
+            continue;
+        }
+        if (a->end_bytes < end_bytes) end_bytes = a->end_bytes;
+        out->kind = a->block ? VS_STACK_DATA : VS_STACK_ZERO;
+        out->base = layer->base;
+        out->ordinal = layer->first_ordinal + a->segment;
+        out->block = a->block + (offset_bytes / 4096 - a->offset_bytes / 4096);
+        if (layer->base) out->block--;
+        break;
+    }
+    out->length_bytes = end_bytes - offset_bytes;
+}
+
+int vs_stack_data_bytes(const vs_stack *s, uint64_t from, uint64_t to, uint64_t *bytes) {
+    vs_cursor c;
+    vs_stack_run run;
+    int r = vs_cursor_init(&c, s);
+    if (r < 0) return r;
+    *bytes = 0;
+    for (uint64_t at = from; at < to; at += run.length_bytes) {
+        vs_stack_run_at(&c, at, to, &run);
+        if (run.kind == VS_STACK_DATA) *bytes += run.length_bytes;
+    }
+    vs_cursor_end(&c);
+    return 0;
+}

@@ -1,0 +1,389 @@
+/* view.c: a volume at a point: which maps, which files, which checksums.
+ *
+ * Layers, newest first: the rows of the segment that holds the point, up to it; whole segments before it, merged where a merged map is
+ * there; for a view of changes, the rows of the segment that holds its beginning; the base. Only the first and the last are made
+ * in memory, from at most one segment's rows each. Everything else is mapped.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "journal_internal.h"
+#include "view_internal.h"
+
+struct vs_view {
+    vs_journal *journal;
+    uint32_t volume;
+    uint64_t since, until; /* records after since, up to until */
+    int changes;           /* no base below */
+    vs_stack stack;
+    vs_map_list memory;
+    vs_extent_map *partial; /* what the segment `index` of the point holds up to it; in memory too */
+    uint64_t index;
+    vs_segment *pinned;
+    vs_base *base;
+    vs_volume_state state;
+    pthread_mutex_t stat_mu; /* guards state.data_bytes until it is known */
+};
+
+/* mu held. Push the rows of segment `index` with since < seqno <= until as a layer. *made: the map, owned by v->memory. */
+static int push_rows(vs_view *v, uint64_t index, vs_extent_map **made) {
+    vs_segment *g = vs_journal_segment(v->journal, index);
+    const vs_row *rows;
+    vs_row *owned;
+    size_t count;
+    vs_extent_map *m = NULL;
+    int r = vs_segment_rows_array(g, v->until, &rows, &count, &owned);
+    if (r == 0) r = vs_rows_map(rows, count, v->volume, v->since, v->until, &m);
+    free(owned);
+    if (r == 0 && (r = vs_map_list_add(&v->memory, m)) < 0) vs_extent_map_free(m);
+    if (r < 0) return r;
+    if (made) *made = m;
+    if (vs_extent_map_count(m) == 0) return 0;
+    return vs_stack_push(&v->stack, &(vs_layer){.memory = m, .first_ordinal = g->ordinal});
+}
+
+/* mu held. */
+static int layers_build(vs_view *v) {
+    vs_journal *j = v->journal;
+    uint64_t first = v->since ? vs_journal_find_segment(j, v->since + 1) : 0;
+    int first_whole = vs_journal_segment(j, first)->first_seqno == v->since + 1 || v->since == 0;
+    int r = push_rows(v, v->index, &v->partial); /* also when the point is the segment's end: accounting wants it apart */
+    uint64_t from = first_whole ? first : first + 1;
+    if (r == 0 && v->index > 0 && from <= v->index - 1) r = vs_journal_push_layers(j, &v->stack, v->volume, from, v->index - 1, &v->memory);
+    if (r == 0 && !first_whole && first < v->index) r = push_rows(v, first, NULL);
+    if (r == 0 && !v->changes) r = vs_journal_base(j, v->volume, &v->base);
+    if (r == 0 && v->base) r = vs_stack_push(&v->stack, &(vs_layer){.packed = *vs_base_map(v->base), .base = 1});
+    return r;
+}
+
+/* mu held. The volume's state at the point, data_bytes as it was before the point's segment. */
+static int state_load(vs_view *v) {
+    vs_states states = {0};
+    int r = vs_journal_states(v->journal, v->index, v->until, &states);
+    const vs_volume_state *found = vs_states_find(&states, v->volume);
+    if (r == 0 && (!found || found->removed || found->added_seqno > v->until))
+        r = vs_fault_set(-ENOENT, v->volume, v->until, 0, 0, "volume %u is not there at @%" PRIu64, v->volume, v->until);
+    if (r == 0) v->state = *found;
+    vs_states_clear(&states);
+    return r;
+}
+
+static int view_fill(vs_view *v) {
+    vs_journal *j = v->journal;
+    if (v->until > j->committed_seqno || v->since > v->until || (v->changes && v->since == v->until)) return -ERANGE;
+    v->index = vs_journal_find_segment(j, v->until);
+    if (v->index == UINT64_MAX || (v->since && vs_journal_find_segment(j, v->since) == UINT64_MAX)) return -ERANGE;
+    int r = state_load(v);
+    if (r == 0) r = layers_build(v);
+    vs_segment *top = vs_journal_segment(j, v->index);
+    if (r == 0 && top->index) {
+        v->pinned = top;
+        top->pins++;
+    }
+    return r;
+}
+
+static int view_open(vs_journal *j, uint32_t volume, uint64_t since, uint64_t until, int changes, vs_view **out) {
+    vs_view *v = calloc(1, sizeof *v);
+    if (!v) return -ENOMEM;
+    *v = (vs_view){.journal = j, .volume = volume, .since = since, .until = until, .changes = changes};
+    pthread_mutex_init(&v->stat_mu, NULL);
+    pthread_mutex_lock(&j->mu);
+    int r = view_fill(v);
+    pthread_mutex_unlock(&j->mu);
+    if (r < 0) {
+        vs_view_close(v);
+        if (r == -ERANGE) vs_fault_set(r, volume, until, 0, 0, "@%" PRIu64 " is not in the window", until);
+        return r;
+    }
+    *out = v;
+    return 0;
+}
+
+int vs_view_open(vs_journal *j, uint32_t volume, uint64_t seqno, vs_view **out) {
+    return view_open(j, volume, 0, seqno, 0, out);
+}
+
+int vs_view_open_changes(vs_journal *j, uint32_t volume, uint64_t since, uint64_t seqno, vs_view **out) {
+    return view_open(j, volume, since, seqno, 1, out);
+}
+
+void vs_view_close(vs_view *v) {
+    if (v->pinned) {
+        vs_segment *g = v->pinned;
+        pthread_mutex_lock(&v->journal->mu);
+        if (--g->pins == 0 && g->sealed && g->index) {
+            vs_index_free(g->index);
+            g->index = NULL;
+        }
+        pthread_mutex_unlock(&v->journal->mu);
+    }
+    vs_stack_clear(&v->stack);
+    vs_map_list_clear(&v->memory);
+    pthread_mutex_destroy(&v->stat_mu);
+    free(v);
+}
+
+uint64_t vs_view_size(const vs_view *v) {
+    return v->state.size_bytes;
+}
+
+int vs_view_layers(const vs_view *v) {
+    return v->stack.count;
+}
+
+static vs_segment *run_segment(const vs_view *v, const vs_stack_run *run) {
+    uint64_t index = run->ordinal - v->journal->first_ordinal;
+    return index <= v->index ? vs_journal_segment(v->journal, index) : NULL;
+}
+
+/* A run of data in blocks: file, and how to know its checksums. */
+typedef struct source {
+    const vs_view *view;
+    vs_segment *segment; /* NULL: the base image */
+    int file;
+} source;
+
+static int source_open(const vs_view *v, const vs_stack_run *run, source *out) {
+    *out = (source){.view = v};
+    if (run->base) {
+        out->file = vs_base_image(v->base);
+        return 0;
+    }
+    out->segment = run_segment(v, run);
+    if (!out->segment) return -EBADMSG;
+    out->file = vs_segment_file_get(out->segment);
+    return out->file < 0 ? out->file : 0;
+}
+
+static void source_close(source *s) {
+    if (s->segment) vs_segment_file_put(s->segment);
+}
+
+static int source_crc(const source *s, uint64_t block, uint32_t *crc) {
+    if (s->segment) return vs_segment_crc(s->segment, s->segment == s->view->pinned, block, crc);
+    *crc = vs_base_crc(s->view->base, block);
+    return 0;
+}
+
+static int block_fault(const source *s, uint64_t block, uint64_t offset_bytes, const char *what) {
+    uint64_t segment = s->segment ? s->segment->first_seqno : 0;
+    return vs_fault_set(-EBADMSG, s->view->volume, s->view->until, segment, block * VS_BLOCK_BYTES,
+                        "volume %u at @%" PRIu64 ", offset %" PRIu64 ": %s in %s, position %" PRIu64, s->view->volume, s->view->until,
+                        offset_bytes, what, s->segment ? s->segment->name : "the base image", block * VS_BLOCK_BYTES);
+}
+
+/* Read whole blocks and check each. offset_bytes: of the first in the volume, for the message. */
+static int blocks_read(const source *s, uint64_t block, uint8_t *buf, size_t count, uint64_t offset_bytes) {
+    vs_store *store = s->view->journal->store;
+    int64_t n = store->read(store, s->file, block * VS_BLOCK_BYTES, buf, count * VS_BLOCK_BYTES);
+    if (n < 0) return block_fault(s, block, offset_bytes, "a read error");
+    if ((size_t)n < count * VS_BLOCK_BYTES) {
+        if (s->segment) return block_fault(s, block, offset_bytes, "the file ends");
+        memset(buf + n, 0, count * VS_BLOCK_BYTES - (size_t)n); /* a base may end inside its last block */
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint32_t want;
+        int r = source_crc(s, block + i, &want);
+        if (r < 0 || vs_crc32c(buf + i * VS_BLOCK_BYTES, VS_BLOCK_BYTES) != want)
+            return block_fault(s, block + i, offset_bytes + i * VS_BLOCK_BYTES, "a checksum that does not match");
+    }
+    return 0;
+}
+
+/* Bytes of one block that the caller wants only a part of. */
+static int part_read(const source *s, uint64_t block, uint64_t offset_bytes, uint8_t *buf, size_t length) {
+    _Alignas(16) uint8_t whole[VS_BLOCK_BYTES];
+    int r = blocks_read(s, block, whole, 1, offset_bytes - offset_bytes % VS_BLOCK_BYTES);
+    if (r == 0) memcpy(buf, whole + offset_bytes % VS_BLOCK_BYTES, length);
+    return r;
+}
+
+static int data_read(const vs_view *v, const vs_stack_run *run, uint8_t *buf) {
+    source s;
+    int r = source_open(v, run, &s);
+    if (r < 0) return r;
+    uint64_t at = run->offset_bytes, end = at + run->length_bytes, block = run->block;
+    while (r == 0 && at < end) {
+        uint64_t in = at % VS_BLOCK_BYTES, left = end - at, n;
+        if (in == 0 && left >= VS_BLOCK_BYTES) {
+            size_t count = left / VS_BLOCK_BYTES;
+            n = count * VS_BLOCK_BYTES;
+            r = blocks_read(&s, block, buf, count, at);
+            block += count;
+        } else {
+            n = left < VS_BLOCK_BYTES - in ? left : VS_BLOCK_BYTES - in;
+            r = part_read(&s, block++, at, buf, n);
+        }
+        at += n;
+        buf += n;
+    }
+    source_close(&s);
+    return r;
+}
+
+int64_t vs_view_read(vs_view *v, uint64_t offset_bytes, void *buf, uint64_t length_bytes) {
+    uint64_t size = v->state.size_bytes;
+    if (offset_bytes >= size) return 0;
+    if (length_bytes > size - offset_bytes) length_bytes = size - offset_bytes;
+    vs_cursor c;
+    vs_stack_run run;
+    int r = vs_cursor_init(&c, &v->stack);
+    for (uint64_t done = 0; r == 0 && done < length_bytes; done += run.length_bytes) {
+        vs_stack_run_at(&c, offset_bytes + done, offset_bytes + length_bytes, &run);
+        uint8_t *to = (uint8_t *)buf + done;
+        if (run.kind == VS_STACK_DATA) r = data_read(v, &run, to);
+        else memset(to, 0, run.length_bytes);
+    }
+    vs_cursor_end(&c);
+    return r < 0 ? r : (int64_t)length_bytes;
+}
+
+/* Is b the continuation of a in the volume, and of one kind? */
+static int joins(const vs_run *a, const vs_stack_run *b, int kind) {
+    return a->kind == kind && a->offset_bytes + a->length_bytes == b->offset_bytes;
+}
+
+static void run_fill(const vs_view *v, const vs_stack_run *from, int kind, vs_run *out) {
+    const vs_segment *g = from->kind == VS_STACK_DATA && !from->base ? run_segment(v, from) : NULL;
+    *out = (vs_run){.offset_bytes = from->offset_bytes, .length_bytes = from->length_bytes, .segment = g ? g->first_seqno : 0,
+                    .block = from->kind == VS_STACK_DATA ? from->block : 0, .kind = kind};
+}
+
+int vs_view_run(vs_view *v, uint64_t offset_bytes, vs_run *out) {
+    vs_cursor c;
+    vs_stack_run run;
+    if (offset_bytes >= v->state.size_bytes) return 0;
+    int r = vs_cursor_init(&c, &v->stack);
+    if (r < 0) return r;
+    vs_stack_run_at(&c, offset_bytes, v->state.size_bytes, &run);
+    vs_cursor_end(&c);
+    run_fill(v, &run, run.kind, out);
+    return 1;
+}
+
+int vs_view_runs(vs_view *v, uint64_t offset_bytes, int keep_zeros, vs_run *runs, int max, uint64_t *next) {
+    vs_cursor c;
+    vs_stack_run run;
+    int n = 0, r = vs_cursor_init(&c, &v->stack);
+    if (r < 0) return r;
+    uint64_t at = offset_bytes;
+    for (; at < v->state.size_bytes; at += run.length_bytes) {
+        vs_stack_run_at(&c, at, v->state.size_bytes, &run);
+        int kind = run.kind == VS_STACK_ZERO && !keep_zeros ? VS_RUN_HOLE : run.kind;
+        if (n && joins(&runs[n - 1], &run, kind)) {
+            runs[n - 1].length_bytes += run.length_bytes;
+            continue;
+        }
+        if (n == max) break;
+        run_fill(v, &run, kind, &runs[n++]);
+    }
+    *next = at;
+    vs_cursor_end(&c);
+    return n;
+}
+
+int vs_view_stat(vs_view *v, vs_volume_state *out) {
+    int r = 0;
+    pthread_mutex_lock(&v->stat_mu);
+    if (v->partial && !v->changes) {
+        r = vs_journal_data_bytes(v->journal, v->index, v->partial, &v->state);
+        if (r == 0) v->partial = NULL; /* counted; the map itself stays in memory as a layer */
+    }
+    *out = v->state;
+    pthread_mutex_unlock(&v->stat_mu);
+    if (v->changes && r == 0) r = vs_stack_data_bytes(&v->stack, 0, out->size_bytes, &out->data_bytes);
+    return r;
+}
+
+int vs_view_apply(vs_view *v, vs_store *s, int file) {
+    enum { PIECE = 1 << 20 };
+    vs_cursor c;
+    vs_stack_run run;
+    uint8_t *piece = malloc(PIECE);
+    int r = piece ? vs_cursor_init(&c, &v->stack) : -ENOMEM;
+    if (r < 0) {
+        free(piece);
+        return r;
+    }
+    for (uint64_t at = 0, size = v->state.size_bytes; r == 0 && at < size; at += run.length_bytes) {
+        vs_stack_run_at(&c, at, size, &run);
+        if (run.kind == VS_STACK_DATA && run.length_bytes > PIECE) run.length_bytes = PIECE;
+        if (run.kind == VS_STACK_ZERO) r = s->zero(s, file, at, run.length_bytes);
+        if (run.kind != VS_STACK_DATA) continue;
+        r = data_read(v, &run, piece);
+        struct iovec part = {piece, run.length_bytes};
+        if (r == 0) r = s->write(s, file, at, &part, 1);
+    }
+    vs_cursor_end(&c);
+    free(piece);
+    return r == 0 ? s->sync(s, file) : r;
+}
+
+/* A view as an open file. */
+typedef struct view_file {
+    vs_volume_file ops;
+    vs_view *view;
+} view_file;
+
+static vs_view *file_view(vs_volume_file *f) {
+    return ((view_file *)f)->view;
+}
+
+static uint64_t view_size(vs_volume_file *f) {
+    return file_view(f)->state.size_bytes;
+}
+
+static int64_t view_read(vs_volume_file *f, uint64_t offset_bytes, void *buf, size_t length_bytes) {
+    int64_t n = vs_view_read(file_view(f), offset_bytes, buf, length_bytes);
+    return n == -EBADMSG ? -EIO : n;
+}
+
+static int64_t view_write(vs_volume_file *f, uint64_t offset_bytes, const void *buf, size_t length_bytes, int durable) {
+    (void)f, (void)offset_bytes, (void)buf, (void)length_bytes, (void)durable;
+    return -EROFS;
+}
+
+static int view_zero(vs_volume_file *f, uint64_t offset_bytes, uint64_t length_bytes) {
+    (void)f, (void)offset_bytes, (void)length_bytes;
+    return -EROFS;
+}
+
+static int view_sync(vs_volume_file *f) {
+    (void)f;
+    return 0;
+}
+
+static int64_t view_seek(vs_volume_file *f, uint64_t offset_bytes, int whence) {
+    vs_view *v = file_view(f);
+    uint64_t size = v->state.size_bytes;
+    vs_cursor c;
+    vs_stack_run run;
+    if (whence != SEEK_DATA && whence != SEEK_HOLE) return -EINVAL;
+    if (offset_bytes >= size) return -ENXIO;
+    int r = vs_cursor_init(&c, &v->stack);
+    if (r < 0) return r;
+    uint64_t at = offset_bytes;
+    for (; at < size; at += run.length_bytes) {
+        vs_stack_run_at(&c, at, size, &run);
+        if ((run.kind == VS_STACK_DATA) == (whence == SEEK_DATA)) break;
+    }
+    vs_cursor_end(&c);
+    return at < size || whence == SEEK_HOLE ? (int64_t)at : -ENXIO;
+}
+
+static void view_release(vs_volume_file *f) {
+    vs_view_close(file_view(f));
+    free(f);
+}
+
+int vs_view_file(vs_view *v, vs_volume_file **out) {
+    view_file *f = malloc(sizeof *f);
+    if (!f) return -ENOMEM;
+    *f = (view_file){{view_size, view_read, view_write, view_zero, view_sync, view_seek, view_release}, v};
+    *out = &f->ops;
+    return 0;
+}

@@ -1,0 +1,262 @@
+"""The journal: appending, following, asking about the past.
+
+Source: native/include/journal.h; native/FORMAT.md section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import IntEnum
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from vsnapfs.binding._native import ffi, lib
+from vsnapfs.binding.faults import Fault, check, fault_from
+from vsnapfs.binding.store import Store
+from vsnapfs.binding.view import View, VolumeFile, VolumeState, state_from
+
+ENOENT = -2
+PIECES_PER_CALL = 4096
+
+
+class RecordKind(IntEnum):
+    """Types of records, as in the format."""
+
+    WRITE = lib.VS_RECORD_WRITE
+    ZERO = lib.VS_RECORD_ZERO
+    VOLUME_ADD = lib.VS_RECORD_VOLUME_ADD
+    VOLUME_RESIZE = lib.VS_RECORD_VOLUME_RESIZE
+    VOLUME_REMOVE = lib.VS_RECORD_VOLUME_REMOVE
+    BOOKMARK_ADD = lib.VS_RECORD_BOOKMARK_ADD
+    BOOKMARK_REMOVE = lib.VS_RECORD_BOOKMARK_REMOVE
+    BOOKMARK_HOLD = lib.VS_RECORD_BOOKMARK_HOLD
+
+
+class JournalFacts(NamedTuple):
+    """A journal's figures; each is explained in journal.h."""
+
+    first_seqno: int
+    last_seqno: int
+    committed_seqno: int
+    applied_seqno: int
+    last_time_ns: int
+    segments: int
+    journal_bytes: int
+    payload_bytes: int
+    commits: int
+    commit_waits: int
+    torn_bytes: int
+    clock_jumps: int
+    failed_volume: int
+    failed: int
+    pending: bool
+
+
+class Event(NamedTuple):
+    """A record that is not a write. What ``a`` and ``b`` are depends on its kind (native/FORMAT.md section 2.2)."""
+
+    seqno: int
+    time_ns: int
+    kind: RecordKind
+    volume: int
+    a: int
+    b: int
+    body: bytes
+
+
+class RecordPiece(NamedTuple):
+    """A run of data or of zeros that one record put into a volume."""
+
+    seqno: int
+    time_ns: int
+    volume: int
+    offset_bytes: int
+    length_bytes: int
+    zero: bool
+
+
+class Journal:
+    """An open journal. One owner, any number of readers; any thread may call anything but ``close``."""
+
+    def __init__(
+        self,
+        store: Store,
+        uuid: bytes,
+        *,
+        owner: bool,
+        ack_journal: bool = False,
+        segment_bytes: int = 0,
+        batch_bytes: int = 0,
+    ) -> None:
+        """Open; an owner recovers first.
+
+        Raises: IntegrityError: damage, a missing or foreign segment. FormatUnknownError: made by a newer program.
+        """
+        options = ffi.new("vs_journal_options *")
+        options.uuid = uuid
+        options.owner = owner
+        options.ack_journal = ack_journal
+        options.segment_bytes = segment_bytes
+        options.batch_bytes = batch_bytes
+        out = ffi.new("vs_journal **")
+        check(lib.vs_journal_open(store.c, options, out), "open the journal")
+        self._c: Any = out[0]
+
+    @staticmethod
+    def create(store: Store, uuid: bytes) -> None:
+        """Write the first segment of a new repository; its directory journal/ exists."""
+        check(lib.vs_journal_create(store.c, uuid), "create the journal")
+
+    def close(self) -> None:
+        """Commit, apply, note the clean end, free. Views must be closed before. Twice is allowed.
+
+        Raises: StoreError: the last commit failed; the journal is freed all the same.
+        """
+        if self._c is not None:
+            c, self._c = self._c, None
+            check(lib.vs_journal_close(c), "close the journal")
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def facts(self) -> JournalFacts:
+        """The figures of now."""
+        c = ffi.new("vs_journal_facts *")
+        lib.vs_journal_facts_get(self._c, c)
+        values = {name: getattr(c, name) for name in JournalFacts._fields}
+        return JournalFacts(**(values | {"pending": bool(c.pending)}))
+
+    def refresh(self) -> bool:
+        """Reader: take in what was appended since. True: something new."""
+        return bool(check(lib.vs_journal_refresh(self._c), "follow the journal"))
+
+    def write(self, volume: int, offset_bytes: int, buf: bytes | bytearray | memoryview) -> int:
+        """Append a write of 1 byte to 1 MiB; answered from memory. Returns its seqno."""
+        seqno = ffi.new("uint64_t *")
+        source = ffi.from_buffer("uint8_t[]", buf)
+        check(lib.vs_journal_write(self._c, volume, offset_bytes, source, len(source), seqno), "write to the journal")
+        return int(seqno[0])
+
+    def zero(self, volume: int, offset_bytes: int, length_bytes: int) -> int:
+        """Append a zero record of any length > 0. Returns its seqno."""
+        seqno = ffi.new("uint64_t *")
+        check(lib.vs_journal_zero(self._c, volume, offset_bytes, length_bytes, seqno), "write to the journal")
+        return int(seqno[0])
+
+    def event(
+        self, kind: RecordKind, *, volume: int = 0, a: int = 0, b: int = 0, body: bytes = b""
+    ) -> tuple[int, int]:
+        """Append an event. Returns its seqno and the volume's id (a new one for VOLUME_ADD with volume 0)."""
+        seqno, volume_out = ffi.new("uint64_t *"), ffi.new("uint32_t *")
+        status = lib.vs_journal_event(self._c, kind, volume, a, b, body, len(body), seqno, volume_out)
+        check(status, "write to the journal")
+        return int(seqno[0]), int(volume_out[0])
+
+    def commit(self) -> None:
+        """Return when everything appended before is on stable storage (and on its primary, unless ack_journal)."""
+        check(lib.vs_journal_commit(self._c), "commit the journal")
+
+    def seal(self) -> None:
+        """Seal the active segment now, unless it is empty."""
+        check(lib.vs_journal_seal(self._c), "seal the journal's segment")
+
+    def merge_maps(self) -> bool:
+        """Make one missing merged map. False: there was nothing to do."""
+        return bool(check(lib.vs_journal_merge_maps(self._c), "merge maps"))
+
+    def attach_primary(self, volume: int, fd: int) -> None:
+        """Give a volume its primary (borrowed until detach or close); what it lacks is applied first."""
+        check(lib.vs_journal_attach_primary(self._c, volume, fd), "attach the primary")
+
+    def detach_primary(self, volume: int) -> None:
+        """Commit, then let the primary go."""
+        check(lib.vs_journal_detach_primary(self._c, volume), "detach the primary")
+
+    def hold_applied(self) -> None:
+        """A primary is missing: keep its writes to be applied until it is back."""
+        lib.vs_journal_hold_applied(self._c)
+
+    def read_live(self, volume: int, offset_bytes: int, length_bytes: int) -> bytes:
+        """A volume that has a primary, as it is now; short at its end."""
+        buf = bytearray(length_bytes)
+        target = ffi.from_buffer("uint8_t[]", buf)
+        n = check(lib.vs_journal_read_live(self._c, volume, offset_bytes, target, length_bytes), "read the live volume")
+        return bytes(memoryview(buf)[:n])
+
+    def events(self, after: int = 0) -> Iterator[Event]:
+        """All events with seqno > after, in order, up to the newest committed one."""
+        cursor, event = ffi.new("vs_event_cursor *"), ffi.new("vs_event *")
+        body = ffi.new("uint8_t[]", lib.VS_BODY_MAX)
+        cursor.after = after
+        while check(lib.vs_journal_next_event(self._c, cursor, event, body, lib.VS_BODY_MAX), "read the journal"):
+            bytes_ = bytes(ffi.buffer(body, event.body_bytes))
+            yield Event(
+                event.seqno, event.time_ns, RecordKind(event.type), event.volume, event.a, event.b, bytes_
+            )
+
+    def pieces(self, after: int = 0) -> Iterator[RecordPiece]:
+        """What each write, zero and resize after a seqno put where, in order."""
+        rows = ffi.new("vs_journal_row[]", PIECES_PER_CALL)
+        while n := check(lib.vs_journal_rows(self._c, after, rows, PIECES_PER_CALL), "read the journal"):
+            for r in rows[0:n]:
+                yield RecordPiece(r.seqno, r.time_ns, r.volume, r.offset_bytes, r.length_bytes, bool(r.zero))
+            after = rows[n - 1].seqno
+
+    def volume_at(self, volume: int, seqno: int) -> VolumeState | None:
+        """A volume's state after a record; None: it was not added yet. data_bytes is not filled."""
+        out = ffi.new("vs_volume_state *")
+        status = lib.vs_journal_volume_at(self._c, volume, seqno, out)
+        if status == ENOENT:
+            return None
+        check(status, f"find volume {volume} at @{seqno}")
+        return state_from(out)
+
+    def seqno_at(self, time_ns: int) -> int:
+        """The last record whose time is <= time_ns; 0: there is none."""
+        out = ffi.new("uint64_t *")
+        check(lib.vs_journal_seqno_at(self._c, time_ns, out), "find a time in the journal")
+        return int(out[0])
+
+    def time_of(self, seqno: int) -> int:
+        """Time of a record, ns since 1970 UTC. Raises: PointGoneError: outside the window."""
+        out = ffi.new("uint64_t *")
+        check(lib.vs_journal_time_of(self._c, seqno, out), f"find @{seqno} in the journal")
+        return int(out[0])
+
+    def view(self, volume: int, seqno: int) -> View:
+        """The volume after record seqno. Raises: PointGoneError; NotFoundError: the volume was not there."""
+        out = ffi.new("vs_view **")
+        check(lib.vs_view_open(self._c, volume, seqno, out), f"open volume {volume} at @{seqno}")
+        return View(out[0])
+
+    def changes(self, volume: int, since: int, until: int) -> View:
+        """What records after since and up to until put into the volume. Raises: as ``view``."""
+        out = ffi.new("vs_view **")
+        check(lib.vs_view_open_changes(self._c, volume, since, until, out), f"compare volume {volume} since @{since}")
+        return View(out[0])
+
+    def live_file(self, volume: int) -> VolumeFile:
+        """An open file on the live volume, for the plane."""
+        out = ffi.new("vs_volume_file **")
+        check(lib.vs_live_file(self._c, volume, out), "open the live volume")
+        return VolumeFile(out[0])
+
+    def check_segment(self, index: int, read_payload: bool) -> Iterator[Fault]:
+        """What is wrong with segment number ``index`` (0 .. facts().segments - 1)."""
+        offset, fault = ffi.new("uint64_t *"), ffi.new("vs_fault *")
+        while check(lib.vs_journal_check_segment(self._c, index, read_payload, offset, fault), "check the journal"):
+            yield fault_from(fault)
+            if offset[0] == 0:
+                return
+
+    def check_map(self, index: int) -> tuple[str, Fault | None] | None:
+        """Check merged map number ``index``: its path and what is wrong with it. None: past the last."""
+        fault, name = ffi.new("vs_fault *"), ffi.new("char[64]")
+        status = lib.vs_journal_check_map(self._c, index, fault, name)
+        if status == ENOENT:
+            return None
+        check(status, "check a map")
+        return ffi.string(name).decode(), fault_from(fault) if status else None

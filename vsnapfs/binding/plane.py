@@ -1,0 +1,79 @@
+"""The data plane: /dev/fuse in C, names to pyfuse3.
+
+Source: native/include/plane.h.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from vsnapfs.binding._native import ffi, lib
+from vsnapfs.binding.faults import check
+from vsnapfs.binding.view import VolumeFile
+
+
+class PlaneCount(NamedTuple):
+    """Requests of one FUSE opcode in this plane's life. bytes: of file content moved."""
+
+    requests: int
+    errors: int
+    bytes: int
+    nanoseconds: int
+
+
+class Plane:
+    """A mount. Order of life: construct (mounted), pyfuse3 on ``socket_fd``, ``unmount``, ``stop``."""
+
+    def __init__(
+        self,
+        mountpoint: str,
+        source: str,
+        *,
+        allow_other: bool = False,
+        read_only: bool = False,
+        threads: int = 0,
+    ) -> None:
+        options = ffi.new("vs_plane_options *")
+        point, name = ffi.new("char[]", mountpoint.encode()), ffi.new("char[]", source.encode())
+        options.mountpoint, options.source = point, name
+        options.allow_other, options.read_only, options.threads = allow_other, read_only, threads
+        out = ffi.new("vs_plane **")
+        check(lib.vs_plane_start(options, out), f"mount {mountpoint}")
+        self._c: Any = out[0]
+
+    @property
+    def socket_fd(self) -> int:
+        """What pyfuse3 shall open as /dev/fd/N; stays the plane's."""
+        return int(lib.vs_plane_socket(self._c))
+
+    @property
+    def ended_fd(self) -> int:
+        """Becomes readable when the kernel has ended the mount; stays the plane's."""
+        return int(lib.vs_plane_ended_fd(self._c))
+
+    def add_file(self, file: VolumeFile) -> int:
+        """Register an open file, which the plane takes over. Returns its handle number, > 0, never used twice."""
+        fh = ffi.new("uint64_t *")
+        check(lib.vs_plane_add_file(self._c, file.take(), fh), "register an open file")
+        return int(fh[0])
+
+    def remove_file(self, fh: int) -> None:
+        """Forget a handle; its file is released after its last request."""
+        check(lib.vs_plane_remove_file(self._c, fh), "release an open file")
+
+    def counts(self) -> dict[int, PlaneCount]:
+        """Counts by FUSE opcode, of those that were seen."""
+        out = ffi.new("vs_plane_count[64]")
+        lib.vs_plane_counts(self._c, out)
+        return {i: PlaneCount(c.requests, c.errors, c.bytes, c.nanoseconds) for i, c in enumerate(out) if c.requests}
+
+    def unmount(self, lazy: bool = False) -> None:
+        """End the mount. Raises: BusyError: somebody uses it, and not lazy; nothing changed."""
+        check(lib.vs_plane_unmount(self._c, lazy), "unmount")
+
+    def stop(self) -> None:
+        """End the threads and free everything. The object is of no use afterwards. Twice is allowed."""
+        if self._c is not None:
+            c, self._c = self._c, None
+            check(lib.vs_plane_stop(c), "stop the data plane")
+            lib.vs_plane_free(c)
