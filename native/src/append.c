@@ -167,7 +167,7 @@ int vs_journal_flush(vs_journal *j, int durable) {
     }
     pthread_mutex_unlock(&j->mu);
     int r = seal ? vs_journal_seal_active(j) : 0;
-    return r < 0 ? fail(j, r) : 0;
+    return r < 0 && r != -EAGAIN ? fail(j, r) : 0;
 }
 
 /* mu held: lead one flush. */
@@ -317,7 +317,7 @@ int vs_journal_seal(vs_journal *j) {
     int due = !j->failed && j->active->index->last_seqno >= j->active->first_seqno;
     pthread_mutex_unlock(&j->mu);
     if (due) r = vs_journal_seal_active(j);
-    if (r < 0) fail(j, r);
+    if (r < 0 && r != -EAGAIN) fail(j, r);
     pthread_mutex_lock(&j->mu);
     vs_journal_lead_end(j);
     pthread_mutex_unlock(&j->mu);

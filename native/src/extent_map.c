@@ -56,8 +56,7 @@ static vs_extent cut(const vs_extent *e, uint64_t start, uint64_t end) {
 }
 
 static int continues(const vs_extent *left, const vs_extent *right) {
-    return end_of(left) == right->offset_bytes && (left->block == 0) == (right->block == 0) &&
-           block_at(left, right->offset_bytes) == right->block;
+    return end_of(left) == right->offset_bytes && block_at(left, right->offset_bytes) == right->block;
 }
 
 /* ---- chunks ---- */

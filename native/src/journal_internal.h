@@ -94,7 +94,7 @@ void vs_journal_lead_end(vs_journal *j);
 
 /* leader: make a new active segment after the last one. */
 int vs_journal_begin_segment(vs_journal *j);
-/* leader: write the active segment's footer and begin the next. */
+/* leader: write the active segment's footer and begin the next. -EAGAIN: no memory for the footer, nothing was changed. */
 int vs_journal_seal_active(vs_journal *j);
 
 /* Rows of a segment with seqno <= until as an array; *owned is to be freed (NULL: borrowed from the index). */

@@ -178,8 +178,12 @@ int vs_journal_seal_active(vs_journal *j) {
     buffer footer = {0};
     int r = vs_digest_peek(j->digest, g->digest);
     if (r == 0) r = footer_build(j, g, &footer);
+    if (r < 0) {
+        free(footer.bytes);
+        return -EAGAIN; /* nothing was written: the segment grows on until there is memory for its footer */
+    }
     struct iovec part = {footer.bytes, footer.length};
-    if (r == 0) r = j->store->write(j->store, j->active_file, g->index->end_bytes, &part, 1);
+    r = j->store->write(j->store, j->active_file, g->index->end_bytes, &part, 1);
     if (r == 0) r = j->store->sync(j->store, j->active_file);
     free(footer.bytes);
     if (r < 0) return vs_fault_set(r, 0, 0, g->first_seqno, g->index->end_bytes, "journal: %s could not be sealed: %s", g->name, strerror(-r));

@@ -299,7 +299,7 @@ int vs_segment_events(vs_segment *g, const uint8_t **bytes, uint64_t *length_byt
 
 int vs_segment_crc(vs_segment *g, int pinned, uint64_t block, uint32_t *crc) {
     uint64_t length;
-    const uint8_t *p = g->sealed && !pinned ? vs_segment_section(g, VS_SECTION_CHECKSUMS, &length) : NULL;
+    const uint8_t *p = !pinned && g->sealed ? vs_segment_section(g, VS_SECTION_CHECKSUMS, &length) : NULL;
     if (p) {
         if (block >= length / 4) return -EBADMSG;
         *crc = vs_get32(p + block * 4);
