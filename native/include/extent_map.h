@@ -19,8 +19,8 @@ typedef struct vs_extent {
 
 typedef struct vs_extent_map vs_extent_map;
 
-int vs_extent_map_new(vs_extent_map **out);
-void vs_extent_map_free(vs_extent_map *m);
+int vs_extent_map_new(vs_extent_map **out);  /* -ENOMEM, with *out NULL */
+void vs_extent_map_free(vs_extent_map *m);   /* NULL is allowed */
 void vs_extent_map_clear(vs_extent_map *m);
 
 /* Put an extent over what is there (length_bytes > 0, no overflow of offset + length). -ENOMEM leaves the map as it was. */

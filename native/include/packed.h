@@ -25,7 +25,7 @@ typedef struct vs_packed {
 } vs_packed;
 
 /* Check the shape of an encoded table (every offset in bounds, widths <= 64) and make it readable. The caller has checked
- * its checksum. -EBADMSG: not a table of that many columns. bytes may be unaligned. */
+ * its checksum. -EBADMSG: not a table of that many columns; -EINVAL: columns is not 1 to 8. bytes may be unaligned. */
 int vs_packed_open(const void *bytes, size_t length_bytes, uint32_t columns, vs_packed *out);
 
 /* Decode row i (< rows) into row[columns]. */
@@ -41,9 +41,12 @@ typedef struct vs_packed_writer vs_packed_writer;
 
 /* -ENOMEM. The caller ends the writer with vs_packed_writer_free. */
 int vs_packed_writer_new(uint32_t columns, vs_packed_writer **out);
+
+/* -ENOMEM: the row is not in it; the same call may be tried again. */
 int vs_packed_append(vs_packed_writer *w, const uint64_t *row);
 
-/* Encode everything. *bytes (malloc, the caller frees) and *length_bytes (a multiple of 8) are the table. */
+/* Encode everything; nothing is appended after it. *bytes (malloc, the caller frees) and *length_bytes (a multiple of 8) are the
+ * table. -ENOMEM: may be tried again. */
 int vs_packed_finish(vs_packed_writer *w, uint8_t **bytes, size_t *length_bytes);
 uint64_t vs_packed_writer_rows(const vs_packed_writer *w);
 void vs_packed_writer_free(vs_packed_writer *w);

@@ -6,7 +6,8 @@
  * vs_store_posix it is a file descriptor, so descriptors opened elsewhere (a primary) can be handed in as they are.
  *
  * Threads: every function may be called from any thread. Errors: -errno. read and write are complete or failed:
- * read returns fewer bytes only at the end of the file, write never returns fewer.
+ * read returns fewer bytes only at the end of the file, write never returns fewer. A sync that failed is not tried again.
+ * open refuses (-EINVAL) what is neither a file nor a block device, and follows no symlink (-ELOOP, -ENOTDIR).
  */
 #ifndef VS_STORE_OPS_H
 #define VS_STORE_OPS_H
@@ -38,12 +39,14 @@ struct vs_store {
     int (*write)(vs_store *s, int file, uint64_t offset_bytes, const struct iovec *parts, int part_count);
     int (*sync)(vs_store *s, int file);                                       /* fdatasync */
     int (*truncate)(vs_store *s, int file, uint64_t size_bytes);
-    int (*zero)(vs_store *s, int file, uint64_t offset_bytes, uint64_t length_bytes); /* reads as zeros, space given back where possible */
+    /* What lies in the file of the range then reads as zeros, its space given back where possible; the size stays. */
+    int (*zero)(vs_store *s, int file, uint64_t offset_bytes, uint64_t length_bytes);
     int (*rename)(vs_store *s, const char *from, const char *to);             /* replaces to */
     int (*remove)(vs_store *s, const char *path);
     int (*sync_dir)(vs_store *s, const char *path);
     int (*list)(vs_store *s, const char *path, vs_list_fn each, void *arg);   /* stops at the first nonzero, returns it */
-    int (*map)(vs_store *s, int file, uint64_t size_bytes, const void **out); /* read-only, from offset 0 */
+    /* Read-only, from offset 0. -EINVAL: the file is shorter, or size_bytes is 0. */
+    int (*map)(vs_store *s, int file, uint64_t size_bytes, const void **out);
     void (*unmap)(vs_store *s, const void *base, uint64_t size_bytes);
     uint64_t (*now_ns)(vs_store *s);                                          /* wall clock, UTC, may jump */
     int (*entropy)(vs_store *s, void *buf, size_t length_bytes);

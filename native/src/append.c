@@ -22,7 +22,7 @@
 
 vs_primary *vs_journal_primary(const vs_journal *j, uint32_t volume) {
     for (size_t i = 0; i < j->primary_count; i++)
-        if (j->primaries[i].volume == volume) return &j->primaries[i];
+        if (j->primaries[i]->volume == volume) return j->primaries[i];
     return NULL;
 }
 
@@ -126,7 +126,7 @@ static void batch_apply(vs_journal *j, const vs_batch *b) {
 
 static void primaries_sync(vs_journal *j) {
     for (size_t i = 0; i < j->primary_count; i++) {
-        vs_primary *p = &j->primaries[i];
+        vs_primary *p = j->primaries[i];
         if (!p->dirty || p->error) continue;
         int r = j->store->sync(j->store, p->file);
         if (r < 0) primary_fail(j, p, r);

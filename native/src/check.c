@@ -101,7 +101,22 @@ static int footer_check(vs_segment *g, const vs_index *x, vs_fault *fault) {
     if (!r) return footer_fault(g, VS_SECTION_MAPS, fault);
     if (!checksums_equal(g, x)) return footer_fault(g, VS_SECTION_CHECKSUMS, fault);
     if (!events_equal(g, x)) return footer_fault(g, VS_SECTION_EVENTS, fault);
-    return vs_segment_section(g, VS_SECTION_VOLUMES, &length) ? 0 : footer_fault(g, VS_SECTION_VOLUMES, fault);
+    const uint8_t *p = vs_segment_section(g, VS_SECTION_VOLUMES, &length);
+    if (!p) return footer_fault(g, VS_SECTION_VOLUMES, fault);
+    uint64_t end = g->section[VS_SECTION_VOLUMES].offset_bytes + length;
+    if (vs_is_zero(p + length, g->file_bytes - VS_BLOCK_BYTES - end)) return 0;
+    return found(fault, vs_fault_set(-ENOTRECOVERABLE, 0, 0, g->first_seqno, end,
+                                     "%s: the zeros between the footer and the trailer are damaged", g->name));
+}
+
+/* Only the active segment may be without a valid trailer. 1 with *fault, or 0. */
+static int trailer_check(vs_journal *j, vs_segment *g, vs_fault *fault) {
+    pthread_mutex_lock(&j->mu);
+    int lost = !g->sealed && g != j->active;
+    pthread_mutex_unlock(&j->mu);
+    if (!lost) return 0;
+    return found(fault, vs_fault_set(-ENOTRECOVERABLE, 0, 0, g->first_seqno, g->file_bytes - VS_BLOCK_BYTES,
+                                     "%s: the trailer is damaged; reading uses the batches", g->name));
 }
 
 /* Read the payload block of a row; 1 with *fault when it does not match. */
@@ -166,6 +181,7 @@ static int digest_start(vs_journal *j, vs_segment *g, vs_digest **out) {
 /* From the beginning: header, batches, footer, digest. */
 static int structure_check(vs_journal *j, vs_segment *g, const vs_index *x, vs_digest *digest, vs_fault *fault) {
     int r = header_check(j, g, fault);
+    if (r == 0) r = trailer_check(j, g, fault);
     if (r == 0 && g->sealed) r = footer_check(g, x, fault);
     if (r == 0 && digest && g->sealed) r = digest_check(g, digest, fault);
     return r;

@@ -233,10 +233,8 @@ int vs_extent_map_put(vs_extent_map *m, const vs_extent *e) {
 /* ---- the rest ---- */
 
 int vs_extent_map_new(vs_extent_map **out) {
-    vs_extent_map *m = calloc(1, sizeof *m);
-    if (!m) return -ENOMEM;
-    *out = m;
-    return 0;
+    *out = calloc(1, sizeof **out);
+    return *out ? 0 : -ENOMEM;
 }
 
 void vs_extent_map_clear(vs_extent_map *m) {

@@ -36,9 +36,10 @@ int vs_segment_rows_array(vs_segment *g, uint64_t until, const vs_row **rows, si
     return 0;
 }
 
-/* States from the footer of a sealed segment. 0: its section is not usable. */
+/* States from the footer of a segment. 0: it has none, or its section is not usable. */
 static int states_from_footer(vs_segment *g, vs_states *out) {
     uint64_t length;
+    if (!g->sealed) return 0; /* its trailer is damaged */
     const uint8_t *p = vs_segment_section(g, VS_SECTION_VOLUMES, &length);
     if (!p || length % VS_VOLUME_ROW_BYTES) return 0;
     for (uint64_t at = 0; at < length; at += VS_VOLUME_ROW_BYTES, p += VS_VOLUME_ROW_BYTES) {

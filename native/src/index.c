@@ -148,7 +148,10 @@ uint32_t vs_descriptor_count(const uint8_t *p, const uint8_t salt[16], uint64_t 
 }
 
 int vs_descriptor_is_later(const uint8_t *p, const uint8_t salt[16], uint64_t next_seqno) {
-    return vs_get32(p) == VS_MAGIC_DESCRIPTOR && memcmp(p + 8, salt, 16) == 0 && vs_get64(p + 24) > next_seqno && vs_block_check(p);
+    uint64_t first = vs_get64(p + 24);
+    int begins = vs_get16(p + 4) == 0; /* behind a checkpoint, which has no record, the same seqno comes again */
+    return vs_get32(p) == VS_MAGIC_DESCRIPTOR && memcmp(p + 8, salt, 16) == 0 && (first > next_seqno || (first == next_seqno && begins)) &&
+           vs_block_check(p);
 }
 
 /* Join the streams of all descriptors; they must agree about the batch. */
@@ -299,7 +302,7 @@ void vs_states_clear(vs_states *s) {
 }
 
 int vs_rows_map(const vs_row *rows, size_t row_count, uint32_t volume, uint64_t since, uint64_t until, vs_extent_map **out) {
-    vs_extent_map *m;
+    vs_extent_map *m = NULL;
     int r = vs_extent_map_new(&m);
     for (size_t i = 0; r == 0 && i < row_count && rows[i].seqno <= until; i++) {
         if (rows[i].volume != volume || rows[i].seqno <= since) continue;

@@ -49,7 +49,7 @@ int vs_index_add_batch(vs_index *x, const uint8_t *descriptors, uint32_t count, 
 /* Is the block at p the first descriptor of the batch that begins with next_seqno? Returns how many descriptors, 0: it is not. */
 uint32_t vs_descriptor_count(const uint8_t *p, const uint8_t salt[16], uint64_t next_seqno);
 
-/* Is it a descriptor of this segment of a batch later than next_seqno? */
+/* Is the block at p, which stands behind the place where the batch of next_seqno is to begin, of a batch later than that one? */
 int vs_descriptor_is_later(const uint8_t *p, const uint8_t salt[16], uint64_t next_seqno);
 
 /* Bytes a record takes in the stream, with padding. */

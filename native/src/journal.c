@@ -58,6 +58,8 @@ static int seqno_order(const void *a, const void *b) {
 
 /* Does g follow the segment before it? */
 static int chain_check(const vs_segment *before, const vs_segment *g) {
+    if (!before && (g->ordinal != 0 || g->first_seqno != 1))
+        return vs_fault_set(-EUCLEAN, 0, 1, g->first_seqno, 0, "the journal's first segment is missing: the oldest one is %s", g->name);
     if (!before) return 0;
     if (g->ordinal != before->ordinal + 1 || g->first_seqno != before->last_seqno + 1)
         return vs_fault_set(-EUCLEAN, 0, before->last_seqno + 1, g->first_seqno, 0,
@@ -206,6 +208,7 @@ static void journal_free(vs_journal *j) {
     pthread_cond_destroy(&j->changed);
     pthread_mutex_destroy(&j->mu);
     free(j->maps);
+    for (size_t i = 0; i < j->primary_count; i++) free(j->primaries[i]);
     free(j->primaries);
     free(j);
 }
@@ -362,6 +365,22 @@ static int primary_replay(vs_journal *j, uint32_t volume, int file) {
     return r == -ENOENT ? 0 : r;
 }
 
+/* mu held. */
+static int primary_add(vs_journal *j, uint32_t volume, int file) {
+    if (j->primary_count == j->primary_room) {
+        size_t room = j->primary_room ? j->primary_room * 2 : 8;
+        vs_primary **grown = realloc(j->primaries, room * sizeof *grown);
+        if (!grown) return -ENOMEM;
+        j->primaries = grown;
+        j->primary_room = room;
+    }
+    vs_primary *p = malloc(sizeof *p);
+    if (!p) return -ENOMEM;
+    *p = (vs_primary){.volume = volume, .file = file};
+    j->primaries[j->primary_count++] = p;
+    return 0;
+}
+
 int vs_journal_attach_primary(vs_journal *j, uint32_t volume, int file) {
     if (!j->options.owner) return -EROFS;
     pthread_mutex_lock(&j->mu);
@@ -369,20 +388,19 @@ int vs_journal_attach_primary(vs_journal *j, uint32_t volume, int file) {
     const vs_volume_state *v = vs_states_find(&j->head, volume);
     int r = !v || v->removed ? -ENOENT : vs_journal_primary(j, volume) ? -EEXIST : 0;
     if (r == 0) r = primary_replay(j, volume, file);
-    if (r == 0 && j->primary_count == j->primary_room) {
-        size_t room = j->primary_room ? j->primary_room * 2 : 8;
-        vs_primary *grown = realloc(j->primaries, room * sizeof *grown);
-        if (grown) {
-            j->primaries = grown;
-            j->primary_room = room;
-        } else {
-            r = -ENOMEM;
-        }
-    }
-    if (r == 0) j->primaries[j->primary_count++] = (vs_primary){.volume = volume, .file = file};
+    if (r == 0) r = primary_add(j, volume, file);
     vs_journal_lead_end(j);
     pthread_mutex_unlock(&j->mu);
     return r;
+}
+
+/* leader, mu held: out of the list, so that no new read finds it; then wait for those that have. */
+static void primary_take_out(vs_journal *j, vs_primary *p) {
+    size_t i = 0;
+    while (j->primaries[i] != p) i++;
+    j->primaries[i] = j->primaries[--j->primary_count];
+    while (p->readers) pthread_cond_wait(&j->changed, &j->mu);
+    free(p);
 }
 
 int vs_journal_detach_primary(vs_journal *j, uint32_t volume) {
@@ -390,7 +408,7 @@ int vs_journal_detach_primary(vs_journal *j, uint32_t volume) {
     pthread_mutex_lock(&j->mu);
     vs_journal_lead_begin(j);
     vs_primary *p = vs_journal_primary(j, volume);
-    if (p) *p = j->primaries[--j->primary_count];
+    if (p) primary_take_out(j, p);
     else r = -ENOENT;
     vs_journal_lead_end(j);
     pthread_mutex_unlock(&j->mu);
@@ -420,6 +438,6 @@ void vs_journal_facts_get(vs_journal *j, vs_journal_facts *out) {
                               .commits = j->commits, .commit_waits = j->commit_waits, .torn_bytes = j->torn_bytes,
                               .clock_jumps = j->clock_jumps, .failed = j->failed, .pending = j->durable_seqno < j->last_seqno};
     for (size_t i = 0; i < j->primary_count; i++)
-        if (j->primaries[i].error) out->failed_volume = j->primaries[i].volume;
+        if (j->primaries[i]->error) out->failed_volume = j->primaries[i]->volume;
     pthread_mutex_unlock(&j->mu);
 }

@@ -45,6 +45,7 @@ typedef struct vs_primary {
     int file;
     int dirty; /* written since its last sync */
     int error; /* -errno of the failure after which nothing is trusted, 0: none */
+    int readers; /* reads of the live volume that use file now; detach waits for them */
 } vs_primary;
 
 struct vs_journal {
@@ -67,7 +68,7 @@ struct vs_journal {
     int filling, leading, hold_applied;
     int failed;
 
-    vs_primary *primaries;
+    vs_primary **primaries;
     size_t primary_count, primary_room;
 
     vs_merged_map **maps;

@@ -66,26 +66,39 @@ static int gap_read(vs_store *s, int file, const gap *g, uint8_t *to) {
     return 0;
 }
 
-int64_t vs_journal_read_live(vs_journal *j, uint32_t volume, uint64_t offset_bytes, void *buf, uint64_t length_bytes) {
+static int gaps_read(vs_journal *j, vs_primary *p, const gap *gaps, int count, uint64_t from, uint8_t *to) {
+    int r = 0;
+    for (int i = 0; r == 0 && i < count; i++) r = gap_read(j->store, p->file, &gaps[i], to + (gaps[i].offset_bytes - from));
+    pthread_mutex_lock(&j->mu);
+    if (--p->readers == 0) pthread_cond_broadcast(&j->changed);
+    pthread_mutex_unlock(&j->mu);
+    return r;
+}
+
+/* Read as much of [from, end) as fits the gaps. *end: how far it got; from when the volume ends before. */
+static int piece_read(vs_journal *j, uint32_t volume, uint64_t from, uint64_t *end, uint8_t *to) {
     gap gaps[GAPS_MAX];
+    pthread_mutex_lock(&j->mu);
+    const vs_volume_state *v = vs_states_find(&j->head, volume);
+    vs_primary *p = vs_journal_primary(j, volume);
+    int count = 0, r = !v || v->removed || !p ? -ENOENT : p->error ? -EIO : 0;
+    if (r == 0 && *end > v->size_bytes) *end = from < v->size_bytes ? v->size_bytes : from;
+    if (r == 0 && from < *end) count = memory_read(j, volume, from, end, to, gaps);
+    if (count) p->readers++;
+    pthread_mutex_unlock(&j->mu);
+    return count ? gaps_read(j, p, gaps, count, from, to) : r;
+}
+
+int64_t vs_journal_read_live(vs_journal *j, uint32_t volume, uint64_t offset_bytes, void *buf, uint64_t length_bytes) {
     uint64_t done = 0;
-    for (;;) {
-        pthread_mutex_lock(&j->mu);
-        const vs_volume_state *v = vs_states_find(&j->head, volume);
-        const vs_primary *p = vs_journal_primary(j, volume);
-        int r = !v || v->removed || !p ? -ENOENT : p->error ? -EIO : 0;
-        uint64_t size = r == 0 ? v->size_bytes : 0, from = offset_bytes + done, end = offset_bytes + length_bytes;
-        if (end > size) end = size;
-        int file = p ? p->file : -1, n = 0;
-        uint8_t *to = (uint8_t *)buf + done;
-        if (r == 0 && from < end) n = memory_read(j, volume, from, &end, to, gaps);
-        pthread_mutex_unlock(&j->mu);
+    while (done < length_bytes) {
+        uint64_t end = offset_bytes + length_bytes;
+        int r = piece_read(j, volume, offset_bytes + done, &end, (uint8_t *)buf + done);
         if (r < 0) return r;
-        if (from >= end) return (int64_t)done;
-        for (int i = 0; r == 0 && i < n; i++) r = gap_read(j->store, file, &gaps[i], to + (gaps[i].offset_bytes - from));
-        if (r < 0) return r;
-        done += end - from;
+        if (end == offset_bytes + done) break;
+        done = end - offset_bytes;
     }
+    return (int64_t)done;
 }
 
 typedef struct live_file {

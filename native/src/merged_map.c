@@ -57,7 +57,7 @@ int vs_merged_map_open(vs_store *s, const uint8_t uuid[16], uint64_t first_ordin
         m->mapped = base;
         r = header_check(m, uuid);
     }
-    if (r == 0 && !(m->verdict = calloc(m->volumes + 1, 1))) r = -ENOMEM;
+    if (r == 0 && !(m->tables = calloc((size_t)m->volumes + 1, sizeof *m->tables))) r = -ENOMEM;
     if (r < 0) {
         vs_fault_set(r, 0, 0, 0, 0, "%s is not usable (%s)", m->name, strerror(-r));
         vs_merged_map_close(s, m);
@@ -69,18 +69,25 @@ int vs_merged_map_open(vs_store *s, const uint8_t uuid[16], uint64_t first_ordin
 
 void vs_merged_map_close(vs_store *s, vs_merged_map *m) {
     if (m->mapped) s->unmap(s, m->mapped, m->file_bytes);
-    free(m->verdict);
+    free(m->tables);
     free(m);
+}
+
+/* First use: checksum and shape. Both walk the whole table, so the answer is kept. */
+static void table_judge(const uint8_t *p, uint64_t length_bytes, uint32_t crc, vs_merged_table *t) {
+    int sound = vs_crc32c(p, length_bytes) == crc && vs_packed_open(p, length_bytes, VS_MAP_COLUMNS, &t->table) == 0;
+    t->verdict = sound ? 1 : -1;
 }
 
 int vs_merged_map_table(vs_merged_map *m, uint32_t i, uint32_t *volume, vs_packed *out) {
     if (i >= m->volumes) return 0;
-    const uint8_t *d = directory_row(m, i), *p = m->mapped + vs_get64(d + 8);
-    uint64_t length = vs_get64(d + 16);
+    const uint8_t *d = directory_row(m, i);
+    vs_merged_table *t = &m->tables[i];
     *volume = vs_get32(d);
-    if (m->verdict[i] == 0) m->verdict[i] = vs_crc32c(p, length) == vs_get32(d + 4) ? 1 : -1;
-    if (m->verdict[i] < 0 || vs_packed_open(p, length, VS_MAP_COLUMNS, out) < 0)
+    if (t->verdict == 0) table_judge(m->mapped + vs_get64(d + 8), vs_get64(d + 16), vs_get32(d + 4), t);
+    if (t->verdict < 0)
         return vs_fault_set(-EBADMSG, *volume, 0, 0, vs_get64(d + 8), "%s: the map of volume %u is damaged", m->name, *volume);
+    *out = t->table;
     return 1;
 }
 

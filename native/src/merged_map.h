@@ -9,13 +9,18 @@
 #include "stack.h"
 #include "store_ops.h"
 
+typedef struct vs_merged_table {
+    int verdict; /* 0: not checked yet, 1: sound, -1: damaged */
+    vs_packed table;
+} vs_merged_table;
+
 typedef struct vs_merged_map {
     char name[48];
     uint64_t first_ordinal, count, first_seqno, last_seqno, file_bytes;
     uint8_t last_digest[32];
     const uint8_t *mapped;
     uint32_t volumes;
-    int8_t *verdict; /* per volume: 0 not checked yet, 1 sound, -1 damaged */
+    vs_merged_table *tables; /* per volume */
 } vs_merged_map;
 
 void vs_merged_map_name(uint64_t first_ordinal, uint64_t count, char name[48]);

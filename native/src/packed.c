@@ -18,7 +18,7 @@ static size_t bits_bytes(uint64_t rows, unsigned width) {
     return (size_t)((rows * width + 7) / 8);
 }
 
-/* Head (counts, fences, starts) of a table, groups small enough not to overflow. */
+/* Counts, fences and starts of a table; groups are few enough not to overflow. */
 static size_t head_bytes(uint64_t groups) {
     return TABLE_HEAD + (size_t)groups * 16 + 8;
 }
@@ -122,29 +122,36 @@ static int group_is_sound(const vs_packed *t, uint64_t group, uint64_t data_byte
     return column_value(&first, 0) == vs_get64(t->fences + group * 8);
 }
 
-/* Do head and end of the table agree with its length? Then *data_bytes is what lies between. */
-static int frame_is_sound(const vs_packed *t, size_t length_bytes, uint64_t *data_bytes) {
-    if (t->groups > length_bytes / 16 || head_bytes(t->groups) + TABLE_PADDING > length_bytes) return 0;
-    if (t->groups != t->rows / VS_PACKED_GROUP + (t->rows % VS_PACKED_GROUP != 0)) return 0;
-    *data_bytes = vs_get64(t->starts + t->groups * 8);
-    if (*data_bytes > length_bytes || whole_bytes(t->groups, (size_t)*data_bytes) != length_bytes) return 0;
-    return vs_get64(t->starts) == 0 && vs_is_zero(t->data + *data_bytes, (size_t)(t->bytes + length_bytes - (t->data + *data_bytes)));
+/* Do rows and groups agree, and is there room for the head? */
+static int counts_are_sound(uint64_t rows, uint64_t groups, size_t length_bytes) {
+    return groups <= length_bytes / 16 && head_bytes(groups) + TABLE_PADDING <= length_bytes &&
+           groups == rows / VS_PACKED_GROUP + (rows % VS_PACKED_GROUP != 0);
+}
+
+/* Do the groups begin at 0, end where nothing but padding follows, and lie between? */
+static int groups_are_sound(const vs_packed *t, size_t length_bytes) {
+    uint64_t data_bytes = vs_get64(t->starts + t->groups * 8);
+    if (vs_get64(t->starts) != 0 || data_bytes > length_bytes) return 0;
+    if (whole_bytes(t->groups, (size_t)data_bytes) != length_bytes) return 0;
+    if (!vs_is_zero(t->data + data_bytes, length_bytes - head_bytes(t->groups) - (size_t)data_bytes)) return 0;
+    for (uint64_t g = 0; g < t->groups; g++) {
+        if (!group_is_sound(t, g, data_bytes)) return 0;
+    }
+    return 1;
 }
 
 int vs_packed_open(const void *bytes, size_t length_bytes, uint32_t columns, vs_packed *out) {
     const uint8_t *p = bytes;
     if (columns == 0 || columns > VS_PACKED_COLUMNS_MAX) return -EINVAL;
     if (length_bytes < whole_bytes(0, 0)) return -EBADMSG;
+    uint64_t rows = vs_get64(p), groups = vs_get64(p + 16);
     if (vs_get32(p + 8) != columns || vs_get32(p + 12) != VS_PACKED_GROUP) return -EBADMSG;
-    vs_packed t = {.bytes = p, .rows = vs_get64(p), .columns = columns, .groups = vs_get64(p + 16), .fences = p + TABLE_HEAD};
-    if (t.groups > length_bytes / 16) return -EBADMSG; /* before any pointer is made of it */
-    t.starts = t.fences + t.groups * 8;
-    t.data = t.starts + t.groups * 8 + 8;
-    uint64_t data_bytes;
-    if (!frame_is_sound(&t, length_bytes, &data_bytes)) return -EBADMSG;
-    for (uint64_t g = 0; g < t.groups; g++) {
-        if (!group_is_sound(&t, g, data_bytes)) return -EBADMSG;
-    }
+    if (!counts_are_sound(rows, groups, length_bytes)) return -EBADMSG;
+    vs_packed t = {.bytes = p, .rows = rows, .columns = columns, .groups = groups};
+    t.fences = p + TABLE_HEAD;
+    t.starts = t.fences + groups * 8;
+    t.data = p + head_bytes(groups);
+    if (!groups_are_sound(&t, length_bytes)) return -EBADMSG;
     *out = t;
     return 0;
 }
@@ -173,10 +180,10 @@ static void buffer_put64(buffer *b, uint64_t v) {
 
 struct vs_packed_writer {
     uint32_t columns;
-    uint32_t pending;                                           /* rows not encoded yet */
-    uint64_t rows;                                              /* all of them */
-    uint64_t values[VS_PACKED_COLUMNS_MAX][VS_PACKED_GROUP];    /* of the pending rows */
-    buffer fences, starts, data;                                /* as in the file; the last start is put by finish */
+    uint32_t pending; /* rows not encoded yet */
+    uint64_t rows;    /* all of them */
+    uint64_t values[VS_PACKED_COLUMNS_MAX][VS_PACKED_GROUP]; /* of the pending rows */
+    buffer fences, starts, data; /* as in the file; the last start is put by finish */
 };
 
 int vs_packed_writer_new(uint32_t columns, vs_packed_writer **out) {

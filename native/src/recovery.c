@@ -108,7 +108,7 @@ int vs_tail_judge(vs_segment *g, const vs_index *x, uint64_t file_bytes, uint64_
         }
         if (!vs_is_zero(piece, n)) verdict = VS_TAIL_TORN;
         for (size_t i = 0; i + VS_BLOCK_BYTES <= n && verdict == VS_TAIL_TORN; i += VS_BLOCK_BYTES)
-            if (vs_descriptor_is_later(piece + i, g->salt, x->last_seqno + 1)) {
+            if (at + i > x->end_bytes && vs_descriptor_is_later(piece + i, g->salt, x->last_seqno + 1)) {
                 verdict = VS_TAIL_DAMAGED;
                 *later_bytes = at + i;
             }
