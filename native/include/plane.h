@@ -1,0 +1,78 @@
+/* plane.h: C in front of pyfuse3. Owns /dev/fuse; answers the requests that carry bytes, forwards those that carry names.
+ *
+ * Threads read requests from /dev/fuse. READ, WRITE, LSEEK, FALLOCATE (punch, zero), FSYNC and FLUSH of handles made with
+ * vs_plane_add_file are answered here; every other request goes as it came to the other end of a SOCK_SEQPACKET pair,
+ * which pyfuse3 takes for the device, and its reply comes back. FSYNC, FLUSH and FSYNCDIR of all else are answered with 0, LSEEK of a file
+ * that Python serves from its size. The INIT reply is amended on its way (1 MiB requests, no writeback cache). FUSE_INTERRUPT is
+ * dropped: no request of ours waits for another's.
+ *
+ * The caller's part, in this order:
+ *   1. vs_plane_start. The mount is there; whoever looks at it waits for 2.
+ *   2. pyfuse3.init with "/dev/fd/N", N from vs_plane_socket, and pyfuse3.main.
+ *   3. Wait until vs_plane_ended_fd is readable (trio.lowlevel.wait_readable), or stop waiting; then end pyfuse3.main by
+ *      pyfuse3.terminate or by cancelling it. It does not see the end of the mount by itself: the pair stays open, since
+ *      pyfuse3 raises OSError(EIO) when its descriptor ends.
+ *   4. pyfuse3.close(unmount=False). From here on requests for names, waiting ones too, get -ENOTCONN; bytes go on.
+ *   5. vs_plane_unmount if 3 was not the kernel's doing, vs_plane_stop, vs_plane_free.
+ * The process must not keep a file of its own mount open: killed with one, it waits for ever for its own answer to FLUSH.
+ *
+ * What pyfuse3 invalidates is done later and by another thread: pyfuse3 always sees success, also when the kernel has it not.
+ *
+ * Threads: all functions from any thread; vs_plane_free once, after vs_plane_stop. Errors: -errno; vs_fault_last after vs_plane_start.
+ * The threads block all signals but those of their own faults, and inherit from the caller of vs_plane_start what is inherited (PR_SET_IO_FLUSHER).
+ * A handle's file is released after its last request ended and vs_plane_remove_file was called. No native thread calls into Python.
+ * Memory: a little over 1 MiB a thread, touched at the start; nothing is allocated for a request that carries bytes.
+ */
+#ifndef VS_PLANE_H
+#define VS_PLANE_H
+
+#include "volume_file.h"
+
+/* CFFI-BEGIN */
+typedef struct vs_plane vs_plane;
+
+enum { VS_PLANE_OPCODES = 64 };
+
+typedef struct vs_plane_count {
+    uint64_t requests, errors, bytes, nanoseconds;
+} vs_plane_count;
+
+typedef struct vs_plane_options {
+    const char *mountpoint;
+    const char *source;       /* shown in the mount table */
+    int32_t allow_other;
+    int32_t read_only;        /* MS_RDONLY */
+    int32_t threads;          /* 1 to 256; 0: 16 */
+} vs_plane_options;
+
+/* Mount (root) and start the threads. nosuid, nodev, noexec, default_permissions, subtype vsnapfs. -EPERM: not root. */
+int vs_plane_start(const vs_plane_options *o, vs_plane **out);
+
+/* The descriptor that pyfuse3 shall use as /dev/fd/N; blocking, as libfuse would lose a reply that does not fit. It belongs to the
+ * caller: pyfuse3.close closes it, or whoever did not come that far. */
+int vs_plane_socket(const vs_plane *p);
+
+/* An eventfd that becomes readable when the kernel has ended the mount. Owned by the plane, open until vs_plane_free. */
+int vs_plane_ended_fd(const vs_plane *p);
+
+/* Register an open file; takes the reference over if it succeeds. Returns in *fh a number of at least 2^32 that is never used
+ * twice: the numbers below are for files that Python serves itself. -ENODEV after vs_plane_stop. */
+int vs_plane_add_file(vs_plane *p, vs_volume_file *f, uint64_t *fh);
+/* -EBADF: not there. */
+int vs_plane_remove_file(vs_plane *p, uint64_t fh);
+
+/* Counts by FUSE opcode, of this plane's life; opcodes answered by pyfuse3 count requests only. What is counted as answered may not
+ * have reached its process yet. [0]: notifications that pyfuse3 sent; errors: refused by the kernel, or too many at once. */
+void vs_plane_counts(vs_plane *p, vs_plane_count out[64]);
+
+/* Unmount (lazily if it is busy and lazy is set; else -EBUSY and nothing changed). 0 when the mount has ended already.
+ * -EINVAL: something else is at its path now, or it was detached; vs_plane_stop ends it. */
+int vs_plane_unmount(vs_plane *p, int lazy);
+
+/* End the threads (if the mount is still there or in use, it stays and its users get errors) and our end of the pair; files still open are
+ * released. Waits for requests that are under way in a vs_volume_file. The second call does nothing. */
+int vs_plane_stop(vs_plane *p);
+void vs_plane_free(vs_plane *p);
+/* CFFI-END */
+
+#endif

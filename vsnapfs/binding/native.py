@@ -1,0 +1,1 @@
+from vsnapfs.binding import *  # noqa: F403
