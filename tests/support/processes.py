@@ -1,0 +1,162 @@
+"""The real program as its users start it: commands that run and end, and servers and mounts that stay.
+
+Every process is started by us and ended by its own pid; a mount point is ours and is lazily unmounted whatever happened. Readiness is
+what a script would look at: the path is a mount point.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.support.waiting import eventually
+
+READY_S = 20.0
+END_S = 15.0
+
+
+def program() -> list[str]:
+    """How to start vsnapfs: that of the interpreter which runs the tests."""
+    return [sys.executable, "-m", "vsnapfs.cli"]
+
+
+def environment(repository: Path | None = None) -> dict[str, str]:
+    """The environment of a command: this one, with no repository but the given one, and no terminal's width."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("VSNAPFS_")}
+    env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), env.get("PYTHONPATH", "")])
+    if repository is not None:
+        env["VSNAPFS_REPO"] = str(repository)
+    return env
+
+
+def run(repository: Path | None, *args: str | Path, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end, whatever its exit status."""
+    return subprocess.run(
+        [*program(), *map(str, args)],
+        env=environment(repository), capture_output=True, text=True, timeout=timeout_s, check=False,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def must(repository: Path, *args: str | Path, timeout_s: float = 60.0) -> str:
+    """Run one command that has to exit 0; returns what it printed."""
+    done = run(repository, *args, timeout_s=timeout_s)
+    assert done.returncode == 0, f"vsnapfs {' '.join(map(str, args))}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def must_json(repository: Path, *args: str | Path) -> Any:
+    """Run one command with --json; returns the object it printed."""
+    return json.loads(must(repository, *args, "--json"))
+
+
+def is_mounted(path: Path) -> bool:
+    """Is something mounted at exactly this path? Asks the kernel's table, so a dead mount does not matter."""
+    wanted = str(path).replace(" ", "\\040")
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(line.split()[4] == wanted for line in lines)
+
+
+def unmount(path: Path) -> None:
+    """Take away what is mounted at a path of ours; lazily, so that it cannot fail because of an open file."""
+    while is_mounted(path):
+        subprocess.run(["umount", "-l", str(path)], check=True, capture_output=True)
+
+
+class Mounted:
+    """A running `vsnapfs serve` or `vsnapfs mount`.
+
+    A context manager: entered, it is ready; left, it was asked to end by SIGTERM, the mount is gone, and an exit status other than 0 is an
+    AssertionError with the log. ``mountpoint``: made if need be. ``log``: everything it printed.
+    """
+
+    def __init__(self, repository: Path, mountpoint: Path, *, verb: str = "serve", options: tuple[str, ...] = ()) -> None:
+        self.repository = repository
+        self.mountpoint = mountpoint
+        self.log_path = mountpoint.with_name(mountpoint.name + ".log")
+        self._command = [*program(), verb, *options, str(mountpoint)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def start(self) -> None:
+        """Start it and wait until it is mounted."""
+        self.mountpoint.mkdir(exist_ok=True)
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, env=environment(self.repository), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        try:
+            eventually(self._ready, f"{self._command} ready", deadline_s=READY_S)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _ready(self) -> bool:
+        assert self._process is not None
+        status = self._process.poll()
+        assert status is None, f"{self._command} ended with {status}:\n{self.log}"
+        return is_mounted(self.mountpoint) and (self.mountpoint / "snaps").is_dir()
+
+    def stop(self) -> int:
+        """SIGTERM, wait; returns the exit status. SIGKILL and an AssertionError if it does not end in time."""
+        assert self._process is not None, "not started"
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self._command} did not end within {END_S} s:\n{self.log}") from None
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL it if it still runs, reap it, and take its mount away. May be called twice."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        unmount(self.mountpoint)
+
+    def __enter__(self) -> Mounted:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.kill()
+        elif self._process is not None:
+            status = self.stop()
+            assert status == 0, f"{self._command} exited {status}:\n{self.log}"
+
+
+@contextlib.contextmanager
+def child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is killed and reaped when the block is left."""
+    process = subprocess.Popen(command, **options)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def make_repository(path: Path, **sizes: str | int) -> Path:
+    """A new repository with thin volumes of these sizes."""
+    must(path, "init")
+    for name, size in sizes.items():
+        must(path, "volume", "add", name, "--size", str(size))
+    return path

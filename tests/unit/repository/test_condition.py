@@ -1,0 +1,125 @@
+"""The figures of `status`, and that nothing less than full protection passes for it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.devices import mounted
+from tests.support.volumes import content_at, mark, put
+from vsnapfs.binding import Journal
+from vsnapfs.core.errors import VsnapfsError
+from vsnapfs.repository.repository import Repository
+
+SIZE = 64 << 10
+
+
+def test_figures(repository: Repository, memory_path: Path) -> None:
+    image = memory_path / "image"
+    image.write_bytes(b"x" * SIZE)
+    repository.volume_add("db0", size_bytes=SIZE)
+    repository.volume_add("ext", primary=image)
+    mark(repository, "db0", 0, b"x" * 4096, "a")
+    repository.journal.seal()
+    mark(repository, "db0", 0, b"y" * 4096, "b")
+    put(repository, "db0", 0, b"pending")
+    status = repository.status()
+    assert (status.repository, status.uuid) == (str(repository.path), repository.uuid)
+    assert (status.last_seqno, status.committed_seqno, status.applied_seqno) == (7, 6, 6)
+    assert (status.segments, status.bookmarks) == (2, 2)
+    assert [volume.name for volume in status.volumes] == ["db0", "ext"]
+    assert status.window_first is not None
+    assert status.window_last is not None
+    assert (status.window_first.seqno, status.window_last.seqno) == (1, 6)
+    assert status.journal_bytes == sum(path.stat().st_size for path in (repository.path / "journal").iterdir())
+    assert SIZE <= status.base_bytes <= SIZE + 8192
+    assert status.index_bytes > 0
+    assert status.free_bytes > 0
+    assert (status.commits > 0, status.commit_waits > 0) == (True, True)
+    assert (status.protected, status.problems) == (True, [])
+    assert (status.served, status.mountpoint, status.pid, status.requests) == (False, None, None, {})
+
+
+def test_a_journal_that_failed(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = Journal.facts
+    monkeypatch.setattr(Journal, "facts", lambda self: facts(self)._replace(failed=-5))
+    status = repository.status()
+    assert not status.protected
+    assert ["journal failed" in problem for problem in status.problems] == [True]
+
+
+def test_a_primary_that_failed(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = repository.volume_add("db0", size_bytes=SIZE)
+    facts = Journal.facts
+    monkeypatch.setattr(Journal, "facts", lambda self: facts(self)._replace(failed_volume=volume.id))
+    assert ["db0" in problem for problem in repository.status().problems] == [True]
+
+
+def test_a_primary_that_really_fails(repository: Repository) -> None:
+    """The file is opened for reading only behind the journal's back, so that the write to it fails."""
+    volume = repository.volume_add("db0", size_bytes=SIZE)
+    held = repository._parts.primaries[volume.id]
+    reading = os.open(Path(volume.primary_path or ""), os.O_RDONLY)
+    os.dup2(reading, held)
+    os.close(reading)
+    put(repository, "db0", 0, b"x" * 4096)
+    try:
+        repository.journal.commit()
+    except VsnapfsError:
+        pass
+    assert ["db0" in problem for problem in repository.status().problems] == [True]
+
+
+@pytest.mark.parametrize(("free", "expected"), [(4, 1), (5, 0), (100, 0)])
+def test_little_space(repository: Repository, monkeypatch: pytest.MonkeyPatch, free: int, expected: int) -> None:
+    real = os.fstatvfs(repository._parts.layout.fd)
+    shown = os.statvfs_result((real[0], real[1], 100, free, free, *real[5:]))
+    monkeypatch.setattr(os, "fstatvfs", lambda _: shown)
+    problems = repository.status().problems
+    assert len(problems) == expected
+    assert all("are free" in problem for problem in problems)
+
+
+def test_a_catalog_that_cannot_be_kept(repository: Repository, path: Path) -> None:
+    repository.close()
+    (path / "catalog.db").unlink()
+    (path / "catalog.db-journal").unlink(missing_ok=True)
+    (path / "catalog.db").mkdir()
+    with Repository.open(path, owner=True) as again:
+        again.bookmark_add("a")
+        assert ["catalog" in problem for problem in again.status().problems] == [True]
+    with Repository.open(path, owner=False) as reader:
+        assert [bookmark.name for bookmark in reader.bookmarks()] == ["a"]
+        assert reader.status().problems == []
+
+
+@pytest.mark.requires_root
+def test_a_full_disk(memory_path: Path) -> None:
+    """Nothing is acknowledged any more, everything is still readable, and room is all it takes to go on."""
+    with mounted(Path("tmpfs"), memory_path / "small", options="size=4M", kind="tmpfs") as top:
+        path = top / "r"
+        Repository.create(path)
+        repository = Repository.open(path, owner=True)
+        repository.volume_add("db0", size_bytes=SIZE)
+        kept = mark(repository, "db0", 0, b"kept", "kept")
+        (top / "ballast").write_bytes(bytes(os.statvfs(top).f_bavail * os.statvfs(top).f_frsize - 8192))
+        put(repository, "db0", 0, b"x" * SIZE)
+        with pytest.raises(VsnapfsError):
+            repository.bookmark_add("lost")
+        with pytest.raises(VsnapfsError):
+            repository.bookmark_add("lost-too")
+        status = repository.status()
+        assert not status.protected
+        assert any("journal failed" in problem for problem in status.problems)
+        assert repository.bookmarks() == [kept]
+        assert content_at(repository, "db0", "kept")[:4] == b"kept"
+        with pytest.raises(VsnapfsError):
+            repository.close()
+        (top / "ballast").unlink()
+        with Repository.open(path, owner=True) as again:
+            assert again.status().problems == []
+            assert again.bookmarks() == [kept]
+            assert content_at(again, "db0", "-0s")[:4] == b"kept"
+            mark(again, "db0", 0, b"more", "more")

@@ -1,0 +1,105 @@
+"""Files below a repository: no symlink is followed, nothing is half written, nothing damaged is thrown away."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vsnapfs.core.errors import IntegrityError, NotFoundError
+from vsnapfs.repository import layout as layout_module
+from vsnapfs.repository.layout import Layout
+
+
+@pytest.fixture
+def layout(memory_path: Path) -> Iterator[Layout]:
+    layout = Layout(memory_path)
+    yield layout
+    layout.close()
+
+
+def test_names_of_files() -> None:
+    assert layout_module.base_image(255) == "base/000000ff.img"
+    assert layout_module.base_index(255) == "base/000000ff.idx"
+    assert layout_module.primary_image(1) == "primary/00000001.img"
+    assert layout_module.segment(1) == "journal/00000000000000000001.seg"
+
+
+def test_a_symlink_is_not_followed(layout: Layout, memory_path: Path) -> None:
+    (memory_path / "secret").write_text("x")
+    (memory_path / "lock").symlink_to("secret")
+    for flags in (os.O_RDONLY, os.O_RDWR | os.O_CREAT):
+        with pytest.raises(IntegrityError, match="symlink"):
+            layout.open("lock", flags)
+
+
+def test_a_directory_that_is_a_symlink_is_refused(memory_path: Path) -> None:
+    (memory_path / "elsewhere").mkdir()
+    (memory_path / "base").symlink_to("elsewhere")
+    with pytest.raises(IntegrityError, match="base is a symlink"):
+        Layout(memory_path)
+
+
+def test_the_way_to_the_repository_may_be_a_symlink(memory_path: Path) -> None:
+    (memory_path / "real").mkdir()
+    (memory_path / "way").symlink_to("real")
+    layout = Layout(memory_path / "way")
+    assert layout.path == memory_path.resolve() / "real"
+    layout.close()
+
+
+def test_write_replaces_the_whole_file(layout: Layout, memory_path: Path) -> None:
+    layout.write("repository.json", b"old and long")
+    layout.write("repository.json", b"new")
+    assert (memory_path / "repository.json").read_bytes() == b"new"
+    assert stat.S_IMODE((memory_path / "repository.json").stat().st_mode) == 0o600
+    assert os.listdir(memory_path) == ["repository.json"]
+
+
+def test_write_does_not_write_through_a_symlink(layout: Layout, memory_path: Path) -> None:
+    (memory_path / "victim").write_text("untouched")
+    (memory_path / "repository.json.part").symlink_to("victim")
+    (memory_path / "repository.json").symlink_to("victim")
+    layout.write("repository.json", b"ours")
+    assert (memory_path / "victim").read_text() == "untouched"
+    assert (memory_path / "repository.json").read_bytes() == b"ours"
+
+
+def test_set_aside_keeps_every_old_file(layout: Layout, memory_path: Path) -> None:
+    assert layout.set_aside("catalog.db") is None
+    kept = []
+    for content in ("first", "second", "third"):
+        (memory_path / "catalog.db").write_text(content)
+        kept.append(layout.set_aside("catalog.db"))
+    assert kept == ["catalog.db.bad", "catalog.db.2.bad", "catalog.db.3.bad"]
+    assert [(memory_path / str(name)).read_text() for name in kept] == ["first", "second", "third"]
+
+
+def test_removing_what_is_not_there_is_no_error(layout: Layout, memory_path: Path) -> None:
+    (memory_path / "a").touch()
+    layout.remove("a")
+    layout.remove("a")
+    assert not layout.exists("a")
+
+
+def test_names_and_sizes_of_a_directory(layout: Layout, memory_path: Path) -> None:
+    assert layout.names("base") == []
+    assert layout.allocated_bytes("base") == 0
+    layout.make_directory("base")
+    for name in ("b", "a"):
+        (memory_path / "base" / name).write_bytes(b"x" * 4096)
+    (memory_path / "catalog.db").write_bytes(b"x" * 4096)
+    assert layout.names("base") == ["a", "b"]
+    assert layout.allocated_bytes("base") == 8192
+    assert layout.allocated_bytes("", "catalog") == 4096
+    assert stat.S_IMODE((memory_path / "base").stat().st_mode) == 0o700
+
+
+def test_errors_are_ours(layout: Layout) -> None:
+    with pytest.raises(NotFoundError, match="missing"):
+        layout.open("missing", os.O_RDONLY)
+    with pytest.raises(NotFoundError, match="missing"):
+        layout.rename("missing", "other")

@@ -1,0 +1,83 @@
+"""vsnapfs.toml: what may stand in it, and what the error says of everything else."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.support.volumes import put
+from vsnapfs.core.errors import UsageError
+from vsnapfs.repository.repository import Repository
+from vsnapfs.repository.settings import DEFAULT_TEXT, Settings, parse
+
+
+def test_the_file_that_init_writes_means_the_defaults(path: Path) -> None:
+    assert (path / "vsnapfs.toml").read_text() == DEFAULT_TEXT
+    assert parse(DEFAULT_TEXT.encode(), "x") == Settings()
+    (path / "vsnapfs.toml").unlink()
+    with Repository.open(path, owner=False) as repository:
+        assert repository.settings == Settings()
+
+
+def test_the_file_that_init_writes_shows_every_key() -> None:
+    shown = "\n".join(line.removeprefix("# ") for line in DEFAULT_TEXT.splitlines()[1:])
+    sections = {name: sorted(keys) for name, keys in tomllib.loads(shown).items()}
+    assert sections == {"journal": ["ack", "segment_size"], "mount": ["allow_other", "gid", "uid"]}
+    parse(shown.encode(), "x")
+
+
+def test_every_key() -> None:
+    settings = parse(
+        b'[journal]\nsegment_size = "1.5M"\nack = "journal"\n[mount]\nallow_other = true\nuid = 7\ngid = 8\n', "x"
+    )
+    assert settings.journal.segment_bytes == 3 << 19
+    assert settings.journal.ack == "journal"
+    assert (settings.mount.allow_other, settings.mount.uid, settings.mount.gid) == (True, 7, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[journal]\n\nsegmentsize = "1M"\n', ["line 3", "'segmentsize'", "[journal]", "did you mean segment_size?"]),
+        ("[mount]\nquota = 1\n", ["line 2", "'quota'", "allow_other, uid, gid"]),
+        ("# a\n[jurnal]\nack = 1\n", ["line 2", "'jurnal'", "did you mean journal?"]),
+        ("acknowledge = 1\n", ["line 1", "'acknowledge'", "journal, mount"]),
+        ('[journal]\nack = "never"\n', ["line 2", "journal.ack", "never"]),
+        ('[journal]\nack = 1\n[mount]\nallow_other = "yes"\n', ["line 2", "journal.ack"]),
+        ('[mount]\n"allow_other" = "yes"\n', ["line 2", "mount.allow_other"]),
+        ('[journal]\nsegment_size = "64X"\n', ["line 2", "segment_size", "64X"]),
+        ('[journal]\nack = "both"\nsegment_size = "1K"\n', ["line 3", "64 KiB to 16 GiB", "1K"]),
+        ('[journal]\nsegment_size = "1T"\n', ["line 2", "1T"]),
+        ("[journal]\nsegment_size = 64\n", ["line 2", "journal.segment_size"]),
+        ("[mount]\nuid = -1\n", ["line 2", "mount.uid"]),
+        ("journal.ack = 2\n", ["line 1", "journal.ack"]),
+        ("journal = 1\n", ["line 1", "journal"]),
+        ("[journal]\nack = \n", ["line 2"]),
+        ("[journal]\n[journal]\n", ["line 2"]),
+    ],
+)
+def test_errors_name_the_place(text: str, said: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(text.encode(), "/r/vsnapfs.toml")
+    message = str(caught.value)
+    assert message.startswith("/r/vsnapfs.toml")
+    assert "\n" not in message
+    for part in said:
+        assert part in message, message
+
+
+def test_bytes_that_are_no_text() -> None:
+    with pytest.raises(UsageError, match="byte 2"):
+        parse(b"a \xff", "x")
+
+
+def test_the_segment_size_is_heeded(path: Path) -> None:
+    (path / "vsnapfs.toml").write_text('[journal]\nsegment_size = "64K"\n')
+    with Repository.open(path, owner=True) as repository:
+        repository.volume_add("db0", size_bytes=1 << 20)
+        for _ in range(4):
+            put(repository, "db0", 0, b"x" * 70_000)
+            repository.journal.commit()
+        assert repository.journal.facts().segments >= 4

@@ -1,0 +1,76 @@
+"""JSON bodies of the journal's events: what the C core hands on unread.
+
+Members that this version does not know are ignored. A body that breaks these shapes, or a name that breaks the rule
+for names, is refused: it would become a path of the mount.
+
+Source: native/FORMAT.md section 6.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+import msgspec
+
+from vsnapfs.core.errors import IntegrityError, UsageError
+from vsnapfs.core.model import Consistency, PrimaryKind
+from vsnapfs.core.names import NameKind, check_name
+
+BODY_BYTES_MAX = 32768
+
+
+class PrimaryPath(msgspec.Struct, frozen=True):
+    """A primary outside the repository."""
+
+    path: str
+
+
+class VolumeAdded(msgspec.Struct, frozen=True):
+    name: str
+    primary: Literal["repository", "none"] | PrimaryPath
+    base: bool
+
+    @property
+    def kind(self) -> PrimaryKind:
+        return "path" if isinstance(self.primary, PrimaryPath) else self.primary
+
+    @property
+    def path(self) -> str | None:
+        return self.primary.path if isinstance(self.primary, PrimaryPath) else None
+
+
+class BookmarkAdded(msgspec.Struct, frozen=True):
+    name: str
+    consistency: Consistency = "crash"
+    application: str = ""
+    note: str = ""
+
+
+class BookmarkNamed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Of a removal, a hold, a release."""
+
+    name: str
+    note: str = ""
+
+
+Body = TypeVar("Body", VolumeAdded, BookmarkAdded, BookmarkNamed)
+
+
+def encode(body: VolumeAdded | BookmarkAdded | BookmarkNamed) -> bytes:
+    """The bytes of an event's body. Raises: UsageError: more than an event may carry."""
+    encoded = msgspec.json.encode(body)
+    if len(encoded) > BODY_BYTES_MAX:
+        raise UsageError(
+            f"the description of {body.name} takes {len(encoded)} bytes, at most {BODY_BYTES_MAX} are kept"
+        )
+    return encoded
+
+
+def decode(body: bytes, shape: type[Body], kind: NameKind, seqno: int) -> Body:
+    """The body of event ``seqno``. Raises: IntegrityError: not such a body, or a name that cannot be."""
+    try:
+        found = msgspec.json.decode(body, type=shape)
+        check_name(found.name, kind)
+    except (msgspec.DecodeError, UsageError) as error:
+        raise IntegrityError(f"event @{seqno} cannot be understood: {error}", seqno=seqno) from error
+    return found

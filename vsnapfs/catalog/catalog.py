@@ -1,0 +1,164 @@
+"""The catalog: the names of a repository, in memory, with a copy in SQLite that spares the next start most of the
+journal.
+
+It follows the journal, never leads it: an event is folded in after its commit, and nothing is in here that a fold of
+the whole journal would not give. So a file that is damaged, foreign, newer, or ahead of the journal is kept as
+``*.bad`` and made again; and when it cannot be written, work goes on without it, since the names are in the journal
+and in memory: ``problem`` says so.
+
+Threads: none; the owner locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from vsnapfs.binding import Event, JournalFacts
+from vsnapfs.catalog.counts import Counts
+from vsnapfs.catalog.index import Changes, Index
+from vsnapfs.catalog.store import CatalogStore, Content, Mark
+from vsnapfs.core.errors import IntegrityError, NoSpaceError, StoreError, VsnapfsError
+from vsnapfs.core.model import Bookmark
+
+
+class EventSource(Protocol):
+    """What the catalog asks of a journal."""
+
+    def facts(self) -> JournalFacts: ...
+    def events(self, after: int = 0) -> Iterator[Event]: ...
+    def time_of(self, seqno: int) -> int: ...
+
+
+class Catalog:
+    """Names in ``index``, counts of data in ``counts``.
+
+    ``fold`` changes memory and ``save`` the file, so that who reads names has to wait for the former only.
+    """
+
+    def __init__(self, store: CatalogStore, content: Content, no_file: str | None) -> None:
+        self.index = Index()
+        self.index.load(content.volumes, content.bookmarks)
+        self.counts = Counts(content.counts)
+        self._no_file = no_file
+        self._not_written: str | None = None
+        self._store = store
+        self._mark = content.mark
+        self._changes = Changes()
+        """What the file does not have yet."""
+
+    @classmethod
+    def open(cls, path: Path | None, repository: str, journal: EventSource, set_aside: Callable[[], object]) -> Catalog:
+        """The catalog at ``path`` (None: in memory, for readers), caught up with the journal.
+
+        Args: repository: its uuid. set_aside: renames the file at ``path`` and what belongs to it; called when it is
+        of no use.
+        """
+        try:
+            catalog = cls._open(path, repository, journal, set_aside)
+        except (StoreError, NoSpaceError) as error:
+            catalog = cls._load(CatalogStore(None, repository), journal, no_file=str(error))
+        if catalog.fold(journal):
+            catalog.save()
+        return catalog
+
+    @classmethod
+    def _open(
+        cls, path: Path | None, repository: str, journal: EventSource, set_aside: Callable[[], object]
+    ) -> Catalog:
+        try:
+            return cls._load(CatalogStore(path, repository), journal)
+        except IntegrityError:
+            if path is None:
+                raise
+            set_aside()
+            return cls._load(CatalogStore(path, repository), journal)
+
+    @classmethod
+    def _load(cls, store: CatalogStore, journal: EventSource, no_file: str | None = None) -> Catalog:
+        try:
+            content = store.load()
+            _check_mark(content.mark, journal)
+        except VsnapfsError as error:
+            store.close()
+            raise IntegrityError(f"the catalog is of no use: {error}") from error
+        return cls(store, content, no_file)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the file on disk is behind; None: it is not."""
+        return self._no_file or self._not_written
+
+    def close(self) -> None:
+        self.save()
+        self._store.close()
+
+    def fold(self, journal: EventSource) -> bool:
+        """Take the events committed since into the index. True: there were any.
+
+        Raises: IntegrityError: an event that makes no sense.
+        """
+        until = journal.facts().committed_seqno
+        if until <= self._mark.applied_seqno:
+            return False
+        before = self._mark
+        for event in journal.events(before.event_seqno):
+            if event.seqno > until:
+                break
+            self.index.apply(event, journal.time_of, self._changes)
+            self._mark = Mark(event.seqno, event.seqno, event.time_ns)
+        found = self._mark is not before
+        self._mark = self._mark._replace(applied_seqno=until)
+        return found
+
+    def save(self) -> None:
+        """Bring the file up to memory. What cannot be written is tried again the next time, and is a ``problem``."""
+        volumes = [entry for volume in self._changes.volumes if (entry := self.index.volume_by_id(volume))]
+        bookmarks = [bookmark for name in self._changes.bookmarks if (bookmark := self.index.bookmark(name))]
+        dropped = self._changes.bookmarks - {bookmark.name for bookmark in bookmarks}
+        try:
+            self._store.save(self._mark, volumes, bookmarks, dropped)
+            self._store.keep_counts(self.counts.take_unsaved())
+        except (StoreError, NoSpaceError, IntegrityError) as error:
+            self._not_written = str(error)
+        else:
+            self._changes = Changes()
+            self._not_written = None
+
+    def faults(self, journal: EventSource) -> list[str]:
+        """What is wrong with the file: by SQLite's own check, or because the journal tells otherwise."""
+        found = self._store.faults()
+        if found:
+            return found
+        try:
+            content = self._store.load()
+            _check_mark(content.mark, journal)
+        except VsnapfsError as error:
+            return [str(error)]
+        fresh = Index()
+        for event in journal.events():
+            if event.seqno > content.mark.event_seqno:
+                break
+            fresh.apply(event, journal.time_of, Changes())
+        differing = []
+        if content.volumes != fresh.volumes():
+            differing.append("its volumes are not those of the journal")
+        if _by_name(content.bookmarks) != _by_name(fresh.bookmarks()):
+            differing.append("its bookmarks are not those of the journal")
+        return differing
+
+
+def _by_name(bookmarks: Iterable[Bookmark]) -> dict[str, Bookmark]:
+    return {bookmark.name: bookmark for bookmark in bookmarks}
+
+
+def _check_mark(mark: Mark, journal: EventSource) -> None:
+    """Refuse tables that go further than the journal, or that follow from another one.
+
+    Both happen when a repository is put back from a copy in parts.
+    """
+    if mark.applied_seqno > journal.facts().committed_seqno:
+        raise IntegrityError(f"it knows of record @{mark.applied_seqno}, the journal ends before")
+    if mark.event_seqno and journal.time_of(mark.event_seqno) != mark.event_time_ns:
+        raise IntegrityError(f"its record @{mark.event_seqno} is not the journal's")

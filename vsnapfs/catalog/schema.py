@@ -1,0 +1,48 @@
+"""The catalog's tables. This file is the authority; a file whose tables read otherwise is not used, but made again.
+
+Everything in here follows from the journal (native/FORMAT.md, sections 2 and 6). Seqnos and ids fit SQLite's signed
+64 bits: a journal that could exceed them would take 58 000 years at five million records a second.
+"""
+
+from __future__ import annotations
+
+VERSION = 1
+
+TABLES = {
+    "meta": """CREATE TABLE meta (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
+  version INTEGER NOT NULL,                -- VERSION of the program that made the file
+  repository TEXT NOT NULL,                -- uuid of the repository, as in repository.json
+  applied_seqno INTEGER NOT NULL,          -- every event up to it is in the tables
+  event_seqno INTEGER NOT NULL,            -- the last of those events, 0: none
+  event_time_ns INTEGER NOT NULL           -- its time; if the journal says otherwise, it is another journal
+) STRICT""",
+    "volumes": """CREATE TABLE volumes (
+  id INTEGER PRIMARY KEY,          -- as in the journal's records
+  name TEXT NOT NULL,              -- unique among those that are not removed
+  size_bytes INTEGER NOT NULL,     -- after the last resize
+  block_size_bytes INTEGER NOT NULL,
+  primary_kind TEXT NOT NULL,      -- repository, path or none
+  primary_path TEXT,               -- of kind path: where, absolute; else NULL
+  base INTEGER NOT NULL,           -- 1: it starts from base/<id>.img; 0: from zeros
+  added_seqno INTEGER NOT NULL,    -- the record that added it
+  removed_seqno INTEGER            -- the record that removed it, NULL: none
+) STRICT""",
+    "bookmarks": """CREATE TABLE bookmarks (
+  name TEXT PRIMARY KEY,
+  seqno INTEGER NOT NULL,          -- the point it names
+  time_ns INTEGER NOT NULL,        -- of that record, since 1970 UTC
+  consistency TEXT NOT NULL,       -- crash, filesystem or application
+  application TEXT NOT NULL,       -- "" when nobody said
+  note TEXT NOT NULL,
+  held INTEGER NOT NULL,           -- 1: it cannot be removed
+  hold_note TEXT NOT NULL,         -- who holds it and why
+  created_seqno INTEGER NOT NULL   -- the record that made it
+) STRICT, WITHOUT ROWID""",
+    "volume_states": """CREATE TABLE volume_states (
+  volume INTEGER NOT NULL,           -- id
+  last_write_seqno INTEGER NOT NULL, -- the volume reads the same at every point from here to its next write
+  data_bytes INTEGER NOT NULL,       -- bytes that hold data there: counting them walks maps, so they are kept
+  PRIMARY KEY (volume, last_write_seqno)
+) STRICT, WITHOUT ROWID""",
+}

@@ -1,0 +1,100 @@
+"""Bookmarks: make, remove, hold, release.
+
+Source: native/FORMAT.md section 6.
+"""
+
+from __future__ import annotations
+
+from vsnapfs.binding import RecordKind
+from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed
+from vsnapfs.core.errors import BusyError, NameTakenError, UsageError
+from vsnapfs.core.model import Bookmark, Consistency
+from vsnapfs.core.names import check_name
+from vsnapfs.repository.parts import Parts
+from vsnapfs.repository.resolve import unknown_bookmark
+
+APPLICATION_LENGTH_MAX = 255
+NOTE_LENGTH_MAX = 4096
+
+
+def find(parts: Parts, name: str) -> Bookmark:
+    """Raises: NotFoundError with names that look like it."""
+    with parts.names:
+        found = parts.index.bookmark(name)
+    if found is None:
+        raise unknown_bookmark(parts, name)
+    return found
+
+
+def describe(name: str, consistency: Consistency, application: str, note: str) -> BookmarkAdded:
+    """What the journal will keep of a bookmark. Raises: UsageError: a name or text that cannot be."""
+    check_name(name, "bookmark")
+    _check_text("application", application, APPLICATION_LENGTH_MAX)
+    _check_text("note", note, NOTE_LENGTH_MAX)
+    return BookmarkAdded(name, consistency, application, note)
+
+
+def refuse_taken(parts: Parts, name: str) -> None:
+    """Raises: NameTakenError."""
+    with parts.names:
+        taken = parts.index.bookmark(name)
+    if taken is not None:
+        raise NameTakenError(
+            f"there is a bookmark {name!r} already, at {taken.time}", seqno=taken.seqno, hint="choose another name"
+        )
+
+
+def add(parts: Parts, body: BookmarkAdded, seqno: int) -> Bookmark:
+    """Name the record ``seqno``, or with 0 the moment itself.
+
+    Durable, and so is every write before it, when this returns.
+    """
+    parts.require_owner()
+    with parts.change:
+        refuse_taken(parts, body.name)
+        parts.journal.commit()
+        parts.record(RecordKind.BOOKMARK_ADD, body, a=seqno)
+        return find(parts, body.name)
+
+
+def remove(parts: Parts, name: str) -> None:
+    """Raises: NotFoundError. BusyError: it is held; says by whom."""
+    parts.require_owner()
+    with parts.change:
+        bookmark = find(parts, name)
+        if bookmark.held:
+            why = f" ({bookmark.hold_note})" if bookmark.hold_note else ""
+            raise BusyError(
+                f"bookmark {name!r} is held{why}", seqno=bookmark.seqno, hint=f"`vsnapfs bookmark release {name}` first"
+            )
+        parts.record(RecordKind.BOOKMARK_REMOVE, BookmarkNamed(name), a=bookmark.seqno)
+
+
+def hold(parts: Parts, name: str, note: str) -> Bookmark:
+    """Keep a bookmark from being removed. A second hold only changes the note."""
+    parts.require_owner()
+    _check_text("note", note, NOTE_LENGTH_MAX)
+    with parts.change:
+        bookmark = find(parts, name)
+        if not (bookmark.held and bookmark.hold_note == note):
+            parts.record(RecordKind.BOOKMARK_HOLD, BookmarkNamed(name, note), a=1)
+        return find(parts, name)
+
+
+def release(parts: Parts, name: str) -> Bookmark:
+    """Let a bookmark be removed again; nothing happens if it could be."""
+    parts.require_owner()
+    with parts.change:
+        if find(parts, name).held:
+            parts.record(RecordKind.BOOKMARK_HOLD, BookmarkNamed(name), a=0)
+        return find(parts, name)
+
+
+def _check_text(what: str, text: str, length_max: int) -> None:
+    if len(text) > length_max:
+        raise UsageError(f"the {what} has {len(text)} characters", hint=f"at most {length_max} are kept")
+    if not text.isprintable():
+        raise UsageError(
+            f"the {what} {text!r} has characters that cannot be printed",
+            hint="leave out line ends and control characters",
+        )

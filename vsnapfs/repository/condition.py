@@ -1,0 +1,75 @@
+"""How a repository is: its figures, and everything that makes it less than fully protected."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from vsnapfs.binding import JournalFacts
+from vsnapfs.core.errors import IntegrityError
+from vsnapfs.core.model import Status
+from vsnapfs.core.units import format_size
+from vsnapfs.repository import base, volumes
+from vsnapfs.repository.layout import BASE, CATALOG, MAPS
+from vsnapfs.repository.parts import Parts
+from vsnapfs.repository.resolve import window
+
+FREE_PERCENT_MIN = 5
+
+
+def status(parts: Parts) -> Status:
+    """The figures of now. Who serves and mounts is not known here: ``served`` is False, the requests are empty."""
+    facts = parts.journal.facts()
+    disk = os.fstatvfs(parts.layout.fd)
+    reach = window(parts)
+    problems = list(_problems(parts, facts, disk))
+    with parts.names:
+        bookmarks = len(parts.index.bookmarks())
+    return Status(
+        repository=str(parts.layout.path),
+        uuid=str(parts.uuid),
+        served=False,
+        mountpoint=None,
+        pid=None,
+        protected=not problems,
+        problems=problems,
+        window_first=None if reach is None else reach[0],
+        window_last=None if reach is None else reach[1],
+        last_seqno=facts.last_seqno,
+        committed_seqno=facts.committed_seqno,
+        applied_seqno=facts.applied_seqno,
+        segments=facts.segments,
+        journal_bytes=facts.journal_bytes,
+        index_bytes=parts.layout.allocated_bytes(MAPS) + parts.layout.allocated_bytes("", CATALOG),
+        base_bytes=parts.layout.allocated_bytes(BASE),
+        free_bytes=disk.f_bavail * disk.f_frsize,
+        bookmarks=bookmarks,
+        volumes=volumes.listed(parts, None, False),
+        commits=facts.commits,
+        commit_waits=facts.commit_waits,
+        requests={},
+    )
+
+
+def _problems(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) -> Iterator[str]:
+    if facts.failed:
+        why = os.strerror(-facts.failed)
+        yield f"the journal failed ({why}): writes are refused until the repository is opened again"
+    if facts.failed_volume:
+        with parts.names:
+            entry = parts.index.volume_by_id(facts.failed_volume)
+        name = entry.name if entry else facts.failed_volume
+        yield f"the primary of volume {name} failed: its writes are refused until the repository is opened again"
+    with parts.names:
+        catalog_problem = parts.catalog.problem
+    yield from list(parts.problems.values())
+    if catalog_problem is not None:
+        yield f"the catalog is not kept: {catalog_problem}"
+    for entry in parts.entries():
+        try:
+            base.require(parts, entry)
+        except IntegrityError as error:
+            yield str(error)
+    if disk.f_bavail * 100 < disk.f_blocks * FREE_PERCENT_MIN:
+        free = format_size(disk.f_bavail * disk.f_frsize)
+        yield f"{free} are free on the repository's disk, less than {FREE_PERCENT_MIN} %"

@@ -1,0 +1,50 @@
+"""One writer: the file ``lock`` and who holds it.
+
+The lock is the kernel's (flock), on the inode: it ends with the process that holds it, however that dies, and it holds
+between mount namespaces and containers. The pid inside is only for people to read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from vsnapfs.core.errors import LockedError, from_os_error
+from vsnapfs.repository.layout import LOCK, Layout
+
+PID_BYTES_MAX = 32
+
+
+class OwnerLock:
+    """The right to change a repository, held until ``release``."""
+
+    def __init__(self, layout: Layout) -> None:
+        """Raises: LockedError: another process has it, with its pid. PermissionDeniedError, ReadOnlyError."""
+        self._fd = layout.open(LOCK, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+        except BlockingIOError as error:
+            pid = _pid(self._fd)
+            os.close(self._fd)
+            raise _locked(layout, pid) from error
+        except OSError as error:
+            os.close(self._fd)
+            raise from_os_error(error, f"lock {layout.absolute(LOCK)}") from error
+
+    def release(self) -> None:
+        os.ftruncate(self._fd, 0)
+        os.close(self._fd)
+
+
+def _pid(fd: int) -> int | None:
+    text = os.pread(fd, PID_BYTES_MAX, 0).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _locked(layout: Layout, pid: int | None) -> LockedError:
+    holder = f"process {pid}" if pid is not None else "another process"
+    return LockedError(
+        f"{layout.path} is in use by {holder}", pid=pid, hint="stop it first, or work through its server"
+    )

@@ -1,0 +1,166 @@
+"""Files and block devices outside the repository that are primaries, or images to be imported: may we have them, and
+are they free?
+
+A primary is opened for writing once and held: a block device exclusively (so that nobody mounts it behind the
+splitter's back), a regular file under an advisory lock (so that no second repository takes it).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from vsnapfs.core.errors import BusyError, UsageError, VsnapfsError, from_os_error
+from vsnapfs.repository.layout import Layout
+
+SECTOR_BYTES = 512
+VOLUME_BYTES_MAX = 2**47
+MOUNTS = Path("/proc/self/mountinfo")
+BLOCK_DEVICES = Path("/sys/block")
+
+
+class OpenImage(NamedTuple):
+    """A regular file or block device that is open; the caller closes ``fd``."""
+
+    path: Path
+    fd: int
+    size_bytes: int
+    is_device: bool
+
+
+def is_same(path: Path, fd: int) -> bool:
+    """True if the path leads to the open file or device, by whatever name."""
+    try:
+        there = path.stat()
+    except OSError:
+        return False  # whoever opens it will say what is wrong
+    here = os.fstat(fd)
+    if stat.S_ISBLK(here.st_mode):
+        return stat.S_ISBLK(there.st_mode) and there.st_rdev == here.st_rdev
+    return os.path.samestat(there, here)
+
+
+def is_device(fd: int) -> bool:
+    return stat.S_ISBLK(os.fstat(fd).st_mode)
+
+
+def open_image(path: Path, layout: Layout) -> OpenImage:
+    """Open an image for reading. Raises: NotFoundError.
+
+    UsageError: no file or device, inside the repository, or of an odd size.
+    """
+    real = _real(path, layout)
+    return _opened(real, os.O_RDONLY)
+
+
+def open_primary(path: Path, layout: Layout) -> OpenImage:
+    """Open and claim a primary.
+
+    Raises: as ``open_image``; BusyError: mounted, behind a loop device, or claimed, and by whom.
+    """
+    real = _real(path, layout)
+    _refuse_loop(real)
+    try:
+        image = _opened(real, os.O_RDWR | (os.O_EXCL if real.is_block_device() else 0))
+    except BusyError as error:
+        raise _busy(real) from error
+    try:
+        if not image.is_device:
+            fcntl.flock(image.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(image.fd)
+        raise BusyError(f"{real} is in use by another repository or program", hint="stop that first") from error
+    return image
+
+
+def check_size(size_bytes: int, what: str) -> int:
+    """Return the size if a volume can have it. Raises: UsageError."""
+    if not 0 < size_bytes <= VOLUME_BYTES_MAX or size_bytes % SECTOR_BYTES:
+        raise UsageError(
+            f"{what} is of {size_bytes} bytes", hint=f"a volume has a multiple of {SECTOR_BYTES} bytes, at most 128 TiB"
+        )
+    return size_bytes
+
+
+def _real(path: Path, layout: Layout) -> Path:
+    """Where the path leads, symlinks resolved; never into the repository."""
+    try:
+        real = path.resolve(strict=True)
+    except OSError as error:
+        raise from_os_error(error, f"find {path}") from error
+    if real.is_relative_to(layout.path):
+        raise UsageError(f"{path} lies in the repository {layout.path}", hint="give an image that is elsewhere")
+    return real
+
+
+def _opened(real: Path, flags: int) -> OpenImage:
+    try:
+        fd = os.open(real, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.EISDIR:
+            raise UsageError(f"{real} is a directory", hint="give a regular file or a block device") from error
+        raise from_os_error(error, f"open {real}") from error
+    try:
+        return _measured(real, fd)
+    except OSError as error:
+        os.close(fd)
+        raise from_os_error(error, f"measure {real}") from error
+    except VsnapfsError:
+        os.close(fd)
+        raise
+
+
+def _measured(real: Path, fd: int) -> OpenImage:
+    mode = os.fstat(fd).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        raise UsageError(f"{real} is neither a regular file nor a block device")
+    size_bytes = os.lseek(fd, 0, os.SEEK_END)
+    return OpenImage(real, fd, check_size(size_bytes, str(real)), stat.S_ISBLK(mode))
+
+
+def _refuse_loop(real: Path) -> None:
+    """A loop device on the file would write past the splitter."""
+    for loop in BLOCK_DEVICES.glob("loop*"):
+        try:
+            backing = (loop / "loop" / "backing_file").read_text(errors="surrogateescape").rstrip("\n")
+        except OSError:
+            continue  # not in use, or no longer
+        if backing == str(real):
+            raise BusyError(f"{real} is behind /dev/{loop.name}", hint=f"`losetup -d /dev/{loop.name}` first")
+
+
+def _busy(real: Path) -> BusyError:
+    """The error for a device that could not be claimed, with the mount point if that is why."""
+    mounted = _mountpoint(os.stat(real).st_rdev)
+    if mounted is not None:
+        return BusyError(f"{real} is mounted on {mounted}", hint=f"`umount {mounted}` first")
+    return BusyError(f"{real} is in use by the kernel or another program", hint="see lsblk for what stands on it")
+
+
+def _mountpoint(device: int) -> str | None:
+    """Where a block device is mounted, by its number or (btrfs has numbers of its own) by the name of its source."""
+    for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        numbers, mountpoint = before.split()[2], before.split()[4]
+        source = Path(_unescaped(after.split()[1]))
+        if numbers == f"{os.major(device)}:{os.minor(device)}" or _device_of(source) == device:
+            return _unescaped(mountpoint)
+    return None
+
+
+def _device_of(source: Path) -> int | None:
+    try:
+        found = source.stat()
+    except OSError:
+        return None
+    return found.st_rdev if stat.S_ISBLK(found.st_mode) else None
+
+
+def _unescaped(text: str) -> str:
+    """mountinfo writes space, tab, line end and backslash in octal."""
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), text)

@@ -1,0 +1,292 @@
+"""A repository, open: the one door to its volumes, bookmarks and points.
+
+Every call may block on storage, so a program with an event loop makes it in a worker thread. Any thread may call
+anything but ``close``; changes wait for each other. Errors are those of ``core.errors``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid as uuids
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from vsnapfs.binding import Journal, Store, View
+from vsnapfs.core.errors import UsageError
+from vsnapfs.core.model import Bookmark, Check, Consistency, Point, Status, Volume, VolumeAt, VolumeDiff
+from vsnapfs.repository import bookmarks, identity, intake, reading, settings, volumes
+from vsnapfs.repository.check import check
+from vsnapfs.repository.condition import status
+from vsnapfs.repository.diff import volume_diff
+from vsnapfs.repository.export import Target, export_diff, export_image
+from vsnapfs.repository.layout import DIRECTORIES, JOURNAL, SETTINGS
+from vsnapfs.repository.lock import OwnerLock
+from vsnapfs.repository.parts import Parts, Report
+from vsnapfs.repository.resolve import resolve
+from vsnapfs.repository.settings import Settings
+
+
+class Repository:
+    """Open with ``Repository.open``; a context manager.
+
+    Resource handling: ``close`` ends everything; views must have been closed before, and nothing else may be running.
+    """
+
+    def __init__(self, parts: Parts, stack: ExitStack) -> None:
+        self._parts = parts
+        self._stack = stack
+        self._seen_seqno = parts.journal.facts().committed_seqno
+
+    @classmethod
+    def create(cls, path: Path) -> None:
+        """Make an empty repository. Raises: UsageError: the directory is not empty.
+
+        NotFoundError: its parent is missing.
+        """
+        layout = identity.prepare(path)
+        uuid = uuids.uuid4()
+        with ExitStack() as stack:
+            stack.callback(layout.close)
+            for directory in DIRECTORIES:
+                layout.make_directory(directory)
+            layout.write(SETTINGS, settings.DEFAULT_TEXT.encode())
+            Journal.create(stack.enter_context(Store(layout.fd)), uuid.bytes)
+            identity.write(layout, uuid)
+
+    @classmethod
+    def open(cls, path: Path, *, owner: bool) -> Repository:
+        """Open for changes (owner) or for reading; a reader takes no lock and writes nothing.
+
+        An owner finishes what a crash interrupted, brings every primary up to the journal, and holds the lock until
+        ``close``. Raises: NotFoundError, FormatUnknownError, LockedError (with the holder's pid), UsageError
+        (settings), IntegrityError.
+        """
+        with ExitStack() as stack:
+            layout = identity.find(path)
+            stack.callback(layout.close)
+            uuid = identity.read(layout)
+            if owner:
+                stack.callback(OwnerLock(layout).release)
+                for directory in DIRECTORIES:
+                    if directory != JOURNAL and not layout.exists(directory):
+                        layout.make_directory(directory)
+            chosen = settings.load(layout)
+            store = stack.enter_context(Store(layout.fd))
+            journal = Journal(
+                store,
+                uuid.bytes,
+                owner=owner,
+                ack_journal=chosen.journal.ack == "journal",
+                segment_bytes=chosen.journal.segment_bytes,
+            )
+            primaries: dict[int, int] = {}
+            stack.callback(_close_all, primaries)
+            stack.callback(journal.close)
+            parts = Parts(layout, uuid, chosen, store, journal, owner, primaries)
+            stack.callback(parts.close_catalog)
+            if owner:
+                volumes.clear_leftovers(parts)
+                volumes.attach_all(parts)
+            return cls(parts, stack.pop_all())
+
+    def close(self) -> None:
+        """Commit, bring the primaries up, let go of the lock. A running import gives up. Twice is allowed.
+
+        Raises: StoreError: the last commit failed; everything is closed all the same.
+        """
+        self._parts.end_work()
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def path(self) -> Path:
+        """Absolute, without symlinks."""
+        return self._parts.layout.path
+
+    @property
+    def uuid(self) -> str:
+        return str(self._parts.uuid)
+
+    @property
+    def settings(self) -> Settings:
+        return self._parts.settings
+
+    @property
+    def journal(self) -> Journal:
+        return self._parts.journal
+
+    @property
+    def owner(self) -> bool:
+        return self._parts.owner
+
+    @property
+    def generation(self) -> int:
+        """Changes whenever a volume or bookmark is added, changed or removed: as long as it is the same, names are."""
+        return self._parts.generation
+
+    def refresh(self) -> bool:
+        """Take in what the owner has committed since; for the owner itself, see whether it has.
+
+        True: there are new records.
+        """
+        with self._parts.change:
+            self.journal.refresh()
+            self._parts.catch_up()
+            committed = self.journal.facts().committed_seqno
+            before, self._seen_seqno = self._seen_seqno, committed
+        return committed != before
+
+    def volumes(self, point: Point | None = None, *, removed: bool = False) -> list[Volume]:
+        """The volumes by name, now or as they were at a point. removed: also those that had been removed by then."""
+        return volumes.listed(self._parts, point, removed)
+
+    def volume(self, name: str, point: Point | None = None) -> Volume:
+        """One of them. Raises: NotFoundError with names that look like it."""
+        seqno = None if point is None else point.seqno
+        return volumes.describe(self._parts, self._parts.entry(name, seqno), seqno)
+
+    def volume_add(
+        self,
+        name: str,
+        *,
+        size_bytes: int | None = None,
+        primary: Path | None = None,
+        block_size_bytes: int = 512,
+        progress: Report = None,
+    ) -> Volume:
+        """Add a thin volume of a size, or protect an image or block device as it is; exactly one of the two.
+
+        Args: block_size_bytes: 512 or 4096, what the volume shall look like to its users.
+        Raises: UsageError, NameTakenError, NotFoundError, BusyError (mounted, in use, another volume's), NoSpaceError.
+        """
+        if primary is not None and size_bytes is None:
+            return volumes.add_existing(self._parts, name, primary, block_size_bytes, progress)
+        if size_bytes is not None and primary is None:
+            return volumes.add_thin(self._parts, name, size_bytes, block_size_bytes)
+        raise UsageError("a volume needs either a size or a primary", hint="give --size or --primary")
+
+    def volume_remove(self, name: str) -> None:
+        """Remove from now on; older points keep it. A primary in the repository is deleted, any other is left alone."""
+        volumes.remove(self._parts, name)
+
+    def volume_resize(self, name: str, size_bytes: int) -> Volume:
+        """Grow or shrink a volume and its primary. Raises: UsageError: no such size, or a device that is smaller."""
+        return volumes.resize(self._parts, name, size_bytes)
+
+    def volume_resync(self, name: str, progress: Report = None) -> int:
+        """Journal what was written to the primary past the splitter; nobody may write to it meanwhile.
+
+        Returns the bytes journalled.
+        """
+        return intake.resync(self._parts, name, progress)
+
+    def bookmarks(self) -> list[Bookmark]:
+        """All of them, by seqno, then by the record that made them."""
+        with self._parts.names:
+            return list(self._parts.index.bookmarks())
+
+    def bookmark(self, name: str) -> Bookmark:
+        """One of them. Raises: NotFoundError with names that look like it."""
+        return bookmarks.find(self._parts, name)
+
+    def bookmark_add(
+        self,
+        name: str,
+        *,
+        at: str | None = None,
+        consistency: Consistency = "crash",
+        application: str = "",
+        note: str = "",
+    ) -> Bookmark:
+        """Name this moment, or the past point ``at``. Everything written before it is durable when this returns.
+
+        Raises: NameTakenError, UsageError (name, texts), PointGoneError (at is outside the window).
+        """
+        body = bookmarks.describe(name, consistency, application, note)
+        return bookmarks.add(self._parts, body, 0 if at is None else self.resolve(at).seqno)
+
+    def bookmark_remove(self, name: str) -> None:
+        """Remove a name; nothing else is. Raises: NotFoundError. BusyError: it is held."""
+        bookmarks.remove(self._parts, name)
+
+    def bookmark_hold(self, name: str, note: str = "") -> Bookmark:
+        """Keep a bookmark from being removed until it is released."""
+        return bookmarks.hold(self._parts, name, note)
+
+    def bookmark_release(self, name: str) -> Bookmark:
+        return bookmarks.release(self._parts, name)
+
+    def resolve(self, text: str) -> Point:
+        """What a point in any of its forms means. Raises: UsageError, NotFoundError with near names, PointGoneError."""
+        return resolve(self._parts, text, time.time_ns())
+
+    def manifest(self, point: Point) -> dict[str, Any]:
+        """What MANIFEST.json says of a point."""
+        return reading.manifest(self._parts, point)
+
+    def volume_at(self, name: str, point: Point) -> VolumeAt:
+        """A volume's size, data and last write at a point. Raises: NotFoundError."""
+        return reading.volume_at(self._parts, name, point)
+
+    def view(self, name: str, point: Point) -> View:
+        """A volume at a point, to read; close it. Raises: NotFoundError. IntegrityError: its base is not there."""
+        return reading.view(self._parts, name, point)
+
+    def diff(self, since: Point, until: Point, name: str) -> VolumeDiff:
+        """What of a volume differs between two points. Raises: UsageError: since is later. NotFoundError."""
+        return volume_diff(self._parts, since, until, name)
+
+    def export(self, point: Point, name: str, out: Target, progress: Report = None) -> None:
+        """Write a volume at a point as a raw image. Raises: NoSpaceError, StoreError, CorruptExtentError."""
+        with self.view(name, point) as view:
+            export_image(view, name, out, progress)
+
+    def export_changes(self, since: Point, until: Point, name: str, out: Target, progress: Report = None) -> None:
+        """Write what differs as a tar stream of ``NAME.json`` (VolumeDiff) and ``NAME.extents`` (the bytes)."""
+        diff = self.diff(since, until, name)
+        with self.view(name, until) as view:
+            export_diff(diff, view, out, progress)
+
+    def import_images(
+        self,
+        images: dict[str, Path],
+        bookmark: str,
+        *,
+        consistency: Consistency = "crash",
+        application: str = "",
+        note: str = "",
+        progress: Report = None,
+    ) -> Bookmark:
+        """Bring volumes (by name) to the content of images, journalling only what differs, and name the result.
+
+        Nobody may write to the images or to these volumes meanwhile.
+        Raises: before anything is written NameTakenError, UsageError, NotFoundError, DegradedError.
+        """
+        body = bookmarks.describe(bookmark, consistency, application, note)
+        return intake.import_images(self._parts, images, body, progress)
+
+    def status(self) -> Status:
+        """Figures and problems of now."""
+        return status(self._parts)
+
+    def check(self, *, read_data: bool = False, repair: bool = False, progress: Report = None) -> Check:
+        """Compare everything with everything; read_data: every block with its checksum; repair: make derived files
+        again.
+        """
+        return check(self._parts, read_data, repair, progress)
+
+
+def _close_all(primaries: dict[int, int]) -> None:
+    """After the journal was closed, which had borrowed them."""
+    for fd in primaries.values():
+        os.close(fd)
