@@ -1,0 +1,55 @@
+"""What can be mounted on, and what is said about what cannot. Mounts are in tests/mount."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vsnapfs.core.errors import NotFoundError, UsageError
+from vsnapfs.tree.mountpoint import entry_of, holders, mounts, prepare
+
+pytestmark = pytest.mark.unit
+
+
+def test_an_empty_directory_will_do(tmp_path: Path) -> None:
+    target, repository = tmp_path / "m", tmp_path / "r"
+    target.mkdir()
+    assert prepare(target, repository) == target
+
+
+def test_the_path_is_made_absolute_and_free_of_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "link").symlink_to("m")
+    monkeypatch.chdir(tmp_path)
+    assert prepare(Path("link"), tmp_path / "r") == tmp_path / "m"
+
+
+def test_a_missing_mount_point_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=f"mkdir -p {tmp_path}/m"):
+        prepare(tmp_path / "m", tmp_path / "r")
+
+
+def test_a_file_is_no_mount_point(tmp_path: Path) -> None:
+    (tmp_path / "m").write_text("")
+    with pytest.raises(UsageError, match="not a directory"):
+        prepare(tmp_path / "m", tmp_path / "r")
+
+
+@pytest.mark.parametrize(("mountpoint", "repository"), [("a", "a"), ("a", "a/b"), ("a/b", "a")])
+def test_a_mount_does_not_hide_its_repository_nor_lie_in_it(tmp_path: Path, mountpoint: str, repository: str) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    with pytest.raises(UsageError, match="overlap"):
+        prepare(tmp_path / mountpoint, tmp_path / repository)
+
+
+def test_the_table_of_mounts_is_read(tmp_path: Path) -> None:
+    assert "/" in {entry.path for entry in mounts()}
+    proc = entry_of(Path("/proc"))
+    assert proc is not None
+    assert proc.filesystem_type == "proc"
+    assert entry_of(tmp_path) is None
+
+
+def test_nobody_holds_what_is_not_mounted(tmp_path: Path) -> None:
+    assert holders(tmp_path) == []

@@ -1,0 +1,169 @@
+"""The life of a mount: the plane, a pyfuse3 session behind it, and the end of both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import pyfuse3
+import structlog
+import trio
+
+from vsnapfs.binding import Plane, PlaneCount
+from vsnapfs.core.errors import BusyError, UsageError, VsnapfsError, from_os_error
+from vsnapfs.tree.fuse.operations import Operations
+from vsnapfs.tree.mountpoint import holders, prepare
+from vsnapfs.tree.nodes import Source
+from vsnapfs.tree.tree import Tree
+
+BUSY_GRACE_S = 5.0
+"""How long a mount that was taken away lazily is still served to those who use it."""
+
+in_thread = trio.to_thread.run_sync
+log = structlog.get_logger(__name__)
+
+
+@contextmanager
+def _session(plane: Plane, operations: Operations) -> Iterator[None]:
+    """A pyfuse3 session on the plane's end of the pair, which libfuse closes with the session."""
+    try:
+        pyfuse3.init(operations, f"/dev/fd/{plane.socket_fd}", set())
+    except BaseException:
+        os.close(plane.socket_fd)
+        raise
+    try:
+        yield
+    finally:
+        pyfuse3.close(unmount=False)
+
+
+class Mount:
+    """A repository, mounted. pyfuse3 keeps one session per process, so a process has one Mount at a time.
+
+    ``run`` mounts and serves until the kernel ends the mount (umount by anybody) or it is cancelled; ``stop``
+    unmounts. live: show live/, for the owner of the repository. uid, gid: who owns what is shown.
+    """
+
+    _running: ClassVar[bool] = False
+
+    def __init__(
+        self, repository: Source, mountpoint: Path, *, live: bool, allow_other: bool, uid: int, gid: int
+    ) -> None:
+        self._repository = repository
+        self.mountpoint = mountpoint
+        self._live = live
+        self._allow_other = allow_other
+        self._owner = (uid, gid)
+        self._plane: Plane | None = None
+        self._tree: Tree | None = None
+        self._control = trio.Lock()
+        """Held while a thread unmounts or ends the plane, so that neither finds it freed by the other."""
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Mount and serve; ``task_status`` is told when the mount answers. Returns when the mount is gone.
+
+        Raises: what ``mountpoint.prepare`` raises; BusyError: this process has a Mount; StoreError: the kernel refused.
+        Cancellation: unmounts, lazily if it is busy.
+        """
+        if Mount._running:
+            raise BusyError("this process has a mount already", hint="start another process for another mount")
+        Mount._running = True
+        try:
+            with self._scope:
+                self.mountpoint = await in_thread(prepare, self.mountpoint, self._repository.path)
+                self._tree = await in_thread(partial(Tree, self._repository, live=self._live))
+                self._plane = await in_thread(self._start_plane)
+                await self._serve(self._plane, self._tree, task_status)
+        finally:
+            Mount._running = False
+            self._ended.set()
+
+    def _start_plane(self) -> Plane:
+        source = str(self._repository.path)
+        return Plane(str(self.mountpoint), source, allow_other=self._allow_other, read_only=not self._live)
+
+    async def _serve(self, plane: Plane, tree: Tree, task_status: trio.TaskStatus[None]) -> None:
+        operations = Operations(tree, plane, self._repository.path, self._owner)
+        try:
+            with _session(plane, operations):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._until_ended, plane, nursery.cancel_scope)
+                    nursery.start_soon(pyfuse3.main)
+                    await self._answered()
+                    task_status.started()
+        finally:
+            with trio.CancelScope(shield=True):
+                async with self._control:
+                    self._plane = None
+                    await in_thread(self._take_down, plane)
+
+    async def _answered(self) -> None:
+        try:
+            await in_thread(os.stat, self.mountpoint, abandon_on_cancel=True)
+        except OSError as error:
+            raise from_os_error(error, f"show the tree at {self.mountpoint}") from error
+
+    async def _until_ended(self, plane: Plane, scope: trio.CancelScope) -> None:
+        await trio.lowlevel.wait_readable(plane.ended_fd)
+        scope.cancel()
+
+    def _take_down(self, plane: Plane) -> None:
+        self._detach(plane, lazy=True)
+        plane.stop()
+
+    def _detach(self, plane: Plane, *, lazy: bool) -> None:
+        """Raises: BusyError: somebody uses it, and not lazy. Whatever else fails, ``plane.stop`` ends the mount."""
+        try:
+            plane.unmount(lazy)
+        except BusyError:
+            raise
+        except UsageError:
+            """Somebody has taken its name away already."""
+        except VsnapfsError as error:
+            log.warning("the mount could not be taken away", path=str(self.mountpoint), error=str(error))
+
+    async def stop(self) -> None:
+        """Unmount and wait until ``run``, which was started before, has returned. A busy mount is taken away lazily,
+        the log says who keeps it, and after BUSY_GRACE_S its users get ENOTCONN."""
+        if self._plane is not None:
+            await self._unmount()
+            with trio.move_on_after(BUSY_GRACE_S):
+                await self._ended.wait()
+        self._scope.cancel()
+        await self._ended.wait()
+
+    async def _unmount(self) -> None:
+        async with self._control:
+            plane = self._plane
+            if plane is None:
+                return
+            try:
+                await in_thread(partial(self._detach, plane, lazy=False))
+            except BusyError:
+                kept_by = await in_thread(holders, self.mountpoint)
+                log.warning("the mount is busy; its name is taken away", path=str(self.mountpoint), kept_by=kept_by)
+                await in_thread(partial(self._detach, plane, lazy=True))
+
+    def counts(self) -> dict[int, PlaneCount]:
+        """Requests by FUSE opcode since the mount began. On the trio loop only."""
+        return {} if self._plane is None else self._plane.counts()
+
+    async def changed(self) -> None:
+        """Volumes were changed past the mount (resized, resynced, imported to): the kernel drops what it remembers of
+        live ones, attributes and content. It hears of it in its own time, some microseconds after this returns."""
+        if self._tree is not None and self._plane is not None:
+            for node in await in_thread(self._tree.live_nodes):
+                await in_thread(_drop_from_cache, node.ino)
+
+
+def _drop_from_cache(ino: int) -> None:
+    try:
+        pyfuse3.invalidate_inode(pyfuse3.InodeT(ino))
+    except FileNotFoundError:
+        """The kernel has nothing of it."""

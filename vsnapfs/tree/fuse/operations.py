@@ -1,0 +1,290 @@
+"""pyfuse3's requests, answered from a Tree.
+
+The plane (native/include/plane.h) owns /dev/fuse and answers what carries bytes; here names, attributes and opens are
+answered. An ``open`` makes a file of the C core and gives it to the plane, whose number for it is the handle. Files
+of text (manifests, diffs) and directories have handles of Python's own, with bit 63 set, which the plane's numbers
+never have.
+
+Handlers run on the trio loop; what may block goes to a worker thread, so one slow lookup holds up nobody. What changes
+snaps, at or diff is EROFS; what would change a live volume's name, size or mode is EPERM and a line in the log.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
+
+import pyfuse3
+import structlog
+import trio
+from pyfuse3 import FUSEError
+
+from vsnapfs.binding import Plane
+from vsnapfs.core.errors import VsnapfsError
+from vsnapfs.tree import inodes
+from vsnapfs.tree.handles import Handles
+from vsnapfs.tree.nodes import (
+    XATTR_PREFIX,
+    Attributes,
+    DiffFile,
+    DiffPair,
+    Fixed,
+    LiveFile,
+    ManifestFile,
+    Node,
+    PointDirectory,
+    ViewFile,
+)
+from vsnapfs.tree.registry import Registry
+from vsnapfs.tree.tree import Tree
+
+BLOCK_BYTES = 4096
+STATVFS_FIELDS = "f_bsize f_frsize f_blocks f_bfree f_bavail f_files f_ffree f_favail f_namemax"
+USE_THE_COMMAND = "live volumes change by command alone: `vsnapfs volume resize`, `volume add`, `volume remove`"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+in_thread = trio.to_thread.run_sync
+log = structlog.get_logger(__name__)
+
+
+def _answers(
+    handler: Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]]:
+    """A handler whose errors become an errno: any other exception would end pyfuse3's loop, and with it the mount."""
+
+    @functools.wraps(handler)
+    async def guarded(self: Operations, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await handler(self, *args, **kwargs)
+        except FUSEError:
+            raise
+        except VsnapfsError as error:
+            if error.errno == errno.EIO:
+                log.error("request failed", request=handler.__name__, error=str(error), **error.fields())
+            raise FUSEError(error.errno) from error
+        except Exception as error:
+            log.exception("request failed", request=handler.__name__)
+            raise FUSEError(getattr(error, "errno", None) or errno.EIO) from error
+
+    return guarded
+
+
+class Operations(pyfuse3.Operations):
+    """One for each mount. Runs on the trio loop only. owner: uid and gid of all that is shown."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+
+    def __init__(self, tree: Tree, plane: Plane, repository: Path, owner: tuple[int, int]) -> None:
+        super().__init__()
+        self._tree = tree
+        self._plane = plane
+        self._repository = repository
+        self._uid, self._gid = owner
+        self._registry = Registry()
+        self._registry.remember(Fixed(inodes.ROOT))
+        self._handles = Handles()
+
+    # Names and attributes
+
+    async def _node(self, ino: int) -> Node:
+        node = self._registry.get(ino)
+        return node if node is not None else await in_thread(self._tree.node, ino)
+
+    def _entry(self, attributes: Attributes) -> pyfuse3.EntryAttributes:
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = pyfuse3.InodeT(attributes.ino)
+        entry.st_mode = pyfuse3.ModeT(attributes.mode)
+        entry.st_nlink = attributes.nlink
+        entry.st_uid = self._uid
+        entry.st_gid = self._gid
+        entry.st_size = attributes.size_bytes
+        entry.st_blocks = attributes.blocks
+        entry.st_blksize = BLOCK_BYTES
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.mtime_ns
+        entry.entry_timeout = attributes.entry_timeout_s
+        entry.attr_timeout = attributes.attr_timeout_s
+        return entry
+
+    def _find(self, parent: Node, name: str) -> tuple[Node, Attributes]:
+        node = self._tree.lookup(parent, name)
+        return node, self._tree.attributes(node)
+
+    @_answers
+    async def lookup(self, parent_inode: int, name: bytes, ctx: Any) -> pyfuse3.EntryAttributes:
+        parent, text = await self._node(parent_inode), os.fsdecode(name)
+        known = self._tree.lookup_nowait(parent, text)
+        node, attributes = (known, known.attributes()) if known else await in_thread(self._find, parent, text)
+        self._registry.remember(node)
+        return self._entry(attributes)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        self._registry.forget(inode_list)
+
+    @_answers
+    async def getattr(self, inode: int, ctx: Any) -> pyfuse3.EntryAttributes:
+        node = await self._node(inode)
+        return self._entry(await in_thread(self._tree.attributes, node))
+
+    @_answers
+    async def readlink(self, inode: int, ctx: Any) -> bytes:
+        return os.fsencode(await in_thread(self._tree.latest))
+
+    @_answers
+    async def statfs(self, ctx: Any) -> pyfuse3.StatvfsData:
+        below = await in_thread(os.statvfs, self._repository)
+        shown = pyfuse3.StatvfsData()
+        for field in STATVFS_FIELDS.split():
+            setattr(shown, field, getattr(below, field))
+        return shown
+
+    async def access(self, inode: int, mode: int, ctx: Any) -> bool:
+        """The kernel checks modes itself (default_permissions)."""
+        return True
+
+    # Directories
+
+    @_answers
+    async def opendir(self, inode: int, ctx: Any) -> int:
+        node = await self._node(inode)
+        if not isinstance(node, (Fixed, PointDirectory, DiffPair)):
+            raise FUSEError(errno.ENOTDIR)
+        return self._handles.open_directory(node)
+
+    @_answers
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        directory = self._handles.directory(fh)
+        if directory.entries is None or start_id == 0:
+            directory.entries = await in_thread(self._tree.entries, directory.node)
+        entries = directory.entries
+        for index in range(start_id, len(entries)):
+            name, node, attributes = entries[index]
+            encoded = pyfuse3.FileNameT(os.fsencode(name))
+            if not pyfuse3.readdir_reply(token, encoded, self._entry(attributes), index + 1):
+                return
+            self._registry.remember(node)
+
+    async def releasedir(self, fh: int) -> None:
+        self._handles.close_directory(fh)
+
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        """Nothing to sync; ENOSYS would make the kernel stop asking."""
+
+    # Files
+
+    @_answers
+    async def open(self, inode: int, flags: int, ctx: Any) -> pyfuse3.FileInfo:
+        node = await self._node(inode)
+        match node:
+            case LiveFile():
+                if flags & os.O_TRUNC:
+                    self._refuse_live("truncate", node)
+                return await self._open_volume(node, keep_cache=False)
+            case ViewFile() | ManifestFile() | DiffFile() if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+                raise FUSEError(errno.EROFS)
+            case ViewFile():
+                return await self._open_volume(node, keep_cache=True)
+            case ManifestFile() | DiffFile():
+                return await self._open_text(node)
+        raise FUSEError(errno.EISDIR)
+
+    async def _open_volume(self, node: ViewFile | LiveFile, *, keep_cache: bool) -> pyfuse3.FileInfo:
+        """A view never changes, so what the kernel has cached of it stays good for the next one who opens it."""
+
+        def opened() -> int:
+            return self._plane.add_file(self._tree.open(node))
+
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(await in_thread(opened)), keep_cache=keep_cache)
+
+    async def _open_text(self, node: ManifestFile | DiffFile) -> pyfuse3.FileInfo:
+        handle = self._handles.open_text(await in_thread(self._tree.content, node))
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=False)
+
+    @_answers
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        return self._handles.text(fh)[off : off + size]
+
+    async def flush(self, fh: int) -> None:
+        """Nothing to do for files of text; the plane answers for volumes."""
+
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        """As ``flush``."""
+
+    @_answers
+    async def release(self, fh: int) -> None:
+        if not self._handles.close_text(fh):
+            await in_thread(self._plane.remove_file, fh)
+
+    # Extended attributes
+
+    @_answers
+    async def listxattr(self, inode: int, ctx: Any) -> Sequence[bytes]:
+        shown = self._tree.xattrs(await self._node(inode))
+        return [(XATTR_PREFIX + name).encode() for name in shown]
+
+    @_answers
+    async def getxattr(self, inode: int, name: bytes, ctx: Any) -> bytes:
+        """EOPNOTSUPP outside of ``user.``: ``ls -l`` then asks for ACLs and labels once and not for each file."""
+        text = os.fsdecode(name)
+        if not text.startswith("user."):
+            raise FUSEError(errno.EOPNOTSUPP)
+        value = self._tree.xattrs(await self._node(inode)).get(text.removeprefix(XATTR_PREFIX))
+        if value is None or not text.startswith(XATTR_PREFIX):
+            raise FUSEError(errno.ENODATA)
+        return value.encode()
+
+    @_answers
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: Any) -> None:
+        raise FUSEError(errno.EOPNOTSUPP if isinstance(await self._node(inode), LiveFile) else errno.EROFS)
+
+    @_answers
+    async def removexattr(self, inode: int, name: bytes, ctx: Any) -> None:
+        raise FUSEError(errno.EOPNOTSUPP if isinstance(await self._node(inode), LiveFile) else errno.EROFS)
+
+    # Changes, all refused
+
+    @_answers
+    async def setattr(self, inode: int, attr: Any, fields: pyfuse3.SetattrFields, fh: int | None, ctx: Any) -> Any:
+        """Times of a live volume are taken without effect: ``touch`` and ``cp -p`` set them, nothing needs them."""
+        node = await self._node(inode)
+        if not isinstance(node, LiveFile):
+            raise FUSEError(errno.EROFS)
+        if fields.update_size:
+            self._refuse_live("truncate", node)
+        if fields.update_mode or fields.update_uid or fields.update_gid:
+            self._refuse_live("chmod or chown", node)
+        return self._entry(await in_thread(self._tree.attributes, node))
+
+    def _refuse_live(self, doing: str, what: LiveFile | bytes) -> NoReturn:
+        volume = what.volume_id if isinstance(what, LiveFile) else os.fsdecode(what)
+        log.warning(USE_THE_COMMAND, refused=doing, volume=volume)
+        raise FUSEError(errno.EPERM)
+
+    def _refuse(self, doing: str, name: bytes, *parents: int) -> NoReturn:
+        if inodes.LIVE in parents:
+            self._refuse_live(doing, name)
+        raise FUSEError(errno.EROFS)
+
+    @_answers
+    async def _refuse_new(self, parent_inode: int, name: bytes, *how: Any, **named: Any) -> Any:
+        self._refuse("create", name, parent_inode)
+
+    @_answers
+    async def _refuse_removal(self, parent_inode: int, name: bytes, ctx: Any) -> None:
+        self._refuse("remove", name, parent_inode)
+
+    create = mknod = mkdir = symlink = _refuse_new
+    unlink = rmdir = _refuse_removal
+
+    @_answers
+    async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: Any) -> Any:
+        self._refuse("link", new_name, new_parent_inode)
+
+    @_answers
+    async def rename(self, old: int, name_old: bytes, new: int, name_new: bytes, flags: int, ctx: Any) -> None:
+        self._refuse("rename", name_old, old, new)

@@ -1,0 +1,350 @@
+"""The tree: names to nodes, nodes to attributes and bytes. Pure but for what its Source does; knows nothing of FUSE.
+
+``lookup``, ``entries``, ``attributes``, ``content``, ``open`` and ``node`` may block and may run on any thread,
+several at once; ``lookup_nowait`` never does. State is one Listing, replaced as a whole when the repository's
+generation moves.
+
+Whoever follows another process's journal (a tree without live volumes) looks for news before it answers, at most every
+FRESH_FOR_S, and always before it says that a name is not there: a new bookmark can be opened at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from errno import ESTALE
+from typing import Any, TypeVar, assert_never
+
+import msgspec
+
+from vsnapfs.core.errors import NameTooLongError, NotFoundError, VsnapfsError
+from vsnapfs.core.model import Point, Volume
+from vsnapfs.core.names import MANIFEST
+from vsnapfs.core.points import Instant, Seqno, parse_point
+from vsnapfs.tree import inodes
+from vsnapfs.tree.content import ContentCache, json_text
+from vsnapfs.tree.inodes import DIRECTORY_OF, Kind
+from vsnapfs.tree.listing import Listing, directory_of
+from vsnapfs.tree.nodes import (
+    DIRECTORY_MODE,
+    LINK_MODE,
+    ROOT_MODE,
+    STABLE_TIMEOUT_S,
+    Attributes,
+    DiffFile,
+    DiffPair,
+    Directory,
+    Fixed,
+    LiveFile,
+    ManifestFile,
+    Node,
+    PointDirectory,
+    Source,
+    Text,
+    ViewFile,
+)
+
+FRESH_FOR_S = 0.25
+NAME_BYTES_MAX = 255
+SUFFIX = ".json"
+TOP = {"snaps": inodes.SNAPS, "at": inodes.AT, "diff": inodes.DIFF, "live": inodes.LIVE}
+
+Entry = tuple[str, Node, Attributes]
+T = TypeVar("T")
+
+
+class StaleError(VsnapfsError):
+    """An inode number that cannot be turned into its node any more; the kernel looks the path up again."""
+
+    errno = ESTALE
+
+
+class Tree:
+    """What a mount of ``source`` shows. live: with ``live/``, for the owner of the repository."""
+
+    def __init__(self, source: Source, *, live: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._source = source
+        self._live = live
+        self._clock = clock
+        self._made_ns = time.time_ns()
+        self._fresh_until = 0.0
+        self._listing = Listing.of(source)
+        self._contents = ContentCache()
+        self._top = {name: ino for name, ino in TOP.items() if live or ino != inodes.LIVE}
+
+    # Names
+
+    def lookup_nowait(self, parent: Node, name: str) -> PointDirectory | None:
+        """The directory of a bookmark, if what is known of snaps/ is fresh; None: ask ``lookup``."""
+        if parent.ino == inodes.SNAPS and self._is_fresh():
+            return self._listing.directories.get(name)
+        return None
+
+    def lookup(self, parent: Node, name: str) -> Node:
+        """The node of ``name`` in ``parent``.
+
+        Raises: NotFoundError: no such entry, or a point outside the window. NameTooLongError. UsageError: in at and
+        diff, a name that is not a point. What the repository raises.
+        """
+        if len(name.encode(errors="surrogateescape")) > NAME_BYTES_MAX:
+            raise NameTooLongError(f"a name of over {NAME_BYTES_MAX} bytes")
+        if name.startswith("."):
+            raise _missing(name)
+        match parent:
+            case Fixed(ino=ino):
+                return self._lookup_fixed(ino, name)
+            case PointDirectory():
+                return self._in_point(parent, name)
+            case DiffPair():
+                return self._in_pair(parent, name)
+        raise _missing(name)
+
+    def _lookup_fixed(self, ino: int, name: str) -> Node:
+        found: Node | None = None
+        match ino:
+            case inodes.ROOT:
+                found = Fixed(self._top[name]) if name in self._top else None
+            case inodes.SNAPS:
+                found = self._with_news(lambda: self._snap(name))
+            case inodes.AT:
+                return self._with_news(lambda: self._at(name))
+            case inodes.DIFF:
+                return self._with_news(lambda: self._pair(name))
+            case inodes.LIVE:
+                volume = self._now().live.get(name)
+                found = LiveFile(volume.id) if volume else None
+        if found is None:
+            raise _missing(name)
+        return found
+
+    def _snap(self, name: str) -> Node | None:
+        if name == "latest":
+            return Fixed(inodes.LATEST) if self._listing.newest else None
+        return self._listing.directories.get(name)
+
+    def _at(self, text: str) -> PointDirectory:
+        point, stable = self._resolve(text)
+        bookmark = self._listing.by_name.get(point.bookmark) if point.bookmark else None
+        if bookmark is not None:
+            return directory_of(Kind.AT_BOOKMARK, bookmark)
+        return PointDirectory(kind=Kind.AT_POINT, point=_nameless(point), bookmark=None, stable=stable)
+
+    def _pair(self, name: str) -> DiffPair:
+        texts = name.split("..")
+        if len(texts) != 2 or "" in texts:
+            raise _missing(name)
+        (since, since_stable), (until, until_stable) = map(self._resolve, texts)
+        return DiffPair(name=name, since=since, until=until, stable=since_stable and until_stable)
+
+    def _resolve(self, text: str) -> tuple[Point, bool]:
+        """The point, and whether the text means it for ever: an instant does when a later record is committed."""
+        committed_seqno = self._source.journal.facts().committed_seqno
+        point = self._source.resolve(text)
+        match parse_point(text):
+            case Seqno():
+                return point, True
+            case Instant():
+                return point, point.seqno < committed_seqno
+        return point, False
+
+    def _in_point(self, directory: PointDirectory, name: str) -> Node:
+        if name == MANIFEST:
+            return ManifestFile(directory)
+        return ViewFile(volume=self._source.volume_at(name, directory.point), point=directory.point)
+
+    def _in_pair(self, pair: DiffPair, name: str) -> DiffFile:
+        for volume in self._source.volumes(pair.until):
+            if name == volume.name + SUFFIX:
+                return DiffFile(pair=pair, volume_id=volume.id, volume=volume.name)
+        raise _missing(name)
+
+    # Directories
+
+    def entries(self, directory: Directory) -> Sequence[Entry]:
+        """What ``ls`` shows, with attributes; at/ and diff/ list nothing, their names are endless.
+
+        Raises: what the repository raises for any of the entries: a listing with a gap would pass for complete.
+        """
+        match directory:
+            case PointDirectory():
+                names = [volume.name for volume in self._source.volumes(directory.point)]
+                nodes = [(name, self._in_point(directory, name)) for name in sorted([*names, MANIFEST])]
+            case DiffPair() as pair:
+                volumes = self._source.volumes(pair.until)
+                nodes = [(volume.name + SUFFIX, _diff_file(pair, volume)) for volume in volumes]
+            case Fixed(ino=inodes.SNAPS):
+                return self._snaps()
+            case Fixed(ino=inodes.ROOT):
+                nodes = [(name, Fixed(ino)) for name, ino in self._top.items()]
+            case Fixed(ino=inodes.LIVE):
+                nodes = [(name, LiveFile(volume.id)) for name, volume in sorted(self._now().live.items())]
+            case _:
+                nodes = []
+        return [(name, node, self.attributes(node)) for name, node in nodes]
+
+    def _snaps(self) -> Sequence[Entry]:
+        listing = self._now()
+        if listing.newest is None:
+            return []
+        latest = Fixed(inodes.LATEST)
+        return [*listing.snaps, ("latest", latest, self.attributes(latest))]
+
+    # Nodes
+
+    def attributes(self, node: Node) -> Attributes:
+        """What ``stat`` shows. Raises: NotFoundError: a live volume that is gone. What the repository raises."""
+        match node:
+            case Fixed():
+                return self._fixed_attributes(node.ino)
+            case ManifestFile() | DiffFile():
+                return node.attributes(len(self.content(node)))
+            case LiveFile():
+                return self._live_attributes(node)
+            case PointDirectory() | DiffPair() | ViewFile():
+                return node.attributes()
+        assert_never(node)
+
+    def _fixed_attributes(self, ino: int) -> Attributes:
+        listing = self._now()
+        newest_ns = listing.newest.time_ns if listing.newest else self._made_ns
+        match ino:
+            case inodes.LATEST:
+                return Attributes(ino=ino, mode=LINK_MODE, size_bytes=len(self.latest()), mtime_ns=newest_ns)
+            case inodes.SNAPS:
+                return _directory(ino, 2 + len(listing.by_name), newest_ns)
+            case inodes.ROOT:
+                return _directory(ino, 2 + len(self._top), self._made_ns)
+        return _directory(ino, 2, self._made_ns)
+
+    def _live_attributes(self, node: LiveFile) -> Attributes:
+        volume = self._live_volume(node)
+        journal = self._source.journal
+        state = journal.volume_at(volume.id, journal.facts().committed_seqno)
+        return node.attributes(volume.size_bytes, state.last_write_ns if state else self._made_ns)
+
+    def _live_volume(self, node: LiveFile) -> Volume:
+        for volume in self._now().live.values():
+            if volume.id == node.volume_id:
+                return volume
+        raise NotFoundError("the volume is no longer live", volume=node.volume_id)
+
+    def xattrs(self, node: Node) -> dict[str, str]:
+        """Extended attributes without their prefix; of volumes in points, and of their directories."""
+        return dict(node.xattrs()) if isinstance(node, (PointDirectory, ViewFile)) else {}
+
+    def latest(self) -> str:
+        """Target of ``snaps/latest``. Raises: NotFoundError: there is no bookmark."""
+        newest = self._now().newest
+        if newest is None:
+            raise _missing("latest")
+        return newest.name
+
+    def content(self, node: Text) -> bytes:
+        """The bytes of a file of text; for a diff this may read every map between its points."""
+        if isinstance(node, ManifestFile):
+            directory = self._today(node.directory)
+            return self._contents.get(directory, lambda: json_text(self._source.manifest(directory.point)))
+        pair = node.pair
+        return self._contents.get(node, lambda: json_text(self._source.diff(pair.since, pair.until, node.volume)))
+
+    def _today(self, directory: PointDirectory) -> PointDirectory:
+        """The same with its bookmark as it is now: it may be held; if it was removed, its point has no name."""
+        if directory.bookmark is None:
+            return directory
+        bookmark = self._now().by_created.get(directory.bookmark.created_seqno)
+        point = directory.point if bookmark else _nameless(directory.point)
+        return msgspec.structs.replace(directory, bookmark=bookmark, point=point)
+
+    def open(self, node: ViewFile | LiveFile) -> Any:
+        """An open file for the plane, which takes it over. It stays readable when its bookmark is removed."""
+        if isinstance(node, LiveFile):
+            return self._source.journal.live_file(self._live_volume(node).id)
+        return self._source.view(node.volume.name, node.point).file()
+
+    def live_nodes(self) -> list[LiveFile]:
+        """Every live volume."""
+        return [LiveFile(volume.id) for volume in self._now().live.values()]
+
+    def node(self, ino: int) -> Node:
+        """The node of a number that nobody remembers, by the table in inodes.py. Raises: StaleError."""
+        kind, value = inodes.split(ino)
+        match kind:
+            case Kind.FIXED:
+                return Fixed(ino)
+            case Kind.VIEW:
+                return self._view_written_by(value)
+            case Kind.SNAP | Kind.AT_BOOKMARK | Kind.AT_POINT:
+                return self._directory(kind, value)
+            case Kind.SNAP_MANIFEST | Kind.AT_BOOKMARK_MANIFEST | Kind.AT_POINT_MANIFEST:
+                return ManifestFile(self._directory(DIRECTORY_OF[kind], value))
+            case Kind.LIVE_VOLUME:
+                return LiveFile(value)
+            case Kind.DIFF_PAIR | Kind.DIFF_FILE:
+                raise StaleError("a comparison that was not asked for here")
+        assert_never(kind)
+
+    def _directory(self, kind: Kind, value: int) -> PointDirectory:
+        if kind is Kind.AT_POINT:
+            point = self._source.resolve(f"@{value}")
+            return PointDirectory(kind=kind, point=_nameless(point), bookmark=None, stable=True)
+        bookmark = self._now().by_created.get(value)
+        if bookmark is None:
+            raise StaleError("a bookmark that was removed", seqno=value)
+        return directory_of(kind, bookmark)
+
+    def _view_written_by(self, seqno: int) -> ViewFile:
+        point = self._source.resolve(f"@{seqno}")
+        for volume in self._source.volumes(point):
+            at = self._source.volume_at(volume.name, point)
+            if at.last_write_seqno == seqno:
+                return ViewFile(volume=at, point=point)
+        raise StaleError("a volume that no point shows", seqno=seqno)
+
+    # News
+
+    def _is_fresh(self) -> bool:
+        known = self._listing.generation == self._source.generation
+        return known and (self._live or self._clock() < self._fresh_until)
+
+    def _now(self) -> Listing:
+        """The listing, at most FRESH_FOR_S old."""
+        if not self._is_fresh():
+            self._refresh()
+        return self._listing
+
+    def _refresh(self) -> None:
+        if not self._live:
+            self._source.refresh()
+            self._fresh_until = self._clock() + FRESH_FOR_S
+        if self._listing.generation != self._source.generation:
+            self._listing = Listing.of(self._source)
+
+    def _with_news(self, find: Callable[[], T]) -> T:
+        """What ``find`` finds; when it finds nothing, once more after a look for news."""
+        self._now()
+        try:
+            found = find()
+        except NotFoundError:
+            self._refresh()
+            return find()
+        if found is None:
+            self._refresh()
+            return find()
+        return found
+
+
+def _missing(name: str) -> NotFoundError:
+    return NotFoundError(f"no {name!r} here")
+
+
+def _nameless(point: Point) -> Point:
+    return msgspec.structs.replace(point, bookmark=None)
+
+
+def _diff_file(pair: DiffPair, volume: Volume) -> DiffFile:
+    return DiffFile(pair=pair, volume_id=volume.id, volume=volume.name)
+
+
+def _directory(ino: int, nlink: int, mtime_ns: int) -> Attributes:
+    mode = ROOT_MODE if ino == inodes.ROOT else DIRECTORY_MODE
+    return Attributes(ino=ino, mode=mode, nlink=nlink, mtime_ns=mtime_ns, entry_timeout_s=STABLE_TIMEOUT_S)
