@@ -1,0 +1,235 @@
+"""The client: who answers a call, and that errors are the same from either."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tests.unit.daemon.socket_talk import answering
+from vsnapfs.core.errors import (
+    FormatUnknownError,
+    LockedError,
+    NotFoundError,
+    PermissionDeniedError,
+    StoreError,
+    TimedOutError,
+    VsnapfsError,
+)
+from vsnapfs.core.model import Bookmark, Point, Progress
+from vsnapfs.daemon import client as client_module
+from vsnapfs.daemon import requests as ask
+from vsnapfs.daemon import wire
+from vsnapfs.daemon.api import Report, Verb
+from vsnapfs.daemon.client import connect, create
+from vsnapfs.daemon.requests import Request
+from vsnapfs.repository.layout import SOCKET
+from vsnapfs.repository.repository import Repository
+
+pytestmark = pytest.mark.unit
+in_thread = trio.to_thread.run_sync
+MIB = 1 << 20
+
+
+@pytest.fixture
+def path(memory_path: Path) -> Path:
+    """A repository with a thin volume ``db``."""
+    path = memory_path / "repository"
+    create(path)
+    connect(path).call(ask.VolumeAdd(name="db", size_bytes=MIB))
+    return path
+
+
+def test_create_says_which_repository_it_made(memory_path: Path) -> None:
+    uuid = create(memory_path / "new")
+    with Repository.open(memory_path / "new", owner=False) as repository:
+        assert repository.uuid == uuid
+
+
+def test_without_a_server_the_command_does_it_itself(path: Path) -> None:
+    made = connect(path).call(ask.BookmarkAdd(name="monday", note="x"))
+    assert connect(path).call(ask.BookmarkList()).bookmarks == [made]
+    assert not connect(path).is_served()
+
+
+def test_reading_verbs_take_no_lock(path: Path) -> None:
+    with Repository.open(path, owner=True):
+        assert [volume.name for volume in connect(path).call(ask.VolumeList()).volumes] == ["db"]
+        assert connect(path).call(ask.Verify()).damages == []
+
+
+def test_changing_verbs_say_who_has_the_lock(path: Path) -> None:
+    with Repository.open(path, owner=True), pytest.raises(LockedError) as caught:
+        connect(path).call(ask.BookmarkAdd(name="monday"))
+    assert caught.value.pid == os.getpid()
+
+
+def test_status_without_a_server_is_not_protected(path: Path) -> None:
+    status = connect(path).call(ask.GetStatus())
+    assert (status.served, status.protected) == (False, False)
+    assert "no server runs" in status.problems[0]
+
+
+def test_status_without_a_server_and_without_primaries_is_fine(memory_path: Path) -> None:
+    create(memory_path / "new")
+    image = memory_path / "image"
+    image.write_bytes(bytes(MIB))
+    assert connect(memory_path / "new").call(ask.GetStatus()).protected
+    connect(memory_path / "new").call(ask.Import(images={"db": str(image)}, bookmark="a"))
+    assert connect(memory_path / "new").call(ask.GetStatus()).protected
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda path: None, NotFoundError),
+        (lambda path: path.mkdir(), NotFoundError),
+        (lambda path: path.write_text("x"), FormatUnknownError),
+    ],
+    ids=["missing", "empty", "a file"],
+)
+def test_what_is_no_repository(tmp_path: Path, make: Any, error: type[VsnapfsError]) -> None:
+    make(tmp_path / "x")
+    with pytest.raises(error):
+        connect(tmp_path / "x").call(ask.BookmarkList())
+
+
+class Recorder:
+    """An answer that keeps what it was asked."""
+
+    def __init__(self, result: Any) -> None:
+        self.asked: list[Request[Any]] = []
+        self._result = result
+
+    def __call__(self, _verb: Verb, request: Request[Any], report: Report) -> Any:
+        self.asked.append(request)
+        if isinstance(self._result, VsnapfsError):
+            raise self._result
+        return self._result
+
+
+MONDAY = Bookmark(
+    name="monday", seqno=3, time="2026-11-23T00:00:00.000000000Z", time_ns=1, consistency="crash", created_seqno=3
+)
+
+
+async def test_a_server_answers_if_there_is_one(tmp_path: Path) -> None:
+    recorder = Recorder(MONDAY)
+    async with answering(tmp_path, recorder):
+        assert await in_thread(connect(tmp_path).call, ask.BookmarkAdd(name="monday")) == MONDAY
+        assert await in_thread(connect(tmp_path).is_served)
+    assert recorder.asked == [ask.BookmarkAdd(name="monday")]
+
+
+async def test_the_server_s_errors_are_raised_here(tmp_path: Path) -> None:
+    async with answering(tmp_path, Recorder(NotFoundError("no bookmark 'mondy'", near=["monday"]))):
+        with pytest.raises(NotFoundError, match="no bookmark 'mondy'; did you mean monday"):
+            await in_thread(connect(tmp_path).call, ask.BookmarkShow(name="mondy"))
+
+
+async def test_the_server_s_progress_is_reported_here(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+
+    def answer(_verb: Verb, _request: Request[Any], report: Report) -> Bookmark:
+        report(Progress(what="copy", done=1, total=2))
+        return MONDAY
+
+    async with answering(tmp_path, answer):
+        await in_thread(connect(tmp_path).call, ask.BookmarkAdd(name="monday"), seen.append)
+    assert seen == [Progress(what="copy", done=1, total=2)]
+
+
+async def test_what_reads_much_is_done_here_after_the_server_committed(path: Path) -> None:
+    """The server is a recorder: a diff that went through it would not have come back as one."""
+    recorder = Recorder(ask.Committed(seqno=1))
+    async with answering(path, recorder):
+        answer = await in_thread(connect(path).call, ask.Diff(since="@1", until="@1"))
+    assert recorder.asked == [ask.Commit()]
+    assert [diff.volume for diff in answer.diffs] == ["db"]
+
+
+async def test_an_answer_that_is_not_understood(tmp_path: Path) -> None:
+    async with answering(tmp_path, Recorder({"colour": "red"})):
+        with pytest.raises(StoreError, match="cannot read the server's answer to resolve"):
+            await in_thread(connect(tmp_path).call, ask.Resolve(text="latest"))
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[socket.socket]:
+    """A server that is none: it listens, and does what a test makes it do."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / SOCKET))
+        sock.listen(0)
+        yield sock
+
+
+async def test_a_server_that_dies_before_it_answers(tmp_path: Path, listener: socket.socket) -> None:
+    def die() -> None:
+        peer, _ = listener.accept()
+        peer.recv(100_000)
+        peer.close()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(in_thread, die)
+        with pytest.raises(StoreError, match="ended before it had answered resolve"):
+            await in_thread(connect(tmp_path).call, ask.Resolve(text="latest"))
+
+
+def test_a_server_that_dies_in_the_middle_of_an_answer(tmp_path: Path, listener: socket.socket) -> None:
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+    line = wire.progress_line(Progress(what="x", done=1, total=2))
+    with pytest.raises(StoreError, match="ended before it had answered resolve"):
+        trio.run(_half_answered, tmp_path, listener, head + line)
+
+
+async def _half_answered(path: Path, listener: socket.socket, answer: bytes) -> None:
+    def half() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(100_000)
+            peer.sendall(answer)
+
+    async with trio.open_nursery(strict_exception_groups=False) as nursery:
+        nursery.start_soon(in_thread, half)
+        await in_thread(connect(path).call, ask.Resolve(text="latest"))
+
+
+def test_a_server_that_is_silent(tmp_path: Path, listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel takes the connection for it; nobody ever answers."""
+    monkeypatch.setattr(wire, "SILENCE_S_MAX", 0.05)
+    with pytest.raises(TimedOutError, match="did not answer resolve"):
+        connect(tmp_path).call(ask.Resolve(text="latest"))
+
+
+def test_a_server_that_takes_no_connections(
+    tmp_path: Path, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "CONNECT_S_MAX", 0.05)
+    with socket.socket(socket.AF_UNIX) as first:
+        first.connect(str(tmp_path / SOCKET))  # fills the queue of one
+        with pytest.raises(TimedOutError, match="does not take connections"):
+            connect(tmp_path).call(ask.Resolve(text="latest"))
+
+
+@pytest.mark.requires_root
+def test_a_server_of_somebody_else(tmp_path: Path, listener: socket.socket) -> None:
+    tmp_path.parent.chmod(0o755)
+    tmp_path.chmod(0o755)
+    (tmp_path / SOCKET).chmod(0o600)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(PermissionDeniedError, match="not allowed to ask the server"):
+            connect(tmp_path).call(ask.Resolve(text="latest"))
+    finally:
+        os.seteuid(0)
+
+
+def test_a_socket_that_a_crash_left_counts_for_nothing(path: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path / SOCKET))
+    assert isinstance(connect(path).call(ask.Resolve(text="@1")), Point)

@@ -1,0 +1,139 @@
+"""``bookmark``: names for points."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from vsnapfs.cli.arguments import BOOKMARK, CONSISTENCY, POINT, PointsCommand
+from vsnapfs.cli.group import NearGroup
+from vsnapfs.cli.session import Session, global_options, pass_session
+from vsnapfs.cli.table import moment, printable, table
+from vsnapfs.core.units import format_size
+
+if TYPE_CHECKING:
+    from vsnapfs.core.model import Bookmark, Consistency
+
+
+@click.group("bookmark", cls=NearGroup)
+@global_options()
+def command() -> None:
+    """Add, list, show, remove, hold and release bookmarks."""
+
+
+@command.command("add", cls=PointsCommand)
+@click.argument("name")
+@click.option("--at", type=POINT, metavar="POINT", help="Name a past point; default: now.")
+@click.option("--consistency", type=CONSISTENCY, default="crash", show_default=True, help="What may be assumed of it.")
+@click.option("--app", "application", default="", metavar="TEXT", help="The application it belongs to.")
+@click.option("--note", default="", metavar="TEXT", help="Why it was made.")
+@global_options()
+@pass_session
+def add(session: Session, name: str, at: str | None, consistency: Consistency, application: str, note: str) -> None:
+    """Name a point. When this returns, the bookmark and all that was written before it survive a power loss."""
+    from vsnapfs.daemon.requests import BookmarkAdd
+
+    request = BookmarkAdd(name=name, at=at, consistency=consistency, application=application, note=note)
+    bookmark = session.ask(request)
+    session.show(bookmark, [f"added bookmark {_line(bookmark)}"])
+
+
+@command.command("list")
+@global_options()
+@pass_session
+def list_(session: Session) -> None:
+    """List bookmarks, the oldest point first."""
+    from vsnapfs.daemon.requests import BookmarkList
+
+    answer = session.ask(BookmarkList())
+    rows = [
+        [
+            bookmark.name,
+            f"@{bookmark.seqno}",
+            moment(bookmark.time),
+            bookmark.consistency,
+            bookmark.application or "-",
+            "held" if bookmark.held else "-",
+            bookmark.note,
+        ]
+        for bookmark in answer.bookmarks
+    ]
+    session.show(answer, table(["NAME", "POINT", "TIME", "CONSISTENCY", "APP", "HELD", "NOTE"], rows))
+
+
+@command.command("show")
+@click.argument("name", type=BOOKMARK)
+@global_options()
+@pass_session
+def show(session: Session, name: str) -> None:
+    """Show one bookmark and its volumes."""
+    from vsnapfs.daemon.requests import BookmarkShow
+
+    answer = session.ask(BookmarkShow(name=name))
+    rows = [
+        [
+            volume.name,
+            format_size(volume.size_bytes),
+            format_size(volume.data_bytes),
+            f"@{volume.last_write_seqno}",
+            moment(volume.last_write_time),
+        ]
+        for volume in answer.volumes
+    ]
+    volumes = table(["VOLUME", "SIZE", "DATA", "LAST WRITE", "TIME"], rows)
+    session.show(answer, [*_facts(answer.bookmark), "", *volumes])
+
+
+@command.command("remove")
+@click.argument("name", type=BOOKMARK)
+@global_options()
+@pass_session
+def remove(session: Session, name: str) -> None:
+    """Forget a bookmark's name. The point can still be read by seqno or time."""
+    from vsnapfs.daemon.requests import BookmarkRemove
+
+    bookmark = session.ask(BookmarkRemove(name=name))
+    session.show(bookmark, [f"removed bookmark {_line(bookmark)}"])
+
+
+@command.command("hold")
+@click.argument("name", type=BOOKMARK)
+@click.option("--note", default="", metavar="TEXT", help="Who needs it, and why.")
+@global_options()
+@pass_session
+def hold(session: Session, name: str, note: str) -> None:
+    """Keep a bookmark from being removed, by anybody and any policy."""
+    from vsnapfs.daemon.requests import BookmarkHold
+
+    bookmark = session.ask(BookmarkHold(name=name, note=note))
+    session.show(bookmark, [f"holding bookmark {_line(bookmark)}"])
+
+
+@command.command("release")
+@click.argument("name", type=BOOKMARK)
+@global_options()
+@pass_session
+def release(session: Session, name: str) -> None:
+    """Let a held bookmark be removed again."""
+    from vsnapfs.daemon.requests import BookmarkRelease
+
+    bookmark = session.ask(BookmarkRelease(name=name))
+    session.show(bookmark, [f"released bookmark {_line(bookmark)}"])
+
+
+def _line(bookmark: Bookmark) -> str:
+    return f"{bookmark.name} at @{bookmark.seqno}, {moment(bookmark.time)}"
+
+
+def _facts(bookmark: Bookmark) -> list[str]:
+    facts = {
+        "bookmark": bookmark.name,
+        "point": f"@{bookmark.seqno}",
+        "time": bookmark.time,
+        "consistency": bookmark.consistency,
+        "application": bookmark.application or "-",
+        "note": bookmark.note or "-",
+        "held": (bookmark.hold_note or "yes") if bookmark.held else "no",
+    }
+    return [f"{name + ':':13}{printable(value)}" for name, value in facts.items()]

@@ -1,0 +1,195 @@
+"""Write a volume, as it was at a point, into a file that is not there yet.
+
+The bytes go from a reader in this process straight to the target, never through a server. A file is written as
+``FILE.partial`` and gets its name when it is complete and on stable storage, so that nothing that looks whole is not.
+Whatever fails leaves the partial file: it is the user's. Nothing that exists is replaced without ``force``; no symlink
+is followed even then.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from vsnapfs.core.errors import (
+    NameTakenError,
+    NoSpaceError,
+    PermissionDeniedError,
+    UsageError,
+    VsnapfsError,
+    from_os_error,
+    with_hint,
+)
+from vsnapfs.core.model import Point
+from vsnapfs.daemon.client import Client, Report
+
+PARTIAL = ".partial"
+STDOUT_FD = 1
+BLKGETSIZE64 = 0x80081272
+
+
+class Export(msgspec.Struct, frozen=True, kw_only=True):
+    """What to write: ``volume`` at ``point``; with ``since`` only what changed from there."""
+
+    point: str
+    volume: str
+    since: str | None = None
+
+
+class Exported(msgspec.Struct, frozen=True, kw_only=True):
+    """What was written. ``size_bytes``: of the volume at the point."""
+
+    volume: str
+    point: Point
+    since: Point | None
+    to: str
+    size_bytes: int
+
+
+def export(client: Client, wanted: Export, to: Path | None, report: Report, *, force: bool = False) -> Exported:
+    """Write to the file or device ``to``, None: standard output.
+
+    Raises: NotFoundError, PointGoneError, UsageError, NameTakenError, PermissionDeniedError: before the first byte.
+    NoSpaceError, StoreError, CorruptExtentError: the partial file stays, and the error names it.
+    """
+    with client.reading() as repository:
+        point = repository.resolve(wanted.point)
+        since = repository.resolve(wanted.since) if wanted.since is not None else None
+        size_bytes = repository.volume_at(wanted.volume, point).size_bytes
+        with _target(to, size_bytes, force=force) as fd:
+            if since is None:
+                repository.export(point, wanted.volume, fd, report)
+            else:
+                repository.export_changes(since, point, wanted.volume, fd, report)
+    name = str(to) if to is not None else "-"
+    return Exported(volume=wanted.volume, point=point, since=since, to=name, size_bytes=size_bytes)
+
+
+@contextmanager
+def _target(to: Path | None, size_bytes: int, *, force: bool) -> Iterator[int]:
+    """A descriptor to write to, finished at the end of the block."""
+    if to is None:
+        if os.isatty(STDOUT_FD):
+            raise UsageError("standard output is a terminal", hint="give --to FILE or a pipe")
+        with _failures_named("standard output", None):
+            yield STDOUT_FD
+        return
+    found = _look(to, force)
+    if found is None or stat.S_ISREG(found.st_mode):
+        with _new_file(to, force=force) as fd:
+            yield fd
+    else:
+        with _device(to, found, size_bytes) as fd:
+            yield fd
+
+
+def _look(to: Path, force: bool) -> os.stat_result | None:
+    """What stands at the target, None if nothing; refuses what must stay as it is."""
+    try:
+        found = to.lstat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise from_os_error(error, f"write {to}") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise UsageError(f"{to} is a directory", hint="give the name of a file in it")
+    if not force:
+        raise NameTakenError(f"{to} exists already", hint="--force writes over it")
+    if stat.S_ISLNK(found.st_mode):
+        raise PermissionDeniedError(f"{to} is a symlink, which is not followed", hint="give the file itself")
+    return found
+
+
+@contextmanager
+def _new_file(to: Path, *, force: bool) -> Iterator[int]:
+    partial = to.with_name(to.name + PARTIAL)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_TRUNC if force else os.O_EXCL)
+    try:
+        fd = os.open(partial, flags, 0o600)
+    except FileExistsError as error:
+        raise NameTakenError(f"{partial} is there, from an earlier try", hint="remove it, or --force") from error
+    except OSError as error:
+        raise from_os_error(error, f"write {partial}") from error
+    try:
+        with _failures_named(str(partial), partial):
+            yield fd
+            os.fsync(fd)
+            _publish(partial, to, force=force)
+    finally:
+        os.close(fd)
+
+
+def _publish(partial: Path, to: Path, *, force: bool) -> None:
+    """Give the complete file its name, durably."""
+    if force:
+        partial.replace(to)
+    else:
+        _rename_to_free_name(partial, to)
+    directory_fd = os.open(to.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory_fd)
+    finally:
+        os.close(directory_fd)
+
+
+def _rename_to_free_name(partial: Path, to: Path) -> None:
+    """A link cannot replace a file that came meanwhile; where a filesystem has no links, looking must do."""
+    try:
+        to.hardlink_to(partial)
+    except FileExistsError as error:
+        raise NameTakenError(f"{to} exists already", hint="--force writes over it") from error
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        if to.exists():
+            raise NameTakenError(f"{to} exists already", hint="--force writes over it") from error
+        partial.rename(to)
+    else:
+        partial.unlink()
+
+
+@contextmanager
+def _device(to: Path, found: os.stat_result, size_bytes: int) -> Iterator[int]:
+    """A device or pipe, written in place. O_EXCL makes the kernel refuse a block device that is mounted or held."""
+    is_block = stat.S_ISBLK(found.st_mode)
+    try:
+        fd = os.open(to, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_EXCL if is_block else 0))
+    except OSError as error:
+        raise from_os_error(error, f"write {to}") from error
+    try:
+        if is_block and _device_bytes(fd) < size_bytes:
+            raise NoSpaceError(f"{to} has {_device_bytes(fd)} bytes, the volume {size_bytes}")
+        with _failures_named(str(to), None):
+            yield fd
+            if is_block:
+                os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _device_bytes(fd: int) -> int:
+    (size_bytes,) = struct.unpack("Q", fcntl.ioctl(fd, BLKGETSIZE64, bytes(8)))
+    return int(size_bytes)
+
+
+@contextmanager
+def _failures_named(target: str, partial: Path | None) -> Iterator[None]:
+    """Errors of the block say what was being written, and where the part that was written is."""
+    try:
+        yield
+    except OSError as error:
+        raise _told(from_os_error(error, f"write {target}"), partial) from error
+    except VsnapfsError as error:
+        raise _told(error, partial) from error
+
+
+def _told(error: VsnapfsError, partial: Path | None) -> VsnapfsError:
+    return error if partial is None else with_hint(error, f"what was written is in {partial}")

@@ -1,0 +1,39 @@
+"""``mount``: the read-only tree, without a server, beside one, or of a copy that cannot be written.
+
+It takes no lock and changes nothing. The tree itself looks for new bookmarks whenever it is asked something.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import structlog
+import trio
+
+from vsnapfs.daemon.client import open_repository
+from vsnapfs.daemon.serving import Announce, MountOptions, errors_unwrapped, mount_of, mounted, notify_systemd
+
+in_thread = trio.to_thread.run_sync
+log = structlog.get_logger()
+
+
+def show(path: Path, mountpoint: Path, options: MountOptions, announce: Announce) -> None:
+    """Show the tree until a signal or ``umount``. Raises: what Repository.open and Mount.run raise."""
+    with errors_unwrapped():
+        trio.run(_show, path, mountpoint, options, announce)
+
+
+async def _show(path: Path, mountpoint: Path, options: MountOptions, announce: Announce) -> None:
+    repository = await in_thread(partial(open_repository, path, owner=False))
+    try:
+        mount = mount_of(repository, mountpoint, options, live=False)
+        async with mounted(mount) as life:
+            log.info("showing", repository=str(repository.path), mountpoint=str(mount.mountpoint))
+            announce()
+            notify_systemd("READY=1")
+            await life.ending.wait()
+    finally:
+        with trio.CancelScope(shield=True):
+            await in_thread(repository.close)
+    log.info("ended")

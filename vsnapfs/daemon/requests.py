@@ -1,0 +1,177 @@
+"""What can be asked of a repository, and what comes back: one struct a verb, with a server and without.
+
+Each request names its result as a type argument, so a call is typed from end to end. Unknown members are refused.
+All paths are absolute: the server runs in another directory than the command. Points are text (core.points).
+
+Source: docs/command.md, section on the control socket.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import msgspec
+
+from vsnapfs.core.model import Bookmark, Check, Consistency, Point, Status, Volume, VolumeAt, VolumeDiff
+
+R = TypeVar("R")
+
+
+class Volumes(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of volume_list, by name."""
+
+    volumes: list[Volume]
+
+
+class Resynced(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of volume_resync."""
+
+    volume: str
+    changed_bytes: int
+
+
+class Bookmarks(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of bookmark_list, oldest point first."""
+
+    bookmarks: list[Bookmark]
+
+
+class BookmarkContent(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of bookmark_show."""
+
+    bookmark: Bookmark
+    volumes: list[VolumeAt]
+
+
+class Diffs(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of diff, one for each volume asked for."""
+
+    diffs: list[VolumeDiff]
+
+
+class Committed(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of commit: the newest record on stable storage."""
+
+    seqno: int
+
+
+class Request(msgspec.Struct, Generic[R], frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A question whose answer is an R."""
+
+
+class VolumeAdd(Request[Volume], frozen=True, kw_only=True):
+    """Protect a new volume: a thin one of ``size_bytes``, or the image or device at ``primary``."""
+
+    name: str
+    size_bytes: int | None = None
+    primary: str | None = None
+    block_size_bytes: int = 512
+
+
+class VolumeList(Request[Volumes], frozen=True, kw_only=True):
+    """Volumes as of ``point`` (None: now); ``removed`` also those that are gone."""
+
+    point: str | None = None
+    removed: bool = False
+
+
+class VolumeRemove(Request[Volume], frozen=True, kw_only=True):
+    """End a volume's protection; its history stays."""
+
+    name: str
+
+
+class VolumeResize(Request[Volume], frozen=True, kw_only=True):
+    """Change a volume's size."""
+
+    name: str
+    size_bytes: int
+
+
+class VolumeResync(Request[Resynced], frozen=True, kw_only=True):
+    """Journal what differs between the primary and the journal."""
+
+    name: str
+
+
+class BookmarkAdd(Request[Bookmark], frozen=True, kw_only=True):
+    """Name a point; ``at`` None: now."""
+
+    name: str
+    at: str | None = None
+    consistency: Consistency = "crash"
+    application: str = ""
+    note: str = ""
+
+
+class BookmarkList(Request[Bookmarks], frozen=True, kw_only=True):
+    """Every bookmark."""
+
+
+class BookmarkShow(Request[BookmarkContent], frozen=True, kw_only=True):
+    """One bookmark and its volumes."""
+
+    name: str
+
+
+class BookmarkRemove(Request[Bookmark], frozen=True, kw_only=True):
+    """Forget a name; the point stays as long as the window reaches it."""
+
+    name: str
+
+
+class BookmarkHold(Request[Bookmark], frozen=True, kw_only=True):
+    """Keep a bookmark from every removal until it is released."""
+
+    name: str
+    note: str = ""
+
+
+class BookmarkRelease(Request[Bookmark], frozen=True, kw_only=True):
+    """Lift a hold."""
+
+    name: str
+
+
+class Import(Request[Bookmark], frozen=True, kw_only=True):
+    """Take images in as a new point. ``images``: path by volume name."""
+
+    images: dict[str, str]
+    bookmark: str
+    consistency: Consistency = "crash"
+    application: str = ""
+    note: str = ""
+
+
+class Diff(Request[Diffs], frozen=True, kw_only=True):
+    """What changed of ``volume`` (None: of all volumes) between two points."""
+
+    since: str
+    until: str
+    volume: str | None = None
+
+
+class Commit(Request[Committed], frozen=True, kw_only=True):
+    """Bring everything appended so far to stable storage."""
+
+
+class GetStatus(Request[Status], frozen=True, kw_only=True):
+    """How the repository is."""
+
+
+class Verify(Request[Check], frozen=True, kw_only=True):
+    """Look for damage; changes nothing."""
+
+    read_data: bool = False
+
+
+class Repair(Request[Check], frozen=True, kw_only=True):
+    """Look for damage and make again what is derived."""
+
+    read_data: bool = False
+
+
+class Resolve(Request[Point], frozen=True, kw_only=True):
+    """Which record a point is."""
+
+    text: str

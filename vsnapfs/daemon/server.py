@@ -1,0 +1,169 @@
+"""``serve``: the one owner of a repository: captures through live/, shows the tree, answers the verbs, keeps house.
+
+Order of the start: lock and recovery, mount, control socket, readiness. Of the end: the socket takes no more calls
+while the mount is taken away, then everything is committed and applied, the lock is released last.
+
+Concurrency: trio runs names, calls and signals; whatever touches storage runs in threads.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+import trio
+
+import vsnapfs
+from vsnapfs.core.errors import VsnapfsError
+from vsnapfs.core.model import Status
+from vsnapfs.daemon.api import Report, Verb
+from vsnapfs.daemon.client import open_repository
+from vsnapfs.daemon.control import control_socket
+from vsnapfs.daemon.http import make_app
+from vsnapfs.daemon.opcodes import name_of
+from vsnapfs.daemon.requests import Request
+from vsnapfs.daemon.serving import Announce, Life, MountOptions, errors_unwrapped, mount_of, mounted, notify_systemd
+
+if TYPE_CHECKING:
+    from vsnapfs.binding import JournalFacts
+    from vsnapfs.repository.repository import Repository
+    from vsnapfs.tree.fuse import Mount
+
+TEND_EVERY_S = 1.0
+"""How long a write without fsync may stay uncommitted."""
+
+in_thread = trio.to_thread.run_sync
+log = structlog.get_logger()
+
+
+def serve(path: Path, mountpoint: Path, options: MountOptions, announce: Announce) -> None:
+    """Serve until a signal or ``umount``.
+
+    Raises: LockedError: another server, with its pid. What Repository.open and Mount.run raise.
+    """
+    with errors_unwrapped():
+        trio.run(_serve, path, mountpoint, options, announce)
+
+
+async def _serve(path: Path, mountpoint: Path, options: MountOptions, announce: Announce) -> None:
+    repository = await in_thread(partial(open_repository, path, owner=True))
+    try:
+        _tell_recovery(repository)
+        mount = mount_of(repository, mountpoint, options, live=True)
+        async with mounted(mount) as life:
+            await _answer_and_tend(repository, mount, life, announce)
+    finally:
+        with trio.CancelScope(shield=True):
+            await in_thread(repository.close)
+    log.info("ended")
+
+
+async def _answer_and_tend(repository: Repository, mount: Mount, life: Life, announce: Announce) -> None:
+    app = make_app(Answers(repository, mount), _health(repository, mount))
+    directory_fd = os.open(repository.path, os.O_PATH | os.O_DIRECTORY)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_tend, repository)
+            async with control_socket(directory_fd, app):
+                log.info("serving", repository=str(repository.path), mountpoint=str(mount.mountpoint))
+                announce()
+                notify_systemd("READY=1")
+                await life.ending.wait()
+            await life.unmounted.wait()
+            nursery.cancel_scope.cancel()
+    finally:
+        os.close(directory_fd)
+
+
+class Answers:
+    """Carries verbs out in the serving process; adds what only it knows. Called in worker threads."""
+
+    def __init__(self, repository: Repository, mount: Mount) -> None:
+        self._repository = repository
+        self._mount = mount
+
+    def __call__(self, verb: Verb, request: Request[Any], report: Report) -> Any:
+        result = verb.run(self._repository, request, report)
+        if isinstance(result, Status):
+            return self._served(result)
+        if verb.place == "owner" and (verb.name == "import" or verb.name.startswith("volume_")):
+            trio.from_thread.run(self._mount.changed)
+        return result
+
+    def _served(self, status: Status) -> Status:
+        counts = trio.from_thread.run_sync(self._mount.counts)
+        return msgspec.structs.replace(
+            status,
+            served=True,
+            mountpoint=str(self._mount.mountpoint),
+            pid=os.getpid(),
+            requests={name_of(opcode): count._asdict() for opcode, count in counts.items()},
+        )
+
+
+def _health(repository: Repository, mount: Mount) -> dict[str, Any]:
+    return {
+        "version": vsnapfs.__version__,
+        "pid": os.getpid(),
+        "repository": str(repository.path),
+        "uuid": repository.uuid,
+        "mountpoint": str(mount.mountpoint),
+    }
+
+
+def _tell_recovery(repository: Repository) -> None:
+    facts = repository.journal.facts()
+    if facts.torn_bytes:
+        log.warning("cut a torn tail, never acknowledged, kept as journal/*.torn", torn_bytes=facts.torn_bytes)
+
+
+async def _tend(repository: Repository) -> None:
+    """Housekeeping: commit what lies about, merge maps after a seal, and put in the log what became worse."""
+    housekeeping = Housekeeping(repository)
+    while True:
+        await in_thread(housekeeping.once)
+        await trio.sleep(TEND_EVERY_S)
+
+
+class Housekeeping:
+    """One round at a time; remembers what it has told."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._journal = repository.journal
+        self._segments = 0
+        self._clock_jumps = 0
+        self._failure = (0, 0)
+
+    def once(self) -> None:
+        facts = self._journal.facts()
+        self._tell(facts)
+        try:
+            if facts.pending and not facts.failed:
+                self._journal.commit()
+            if facts.segments != self._segments:
+                self._merge()
+                self._segments = facts.segments
+        except VsnapfsError as error:
+            self._tell(self._journal.facts())
+            log.error("housekeeping failed", reason=str(error), **error.fields())
+
+    def _merge(self) -> None:
+        while self._journal.merge_maps():
+            pass
+
+    def _tell(self, facts: JournalFacts) -> None:
+        """Log what is worse than when it was told last."""
+        if facts.clock_jumps > self._clock_jumps:
+            self._clock_jumps = facts.clock_jumps
+            log.warning("the clock stood or went back; order is kept", clock_jumps=facts.clock_jumps)
+        failure = (facts.failed, facts.failed_volume)
+        if failure != self._failure:
+            self._failure = failure
+            reason = os.strerror(abs(facts.failed)) if facts.failed else "a primary failed"
+            log.error(
+                "writes are not protected any more, see vsnapfs status", reason=reason, volume=facts.failed_volume
+            )

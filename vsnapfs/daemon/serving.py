@@ -1,0 +1,110 @@
+"""What ``serve`` and ``mount`` have in common: one mount, from its start to a clean end.
+
+A process that shows a mount ends in one of three ways: SIGTERM or SIGINT, ``umount`` by anybody, or an error. The first
+two are clean. Errors out of the task tree come back as the one error of core.errors that they are.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+import trio
+from sdnotify import SystemdNotifier
+
+from vsnapfs.core.errors import VsnapfsError
+from vsnapfs.tree.fuse import Mount
+
+if TYPE_CHECKING:
+    from vsnapfs.repository.repository import Repository
+
+log = structlog.get_logger()
+
+
+class MountOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the caller chose; None: as the repository's settings say."""
+
+    allow_other: bool | None = None
+
+
+Announce = Callable[[], None]
+"""Called once, when the mount answers."""
+
+
+def mount_of(repository: Repository, mountpoint: Path, options: MountOptions, *, live: bool) -> Mount:
+    """A mount, not yet running, with the settings of the repository where ``options`` are silent."""
+    settings = repository.settings.mount
+    return Mount(
+        repository,
+        mountpoint,
+        live=live,
+        allow_other=settings.allow_other if options.allow_other is None else options.allow_other,
+        uid=os.geteuid() if settings.uid is None else settings.uid,
+        gid=os.getegid() if settings.gid is None else settings.gid,
+    )
+
+
+class Life:
+    """How long a mounted process lives: ``ending`` is set when it shall end, ``unmounted`` when its mount is gone."""
+
+    def __init__(self) -> None:
+        self.ending = trio.Event()
+        self.unmounted = trio.Event()
+
+
+@asynccontextmanager
+async def mounted(mount: Mount) -> AsyncIterator[Life]:
+    """Run ``mount`` while the block runs; signals end it. The block waits for ``ending`` and tidies up; after it, the
+    mount is waited for, or unmounted if the block ended by itself."""
+    life = Life()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_run, mount, life)
+            nursery.start_soon(_stop_on_signal, signals, mount, life)
+            yield life
+            if not life.ending.is_set():
+                await mount.stop()
+            await life.unmounted.wait()
+            nursery.cancel_scope.cancel()
+
+
+async def _run(mount: Mount, life: Life, *, task_status: trio.TaskStatus[None]) -> None:
+    await mount.run(task_status=task_status)
+    life.unmounted.set()
+    life.ending.set()
+
+
+async def _stop_on_signal(signals: AsyncIterator[int], mount: Mount, life: Life) -> None:
+    async for number in signals:
+        log.info("ending", signal=signal.Signals(number).name)
+        notify_systemd("STOPPING=1")
+        life.ending.set()
+        await mount.stop()
+
+
+def notify_systemd(state: str) -> None:
+    """Tell systemd, if it started us and wants to know."""
+    SystemdNotifier().notify(state)
+
+
+@contextmanager
+def errors_unwrapped() -> Iterator[None]:
+    """Turn an exception group of trio into the one error of ours in it; a group without one is a defect and passes."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        ours = group.subgroup(VsnapfsError)
+        if ours is None:
+            raise
+        raise _leaf(ours) from group
+
+
+def _leaf(group: BaseExceptionGroup[VsnapfsError]) -> VsnapfsError:
+    first = group.exceptions[0]
+    return _leaf(first) if isinstance(first, BaseExceptionGroup) else first
