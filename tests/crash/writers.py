@@ -1,0 +1,140 @@
+"""Writer processes that log each acknowledgement elsewhere, and what each of them was going to write.
+
+What a writer does follows from its seed, so its log needs no more than numbers, and every byte can be told again:
+who wrote it, and with which of its writes. Each writer has a stripe of every volume to itself; the stripes lie side by
+side and share a 4 KiB block at their border.
+
+    python -m tests.crash.writers SEED STRIPE MOUNT LOG
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import random
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from tests.support.processes import environment
+
+VOLUMES = ("db", "logs")
+STRIPES = 2
+STRIPE_BYTES = (1 << 20) + 512
+VOLUME_BYTES = STRIPES * STRIPE_BYTES
+SECTOR_BYTES = 512
+WRITE_MIN = 4096
+WRITE_MAX = 65536
+
+Request = Literal["nothing", "fsync", "dsync"]
+"""What makes a write durable: nothing yet, an fsync after it, or the write itself."""
+
+
+class Write(NamedTuple):
+    """Write ``number`` (from 1) of a writer."""
+
+    number: int
+    volume: str
+    offset_bytes: int
+    length_bytes: int
+    request: Request
+
+
+class Plan:
+    """What the writer with this seed writes to its stripe, for ever. ``seed``: 0 .. 2^63."""
+
+    def __init__(self, seed: int, stripe: int) -> None:
+        self.seed = seed
+        self.start_bytes = stripe * STRIPE_BYTES
+
+    def writes(self) -> Iterator[Write]:
+        rng = random.Random(self.seed)
+        number = 0
+        while True:
+            number += 1
+            length_bytes = rng.choice([WRITE_MIN, rng.randint(WRITE_MIN, WRITE_MAX)])
+            sector = rng.randrange((STRIPE_BYTES - length_bytes) // SECTOR_BYTES + 1)
+            request: Request = rng.choice(("nothing", "fsync", "fsync", "dsync"))
+            yield Write(
+                number, rng.choice(VOLUMES), self.start_bytes + sector * SECTOR_BYTES, length_bytes, request
+            )
+
+    def content(self, write: Write) -> bytes:
+        """Its bytes: each 4 KiB says who, which write, and which part of it. Never zeros."""
+        parts = range(-(-write.length_bytes // WRITE_MIN))
+        stamped = b"".join(struct.pack("<QII", self.seed, write.number, part) * 256 for part in parts)
+        return stamped[: write.length_bytes]
+
+
+class Writer:
+    """A writer process and its log."""
+
+    def __init__(self, plan: Plan, stripe: int, mountpoint: Path, log_path: Path) -> None:
+        self.plan = plan
+        self._log_path = log_path
+        self._log_path.touch()
+        arguments = [str(plan.seed), str(stripe), str(mountpoint), str(log_path)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.writers", *arguments], env=environment(), stdin=subprocess.DEVNULL
+        )
+
+    def acknowledged(self) -> int:
+        """Number of the last write that is known to be durable, and all before it with it; 0: none yet."""
+        lines = self._log_path.read_text().splitlines(keepends=True)
+        return max((int(line) for line in lines if line.endswith("\n")), default=0)
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def join(self, deadline_s: float) -> None:
+        """Wait until the loss of the server has ended it."""
+        status = self._process.wait(deadline_s)
+        assert status == 0, f"a writer ended with {status}"
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@contextlib.contextmanager
+def writing(plans: list[Plan], mountpoint: Path, logs: Path) -> Iterator[list[Writer]]:
+    """A writer for each plan, while the block runs."""
+    writers = [Writer(plan, stripe, mountpoint, logs / f"{plan.seed}.log") for stripe, plan in enumerate(plans)]
+    try:
+        yield writers
+    finally:
+        for writer in writers:
+            writer.kill()
+
+
+def main(seed: int, stripe: int, mountpoint: Path, log_path: Path) -> None:
+    """Write and log until the server is gone; any other failure raises."""
+    plan = Plan(seed, stripe)
+    log = os.open(log_path, os.O_WRONLY | os.O_APPEND)
+    try:
+        files = {name: os.open(mountpoint / "live" / name, os.O_RDWR) for name in VOLUMES}
+        for write in plan.writes():
+            _put(files[write.volume], write, plan.content(write))
+            if write.request != "nothing":
+                os.write(log, b"%d\n" % write.number)
+    except (ConnectionAbortedError, ConnectionRefusedError):
+        pass
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+
+
+def _put(file: int, write: Write, content: bytes) -> None:
+    flags = os.RWF_DSYNC if write.request == "dsync" else 0
+    written = os.pwritev(file, [content], write.offset_bytes, flags)
+    assert written == write.length_bytes, f"write {write.number}: {written} of {write.length_bytes} bytes"
+    if write.request == "fsync":
+        os.fsync(file)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]))

@@ -1,0 +1,3 @@
+"""Images taken over as new points."""
+
+from __future__ import annotations
