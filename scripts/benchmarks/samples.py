@@ -1,0 +1,33 @@
+"""Runs and their medians."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import NamedTuple
+
+Measure = Callable[[], float]
+
+
+class Samples(NamedTuple):
+    """What the runs of one candidate gave."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return median(self.values)
+
+    @property
+    def spread(self) -> float:
+        """Largest minus smallest, over the median."""
+        return (max(self.values) - min(self.values)) / self.median
+
+
+def take_turns(candidates: Mapping[str, Measure], runs: int) -> dict[str, Samples]:
+    """Measure each candidate ``runs`` times, all of them in every round."""
+    values: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(runs):
+        for name, measure in candidates.items():
+            values[name].append(measure())
+    return {name: Samples(tuple(taken)) for name, taken in values.items()}
