@@ -7,7 +7,8 @@
  *
  * Threads: every function but open and close may be called from any thread. Lock order: commit (leadership) before state before
  * segment. No lock is held over storage I/O but leadership.
- * Errors: after a failed write or sync of the journal every append and commit returns -EIO until the journal is opened again.
+ * Errors: after a failed write or sync of the journal every append and commit returns -EIO (-ENOSPC if the disk was
+ * full) until the journal is opened again.
  * Memory: bounded by batch_bytes * 3 and the active segment's index; it does not grow with the journal.
  */
 #ifndef VS_JOURNAL_H

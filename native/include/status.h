@@ -9,7 +9,7 @@
  *   -EXDEV            a file that belongs to another repository
  *   -ERANGE           a seqno outside the window
  *   -EROFS            a change asked of a journal that was opened as reader
- *   -EIO              the store failed; after a failed write or sync of the journal every later change gets it too
+ *   -EIO, -ENOSPC     the store failed; after a failed write or sync of the journal every later change gets it too
  *
  * Threads: the fault is kept per thread, as errno is; read it on the thread that got the error, before its next call.
  */

@@ -179,6 +179,11 @@ static void flush_locked(vs_journal *j, int durable) {
     vs_journal_lead_end(j);
 }
 
+/* What callers get after the journal has failed: a full disk is a thing that people can mend. */
+static int failed_status(const vs_journal *j) {
+    return j->failed == 0 ? 0 : j->failed == -ENOSPC ? -ENOSPC : -EIO;
+}
+
 /* mu held: wait until the filling batch takes another record. */
 static int room_wait(vs_journal *j) {
     if (!j->options.owner) return -EROFS;
@@ -186,7 +191,7 @@ static int room_wait(vs_journal *j) {
         if (j->leading) pthread_cond_wait(&j->changed, &j->mu);
         else flush_locked(j, 0);
     }
-    return j->failed ? -EIO : 0;
+    return failed_status(j);
 }
 
 static uint64_t next_time(vs_journal *j) {
@@ -304,7 +309,7 @@ int vs_journal_commit(vs_journal *j) {
         else flush_locked(j, 1);
     }
     j->commit_waits++;
-    int status = j->durable_seqno >= target ? 0 : -EIO;
+    int status = j->durable_seqno >= target ? 0 : failed_status(j);
     pthread_mutex_unlock(&j->mu);
     return status;
 }

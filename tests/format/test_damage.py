@@ -14,7 +14,7 @@ from tests.support import format_reader
 from tests.support.format_reader import BLOCK, crc32c
 from tests.support.journals import UUID, Directory, append, assert_journal, sample
 from tests.support.reference import Add, History, Write
-from vsnapfs.binding.native import Journal, View
+from vsnapfs.binding import Journal, View
 from vsnapfs.core.errors import CorruptExtentError, FormatUnknownError, IntegrityError, VsnapfsError
 
 pytestmark = pytest.mark.format

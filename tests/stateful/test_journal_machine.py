@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.support.journals import Directory, append, assert_journal, assert_view, runs_of
 from tests.support.reference import BLOCK, Add, History, Image, Mark, Remove, Resize, Write, Zero
 from tests.support.trace import Trace, record_of
-from vsnapfs.binding.native import Journal
+from vsnapfs.binding import Journal
 
 EXAMPLES = int(os.environ.get("VSNAPFS_STATEFUL_EXAMPLES", "300"))
 STEPS = int(os.environ.get("VSNAPFS_STATEFUL_STEPS", "60"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.support.reference import Add, History, Image, Kind, Mark, Record, Remove, Resize, Run, Write, Zero
 from tests.support.trace import Trace, record_of
-from vsnapfs.binding.native import BaseBuilder, Journal, RecordKind, Store, View
+from vsnapfs.binding import BaseBuilder, Journal, RecordKind, Store, View
 from vsnapfs.repository import layout
 
 UUID = bytes(range(16))

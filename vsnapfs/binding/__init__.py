@@ -15,11 +15,10 @@ from vsnapfs.binding.journal import (
     JournalFacts,
     RecordKind,
     RecordPiece,
-    VolumeState,
 )
 from vsnapfs.binding.plane import Plane, PlaneCount
 from vsnapfs.binding.store import Store
-from vsnapfs.binding.view import Run, RunKind, View, VolumeFile
+from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
 
 __all__ = [
     "BaseBuilder",

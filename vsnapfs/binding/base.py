@@ -6,7 +6,7 @@ Source: native/include/base.h.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from vsnapfs.binding._native import ffi, lib
 from vsnapfs.binding.faults import check
@@ -41,8 +41,10 @@ class BaseBuilder:
             lib.vs_base_builder_free(self._c)
             self._c = None
 
-    def __enter__(self) -> BaseBuilder:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

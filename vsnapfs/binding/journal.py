@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import IntEnum
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from vsnapfs.binding._native import ffi, lib
 from vsnapfs.binding.faults import Fault, check, fault_from
@@ -116,10 +116,12 @@ class Journal:
             c, self._c = self._c, None
             check(lib.vs_journal_close(c), "close the journal")
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def facts(self) -> JournalFacts:
@@ -146,9 +148,7 @@ class Journal:
         check(lib.vs_journal_zero(self._c, volume, offset_bytes, length_bytes, seqno), "write to the journal")
         return int(seqno[0])
 
-    def event(
-        self, kind: RecordKind, *, volume: int = 0, a: int = 0, b: int = 0, body: bytes = b""
-    ) -> tuple[int, int]:
+    def event(self, kind: RecordKind, *, volume: int = 0, a: int = 0, b: int = 0, body: bytes = b"") -> tuple[int, int]:
         """Append an event. Returns its seqno and the volume's id (a new one for VOLUME_ADD with volume 0)."""
         seqno, volume_out = ffi.new("uint64_t *"), ffi.new("uint32_t *")
         status = lib.vs_journal_event(self._c, kind, volume, a, b, body, len(body), seqno, volume_out)
@@ -193,9 +193,7 @@ class Journal:
         cursor.after = after
         while check(lib.vs_journal_next_event(self._c, cursor, event, body, lib.VS_BODY_MAX), "read the journal"):
             bytes_ = bytes(ffi.buffer(body, event.body_bytes))
-            yield Event(
-                event.seqno, event.time_ns, RecordKind(event.type), event.volume, event.a, event.b, bytes_
-            )
+            yield Event(event.seqno, event.time_ns, RecordKind(event.type), event.volume, event.a, event.b, bytes_)
 
     def pieces(self, after: int = 0) -> Iterator[RecordPiece]:
         """What each write, zero and resize after a seqno put where, in order."""

@@ -6,7 +6,7 @@ Source: native/include/store_ops.h.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from vsnapfs.binding._native import ffi, lib
 from vsnapfs.binding.faults import check
@@ -26,8 +26,10 @@ class Store:
             lib.vs_store_close(self.c)
             self.c = None
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import IntEnum
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from vsnapfs.binding._native import ffi, lib
 from vsnapfs.binding.faults import check
@@ -127,8 +127,10 @@ class View:
             lib.vs_view_close(self._c)
             self._c = None
 
-    def __enter__(self) -> View:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

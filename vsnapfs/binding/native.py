@@ -1,1 +1,0 @@
-from vsnapfs.binding import *  # noqa: F403
