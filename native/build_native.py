@@ -59,7 +59,7 @@ def make_ffi() -> FFI:
         "vsnapfs.binding._native",
         "".join(f'#include "{name}.h"\n' for name in HEADERS),
         sources=sorted(str(path) for path in NATIVE.glob("src/*.c")),
-        depends=sorted(str(path) for path in NATIVE.glob("*/*.h")),
+        depends=[__file__, *sorted(str(path) for path in NATIVE.glob("*/*.h"))],
         include_dirs=[str(NATIVE / "include"), str(NATIVE / "src")],
         libraries=LIBRARIES,
         extra_compile_args=COMPILE_ARGS + werror,

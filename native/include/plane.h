@@ -1,10 +1,10 @@
 /* plane.h: C in front of pyfuse3. Owns /dev/fuse; answers the requests that carry bytes, forwards those that carry names.
  *
  * Threads read requests from /dev/fuse. READ, WRITE, LSEEK, FALLOCATE (punch, zero), FSYNC and FLUSH of handles made with
- * vs_plane_add_file are answered here; every other request goes as it came to the other end of a SOCK_SEQPACKET pair,
- * which pyfuse3 takes for the device, and its reply comes back. FSYNC, FLUSH and FSYNCDIR of all else are answered with 0, LSEEK of a file
- * that Python serves from its size. The INIT reply is amended on its way (1 MiB requests, no writeback cache). FUSE_INTERRUPT is
- * dropped: no request of ours waits for another's.
+ * vs_plane_add_file are answered here; every other request goes as it came to the other end of a SOCK_SEQPACKET pair, which pyfuse3
+ * takes for the device, and its reply comes back. FSYNC, FLUSH and FSYNCDIR of all else are answered with 0, LSEEK of a file that Python
+ * serves from its size. The INIT reply is amended on its way: 1 MiB requests, no writeback cache, no questions about names before
+ * bytes. FUSE_INTERRUPT is dropped: no request of ours waits for another's.
  *
  * The caller's part, in this order:
  *   1. vs_plane_start. The mount is there; whoever looks at it waits for 2.
@@ -19,7 +19,7 @@
  * What pyfuse3 invalidates is done later and by another thread: pyfuse3 always sees success, also when the kernel has it not.
  *
  * Threads: all functions from any thread; vs_plane_free once, after vs_plane_stop. Errors: -errno; vs_fault_last after vs_plane_start.
- * The threads block all signals but those of their own faults, and inherit from the caller of vs_plane_start what is inherited (PR_SET_IO_FLUSHER).
+ * The plane's own threads block all signals but those of their own faults; PR_SET_IO_FLUSHER of vs_plane_start's caller holds for them.
  * A handle's file is released after its last request ended and vs_plane_remove_file was called. No native thread calls into Python.
  * Memory: a little over 1 MiB a thread, touched at the start; nothing is allocated for a request that carries bytes.
  */

@@ -4,6 +4,7 @@
  * left out and marked in the record's bitmap.
  */
 #include "batch.h"
+#include "room.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -50,27 +51,13 @@ vs_extent_map *vs_batch_find(const vs_batch *b, uint32_t volume) {
 static vs_extent_map *map_need(vs_batch *b, uint32_t volume) {
     vs_extent_map *m = vs_batch_find(b, volume);
     if (m) return m;
-    if (b->map_count == b->map_room) {
-        size_t room = b->map_room ? b->map_room * 2 : 8;
-        vs_batch_map *grown = realloc(b->maps, room * sizeof *grown);
-        if (!grown) return NULL;
-        b->maps = grown;
-        b->map_room = room;
-    }
-    if (vs_extent_map_new(&m) < 0) return NULL;
+    if (vs_room(&b->maps, &b->map_room, b->map_count, 1, sizeof *b->maps) < 0 || vs_extent_map_new(&m) < 0) return NULL;
     b->maps[b->map_count++] = (vs_batch_map){volume, m};
     return m;
 }
 
 static uint8_t *stream_need(vs_batch *b, size_t bytes) {
-    if (b->stream_bytes + bytes > b->stream_room) {
-        size_t room = b->stream_room ? b->stream_room * 2 : 65536;
-        while (room < b->stream_bytes + bytes) room *= 2;
-        uint8_t *grown = realloc(b->stream, room);
-        if (!grown) return NULL;
-        b->stream = grown;
-        b->stream_room = room;
-    }
+    if (vs_room(&b->stream, &b->stream_room, b->stream_bytes, bytes, 1) < 0) return NULL;
     memset(b->stream + b->stream_bytes, 0, bytes);
     return b->stream + b->stream_bytes;
 }

@@ -168,16 +168,6 @@ static int digest_check(const vs_segment *g, vs_digest *digest, vs_fault *fault)
     return found(fault, vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s: its digest is not the one in its trailer", g->name));
 }
 
-static int digest_start(vs_journal *j, vs_segment *g, vs_digest **out) {
-    uint8_t header[VS_BLOCK_BYTES];
-    int file = vs_segment_file_get(g);
-    if (file < 0) return file;
-    int64_t n = j->store->read(j->store, file, 0, header, sizeof header);
-    vs_segment_file_put(g);
-    int r = n == VS_BLOCK_BYTES ? vs_digest_new(out) : n < 0 ? (int)n : -EBADMSG;
-    return r == 0 ? vs_digest_update(*out, header, sizeof header) : r;
-}
-
 /* From the beginning: header, batches, footer, digest. */
 static int structure_check(vs_journal *j, vs_segment *g, const vs_index *x, vs_digest *digest, vs_fault *fault) {
     int r = header_check(j, g, fault);
@@ -203,7 +193,7 @@ int vs_journal_check_segment(vs_journal *j, uint64_t index, int read_payload, ui
         vs_digest *digest = NULL;
         if (read_payload && g->sealed && *offset_bytes == 0) {
             vs_index *again = NULL;
-            r = digest_start(j, g, &digest);
+            r = vs_segment_digest_begin(g, &digest);
             if (r == 0) r = vs_segment_scan(g, digest, &again);
             vs_index_free(again);
         }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "codec.h"
+#include "room.h"
 
 #define OFFSET_MAX ((uint64_t)1 << 62) /* keeps every sum of offset and length far from overflow */
 
@@ -47,27 +48,15 @@ static int crc_put(vs_index *x, uint64_t block, uint32_t crc) {
     return 0;
 }
 
-/* Make room for `more` further items; geometric, so that appends are cheap. */
-static int reserve(void **items, size_t *room, size_t used, size_t more, size_t item_bytes) {
-    if (used + more <= *room) return 0;
-    size_t want = *room ? *room * 2 : 64;
-    while (want < used + more) want *= 2;
-    void *grown = realloc(*items, want * item_bytes);
-    if (!grown) return -ENOMEM;
-    *items = grown;
-    *room = want;
-    return 0;
-}
-
 static int row_put(vs_index *x, const vs_row *row) {
-    int r = reserve((void **)&x->rows, &x->row_room, x->row_count, 1, sizeof *x->rows);
+    int r = vs_room(&x->rows, &x->row_room, x->row_count, 1, sizeof *x->rows);
     if (r == 0) x->rows[x->row_count++] = *row;
     return r;
 }
 
 static int event_put(vs_index *x, uint64_t seqno, const uint8_t *record, size_t record_bytes) {
     size_t total = (8 + record_bytes + 7) & ~(size_t)7;
-    int r = reserve((void **)&x->events, &x->event_room, x->event_bytes, total, 1);
+    int r = vs_room(&x->events, &x->event_room, x->event_bytes, total, 1);
     if (r < 0) return r;
     uint8_t *p = x->events + x->event_bytes;
     memset(p, 0, total);
@@ -240,7 +229,7 @@ vs_volume_state *vs_states_find(const vs_states *s, uint32_t volume) {
 }
 
 vs_volume_state *vs_states_add(vs_states *s, uint32_t volume) {
-    if (reserve((void **)&s->volumes, &s->room, s->count, 1, sizeof *s->volumes) < 0) return NULL;
+    if (vs_room(&s->volumes, &s->room, s->count, 1, sizeof *s->volumes) < 0) return NULL;
     size_t at = s->count;
     while (at > 0 && s->volumes[at - 1].id > volume) at--;
     memmove(s->volumes + at + 1, s->volumes + at, (s->count - at) * sizeof *s->volumes);
@@ -290,7 +279,7 @@ int vs_states_fold(vs_states *s, const vs_row *rows, size_t row_count, const uin
 
 int vs_states_copy(vs_states *to, const vs_states *from) {
     vs_states_clear(to);
-    if (reserve((void **)&to->volumes, &to->room, 0, from->count, sizeof *to->volumes) < 0) return -ENOMEM;
+    if (vs_room(&to->volumes, &to->room, 0, from->count, sizeof *to->volumes) < 0) return -ENOMEM;
     if (from->count) memcpy(to->volumes, from->volumes, from->count * sizeof *to->volumes);
     to->count = from->count;
     return 0;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "batch.h"
+#include "room.h"
 #include "view_internal.h"
 
 enum { SEGMENT_BYTES = 64 << 20, BATCH_BYTES = 8 << 20, DAMAGE_RETRIES = 3 };
@@ -40,13 +41,7 @@ static int name_take(void *arg, const char *name) {
         if (name[i] < '0' || name[i] > '9') return 0;
         seqno = seqno * 10 + (uint64_t)(name[i] - '0');
     }
-    if (l->count == l->room) {
-        size_t room = l->room ? l->room * 2 : 256;
-        uint64_t *grown = realloc(l->seqnos, room * sizeof *grown);
-        if (!grown) return -ENOMEM;
-        l->seqnos = grown;
-        l->room = room;
-    }
+    if (vs_room(&l->seqnos, &l->room, l->count, 1, sizeof *l->seqnos) < 0) return -ENOMEM;
     l->seqnos[l->count++] = seqno;
     return 0;
 }
@@ -68,17 +63,6 @@ static int chain_check(const vs_segment *before, const vs_segment *g) {
         return vs_fault_set(-EUCLEAN, 0, g->first_seqno, g->first_seqno, 0, "%s does not follow %s: one of them was replaced", g->name,
                             before->name);
     return 0;
-}
-
-static int digest_of_header(vs_journal *j, vs_segment *g, vs_digest **out) {
-    uint8_t header[VS_BLOCK_BYTES];
-    int file = vs_segment_file_get(g);
-    if (file < 0) return file;
-    int64_t n = j->store->read(j->store, file, 0, header, sizeof header);
-    vs_segment_file_put(g);
-    if (n != VS_BLOCK_BYTES) return n < 0 ? (int)n : -EBADMSG;
-    int r = vs_digest_new(out);
-    return r == 0 ? vs_digest_update(*out, header, sizeof header) : r;
 }
 
 static void segment_adopt_index(vs_segment *g) {
@@ -138,7 +122,7 @@ static int unsealed_load(vs_journal *j, vs_segment *g, const vs_segment *before,
     int tail = VS_TAIL_CLEAN;
     int r = vs_segment_load_header(g, j->options.uuid);
     if (r == 0) r = index_begin(g, before);
-    if (r == 0) r = digest_of_header(j, g, &j->digest);
+    if (r == 0) r = vs_segment_digest_begin(g, &j->digest);
     if (r == 0) r = unsealed_read(j, g, &tail);
     if (r < 0) return r;
     segment_adopt_index(g);
@@ -367,13 +351,7 @@ static int primary_replay(vs_journal *j, uint32_t volume, int file) {
 
 /* mu held. */
 static int primary_add(vs_journal *j, uint32_t volume, int file) {
-    if (j->primary_count == j->primary_room) {
-        size_t room = j->primary_room ? j->primary_room * 2 : 8;
-        vs_primary **grown = realloc(j->primaries, room * sizeof *grown);
-        if (!grown) return -ENOMEM;
-        j->primaries = grown;
-        j->primary_room = room;
-    }
+    if (vs_room(&j->primaries, &j->primary_room, j->primary_count, 1, sizeof *j->primaries) < 0) return -ENOMEM;
     vs_primary *p = malloc(sizeof *p);
     if (!p) return -ENOMEM;
     *p = (vs_primary){.volume = volume, .file = file};

@@ -9,17 +9,12 @@
 #include <string.h>
 
 #include "journal_internal.h"
+#include "room.h"
 
 int vs_map_list_add(vs_map_list *l, vs_extent_map *m) {
-    if (l->count == l->room) {
-        size_t room = l->room ? l->room * 2 : 8;
-        vs_extent_map **grown = realloc(l->maps, room * sizeof *grown);
-        if (!grown) return -ENOMEM;
-        l->maps = grown;
-        l->room = room;
-    }
-    l->maps[l->count++] = m;
-    return 0;
+    int r = vs_room(&l->maps, &l->room, l->count, 1, sizeof *l->maps);
+    if (r == 0) l->maps[l->count++] = m;
+    return r;
 }
 
 void vs_map_list_clear(vs_map_list *l) {
@@ -77,13 +72,7 @@ static size_t merged_place(const vs_journal *j, uint64_t first_ordinal, uint64_t
 }
 
 static int maps_add(vs_journal *j, vs_merged_map *m) {
-    if (j->map_count == j->map_room) {
-        size_t room = j->map_room ? j->map_room * 2 : 16;
-        vs_merged_map **grown = realloc(j->maps, room * sizeof *grown);
-        if (!grown) return -ENOMEM;
-        j->maps = grown;
-        j->map_room = room;
-    }
+    if (vs_room(&j->maps, &j->map_room, j->map_count, 1, sizeof *j->maps) < 0) return -ENOMEM;
     size_t at = merged_place(j, m->first_ordinal, m->count);
     memmove(j->maps + at + 1, j->maps + at, (j->map_count - at) * sizeof *j->maps);
     j->maps[at] = m;

@@ -3,9 +3,9 @@
  * Each worker reads a request into its own buffer and answers or forwards it; there is no queue between threads, and the buffers are
  * made, and their pages touched, before the mount. The kernel wakes one reader for one request.
  *
- * The end comes in one of two ways. The kernel ends the connection (umount): every read gives ENODEV, the workers go, the eventfd
- * says so; the pair with pyfuse3 stays open until vs_plane_stop, since pyfuse3 takes the end of its descriptor for an error. Or vs_plane_stop
- * comes first and ends the connection itself.
+ * The end comes in one of two ways. The kernel ends the connection (umount): every read gives ENODEV, the workers go, the
+ * eventfd says so; the pair with pyfuse3 stays open until vs_plane_stop, since pyfuse3 takes the end of its descriptor for an
+ * error. Or vs_plane_stop comes first and ends the connection itself.
  */
 #include "plane_internal.h"
 

@@ -145,9 +145,8 @@ void vs_plane_forward_seek(vs_plane_thread *t) {
 static void amend_init(unsigned char *reply, size_t n, const vs_plane_asked *asked) {
     struct fuse_init_out *out = (void *)(reply + sizeof(struct fuse_out_header));
     if (n < sizeof(struct fuse_out_header) + sizeof *out) return;
-    uint32_t wanted = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_BIG_WRITES | FUSE_MAX_PAGES;
-    /* Without it each write asks for security.capability first, of files that never carry any. */
-    wanted |= FUSE_HANDLE_KILLPRIV_V2;
+    /* Without HANDLE_KILLPRIV_V2 each write asks for security.capability first, of files that never carry any. */
+    uint32_t wanted = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_BIG_WRITES | FUSE_MAX_PAGES | FUSE_HANDLE_KILLPRIV_V2;
     out->flags |= wanted & asked->flags;
     /* Nobody but the kernel writes to a live file, and who does (resize, import) says so: no GETATTR before each read. */
     out->flags &= ~(uint32_t)(FUSE_WRITEBACK_CACHE | FUSE_AUTO_INVAL_DATA);

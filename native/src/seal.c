@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "journal_internal.h"
+#include "room.h"
 
 typedef struct buffer {
     uint8_t *bytes;
@@ -19,14 +20,7 @@ typedef struct buffer {
 
 static int buffer_put(buffer *b, const void *bytes, size_t length) {
     size_t padded = (length + 7) & ~(size_t)7;
-    if (b->length + padded > b->room) {
-        size_t room = b->room ? b->room : 65536;
-        while (room < b->length + padded) room *= 2;
-        uint8_t *grown = realloc(b->bytes, room);
-        if (!grown) return -ENOMEM;
-        b->bytes = grown;
-        b->room = room;
-    }
+    if (vs_room(&b->bytes, &b->room, b->length, padded, 1) < 0) return -ENOMEM;
     if (length) memcpy(b->bytes + b->length, bytes, length);
     memset(b->bytes + b->length + length, 0, padded - length);
     b->length += padded;

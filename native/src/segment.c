@@ -117,6 +117,13 @@ static int read_block(vs_segment *g, uint64_t offset_bytes, uint8_t *block) {
     return n == VS_BLOCK_BYTES ? 0 : -EBADMSG;
 }
 
+int vs_segment_digest_begin(vs_segment *g, vs_digest **out) {
+    uint8_t header[VS_BLOCK_BYTES];
+    int r = read_block(g, 0, header);
+    if (r == 0) r = vs_digest_new(out);
+    return r == 0 ? vs_digest_update(*out, header, sizeof header) : r;
+}
+
 int vs_segment_load_header(vs_segment *g, const uint8_t uuid[16]) {
     uint8_t h[VS_BLOCK_BYTES];
     int r = read_block(g, 0, h);

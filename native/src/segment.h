@@ -57,6 +57,9 @@ int vs_segment_load_trailer(vs_segment *g, const uint8_t uuid[16]);
 /* Read the header into the fields. -EBADMSG: none. */
 int vs_segment_load_header(vs_segment *g, const uint8_t uuid[16]);
 
+/* A digest that has taken in the header block; scanning feeds it the rest. The caller frees *out, also on failure when it is not NULL. */
+int vs_segment_digest_begin(vs_segment *g, vs_digest **out);
+
 /* Borrow the file for reading; give it back with put. */
 int vs_segment_file_get(vs_segment *g);
 void vs_segment_file_put(vs_segment *g);

@@ -14,16 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "room.h"
+
 int vs_stack_push(vs_stack *s, const vs_layer *layer) {
-    if (s->count == s->room) {
-        int room = s->room ? s->room * 2 : 16;
-        vs_layer *grown = realloc(s->layers, (size_t)room * sizeof *grown);
-        if (!grown) return -ENOMEM;
-        s->layers = grown;
-        s->room = room;
-    }
-    s->layers[s->count++] = *layer;
-    return 0;
+    int r = vs_room(&s->layers, &s->room, s->count, 1, sizeof *s->layers);
+    if (r == 0) s->layers[s->count++] = *layer;
+    return r;
 }
 
 void vs_stack_clear(vs_stack *s) {
@@ -34,11 +30,11 @@ void vs_stack_clear(vs_stack *s) {
 int vs_cursor_init(vs_cursor *c, const vs_stack *s) {
     c->stack = s;
     c->at = c->inline_at;
-    if (s->count > (int)(sizeof c->inline_at / sizeof c->inline_at[0])) {
-        c->at = malloc((size_t)s->count * sizeof *c->at);
+    if (s->count > sizeof c->inline_at / sizeof c->inline_at[0]) {
+        c->at = malloc(s->count * sizeof *c->at);
         if (!c->at) return -ENOMEM;
     }
-    for (int i = 0; i < s->count; i++) c->at[i] = (vs_cursor_at){.row = UINT64_MAX};
+    for (size_t i = 0; i < s->count; i++) c->at[i] = (vs_cursor_at){.row = UINT64_MAX};
     return 0;
 }
 
@@ -76,7 +72,7 @@ static void memory_seek(const vs_extent_map *m, uint64_t offset_bytes, vs_cursor
         *a = (vs_cursor_at){0, UINT64_MAX, UINT64_MAX, 0, 0};
 }
 
-static const vs_cursor_at *layer_seek(vs_cursor *c, int i, uint64_t offset_bytes) {
+static const vs_cursor_at *layer_seek(vs_cursor *c, size_t i, uint64_t offset_bytes) {
     vs_cursor_at *a = &c->at[i];
     const vs_layer *layer = &c->stack->layers[i];
     if (a->row != UINT64_MAX && offset_bytes < a->end_bytes) return a;
@@ -87,7 +83,7 @@ static const vs_cursor_at *layer_seek(vs_cursor *c, int i, uint64_t offset_bytes
 
 void vs_stack_run_at(vs_cursor *c, uint64_t offset_bytes, uint64_t end_bytes, vs_stack_run *out) {
     *out = (vs_stack_run){.offset_bytes = offset_bytes, .kind = VS_STACK_HOLE};
-    for (int i = 0; i < c->stack->count; i++) {
+    for (size_t i = 0; i < c->stack->count; i++) {
         const vs_layer *layer = &c->stack->layers[i];
         const vs_cursor_at *a = layer_seek(c, i, offset_bytes);
         if (offset_bytes < a->offset_bytes) {

@@ -19,7 +19,7 @@ typedef struct vs_layer {
 
 typedef struct vs_stack {
     vs_layer *layers; /* newest first */
-    int count, room;
+    size_t count, room;
 } vs_stack;
 
 /* Where each layer was last found, so that walking on costs no search. Offsets asked of one cursor must not descend. */

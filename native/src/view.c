@@ -132,7 +132,7 @@ uint64_t vs_view_size(const vs_view *v) {
 }
 
 int vs_view_layers(const vs_view *v) {
-    return v->stack.count;
+    return (int)v->stack.count;
 }
 
 static vs_segment *run_segment(const vs_view *v, const vs_stack_run *run) {

@@ -145,14 +145,22 @@ class Names(pyfuse3.Operations):
 async def serve(lib: ctypes.CDLL, plane: ctypes.c_void_p, names: Names) -> None:
     """Serve names until the mount has ended."""
     async with trio.open_nursery() as nursery:
+        await nursery.start(until_signal, lib, plane, names, nursery.cancel_scope)
         nursery.start_soon(pyfuse3.main)
-        nursery.start_soon(until_signal, lib, plane, names, nursery.cancel_scope)
         await trio.lowlevel.wait_readable(lib.vs_plane_ended_fd(plane))
         nursery.cancel_scope.cancel()
 
 
-async def until_signal(lib: ctypes.CDLL, plane: ctypes.c_void_p, names: Names, scope: trio.CancelScope) -> None:
+async def until_signal(
+    lib: ctypes.CDLL,
+    plane: ctypes.c_void_p,
+    names: Names,
+    scope: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[None],
+) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGUSR1) as signals:
+        task_status.started()
         async for signum in signals:
             if signum == signal.SIGTERM:
                 await trio.to_thread.run_sync(lib.vs_plane_unmount, plane, 1)

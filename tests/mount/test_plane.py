@@ -79,6 +79,7 @@ def served(library: Path, tmp_path: Path) -> Iterator[Served]:
     try:
         eventually(lambda: is_mounted(path) or process.poll() is not None, "the mount")
         assert process.poll() is None
+        assert (path / "text").exists()  # an answer: from here on it also listens to signals
         yield Served(process, path)
     finally:
         process.kill()
@@ -134,7 +135,7 @@ def test_eight_jobs_verify_what_they_wrote(served: Served, direct: int, backlog:
     sh(
         "fio", "--name=verify", f"--filename={served.volume}", "--rw=randwrite", "--bs=16k", "--ioengine=psync",
         "--numjobs=8", "--thread", f"--size={size}", f"--offset_increment={size}", "--allow_file_create=0",
-        "--verify=crc32c", "--verify_fatal=1", "--do_verify=1", f"--verify_backlog={backlog}", "--fsync=16",
+        "--verify=crc32c", "--verify_state_save=0", "--verify_fatal=1", "--do_verify=1", f"--verify_backlog={backlog}", "--fsync=16",
         "--randseed=7", f"--direct={direct}",
     )  # fmt: skip
     assert served.counts()["syncs"] >= 8 * 24

@@ -33,6 +33,7 @@ typedef struct name_server {
     int fd;
     pthread_t thread;
     uint32_t open_flags;      /* of the volume: FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE */
+    _Atomic int forgetful;    /* attributes are valid for no time */
     struct fuse_init_in offered;
     _Atomic uint64_t silent;
     _Atomic uint64_t opcodes[VS_PLANE_OPCODES];
@@ -56,10 +57,10 @@ static struct fuse_attr name_attr(const name_server *s, uint64_t node) {
 
 static void name_init(name_server *s, const struct fuse_in_header *in) {
     memcpy(&s->offered, in + 1, sizeof s->offered);
-    /* Small on purpose, and with the writeback cache: the plane has to amend it. */
+    /* Small on purpose, and with what the plane has to take away. */
     struct fuse_init_out out = {.major = FUSE_KERNEL_VERSION,
                                 .minor = FUSE_KERNEL_MINOR_VERSION,
-                                .flags = FUSE_WRITEBACK_CACHE | FUSE_BIG_WRITES | FUSE_INIT_EXT,
+                                .flags = FUSE_WRITEBACK_CACHE | FUSE_AUTO_INVAL_DATA | FUSE_BIG_WRITES | FUSE_INIT_EXT,
                                 .max_readahead = 4096,
                                 .max_write = 4096,
                                 .time_gran = 1};
@@ -91,7 +92,7 @@ static void name_lookup(name_server *s, const struct fuse_in_header *in) {
         name_invalidate(s, name);
         node = NODE_NOTIFY;
     }
-    struct fuse_entry_out out = {.nodeid = node, .entry_valid = 60, .attr_valid = 60, .attr = name_attr(s, node)};
+    struct fuse_entry_out out = {.nodeid = node, .entry_valid = 60, .attr_valid = s->forgetful ? 0 : 60, .attr = name_attr(s, node)};
     if (node) name_reply(s, in->unique, 0, &out, sizeof out);
     else name_reply(s, in->unique, -ENOENT, NULL, 0);
 }
@@ -107,7 +108,8 @@ static void name_open(name_server *s, const struct fuse_in_header *in) {
 
 static void name_release(name_server *s, const struct fuse_in_header *in) {
     const struct fuse_release_in *release = (const void *)(in + 1);
-    if (in->nodeid == NODE_VOLUME) CHECK_EQ(vs_plane_remove_file(s->plane, release->fh), 0);
+    int code = in->nodeid == NODE_VOLUME ? vs_plane_remove_file(s->plane, release->fh) : 0;
+    CHECK(code == 0 || code == -EBADF); /* EBADF: the plane has stopped and released all */
     name_reply(s, in->unique, 0, NULL, 0);
 }
 
@@ -118,7 +120,7 @@ static void name_read(name_server *s, const struct fuse_in_header *in) {
 }
 
 static void name_serve(name_server *s, const struct fuse_in_header *in) {
-    struct fuse_attr_out attr = {.attr_valid = 60, .attr = name_attr(s, in->nodeid)};
+    struct fuse_attr_out attr = {.attr_valid = s->forgetful ? 0 : 60, .attr = name_attr(s, in->nodeid)};
     atomic_fetch_add(&s->opcodes[in->opcode], 1);
     switch (in->opcode) {
     case FUSE_INIT: name_init(s, in); break;
@@ -127,6 +129,7 @@ static void name_serve(name_server *s, const struct fuse_in_header *in) {
     case FUSE_OPEN: name_open(s, in); break;
     case FUSE_RELEASE: name_release(s, in); break;
     case FUSE_READ: name_read(s, in); break;
+    case FUSE_GETXATTR: name_reply(s, in->unique, -ENODATA, NULL, 0); break;
     case FUSE_FORGET:
     case FUSE_BATCH_FORGET: break;
     default: name_reply(s, in->unique, -ENOSYS, NULL, 0);

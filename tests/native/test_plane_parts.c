@@ -49,6 +49,7 @@ static void the_last_user_releases(void) {
     CHECK(vs_plane_files_get(&t, fh) == &m->file);
     CHECK(vs_plane_files_get(&t, fh) == &m->file);
     CHECK_EQ(vs_plane_files_remove(&t, fh), 0);
+    CHECK_EQ(vs_plane_files_remove(&t, fh), -EBADF);
     CHECK(vs_plane_files_get(&t, fh) == NULL);
     vs_plane_files_put(&t, fh);
     CHECK_EQ(m->releases, 0);

@@ -5,15 +5,15 @@ Source: native/include/base.h.
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from vsnapfs.binding._native import ffi, lib
+from vsnapfs.binding.closing import Closing
 from vsnapfs.binding.faults import check
 from vsnapfs.binding.store import Store
 
 
-class BaseBuilder:
+class BaseBuilder(Closing):
     """Takes an image in piece by piece; see base.h for what each descriptor is for. ``image`` -1: it is in place already."""
 
     def __init__(
@@ -40,11 +40,3 @@ class BaseBuilder:
         if self._c is not None:
             lib.vs_base_builder_free(self._c)
             self._c = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import IntEnum
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from vsnapfs.binding._native import ffi, lib
+from vsnapfs.binding.closing import Closing
 from vsnapfs.binding.faults import Fault, check, fault_from
 from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import View, VolumeFile, VolumeState, state_from
@@ -75,7 +75,7 @@ class RecordPiece(NamedTuple):
     zero: bool
 
 
-class Journal:
+class Journal(Closing):
     """An open journal. One owner, any number of readers; any thread may call anything but ``close``."""
 
     def __init__(
@@ -115,14 +115,6 @@ class Journal:
         if self._c is not None:
             c, self._c = self._c, None
             check(lib.vs_journal_close(c), "close the journal")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def facts(self) -> JournalFacts:
         """The figures of now."""

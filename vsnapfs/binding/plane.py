@@ -43,7 +43,7 @@ class Plane:
 
     @property
     def socket_fd(self) -> int:
-        """What pyfuse3 shall open as /dev/fd/N; stays the plane's."""
+        """What pyfuse3 shall open as /dev/fd/N; it is pyfuse3's to close."""
         return int(lib.vs_plane_socket(self._c))
 
     @property

@@ -5,14 +5,14 @@ Source: native/include/store_ops.h.
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from vsnapfs.binding._native import ffi, lib
+from vsnapfs.binding.closing import Closing
 from vsnapfs.binding.faults import check
 
 
-class Store:
+class Store(Closing):
     """A repository's directory, as the core sees it. Borrows ``dir_fd``, which must stay open."""
 
     def __init__(self, dir_fd: int) -> None:
@@ -25,11 +25,3 @@ class Store:
         if self.c is not None:
             lib.vs_store_close(self.c)
             self.c = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

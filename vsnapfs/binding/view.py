@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import IntEnum
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from vsnapfs.binding._native import ffi, lib
+from vsnapfs.binding.closing import Closing
 from vsnapfs.binding.faults import check
 
 RUNS_PER_CALL = 1024
@@ -67,7 +67,7 @@ class VolumeFile:
         return c
 
 
-class View:
+class View(Closing):
     """One volume, read-only, at one point, or what changed of it between two. Immutable; any thread may read."""
 
     def __init__(self, c: Any) -> None:
@@ -126,11 +126,3 @@ class View:
         if self._c is not None:
             lib.vs_view_close(self._c)
             self._c = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

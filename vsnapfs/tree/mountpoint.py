@@ -58,9 +58,10 @@ def prepare(mountpoint: Path, repository: Path) -> Path:
 def _is_dead(target: Path) -> bool:
     """True for a mount without a server. Raises: as ``prepare``."""
     try:
+        os.statvfs(target)  # asks the server; the kernel answers stat of a dead mount from what it remembers
         mode = target.stat().st_mode
     except OSError as error:
-        if error.errno == errno.ENOTCONN:
+        if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):  # aborted: it was still dying when it was asked
             return True
         if error.errno == errno.ENOENT:
             raise NotFoundError(f"{target} is not there", hint=f"make it first: mkdir -p {target}") from error

@@ -159,11 +159,4 @@ class Mount:
         live ones, attributes and content. It hears of it in its own time, some microseconds after this returns."""
         if self._tree is not None and self._plane is not None:
             for node in await in_thread(self._tree.live_nodes):
-                await in_thread(_drop_from_cache, node.ino)
-
-
-def _drop_from_cache(ino: int) -> None:
-    try:
-        pyfuse3.invalidate_inode(pyfuse3.InodeT(ino))
-    except FileNotFoundError:
-        """The kernel has nothing of it."""
+                await in_thread(pyfuse3.invalidate_inode, pyfuse3.InodeT(node.ino))
