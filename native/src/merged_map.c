@@ -143,6 +143,14 @@ static int map_write_to(vs_store *s, int file, const uint8_t uuid[16], const vs_
     return r == 0 ? s->sync(s, file) : r;
 }
 
+/* Whatever has the name cannot be used, or it would not be made again: people may want to see it. */
+static int keep_bad(vs_store *s, const char *name) {
+    char bad[64];
+    snprintf(bad, sizeof bad, "%s.bad", name);
+    int r = s->rename(s, name, bad);
+    return r == -ENOENT ? 0 : r;
+}
+
 int vs_merged_map_write(vs_store *s, const uint8_t uuid[16], const vs_merged_map *m, const vs_map_table *tables, uint32_t count) {
     static const char temporary[] = "maps/map.new";
     s->remove(s, temporary);
@@ -150,6 +158,7 @@ int vs_merged_map_write(vs_store *s, const uint8_t uuid[16], const vs_merged_map
     if (file < 0) return file;
     int r = map_write_to(s, file, uuid, m, tables, count);
     s->close(s, file);
+    if (r == 0) r = keep_bad(s, m->name);
     if (r == 0) r = s->rename(s, temporary, m->name);
     return r == 0 ? s->sync_dir(s, "maps") : r;
 }

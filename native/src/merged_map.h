@@ -42,7 +42,7 @@ typedef struct vs_map_table {
     uint64_t data_bytes;
 } vs_map_table;
 
-/* Write a map under a temporary name, sync, rename. m: identity only. tables ascend by volume. */
+/* Write a map under a temporary name, sync, rename; what had the name is kept as *.bad. m: identity only. tables ascend by volume. */
 int vs_merged_map_write(vs_store *s, const uint8_t uuid[16], const vs_merged_map *m, const vs_map_table *tables, uint32_t count);
 
 /* Encode all runs of a stack over [0, end) that are not holes; segment numbers count from first_ordinal. */
