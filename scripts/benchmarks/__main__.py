@@ -43,11 +43,18 @@ def arguments() -> argparse.Namespace:
 
 def plan_of(chosen: argparse.Namespace, disk: str, memory: str) -> Plan:
     """A quick run keeps the places and nothing else of what was chosen."""
+    plan = Plan(
+        disk=Path(disk),
+        memory=Path(memory),
+        runs=chosen.runs,
+        seconds=chosen.seconds,
+        volume_bytes=chosen.volume,
+        records=chosen.records,
+        bookmarks=chosen.bookmarks,
+    )
     if chosen.quick:
-        sizes = (1, 0.2, 16 << 20, 2_000, 20)
-    else:
-        sizes = (chosen.runs, chosen.seconds, chosen.volume, chosen.records, chosen.bookmarks)
-    return Plan(Path(disk), Path(memory), *sizes)
+        return plan._replace(runs=1, seconds=0.2, volume_bytes=16 << 20, records=2_000, bookmarks=20)
+    return plan
 
 
 def main() -> None:

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 BLOCK = ["--bs=4k", "--ioengine=psync", "--thread", "--group_reporting", "--output-format=json"]
 
 
-def run(file: Path, kind: Literal["read", "write"], seconds: float, jobs: int, options: list[str]) -> float:
-    """4 KiB requests at random places of an existing file. Returns: requests a second.
+def run(files: Sequence[Path], kind: Literal["read", "write"], seconds: float, options: list[str]) -> float:
+    """4 KiB requests at random places of existing files, by one job for each; a file may stand there several times.
 
-    Raises: CalledProcessError: fio failed, or a request did.
+    Returns: requests a second, of all jobs together. Raises: CalledProcessError: fio failed, or a request did.
     """
-    command = ["fio", f"--name={kind}", f"--filename={file}", f"--rw=rand{kind}", f"--numjobs={jobs}", *BLOCK]
-    command += ["--time_based", f"--runtime={int(seconds * 1000)}ms", "--fallocate=none", *options]
+    command = ["fio", f"--rw=rand{kind}", *BLOCK, *options]
+    command += ["--time_based", f"--runtime={int(seconds * 1000)}ms", "--fallocate=none"]
+    for number, file in enumerate(files, 1):
+        command += [f"--name=job{number}", f"--filename={file}", f"--randseed={number}"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     report = json.loads(done.stdout[done.stdout.index("{") :])
     return float(report["jobs"][0][kind]["iops"])
 
 
-def random_reads(file: Path, seconds: float, jobs: int) -> float:
-    """Past the kernel's cache of the file."""
-    return run(file, "read", seconds, jobs, ["--readonly", "--direct=1"])
+def random_reads(files: Sequence[Path], seconds: float) -> float:
+    """Past the kernel's cache of the files."""
+    return run(files, "read", seconds, ["--readonly", "--direct=1"])
 
 
-def durable_writes(file: Path, seconds: float, jobs: int) -> float:
+def durable_writes(files: Sequence[Path], seconds: float) -> float:
     """An fsync after each write."""
-    return run(file, "write", seconds, jobs, ["--fsync=1", "--allow_file_create=0"])
+    return run(files, "write", seconds, ["--fsync=1", "--allow_file_create=0"])

@@ -98,9 +98,11 @@ def _check_equal(files: dict[str, Path]) -> None:
 
 
 def _loads(plan: Plan) -> list[Callable[[Path], float]]:
-    one_job = partial(fio.random_reads, seconds=plan.seconds, jobs=1)
-    eight_jobs = partial(fio.random_reads, seconds=plan.seconds, jobs=8)
-    return [sequential, one_job, eight_jobs]
+    return [
+        sequential,
+        lambda file: fio.random_reads([file], plan.seconds),
+        lambda file: fio.random_reads([file] * 8, plan.seconds),
+    ]
 
 
 def _taken(plan: Plan, files: dict[str, Path], load: Callable[[Path], float]) -> dict[str, Samples]:

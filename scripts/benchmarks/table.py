@@ -21,12 +21,8 @@ def count(value: float) -> str:
     return f"{value:.3g}"
 
 
-def rate(bytes_per_s: float) -> str:
-    return f"{count(bytes_per_s)}B/s"
-
-
 def millis(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms"
+    return f"{seconds * 1e3:.0f} ms" if seconds >= 0.1 else f"{seconds * 1e3:.3g} ms"
 
 
 def mebibytes(amount_bytes: float) -> str:

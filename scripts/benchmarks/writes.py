@@ -1,7 +1,8 @@
-"""Writing: the live volume beside a plain file on the same filesystem, both fully allocated before.
+"""Writing: live volumes beside plain files on the same filesystem, all fully allocated before.
 
-The live volume's fsync returns when the data are in two places, journal and primary, each synced: the best ratio it can
-reach where the two share a disk is about a half.
+A live volume's fsync returns when the data are in two places, journal and primary, each synced: the best ratio it can
+reach where the two share a disk is about a half. The kernel sends one fsync of a FUSE file at a time, so jobs on one
+volume wait for each other; jobs on several share commits.
 """
 
 from __future__ import annotations
@@ -9,67 +10,71 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from benchmarks import fio, table
 from benchmarks.places import Plan
-from benchmarks.samples import take_turns
+from benchmarks.samples import Samples, take_turns
 from benchmarks.servers import memory_bytes, vsnapfs, vsnapfs_at
 
 MIB = 1 << 20
-VOLUME = "volume"
+JOBS = 8
 
-Format = Callable[[float], str]
+Load = Callable[[Sequence[Path]], float]
 
 
-def sequential(file: Path, size_bytes: int) -> float:
-    """1 MiB writes from the start to the end, one fsync after them. Returns: bytes a second, fsync included."""
+def sequential(files: Sequence[Path], size_bytes: int) -> float:
+    """1 MiB writes to one file after the other, one fsync at the end of each. Returns: bytes a second."""
     piece = random.Random(7).randbytes(MIB)
-    fd = os.open(file, os.O_WRONLY | os.O_CREAT, 0o600)
-    try:
-        start = time.perf_counter()
-        for offset_bytes in range(0, size_bytes, MIB):
-            os.pwrite(fd, piece, offset_bytes)
-        os.fsync(fd)
-        return size_bytes / (time.perf_counter() - start)
-    finally:
-        os.close(fd)
+    start = time.perf_counter()
+    for file in files:
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            for offset_bytes in range(0, size_bytes, MIB):
+                os.pwrite(fd, piece, offset_bytes)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    return size_bytes * len(files) / (time.perf_counter() - start)
 
 
 def measure(plan: Plan) -> None:
     """Print the table of writes, and what the server took of memory while it took them."""
-    repository, mountpoint, plain = plan.disk / "repository", plan.disk / "mount", plan.disk / "plain"
+    repository, mountpoint = plan.disk / "repository", plan.disk / "mount"
+    names = [f"volume-{number}" for number in range(JOBS)]
+    size_bytes = plan.volume_bytes // JOBS
     vsnapfs(repository, "init")
-    vsnapfs(repository, "volume", "add", VOLUME, "--size", str(plan.volume_bytes))
+    for name in names:
+        vsnapfs(repository, "volume", "add", name, "--size", str(size_bytes))
     with vsnapfs_at(repository, mountpoint, "serve") as server:
-        files = {"plain": plain, "live": mountpoint / "live" / VOLUME}
-        rows, spread = _rows(plan, files)
+        plain, live = ([top / name for name in names] for top in (plan.disk, mountpoint / "live"))
+        taken = {name: _taken(plan, load, plain, live) for name, load in _loads(plan, size_bytes).items()}
         memory = memory_bytes(server.pid)
-    used = f"server: {table.mebibytes(memory['VmHWM'])} resident at most, {table.mebibytes(memory['RssAnon'])} its own"
-    table.show(
-        f"Writing, {table.mebibytes(plan.volume_bytes)} volume on disk",
-        ["", "plain file", "live volume", "ratio"],
-        rows,
-        f"{used}; {spread}",
-    )
+    _show(f"{JOBS} volumes of {table.mebibytes(size_bytes)}", taken, memory)
 
 
-def _rows(plan: Plan, files: dict[str, Path]) -> tuple[list[list[str]], str]:
-    loads: dict[str, tuple[Callable[[Path], float], Format]] = {
-        "1 MiB sequential, fsync at the end": (partial(sequential, size_bytes=plan.volume_bytes), table.rate),
-        "4 KiB random, fsync each": (partial(fio.durable_writes, seconds=plan.seconds, jobs=1), _each_second),
-        "4 KiB random, fsync each, 8 jobs": (partial(fio.durable_writes, seconds=plan.seconds, jobs=8), _each_second),
+def _loads(plan: Plan, size_bytes: int) -> dict[str, Load]:
+    """By name. The first writes everything, so that no later one pays for allocation."""
+    return {
+        "1 MiB sequential, fsync at the end": partial(sequential, size_bytes=size_bytes),
+        "4 KiB random, fsync each": lambda files: fio.durable_writes(files[:1], plan.seconds),
+        f"… {JOBS} jobs on one volume": lambda files: fio.durable_writes([files[0]] * JOBS, plan.seconds),
+        f"… {JOBS} jobs, a volume each": lambda files: fio.durable_writes(files, plan.seconds),
     }
-    rows, every = [], []
-    for name, (load, shown) in loads.items():
-        taken = take_turns({which: partial(load, file) for which, file in files.items()}, plan.runs)
-        plain, live = taken["plain"], taken["live"]
-        rows.append([name, shown(plain.median), shown(live.median), table.ratio(live, plain)])
-        every += [plain, live]
-    return rows, table.spread(every)
 
 
-def _each_second(value: float) -> str:
-    return f"{table.count(value)}/s"
+def _taken(plan: Plan, load: Load, plain: Sequence[Path], live: Sequence[Path]) -> dict[str, Samples]:
+    return take_turns({"plain": partial(load, plain), "live": partial(load, live)}, plan.runs)
+
+
+def _show(volumes: str, taken: dict[str, dict[str, Samples]], memory: dict[str, int]) -> None:
+    rows = []
+    for number, (name, samples) in enumerate(taken.items()):
+        unit = "B/s" if number == 0 else "/s"
+        shown = [f"{table.count(samples[which].median)}{unit}" for which in ("plain", "live")]
+        rows.append([name, *shown, table.ratio(samples["live"], samples["plain"])])
+    used = f"server: {table.mebibytes(memory['VmHWM'])} resident at most, {table.mebibytes(memory['RssAnon'])} its own"
+    spread = table.spread(samples for group in taken.values() for samples in group.values())
+    table.show(f"Writing, {volumes} on disk", ["", "plain", "live", "ratio"], rows, f"{used}; {spread}")

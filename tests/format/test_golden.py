@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tarfile
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -23,8 +23,7 @@ DUMP_LINE = re.compile(r"^([0-9a-f]{8})  ((?:[0-9a-f]{2} ){1,16}) *\|", re.MULTI
 
 
 def unpack(version: str, where: Path) -> Path:
-    with tarfile.open(GOLDEN / f"{version}.tar.xz") as archive:
-        archive.extractall(where, filter="data")
+    subprocess.run(["tar", "-C", where, "-xf", GOLDEN / f"{version}.tar.xz"], check=True)
     return where / version
 
 

@@ -1,4 +1,4 @@
-"""native/FORMAT.md is byte-exact: a reader written from that page alone understands every file, and agrees with the C core and the model."""
+"""native/FORMAT.md is byte-exact: a reader written from that page alone agrees with the C core and the model on every file."""
 
 from __future__ import annotations
 

@@ -62,24 +62,28 @@ class Directory:
 
 def append(journal: Journal, history: History, record: Record) -> int:
     """Append one record to the journal and to the model; their seqnos must be equal. Returns it."""
-    expected = history.last_seqno + 1
+    seqno = _append(journal, history, record)
+    assert seqno == history.last_seqno + 1
+    return history.append(record)
+
+
+def _append(journal: Journal, history: History, record: Record) -> int:
     match record:
         case Add(volume, size_bytes, _):
             seqno, given = journal.event(RecordKind.VOLUME_ADD, volume=volume, a=512, b=size_bytes, body=b'{"name": "v"}')
             assert given == volume
+            return seqno
         case Write(volume, offset_bytes, content):
-            seqno = journal.write(volume, offset_bytes, content)
+            return journal.write(volume, offset_bytes, content)
         case Zero(volume, offset_bytes, length_bytes):
-            seqno = journal.zero(volume, offset_bytes, length_bytes)
+            return journal.zero(volume, offset_bytes, length_bytes)
         case Resize(volume, size_bytes):
             old = history.state(history.last_seqno)[volume].size_bytes
-            seqno, _ = journal.event(RecordKind.VOLUME_RESIZE, volume=volume, a=old, b=size_bytes)
+            return journal.event(RecordKind.VOLUME_RESIZE, volume=volume, a=old, b=size_bytes)[0]
         case Remove(volume):
-            seqno, _ = journal.event(RecordKind.VOLUME_REMOVE, volume=volume)
+            return journal.event(RecordKind.VOLUME_REMOVE, volume=volume)[0]
         case Mark(text):
-            seqno, _ = journal.event(RecordKind.BOOKMARK_ADD, body=text.encode())
-    assert seqno == expected
-    return history.append(record)
+            return journal.event(RecordKind.BOOKMARK_ADD, body=text.encode())[0]
 
 
 def runs_of(view: View, *, keep_zeros: bool = False) -> list[Run]:

@@ -7,6 +7,7 @@ what a script would look at: the path is a mount point.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.support.waiting import eventually
 
@@ -93,13 +94,18 @@ class Mounted:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
-    def start(self) -> None:
-        """Start it and wait until it is mounted."""
-        self.mountpoint.mkdir(exist_ok=True)
+    def launch(self) -> None:
+        """Start it, and wait for nothing."""
+        if not is_mounted(self.mountpoint):
+            self.mountpoint.mkdir(exist_ok=True)
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, env=environment(self.repository), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
+
+    def start(self) -> None:
+        """Start it and wait until it is mounted."""
+        self.launch()
         try:
             eventually(self._ready, f"{self._command} ready", deadline_s=READY_S)
         except BaseException:
@@ -110,7 +116,12 @@ class Mounted:
         assert self._process is not None
         status = self._process.poll()
         assert status is None, f"{self._command} ended with {status}:\n{self.log}"
-        return is_mounted(self.mountpoint) and (self.mountpoint / "snaps").is_dir()
+        try:
+            return is_mounted(self.mountpoint) and os.statvfs(self.mountpoint).f_bsize > 0  # never answered from a cache
+        except OSError as error:
+            if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
+                return False  # the mount of the server before
+            raise
 
     def stop(self) -> int:
         """SIGTERM, wait; returns the exit status. SIGKILL and an AssertionError if it does not end in time."""
@@ -123,15 +134,16 @@ class Mounted:
         finally:
             self.kill()
 
-    def kill(self) -> None:
-        """SIGKILL it if it still runs, reap it, and take its mount away. May be called twice."""
+    def kill(self, *, leave_mount: bool = False) -> None:
+        """SIGKILL it if it still runs, reap it, and take its mount away unless told not to. May be called twice."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
-        unmount(self.mountpoint)
+        if not leave_mount:
+            unmount(self.mountpoint)
 
-    def __enter__(self) -> Mounted:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

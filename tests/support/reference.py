@@ -3,9 +3,9 @@
 A volume is two byte arrays of its size: its bytes, and for each byte what the maps say of it (``Kind``). There is no extent, no
 cache and no index in here, so that it can be believed by reading it. It is slow and meant for small volumes.
 
-Rules it states (native/FORMAT.md section 2.2): the newest record wins; of a write, each 4 KiB block of the volume whose covered
-bytes are all zeros counts as zeros, not as data; a resize makes the bytes between both sizes zeros; a base image holds data in the 4 KiB blocks
-that are not all zeros.
+Rules it states (native/FORMAT.md section 2.2): the newest record wins; of a write, each 4 KiB block of the volume whose
+covered bytes are all zeros counts as zeros, not as data; a resize makes the bytes between both sizes zeros; a base image
+holds data in the 4 KiB blocks that are not all zeros.
 """
 
 from __future__ import annotations
@@ -146,28 +146,38 @@ class Image:
 State = dict[int, Image]
 
 
+def begin(seqno: int, record: Add) -> Image:
+    """A volume as it begins: holes, or the data of its base."""
+    image = Image(bytearray(record.size_bytes), bytearray(record.size_bytes), seqno, seqno)
+    if record.base is not None:
+        image.put(0, record.base)
+        image.kinds = image.kinds.replace(bytes([Kind.ZERO]), bytes([Kind.HOLE]))
+    return image
+
+
+def change(image: Image, seqno: int, record: Write | Zero | Resize) -> None:
+    """Take a record that changes bytes into its volume, in place."""
+    match record:
+        case Write(_, offset_bytes, data):
+            image.put(offset_bytes, data)
+        case Zero(_, offset_bytes, length_bytes):
+            image.zero(offset_bytes, length_bytes)
+        case Resize(_, size_bytes):
+            image.resize(size_bytes)
+    image.last_write_seqno = seqno
+
+
 def apply(state: State, seqno: int, record: Record) -> None:
     """Take one record into a state, in place."""
     match record:
-        case Add(volume, size_bytes, base):
-            image = Image(bytearray(size_bytes), bytearray(size_bytes), seqno, seqno)
-            state[volume] = image
-            if base is not None:
-                image.put(0, base)
-                image.kinds = image.kinds.replace(bytes([Kind.ZERO]), bytes([Kind.HOLE]))
-            return
-        case Write(volume, offset_bytes, data):
-            state[volume].put(offset_bytes, data)
-        case Zero(volume, offset_bytes, length_bytes):
-            state[volume].zero(offset_bytes, length_bytes)
-        case Resize(volume, size_bytes):
-            state[volume].resize(size_bytes)
-        case Remove(volume):
-            state[volume].removed = True
-            return
+        case Add():
+            state[record.volume] = begin(seqno, record)
+        case Remove():
+            state[record.volume].removed = True
         case Mark():
-            return
-    state[volume].last_write_seqno = seqno
+            pass
+        case _:
+            change(state[record.volume], seqno, record)
 
 
 class History:
@@ -214,6 +224,6 @@ class History:
             record = self.records[number]
             if isinstance(record, Add) and record.volume == volume:
                 image = Image(bytearray(record.size_bytes), bytearray(record.size_bytes))
-            elif not isinstance(record, Mark) and record.volume == volume:
-                apply({volume: image}, number + 1, record)
+            elif isinstance(record, Write | Zero | Resize) and record.volume == volume:
+                change(image, number + 1, record)
         return image

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.unit
+
 TOP = Path(__file__).parents[2]
 FACADE = "vsnapfs"
 

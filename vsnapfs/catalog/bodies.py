@@ -57,8 +57,11 @@ Body = TypeVar("Body", VolumeAdded, BookmarkAdded, BookmarkNamed)
 
 
 def encode(body: VolumeAdded | BookmarkAdded | BookmarkNamed) -> bytes:
-    """The bytes of an event's body. Raises: UsageError: more than an event may carry."""
-    encoded = msgspec.json.encode(body)
+    """The bytes of an event's body. Raises: UsageError: more than an event may carry, or a path that is not UTF-8."""
+    try:
+        encoded = msgspec.json.encode(body)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the description of {body.name} is not text: {error.object!r}") from error
     if len(encoded) > BODY_BYTES_MAX:
         raise UsageError(
             f"the description of {body.name} takes {len(encoded)} bytes, at most {BODY_BYTES_MAX} are kept"

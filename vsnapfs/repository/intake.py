@@ -23,7 +23,7 @@ from vsnapfs.core.model import Bookmark, Progress
 from vsnapfs.core.names import check_name
 from vsnapfs.repository import bookmarks, volumes
 from vsnapfs.repository.parts import Parts, Report
-from vsnapfs.repository.primary import OpenImage, open_image
+from vsnapfs.repository.primary import OpenImage, find_image, open_image
 from vsnapfs.repository.reading import view_of
 from vsnapfs.repository.sparse import BLOCK_BYTES, PIECE_BYTES, Span, data_spans, union
 
@@ -123,7 +123,7 @@ def _take_in(parts: Parts, entry: VolumeEntry, source: _Source, tally: _Tally) -
 def _judged(parts: Parts, name: str, path: Path, stack: ExitStack) -> OpenImage:
     """Open an image, and refuse what could not be taken in."""
     check_name(name, "volume")
-    image = open_image(path, parts.layout)
+    image = open_image(find_image(path, parts.layout))
     stack.callback(os.close, image.fd)
     with parts.names:
         entry = parts.index.volume(name)

@@ -49,21 +49,32 @@ def is_device(fd: int) -> bool:
     return stat.S_ISBLK(os.fstat(fd).st_mode)
 
 
-def open_image(path: Path, layout: Layout) -> OpenImage:
-    """Open an image for reading. Raises: NotFoundError.
+def find_image(path: Path, layout: Layout) -> Path:
+    """Where a path leads, symlinks resolved; never into the repository.
 
-    UsageError: no file or device, inside the repository, or of an odd size.
+    Raises: NotFoundError. UsageError: it lies in the repository, or is no path.
     """
-    real = _real(path, layout)
+    try:
+        real = path.resolve(strict=True)
+    except OSError as error:
+        raise from_os_error(error, f"find {path}") from error
+    except (RuntimeError, ValueError) as error:  # a loop of symlinks; a NUL in it
+        raise UsageError(f"{str(path)!r} cannot be followed: {error}") from error
+    if real.is_relative_to(layout.path):
+        raise UsageError(f"{path} lies in the repository {layout.path}", hint="give an image that is elsewhere")
+    return real
+
+
+def open_image(real: Path) -> OpenImage:
+    """Open what ``find_image`` found, for reading. Raises: UsageError: no file or device, or of a size that cannot be."""
     return _opened(real, os.O_RDONLY)
 
 
-def open_primary(path: Path, layout: Layout) -> OpenImage:
-    """Open and claim a primary.
+def open_primary(real: Path) -> OpenImage:
+    """Open what ``find_image`` found, for writing, and claim it.
 
     Raises: as ``open_image``; BusyError: mounted, behind a loop device, or claimed, and by whom.
     """
-    real = _real(path, layout)
     _refuse_loop(real)
     try:
         image = _opened(real, os.O_RDWR | (os.O_EXCL if real.is_block_device() else 0))
@@ -85,17 +96,6 @@ def check_size(size_bytes: int, what: str) -> int:
             f"{what} is of {size_bytes} bytes", hint=f"a volume has a multiple of {SECTOR_BYTES} bytes, at most 128 TiB"
         )
     return size_bytes
-
-
-def _real(path: Path, layout: Layout) -> Path:
-    """Where the path leads, symlinks resolved; never into the repository."""
-    try:
-        real = path.resolve(strict=True)
-    except OSError as error:
-        raise from_os_error(error, f"find {path}") from error
-    if real.is_relative_to(layout.path):
-        raise UsageError(f"{path} lies in the repository {layout.path}", hint="give an image that is elsewhere")
-    return real
 
 
 def _opened(real: Path, flags: int) -> OpenImage:

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from vsnapfs.binding import RecordKind
-from vsnapfs.catalog.bodies import PrimaryPath, VolumeAdded
+from vsnapfs.catalog.bodies import PrimaryPath, VolumeAdded, encode
 from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.core.errors import BusyError, DegradedError, NameTakenError, UsageError, VsnapfsError, from_os_error
 from vsnapfs.core.model import Point, Volume
@@ -20,7 +20,7 @@ from vsnapfs.core.names import check_name
 from vsnapfs.repository import base
 from vsnapfs.repository.layout import BASE, PART, PRIMARY, base_image, base_index, primary_image
 from vsnapfs.repository.parts import Parts, Report
-from vsnapfs.repository.primary import check_size, is_device, is_same, open_primary
+from vsnapfs.repository.primary import check_size, find_image, is_device, is_same, open_primary
 
 BLOCK_SIZES = (512, 4096)
 
@@ -85,8 +85,11 @@ def add_existing(parts: Parts, name: str, path: Path, block_size_bytes: int, rep
     """Protect an image or device: what it holds now becomes the base. Nobody may write to it until this returns."""
     with parts.working(f"the addition of {name}"):
         _check_name_free(parts, name)
-        _refuse_shared(parts, path)
-        image = open_primary(path, parts.layout)
+        real = find_image(path, parts.layout)
+        _refuse_shared(parts, real)
+        body = VolumeAdded(name, PrimaryPath(str(real)), True)
+        encode(body)  # what the journal would refuse is refused before the copy
+        image = open_primary(real)
         try:
             _check_block_size(block_size_bytes, image.size_bytes)
             volume = _next_id(parts)
@@ -94,7 +97,6 @@ def add_existing(parts: Parts, name: str, path: Path, block_size_bytes: int, rep
         except BaseException:
             os.close(image.fd)
             raise
-        body = VolumeAdded(name, PrimaryPath(str(image.path)), True)
         return _join(parts, volume, body, image.size_bytes, block_size_bytes, image.fd)
 
 
@@ -162,8 +164,7 @@ def attach_all(parts: Parts) -> None:
         try:
             _attach(parts, entry, _open_known(parts, entry))
         except VsnapfsError as error:
-            parts.problems[entry.id] = f"volume {entry.name} has no primary: {error}"
-            parts.journal.hold_applied()
+            _miss(parts, entry, error)
 
 
 def clear_leftovers(parts: Parts) -> None:
@@ -208,7 +209,7 @@ def _refuse_shared(parts: Parts, path: Path) -> None:
     """One primary, one volume."""
     for entry in parts.entries():
         fd = parts.primaries.get(entry.id)
-        if entry.primary_path == str(path.resolve()) or (fd is not None and is_same(path, fd)):
+        if entry.primary_path == str(path) or (fd is not None and is_same(path, fd)):
             raise BusyError(f"{path} is the primary of volume {entry.name} already", volume=entry.name)
 
 
@@ -252,7 +253,11 @@ def _join(
             raise
         entry = parts.entry(body.name)
         if fd is not None:
-            _attach(parts, entry, fd)
+            try:
+                _attach(parts, entry, fd)
+            except VsnapfsError as error:
+                _miss(parts, entry, error)
+                raise
         return describe(parts, entry)
 
 
@@ -266,6 +271,12 @@ def _attach(parts: Parts, entry: VolumeEntry, fd: int) -> None:
     parts.primaries[entry.id] = fd
 
 
+def _miss(parts: Parts, entry: VolumeEntry, why: VsnapfsError) -> None:
+    """A primary cannot be had: say so, and keep what it will lack."""
+    parts.problems[entry.id] = f"volume {entry.name} has no primary: {why}"
+    parts.journal.hold_applied()
+
+
 def _open_known(parts: Parts, entry: VolumeEntry) -> int:
     """A descriptor of the primary of a volume that exists.
 
@@ -275,7 +286,7 @@ def _open_known(parts: Parts, entry: VolumeEntry) -> int:
         path = parts.layout.absolute(primary_image(entry.id))
         fd = parts.layout.open(primary_image(entry.id), os.O_RDWR)
     else:
-        image = open_primary(Path(entry.primary_path or ""), parts.layout)
+        image = open_primary(find_image(Path(entry.primary_path or ""), parts.layout))
         path, fd = image.path, image.fd
     try:
         _check_known(entry, path, os.lseek(fd, 0, os.SEEK_END))

@@ -10,7 +10,7 @@ import pytest
 from tests.support.devices import mounted
 from tests.support.volumes import content_at, mark, put
 from vsnapfs.binding import Journal
-from vsnapfs.core.errors import VsnapfsError
+from vsnapfs.core.errors import StoreError, VsnapfsError
 from vsnapfs.repository.repository import Repository
 
 SIZE = 64 << 10
@@ -70,6 +70,25 @@ def test_a_primary_that_really_fails(repository: Repository) -> None:
     except VsnapfsError:
         pass
     assert ["db0" in problem for problem in repository.status().problems] == [True]
+
+
+def test_a_primary_that_could_not_be_attached(
+    repository: Repository, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The volume is in the journal by then: it is there, it is not protected, and the next start mends it."""
+
+    def refuse(*_: object) -> None:
+        raise StoreError("Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Journal, "attach_primary", refuse)
+        with pytest.raises(StoreError):
+            repository.volume_add("db0", size_bytes=SIZE)
+    assert ["db0" in problem for problem in repository.status().problems] == [True]
+    repository.close()
+    with Repository.open(path, owner=True) as again:
+        assert again.status().problems == []
+        mark(again, "db0", 0, b"x", "a")
 
 
 @pytest.mark.parametrize(("free", "expected"), [(4, 1), (5, 0), (100, 0)])

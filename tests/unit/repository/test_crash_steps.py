@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,7 @@ def test_killed_before_any_step(name: str, memory_path: Path) -> None:
     while killed:
         step += 1
         tried = world.copy(memory_path / f"try{step}")
-        killed = killed_at(step, tried.repository, lambda repository, tried=tried: CHANGES[name](tried, repository))
+        killed = killed_at(step, tried.repository, partial(CHANGES[name], tried))
         check_whole(tried, name)
         shutil.rmtree(tried.path)
     assert step > 2
@@ -134,24 +135,28 @@ def check_whole(world: World, name: str) -> None:
 
 def again(world: World, repository: Repository, name: str) -> None:
     """Make the change if it is not there yet; then it is, and right."""
-    done = {
-        "add thin": lambda: "new" in names(repository),
-        "add existing": lambda: "new" in names(repository),
-        "remove": lambda: "db0" not in names(repository),
-        "grow": lambda: repository.volume("db0").size_bytes == 2 * SIZE,
-        "shrink": lambda: repository.volume("db0").size_bytes == 4096,
-        "import": lambda: "after" in [bookmark.name for bookmark in repository.bookmarks()],
-        "bookmark": lambda: "after" in [bookmark.name for bookmark in repository.bookmarks()],
-    }[name]
-    if not done():
+    if not is_done(repository, name):
         CHANGES[name](world, repository)
-    assert done()
+    assert is_done(repository, name)
     if name == "add thin":
         assert content_at(repository, "new", "-0s") == bytes(SIZE)
     if name in ("add existing", "import"):
         assert content_at(repository, "new", "-0s") == world.image.read_bytes()
     if name == "import":
         assert content_at(repository, "db0", "after") == world.second.read_bytes()
+
+
+def is_done(repository: Repository, name: str) -> bool:
+    match name:
+        case "add thin" | "add existing":
+            return "new" in names(repository)
+        case "remove":
+            return "db0" not in names(repository)
+        case "grow":
+            return repository.volume("db0").size_bytes == 2 * SIZE
+        case "shrink":
+            return repository.volume("db0").size_bytes == 4096
+    return "after" in [bookmark.name for bookmark in repository.bookmarks()]
 
 
 def names(repository: Repository) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from tests.support.devices import loop_device, mounted, sh
 from tests.support.volumes import content_at, files_of, mark, put
 from tests.support.waiting import eventually
-from vsnapfs.core.errors import BusyError, DegradedError, IntegrityError, NotFoundError, UsageError
+from vsnapfs.core.errors import BusyError, DegradedError, IntegrityError, NotFoundError, StoreError, UsageError
 from vsnapfs.core.model import Progress
 from vsnapfs.repository import parts
 from vsnapfs.repository.repository import Repository
@@ -89,6 +88,7 @@ def test_what_cannot_be_a_primary(repository: Repository, memory_path: Path) -> 
     (memory_path / "empty").touch()
     (memory_path / "odd").write_bytes(b"x" * 1000)
     (memory_path / "dangling").symlink_to("nowhere")
+    (memory_path / "loop").symlink_to("loop")
     before = files_of(repository.path)
     for name in ("fifo", "directory", "empty", "odd"):
         with pytest.raises(UsageError, match=name):
@@ -96,6 +96,13 @@ def test_what_cannot_be_a_primary(repository: Repository, memory_path: Path) -> 
     for name in ("missing", "dangling"):
         with pytest.raises(NotFoundError, match=name):
             repository.volume_add("db0", primary=memory_path / name)
+    for name in ("loop", "a\0b"):
+        with pytest.raises((UsageError, StoreError)):
+            repository.volume_add("db0", primary=memory_path / name)
+    odd = Path(os.fsdecode(os.fsencode(memory_path) + b"/\xff"))
+    odd.write_bytes(bytes(4096))
+    with pytest.raises(UsageError, match="not text"):
+        repository.volume_add("db0", primary=odd)
     with pytest.raises(UsageError, match="lies in the repository"):
         repository.volume_add("db0", primary=repository.path / "catalog.db")
     assert repository.volumes() == []
@@ -373,10 +380,8 @@ class TestDevices:
         with loop_device(tmp_path / "back") as device:
             sh("mkfs.ext4", "-q", device)
             repository.volume_add("db0", primary=device)
-            (tmp_path / "mnt").mkdir()
-            done = subprocess.run(["mount", device, tmp_path / "mnt"], capture_output=True, text=True, check=False)
-            assert done.returncode != 0
-            assert "busy" in done.stderr or "already mounted" in done.stderr
+            with pytest.raises(AssertionError, match=r"busy|already mounted"), mounted(device, tmp_path / "mnt"):
+                pass
             repository.close()
 
     def test_a_mounted_device_is_refused(self, repository: Repository, tmp_path: Path) -> None:
