@@ -33,7 +33,7 @@ def acknowledgements(writers: list[Writer], count: int) -> None:
 
 
 def new_segment(repository: Path) -> None:
-    """Until the journal has one segment more, which means: until the one before it is about to be sealed, or just was."""
+    """Until the journal has one segment more: the one before it is being sealed, or just was."""
     before = len(list((repository / "journal").glob("*.seg")))
     eventually(lambda: len(list((repository / "journal").glob("*.seg"))) > before, "a new segment", deadline_s=30)
 
@@ -68,9 +68,13 @@ class Bookmarker:
         _, answer = ask(self._repository, "bookmark_add", {"name": name})
         self.made[name] = (answer["result"]["seqno"], before)
 
-    def start(self) -> None:
+    def ask(self, count: int) -> None:
+        """Begin, and return when it has asked for ``count``."""
         self._thread.start()
+        eventually(lambda: self.asked >= count, f"{count} bookmarks asked for")
 
     def join(self, deadline_s: float) -> None:
-        self._thread.join(deadline_s)
-        assert not self._thread.is_alive(), "a request outlived its server"
+        """Wait for the end of what ``ask`` began, if it was called."""
+        if self.asked:
+            self._thread.join(deadline_s)
+            assert not self._thread.is_alive(), "a request outlived its server"

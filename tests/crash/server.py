@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 from pathlib import Path
+from typing import Self
 
 from tests.support.processes import END_S, READY_S, environment, program, unmount
 from tests.support.waiting import eventually
@@ -63,7 +64,7 @@ class Server:
         status = self._running().wait(END_S)
         assert status == 0, f"serve ended with {status}:\n{self.log}"
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self.mountpoint.mkdir()
         return self
 

@@ -1,8 +1,8 @@
 """Writer processes that log each acknowledgement elsewhere, and what each of them was going to write.
 
 What a writer does follows from its seed, so its log needs no more than numbers, and every byte can be told again:
-who wrote it, and with which of its writes. Each writer has a stripe of every volume to itself; the stripes lie side by
-side and share a 4 KiB block at their border.
+who wrote it, and with which of its writes. Each writer has a stripe of every volume to itself. Each write begins at a
+page, because the kernel splits a write that begins inside one and goes over its end.
 
     python -m tests.crash.writers SEED STRIPE MOUNT LOG
 """
@@ -24,9 +24,9 @@ from tests.support.processes import environment
 
 VOLUMES = ("db", "logs")
 STRIPES = 2
-STRIPE_BYTES = (1 << 20) + 512
+STRIPE_BYTES = 1 << 20
 VOLUME_BYTES = STRIPES * STRIPE_BYTES
-SECTOR_BYTES = 512
+PAGE_BYTES = 4096
 WRITE_MIN = 4096
 WRITE_MAX = 65536
 
@@ -57,15 +57,13 @@ class Plan:
         while True:
             number += 1
             length_bytes = rng.choice([WRITE_MIN, rng.randint(WRITE_MIN, WRITE_MAX)])
-            sector = rng.randrange((STRIPE_BYTES - length_bytes) // SECTOR_BYTES + 1)
+            page = rng.randrange((STRIPE_BYTES - length_bytes) // PAGE_BYTES + 1)
             request: Request = rng.choice(("nothing", "fsync", "fsync", "dsync"))
-            yield Write(
-                number, rng.choice(VOLUMES), self.start_bytes + sector * SECTOR_BYTES, length_bytes, request
-            )
+            yield Write(number, rng.choice(VOLUMES), self.start_bytes + page * PAGE_BYTES, length_bytes, request)
 
     def content(self, write: Write) -> bytes:
-        """Its bytes: each 4 KiB says who, which write, and which part of it. Never zeros."""
-        parts = range(-(-write.length_bytes // WRITE_MIN))
+        """Its bytes: each page says who, which write, and which part of it. Never zeros."""
+        parts = range(-(-write.length_bytes // PAGE_BYTES))
         stamped = b"".join(struct.pack("<QII", self.seed, write.number, part) * 256 for part in parts)
         return stamped[: write.length_bytes]
 

@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.support.journals import Directory, append, assert_journal, assert_view, runs_of
 from tests.support.reference import BLOCK, Add, History, Image, Mark, Remove, Resize, Write, Zero
@@ -58,17 +65,21 @@ class JournalMachine(RuleBasedStateMachine):
 
     @initialize(segment_blocks=st.sampled_from([8, 32, 0]), batch_blocks=st.sampled_from([4, 16, 0]))
     def begin(self, segment_blocks: int, batch_blocks: int) -> None:
-        self.options = {"segment_bytes": segment_blocks * BLOCK, "batch_bytes": batch_blocks * BLOCK}
+        self.segment_bytes, self.batch_bytes = segment_blocks * BLOCK, batch_blocks * BLOCK
         self.open()
 
+    def as_owner(self, directory: Directory) -> Journal:
+        return directory.open(owner=True, segment_bytes=self.segment_bytes, batch_bytes=self.batch_bytes)
+
     def open(self) -> None:
-        self.journal = self.directory.open(owner=True, **self.options)
+        self.journal = self.as_owner(self.directory)
         self.reader = self.directory.open(owner=False)
         for volume, fd in self.primaries.items():
             self.journal.attach_primary(volume, fd)
 
     def close(self) -> None:
-        assert self.journal is not None and self.reader is not None
+        assert self.journal is not None
+        assert self.reader is not None
         self.reader.close()
         self.journal.close()
 
@@ -205,7 +216,7 @@ class JournalMachine(RuleBasedStateMachine):
         with tempfile.TemporaryDirectory(prefix="vsnapfs-", dir=self.path.parent) as name:
             shutil.copytree(self.path, name, dirs_exist_ok=True)
             copy = Directory(Path(name), create=False)
-            journal = copy.open(owner=True, **self.options)
+            journal = self.as_owner(copy)
             last = journal.facts().last_seqno
             assert committed <= last <= self.history.last_seqno
             assert_journal(journal, self.history, [last])
@@ -262,7 +273,8 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def reader_follows(self) -> None:
-        assert self.journal is not None and self.reader is not None
+        assert self.journal is not None
+        assert self.reader is not None
         seen, committed = self.reader.facts().last_seqno, self.journal.facts().committed_seqno
         assert self.reader.refresh() == (committed > seen)
         assert self.reader.facts().last_seqno == committed

@@ -90,7 +90,7 @@ def global_options(*, envvar: str | None = None) -> Callable[[F], F]:
             envvar=envvar,
             expose_value=False,
             callback=_choose,
-            type=click.Path(file_okay=False),
+            type=click.Path(),
             help="The repository; default: VSNAPFS_REPO.",
         )
         json = click.option(

@@ -42,8 +42,13 @@ def start(arguments: Sequence[str]) -> int:
         start_new_session=True,
     ) as child:
         os.close(theirs)
-        said = os.read(ready, 1)
-        os.close(ready)
+        try:
+            said = os.read(ready, 1)
+        except BaseException:
+            child.terminate()
+            raise
+        finally:
+            os.close(ready)
         if said != READY:
             _, text = child.communicate()
             raise _error(text, child.returncode)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from vsnapfs.core.errors import PermissionDeniedError, StoreError, TimedOutError, from_os_error
+from vsnapfs.core.errors import NoSpaceError, PermissionDeniedError, StoreError, TimedOutError, from_os_error
 from vsnapfs.core.model import Progress, Status
 from vsnapfs.daemon import wire
 from vsnapfs.daemon.api import Verb, verb_of
@@ -55,16 +55,21 @@ class Client:
             if sock is not None:
                 return _asked(sock, verb, request, report or _ignore)
         with open_repository(self.path, owner=verb.place == "owner") as repository:
-            answer: Any = _run(verb, repository, request, report)
-            told: R = told_unserved(answer) if isinstance(answer, Status) else answer
-            return told
+            answer: R = told_unserved(_run(verb, repository, request, report))
+            return answer
 
     @contextmanager
     def reading(self) -> Iterator[Repository]:
-        """The repository as reader in this process. A server commits first: nothing written before is missing."""
-        with _connected(self.path) as sock:
-            if sock is not None:
-                _asked(sock, verb_of(Commit()), Commit(), _ignore)
+        """The repository as reader in this process. A server commits first: nothing written before is missing.
+
+        If it cannot commit, what is on stable storage is read all the same: a full disk must not hide it.
+        """
+        try:
+            with _connected(self.path) as sock:
+                if sock is not None:
+                    _asked(sock, verb_of(Commit()), Commit(), _ignore)
+        except (StoreError, NoSpaceError):
+            pass
         with open_repository(self.path, owner=False) as repository:
             yield repository
 
@@ -95,12 +100,12 @@ def open_repository(path: Path, *, owner: bool) -> Repository:
     return Repository.open(path, owner=owner)
 
 
-def told_unserved(status: Status) -> Status:
-    """A volume that somebody may be writing to, and no server: that is less than protected, and status says so."""
-    if all(volume.primary == "none" for volume in status.volumes):
-        return status
+def told_unserved(answer: Any) -> Any:
+    """The answer; a Status says what it means that no server runs: volumes that are written to now are not protected."""
+    if not isinstance(answer, Status) or all(volume.primary == "none" for volume in answer.volumes):
+        return answer
     problem = "no server runs: what is written to the primaries now is not captured; start `vsnapfs serve`"
-    return msgspec.structs.replace(status, protected=False, problems=[*status.problems, problem])
+    return msgspec.structs.replace(answer, protected=False, problems=[*answer.problems, problem])
 
 
 def _run(verb: Verb, repository: Repository, request: Request[R], report: Report | None) -> R:
@@ -154,8 +159,9 @@ def _asked(sock: socket.socket, verb: Verb, request: Request[R], report: Report)
     connection = _Connection(sock)
     try:
         connection.request("POST", f"/v1/{verb.name}", msgspec.json.encode(request))
-        answer: R = _answer(connection.getresponse(), verb, report)
-        return answer
+        with connection.getresponse() as response:
+            answer: R = _answer(response, verb, report)
+            return answer
     except TimeoutError as error:
         raise TimedOutError(f"the server did not answer {verb.name} in {wire.SILENCE_S_MAX:g} s") from error
     except (http.client.HTTPException, OSError) as error:

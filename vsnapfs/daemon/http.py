@@ -5,7 +5,7 @@ reading at any moment. So, outside of all routing, ``Bounded`` takes a request's
 and goes on reading afterwards, so that a peer that sends more cannot hold anything up.
 
 Concurrency: a handler runs in a worker thread. When the peer goes away the request is cancelled: the next progress
-report of its handler raises there, and the repository undoes what is unfinished. Without a report it runs to its end.
+report of its handler raises there, which ends the work as any error would. Without a report it runs to its end.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ NDJSON = "application/x-ndjson"
 log = structlog.get_logger()
 
 
-def make_app(answer: Answer, health: dict[str, Any]) -> App:
+def make_app(answer: Answer, health: Callable[[], dict[str, Any]]) -> App:
     """The application. health: what GET /v1/health tells, JSON values."""
     workers = trio.CapacityLimiter(WORKERS_MAX)
 
     async def tell_health(_: HttpRequest) -> Response:
-        return Response(msgspec.json.encode(health), media_type="application/json")
+        return Response(msgspec.json.encode(health()), media_type="application/json")
 
     async def call(request: HttpRequest) -> Response:
         try:
@@ -163,7 +163,7 @@ class Bounded:
             async with trio.open_nursery() as nursery:
                 body = Body(_declared_bytes(scope))
                 nursery.start_soon(body.pump, receive)
-                await self._answer(body, scope, send)
+                await self._answer(body, scope, _closing(send))
                 nursery.cancel_scope.cancel()
         except Exception:
             log.exception("request broke", path=scope["path"])
@@ -181,8 +181,18 @@ class Bounded:
 
     async def _refuse(self, status: int, text: str, scope: Scope, send: Send) -> None:
         response = _refuse(HttpRequest(scope), status, UsageError(text))
-        response.headers["connection"] = "close"
         await response(scope, _never, send)
+
+
+def _closing(send: Send) -> Send:
+    """One request a connection: a peer that went while hypercorn waits for its next one would keep its place for long."""
+
+    async def closing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+        await send(message)
+
+    return closing
 
 
 class Body:

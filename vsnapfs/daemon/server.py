@@ -1,7 +1,8 @@
 """``serve``: the one owner of a repository: captures through live/, shows the tree, answers the verbs, keeps house.
 
-Order of the start: lock and recovery, mount, control socket, readiness. Of the end: the socket takes no more calls
-while the mount is taken away, then everything is committed and applied, the lock is released last.
+Order of the start: lock and recovery, control socket, mount, readiness: who sees the mount can ask the server. The end
+goes the other way: the mount is taken away, calls get a short grace, everything is committed and applied, the lock is
+released last.
 
 Concurrency: trio runs names, calls and signals; whatever touches storage runs in threads.
 """
@@ -26,7 +27,7 @@ from vsnapfs.daemon.control import control_socket
 from vsnapfs.daemon.http import make_app
 from vsnapfs.daemon.opcodes import name_of
 from vsnapfs.daemon.requests import Request
-from vsnapfs.daemon.serving import Announce, Life, MountOptions, errors_unwrapped, mount_of, mounted, notify_systemd
+from vsnapfs.daemon.serving import Announce, MountOptions, errors_unwrapped, mount_of, mounted, notify_systemd
 
 if TYPE_CHECKING:
     from vsnapfs.binding import JournalFacts
@@ -53,27 +54,24 @@ async def _serve(path: Path, mountpoint: Path, options: MountOptions, announce: 
     repository = await in_thread(partial(open_repository, path, owner=True))
     try:
         _tell_recovery(repository)
-        mount = mount_of(repository, mountpoint, options, live=True)
-        async with mounted(mount) as life:
-            await _answer_and_tend(repository, mount, life, announce)
+        await _answer_and_tend(repository, mount_of(repository, mountpoint, options, live=True), announce)
     finally:
         with trio.CancelScope(shield=True):
             await in_thread(repository.close)
     log.info("ended")
 
 
-async def _answer_and_tend(repository: Repository, mount: Mount, life: Life, announce: Announce) -> None:
-    app = make_app(Answers(repository, mount), _health(repository, mount))
+async def _answer_and_tend(repository: Repository, mount: Mount, announce: Announce) -> None:
+    app = make_app(Answers(repository, mount), partial(_health, repository, mount))
     directory_fd = os.open(repository.path, os.O_PATH | os.O_DIRECTORY)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_tend, repository)
-            async with control_socket(directory_fd, app):
+            async with control_socket(directory_fd, app), mounted(mount) as life:
                 log.info("serving", repository=str(repository.path), mountpoint=str(mount.mountpoint))
                 announce()
                 notify_systemd("READY=1")
                 await life.ending.wait()
-            await life.unmounted.wait()
             nursery.cancel_scope.cancel()
     finally:
         os.close(directory_fd)
@@ -137,6 +135,7 @@ class Housekeeping:
         self._segments = 0
         self._clock_jumps = 0
         self._failure = (0, 0)
+        self._reason = ""
 
     def once(self) -> None:
         facts = self._journal.facts()
@@ -149,7 +148,9 @@ class Housekeeping:
                 self._segments = facts.segments
         except VsnapfsError as error:
             self._tell(self._journal.facts())
-            log.error("housekeeping failed", reason=str(error), **error.fields())
+            if str(error) != self._reason:
+                self._reason = str(error)
+                log.error("housekeeping failed", reason=self._reason, **error.fields())
 
     def _merge(self) -> None:
         while self._journal.merge_maps():

@@ -95,16 +95,16 @@ def notify_systemd(state: str) -> None:
 
 @contextmanager
 def errors_unwrapped() -> Iterator[None]:
-    """Turn an exception group of trio into the one error of ours in it; a group without one is a defect and passes."""
+    """Turn an exception group of trio into the one error of ours, or the interrupt, in it; any other is a defect."""
     try:
         yield
     except BaseExceptionGroup as group:
-        ours = group.subgroup(VsnapfsError)
-        if ours is None:
+        meant = group.subgroup((VsnapfsError, KeyboardInterrupt))
+        if meant is None:
             raise
-        raise _leaf(ours) from group
+        raise _leaf(meant) from group
 
 
-def _leaf(group: BaseExceptionGroup[VsnapfsError]) -> VsnapfsError:
+def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
     first = group.exceptions[0]
     return _leaf(first) if isinstance(first, BaseExceptionGroup) else first

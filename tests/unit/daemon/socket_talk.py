@@ -23,7 +23,7 @@ async def answering(directory: Path, answer: Answer) -> AsyncIterator[Path]:
     """A control socket in ``directory`` whose verbs ``answer`` carries out. Yields the socket's path."""
     directory_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
     try:
-        async with control_socket(directory_fd, make_app(answer, HEALTH)):
+        async with control_socket(directory_fd, make_app(answer, lambda: HEALTH)):
             yield directory / SOCKET
     finally:
         os.close(directory_fd)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.unit.daemon.socket_talk import answering
 from vsnapfs.core.errors import (
     FormatUnknownError,
     LockedError,
+    NoSpaceError,
     NotFoundError,
     PermissionDeniedError,
     StoreError,
@@ -153,6 +155,12 @@ async def test_what_reads_much_is_done_here_after_the_server_committed(path: Pat
     assert [diff.volume for diff in answer.diffs] == ["db"]
 
 
+@pytest.mark.parametrize("failure", [NoSpaceError("full"), StoreError("the journal failed")])
+async def test_a_server_that_cannot_commit_hides_nothing(path: Path, failure: VsnapfsError) -> None:
+    async with answering(path, Recorder(failure)):
+        assert (await in_thread(connect(path).call, ask.Verify())).damages == []
+
+
 async def test_an_answer_that_is_not_understood(tmp_path: Path) -> None:
     async with answering(tmp_path, Recorder({"colour": "red"})):
         with pytest.raises(StoreError, match="cannot read the server's answer to resolve"):
@@ -168,35 +176,37 @@ def listener(tmp_path: Path) -> Iterator[socket.socket]:
         yield sock
 
 
-async def test_a_server_that_dies_before_it_answers(tmp_path: Path, listener: socket.socket) -> None:
-    def die() -> None:
-        peer, _ = listener.accept()
-        peer.recv(100_000)
-        peer.close()
+@pytest.fixture
+def answers(listener: socket.socket) -> Iterator[Callable[[bytes], None]]:
+    """answers(bytes): the listener takes one connection, reads what comes, says that and hangs up."""
+    threads: list[threading.Thread] = []
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(in_thread, die)
-        with pytest.raises(StoreError, match="ended before it had answered resolve"):
-            await in_thread(connect(tmp_path).call, ask.Resolve(text="latest"))
-
-
-def test_a_server_that_dies_in_the_middle_of_an_answer(tmp_path: Path, listener: socket.socket) -> None:
-    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
-    line = wire.progress_line(Progress(what="x", done=1, total=2))
-    with pytest.raises(StoreError, match="ended before it had answered resolve"):
-        trio.run(_half_answered, tmp_path, listener, head + line)
-
-
-async def _half_answered(path: Path, listener: socket.socket, answer: bytes) -> None:
-    def half() -> None:
+    def say(answer: bytes) -> None:
         peer, _ = listener.accept()
         with peer:
             peer.recv(100_000)
             peer.sendall(answer)
 
-    async with trio.open_nursery(strict_exception_groups=False) as nursery:
-        nursery.start_soon(in_thread, half)
-        await in_thread(connect(path).call, ask.Resolve(text="latest"))
+    def begin(answer: bytes) -> None:
+        threads.append(threading.Thread(target=say, args=(answer,)))
+        threads[-1].start()
+
+    yield begin
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("answer", [b"", OK[:20], OK, OK + wire.progress_line(Progress(what="x", done=1, total=2))])
+def test_a_server_that_dies_before_it_has_answered(
+    tmp_path: Path, answers: Callable[[bytes], None], answer: bytes
+) -> None:
+    answers(answer)
+    with pytest.raises(StoreError, match="ended before it had answered resolve"):
+        connect(tmp_path).call(ask.Resolve(text="latest"))
 
 
 def test_a_server_that_is_silent(tmp_path: Path, listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,16 +227,18 @@ def test_a_server_that_takes_no_connections(
 
 
 @pytest.mark.requires_root
-def test_a_server_of_somebody_else(tmp_path: Path, listener: socket.socket) -> None:
-    tmp_path.parent.chmod(0o755)
-    tmp_path.chmod(0o755)
-    (tmp_path / SOCKET).chmod(0o600)
-    os.seteuid(65534)
-    try:
-        with pytest.raises(PermissionDeniedError, match="not allowed to ask the server"):
-            connect(tmp_path).call(ask.Resolve(text="latest"))
-    finally:
-        os.seteuid(0)
+def test_a_server_of_somebody_else(memory_path: Path) -> None:
+    memory_path.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(memory_path / SOCKET))
+        sock.listen()
+        (memory_path / SOCKET).chmod(0o600)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(PermissionDeniedError, match="not allowed to ask the server"):
+                connect(memory_path).call(ask.Resolve(text="latest"))
+        finally:
+            os.seteuid(0)
 
 
 def test_a_socket_that_a_crash_left_counts_for_nothing(path: Path, tmp_path: Path) -> None:

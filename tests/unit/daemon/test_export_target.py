@@ -78,7 +78,7 @@ def test_progress_is_reported(client: Client, tmp_path: Path) -> None:
     assert (seen[-1].done, seen[-1].total) == (len(CONTENT), len(CONTENT))
 
 
-@pytest.mark.parametrize("wanted", [Export(point="aa", volume="db"), Export(point="a", volume="dc")])
+@pytest.mark.parametrize("wanted", [Export(point="aa", volume="db"), Export(point="a", volume="dbb")])
 def test_what_is_not_there_leaves_no_file(client: Client, tmp_path: Path, wanted: Export) -> None:
     with pytest.raises(NotFoundError, match="did you mean"):
         export(client, wanted, tmp_path / "out", ignore)
