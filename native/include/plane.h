@@ -26,6 +26,7 @@
 #ifndef VS_PLANE_H
 #define VS_PLANE_H
 
+#include "status.h"
 #include "volume_file.h"
 
 /* CFFI-BEGIN */
@@ -64,6 +65,11 @@ int vs_plane_remove_file(vs_plane *p, uint64_t fh);
 /* Counts by FUSE opcode, of this plane's life; opcodes answered by pyfuse3 count requests only. What is counted as answered may not
  * have reached its process yet. [0]: notifications that pyfuse3 sent; errors: refused by the kernel, or too many at once. */
 void vs_plane_counts(vs_plane *p, vs_plane_count out[64]);
+
+/* Why a request was answered with an error, where the core said so (vs_fault_set): an eventfd that is readable while there is something to
+ * take, and taking the oldest: 1: *out is it; 0: none. The first 64 that nobody took are kept. fd: owned by the plane. */
+int vs_plane_faults_fd(const vs_plane *p);
+int vs_plane_next_fault(vs_plane *p, vs_fault *out);
 
 /* Unmount (lazily if it is busy and lazy is set; else -EBUSY and nothing changed). 0 when the mount has ended already.
  * -EINVAL: something else is at its path now, or it was detached; vs_plane_stop ends it. */

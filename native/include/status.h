@@ -32,6 +32,9 @@ typedef struct vs_fault {
 void vs_fault_last(vs_fault *out);
 /* CFFI-END */
 
+/* Forget this thread's last fault, so that what is there later is of what came after. */
+void vs_fault_clear(void);
+
 /* Record a fault and return code, so that `return vs_fault_set(...)` reads as one step. fmt as in printf. */
 int vs_fault_set(int code, uint32_t volume, uint64_t seqno, uint64_t segment, uint64_t offset_bytes, const char *fmt, ...)
     __attribute__((format(printf, 6, 7)));

@@ -147,6 +147,7 @@ int vs_plane_start(const vs_plane_options *o, vs_plane **out) {
     int code = -pthread_mutex_init(&p->life, NULL);
     if (code == 0) code = vs_plane_files_init(&p->files);
     if (code == 0) code = vs_plane_waiting_init(&p->waiting);
+    if (code == 0) code = vs_plane_faults_init(&p->faults);
     if (code < 0) {
         free(p);
         return code;
@@ -193,6 +194,7 @@ void vs_plane_free(vs_plane *p) {
     if (p->ended_fd >= 0) close(p->ended_fd);
     vs_plane_files_end(&p->files);
     vs_plane_waiting_end(&p->waiting);
+    vs_plane_faults_end(&p->faults);
     pthread_mutex_destroy(&p->life);
     free(p->threads);
     free(p);

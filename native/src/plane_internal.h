@@ -6,9 +6,10 @@
  *   plane_requests.c  requests that carry bytes, answered here
  *   plane_names.c     all others: to pyfuse3 and back
  *   plane_waiting.c   what pyfuse3 was asked and has not answered yet
+ *   plane_faults.c    why requests failed, for the log
  *
- * Locks: vs_plane.life (held by stop while it joins the threads, which never take it), vs_plane_files.mu and vs_plane_waiting.mu, the
- * last two leaves: nothing is called and no other lock taken under them.
+ * Locks: vs_plane.life (held by stop while it joins the threads, which never take it), vs_plane_files.mu, vs_plane_waiting.mu
+ * and vs_plane_faults.mu, leaves: nothing is called and no other lock taken under them.
  * Errors: 0 or more, or -errno.
  */
 #ifndef VS_PLANE_INTERNAL_H
@@ -26,6 +27,7 @@
 #include <stdint.h>
 
 #include "plane.h"
+#include "status.h"
 
 enum {
     VS_PLANE_THREADS_DEFAULT = 16,
@@ -107,6 +109,21 @@ void vs_plane_waiting_close(vs_plane_waiting *w);
 uint64_t vs_plane_waiting_next(const vs_plane_waiting *w, uint64_t *cursor);
 void vs_plane_waiting_end(vs_plane_waiting *w);
 
+/* ---- plane_faults.c ---- */
+
+enum { VS_PLANE_FAULTS = 64 };
+
+typedef struct vs_plane_faults {
+    pthread_mutex_t mu;
+    int fd; /* eventfd: there is something in the ring */
+    unsigned first, count;
+    vs_fault ring[VS_PLANE_FAULTS];
+} vs_plane_faults;
+
+int vs_plane_faults_init(vs_plane_faults *q);
+void vs_plane_faults_put(vs_plane_faults *q, const vs_fault *fault);
+void vs_plane_faults_end(vs_plane_faults *q);
+
 /* ---- plane.c ---- */
 
 /* Written by one thread only, read by any. */
@@ -125,6 +142,7 @@ struct vs_plane {
     vs_plane_mount mount;
     vs_plane_files files;
     vs_plane_waiting waiting;
+    vs_plane_faults faults;
     int names_fd;    /* our end of the pair with pyfuse3 */
     int pyfuse3_fd;  /* the other end: the caller's */
     int notice_in, notice_out; /* a queue in the kernel's hands, see plane_names.c */

@@ -180,7 +180,12 @@ static void serve(exchange *x, const struct served *how, size_t n) {
     uint64_t fh = *(const uint64_t *)x->args;
     vs_volume_file *f = vs_plane_files_get(files, fh);
     if (f) {
-        answer(x, how->serve(x, f), begun_ns);
+        vs_fault fault;
+        vs_fault_clear();
+        int64_t code = how->serve(x, f);
+        vs_fault_last(&fault);
+        if (code < 0 && fault.code) vs_plane_faults_put(&x->thread->plane->faults, &fault);
+        answer(x, code, begun_ns);
         vs_plane_files_put(files, fh);
         return;
     }

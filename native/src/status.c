@@ -14,6 +14,10 @@ void vs_fault_last(vs_fault *out) {
     *out = last_fault;
 }
 
+void vs_fault_clear(void) {
+    last_fault = (vs_fault){0};
+}
+
 static void make_one_line(char *text) {
     for (char *c = text; *c; c++) {
         if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = ' ';

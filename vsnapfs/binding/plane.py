@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from vsnapfs.binding._native import ffi, lib
-from vsnapfs.binding.faults import check
+from vsnapfs.binding.faults import Fault, check, fault_from
 from vsnapfs.binding.view import VolumeFile
 
 
@@ -66,6 +66,16 @@ class Plane:
         out = ffi.new("vs_plane_count[64]")
         lib.vs_plane_counts(self._c, out)
         return {i: PlaneCount(c.requests, c.errors, c.bytes, c.nanoseconds) for i, c in enumerate(out) if c.requests}
+
+    @property
+    def faults_fd(self) -> int:
+        """Readable while ``next_fault`` has something; stays the plane's."""
+        return int(lib.vs_plane_faults_fd(self._c))
+
+    def next_fault(self) -> Fault | None:
+        """Why a request failed, the oldest that nobody has taken; None: there is none."""
+        out = ffi.new("vs_fault *")
+        return fault_from(out) if lib.vs_plane_next_fault(self._c, out) else None
 
     def unmount(self, lazy: bool = False) -> None:
         """End the mount. Raises: BusyError: somebody uses it, and not lazy; nothing changed."""

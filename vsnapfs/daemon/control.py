@@ -125,10 +125,12 @@ def _config() -> Config:
 
 
 class BoundedStream:
-    """A socket stream whose sends end after a time."""
+    """A socket stream whose sends end after a time, and wait for each other: an answer and what hypercorn says of a
+    peer that goes away meanwhile come from two tasks."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
+        self._sending = trio.Lock()
 
     @property
     def socket(self) -> Any:
@@ -136,7 +138,8 @@ class BoundedStream:
 
     async def send_all(self, piece: bytes) -> None:
         with trio.move_on_after(SEND_S_MAX) as scope:
-            await self._stream.send_all(piece)
+            async with self._sending:
+                await self._stream.send_all(piece)
         if scope.cancelled_caught:
             self._stream.socket.close()
             raise trio.BrokenResourceError("the peer does not read")

@@ -41,6 +41,20 @@ def _session(plane: Plane, operations: Operations) -> Iterator[None]:
         pyfuse3.close(unmount=False)
 
 
+async def _log_faults(plane: Plane) -> None:
+    """A line for each damaged place that a read met: the reader got EIO, the administrator learns where."""
+    while True:
+        await trio.lowlevel.wait_readable(plane.faults_fd)
+        while fault := plane.next_fault():
+            log.error(
+                fault.text,
+                volume=fault.volume,
+                seqno=fault.seqno,
+                segment=fault.segment,
+                offset_bytes=fault.offset_bytes,
+            )
+
+
 class Mount:
     """A repository, mounted. pyfuse3 keeps one session per process, so a process has one Mount at a time.
 
@@ -94,6 +108,7 @@ class Mount:
             with _session(plane, operations):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._until_ended, plane, nursery.cancel_scope)
+                    nursery.start_soon(_log_faults, plane)
                     nursery.start_soon(pyfuse3.main)
                     await self._answered()
                     task_status.started()
