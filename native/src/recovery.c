@@ -4,6 +4,9 @@
  * is: nothing valid, then it was being written when the machine stopped, and nobody was told that it is safe; a later
  * descriptor of this segment, then it had been synced and is damaged. The salt in each descriptor keeps the users of volumes from
  * forging one; and what is found behind a break is only evidence, never taken in.
+ *
+ * Where only payload is damaged the descriptors still say what was written where, and where the next batch begins. If it is there,
+ * nothing is lost but the blocks that do not match: the batch counts, and those blocks fail when they are read.
  */
 #include "recovery.h"
 
@@ -21,13 +24,14 @@ static int read_exact(vs_segment *g, int file, uint64_t offset_bytes, void *buf,
     return (size_t)n == length_bytes ? 0 : -EBADMSG;
 }
 
-/* Compare the payload of the batch just taken in with its CRCs, in pieces. -EBADMSG: it does not match. */
-static int payload_check(vs_segment *g, int file, const vs_index *x, uint64_t first_block, uint64_t blocks, uint8_t *piece, vs_digest *digest) {
+/* Read the payload of the batch just taken in, in pieces: into the digest, or (NULL) to compare it with its CRCs. -EBADMSG: it does
+ * not match. */
+static int payload_walk(vs_segment *g, int file, const vs_index *x, uint64_t first_block, uint64_t blocks, uint8_t *piece, vs_digest *digest) {
     for (uint64_t done = 0; done < blocks;) {
         uint64_t n = blocks - done < PIECE / VS_BLOCK_BYTES ? blocks - done : PIECE / VS_BLOCK_BYTES;
         int r = read_exact(g, file, (first_block + done) * VS_BLOCK_BYTES, piece, n * VS_BLOCK_BYTES);
         if (r < 0) return r;
-        for (uint64_t i = 0; i < n; i++)
+        for (uint64_t i = 0; !digest && i < n; i++)
             if (vs_crc32c(piece + i * VS_BLOCK_BYTES, VS_BLOCK_BYTES) != vs_index_crc(x, first_block + done + i)) return -EBADMSG;
         if (digest && (r = vs_digest_update(digest, piece, n * VS_BLOCK_BYTES)) < 0) return r;
         done += n;
@@ -54,6 +58,14 @@ static int descriptors_read(vs_segment *g, int file, const vs_index *x, uint64_t
     return (int)count;
 }
 
+/* Does the batch that belongs behind the last one taken in begin there? */
+static int next_begins(vs_segment *g, int file, const vs_index *x, uint64_t limit_bytes) {
+    uint8_t *descriptors = NULL;
+    int count = descriptors_read(g, file, x, limit_bytes, &descriptors);
+    free(descriptors);
+    return count;
+}
+
 /* 1: took one batch in; 0: none; or an error of store or memory. */
 static int batch_take(vs_segment *g, int file, vs_index *x, const vs_scan *scan, uint8_t *piece) {
     uint8_t *descriptors = NULL;
@@ -65,7 +77,8 @@ static int batch_take(vs_segment *g, int file, vs_index *x, const vs_scan *scan,
     int r = vs_index_add_batch(x, descriptors, (uint32_t)count, g->salt, scan->limit_bytes, &payload);
     uint64_t first_block = before.end_bytes / VS_BLOCK_BYTES + (uint64_t)count;
     if (r == 0 && scan->check_payload) {
-        r = payload_check(g, file, x, first_block, payload, piece, NULL);
+        r = payload_walk(g, file, x, first_block, payload, piece, NULL);
+        if (r == -EBADMSG && next_begins(g, file, x, scan->limit_bytes) > 0) r = 0;
         if (r == -EBADMSG) { /* take it out again; chunks of checksums may stay, they are overwritten */
             x->row_count = rows;
             x->event_bytes = events;
@@ -77,7 +90,7 @@ static int batch_take(vs_segment *g, int file, vs_index *x, const vs_scan *scan,
     }
     if (r == 0 && scan->digest) {
         r = vs_digest_update(scan->digest, descriptors, (size_t)count * VS_BLOCK_BYTES);
-        if (r == 0) r = payload_check(g, file, x, first_block, payload, piece, scan->digest);
+        if (r == 0) r = payload_walk(g, file, x, first_block, payload, piece, scan->digest);
     }
     free(descriptors);
     return r == 0 ? 1 : r == -EBADMSG ? 0 : r;

@@ -12,7 +12,7 @@ from tests.support import format_reader
 from tests.support.format_reader import BLOCK
 from tests.support.journals import Directory, append, assert_journal
 from tests.support.reference import Add, History, Mark, Write, Zero
-from vsnapfs.core.errors import IntegrityError
+from vsnapfs.core.errors import CorruptExtentError, IntegrityError
 
 pytestmark = pytest.mark.format
 
@@ -136,16 +136,36 @@ def damaged(directory: Directory, content: bytes, at: int) -> None:
 
 
 def test_damage_before_the_last_batch_is_never_cut(directory: Directory) -> None:
-    """Any block of the first batch, descriptor or payload, with a good batch behind it."""
-    _, content, start = two_batches(directory, [Write(1, 5 * BLOCK, blocks_of(7, 1))])
-    for at in range(BLOCK + 5, start, 1000):
+    """The first batch's descriptor, with a good batch behind it: what it held cannot be known any more."""
+    _, content, _ = two_batches(directory, [Write(1, 5 * BLOCK, blocks_of(7, 1))])
+    for at in range(BLOCK + 5, 2 * BLOCK, 300):
         damaged(directory, content, at)
+
+
+@pytest.mark.parametrize("block", [0, 1])
+def test_damaged_payload_with_a_good_batch_behind_costs_that_block_alone(directory: Directory, block: int) -> None:
+    """The descriptors say all but these bytes, and a batch behind says that they were synced."""
+    history, content, start = two_batches(directory, [Write(1, 5 * BLOCK, blocks_of(7, 1))])
+    bad = bytearray(content)
+    bad[start - (2 - block) * BLOCK + 77] ^= 0x10
+    directory.segments()[0].write_bytes(bad)
+    for owner in (False, True):
+        with directory.open(owner=owner) as journal:
+            assert (journal.facts().last_seqno, journal.facts().torn_bytes) == (3, 0)
+            with journal.view(1, 3) as view:
+                with pytest.raises(CorruptExtentError):
+                    view.read(block * BLOCK, BLOCK)
+                good = 1 - block
+                assert view.read(good * BLOCK, BLOCK) == history.state(2)[1].content[good * BLOCK :][:BLOCK]
+                assert view.read(5 * BLOCK, BLOCK) == blocks_of(7, 1)
+            assert [fault.segment for fault in journal.check_segment(0, read_payload=True)] == [1]
+    assert directory.torn() == []
 
 
 def test_the_place_of_damage_is_that_of_its_batch(directory: Directory) -> None:
     _, content, start = two_batches(directory, [Write(1, 5 * BLOCK, blocks_of(7, 1))])
     path = directory.segments()[0]
-    path.write_bytes(content[: start - 1] + b"\xff" + content[start:])
+    path.write_bytes(content[: 2 * BLOCK - 1] + b"\xff" + content[2 * BLOCK :])
     with pytest.raises(IntegrityError) as caught:
         directory.open()
     first = format_reader.read_segment(content).batches[0].position

@@ -37,7 +37,22 @@ def test_each_form(text: str, spec: PointSpec) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "@", "@x", "@-1", "@1.5", "@\u0661", f"@{SEQNO_MAX + 1}", "@" + "9" * 5000, "-", "-5", "-5parsec", "a b", "a/b"]
+    "text",
+    [
+        "",
+        "@",
+        "@x",
+        "@-1",
+        "@1.5",
+        "@\u0661",
+        f"@{SEQNO_MAX + 1}",
+        "@" + "9" * 5000,
+        "-",
+        "-5",
+        "-5parsec",
+        "a b",
+        "a/b",
+    ],
 )
 def test_what_is_no_point_gets_the_forms(text: str) -> None:
     with pytest.raises(UsageError, match="is not a point; write"):

@@ -30,7 +30,9 @@ def test_sizes(text: str, size_bytes: int) -> None:
     assert parse_size(text) == size_bytes
 
 
-@pytest.mark.parametrize("text", ["", "G", "-1", "10X", "1.2.3", "0.3", "1 G", "10Gi ", "1e9", "10iB", "\u0661", "9" * 30, "8192P"])
+@pytest.mark.parametrize(
+    "text", ["", "G", "-1", "10X", "1.2.3", "0.3", "1 G", "10Gi ", "1e9", "10iB", "\u0661", "9" * 30, "8192P"]
+)
 def test_no_size(text: str) -> None:
     with pytest.raises(UsageError):
         parse_size(text)
@@ -38,7 +40,14 @@ def test_no_size(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("size_bytes", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (3 * 2**29, "1.5 GiB"), (10 * 2**30, "10 GiB"), (2**63 - 1, "8 EiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (3 * 2**29, "1.5 GiB"),
+        (10 * 2**30, "10 GiB"),
+        (2**63 - 1, "8 EiB"),
+    ],
 )
 def test_sizes_for_people(size_bytes: int, text: str) -> None:
     assert format_size(size_bytes) == text

@@ -2,9 +2,9 @@
 journal.
 
 It follows the journal, never leads it: an event is folded in after its commit, and nothing is in here that a fold of
-the whole journal would not give. So a file that is damaged, foreign, newer, or ahead of the journal is kept as
-``*.bad`` and made again; and when it cannot be written, work goes on without it, since the names are in the journal
-and in memory: ``problem`` says so.
+the whole journal would not give. So a file that is damaged, foreign or newer is kept as ``*.bad`` and made again; and
+when it cannot be written, work goes on without it, since the names are in the journal and in memory: ``problem`` says
+so. Only a file that is ahead of the journal is believed: then the journal has lost its end.
 
 Threads: none; the owner locks.
 """
@@ -21,6 +21,11 @@ from vsnapfs.catalog.index import Changes, Index
 from vsnapfs.catalog.store import CatalogStore, Content, Mark
 from vsnapfs.core.errors import IntegrityError, NoSpaceError, StoreError, VsnapfsError
 from vsnapfs.core.model import Bookmark
+
+
+class JournalBehindError(IntegrityError):
+    """The file knows of records that the journal does not have: its newest segment is missing, or an older copy of it
+    was put back. Nothing else could tell, so it is not mended on the quiet."""
 
 
 class EventSource(Protocol):
@@ -69,8 +74,8 @@ class Catalog:
     ) -> Catalog:
         try:
             return cls._load(CatalogStore(path, repository), journal)
-        except IntegrityError:
-            if path is None:
+        except IntegrityError as error:
+            if path is None or isinstance(error, JournalBehindError):
                 raise
             set_aside()
             return cls._load(CatalogStore(path, repository), journal)
@@ -82,6 +87,8 @@ class Catalog:
             _check_mark(content.mark, journal)
         except VsnapfsError as error:
             store.close()
+            if isinstance(error, JournalBehindError):
+                raise
             raise IntegrityError(f"the catalog is of no use: {error}") from error
         return cls(store, content, no_file)
 
@@ -159,6 +166,10 @@ def _check_mark(mark: Mark, journal: EventSource) -> None:
     Both happen when a repository is put back from a copy in parts.
     """
     if mark.applied_seqno > journal.facts().committed_seqno:
-        raise IntegrityError(f"it knows of record @{mark.applied_seqno}, the journal ends before")
+        raise JournalBehindError(
+            f"the catalog knows of record @{mark.applied_seqno}, but the journal ends with "
+            f"@{journal.facts().committed_seqno}: its newest segment is missing or was replaced by an older copy",
+            hint="put it back, or move catalog.db away to go on without those records",
+        )
     if mark.event_seqno and journal.time_of(mark.event_seqno) != mark.event_time_ns:
         raise IntegrityError(f"its record @{mark.event_seqno} is not the journal's")

@@ -125,8 +125,8 @@ def _config() -> Config:
 
 
 class BoundedStream:
-    """A socket stream whose sends end after a time, and wait for each other: an answer and what hypercorn says of a
-    peer that goes away meanwhile come from two tasks."""
+    """A socket stream whose sends end after a time. The end of the stream waits for them: when the peer goes away,
+    hypercorn ends it from another task than the one that sends."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
@@ -148,7 +148,8 @@ class BoundedStream:
         return await self._stream.receive_some(bytes_max)
 
     async def send_eof(self) -> None:
-        await self._stream.send_eof()
+        async with self._sending:
+            await self._stream.send_eof()
 
     async def aclose(self) -> None:
         await self._stream.aclose()

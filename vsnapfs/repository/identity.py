@@ -33,7 +33,7 @@ class _Identity(msgspec.Struct):
 def find(path: Path) -> Layout:
     """Open the directory of an existing repository.
 
-    Raises: NotFoundError: nothing there, or no repository in it. FormatUnknownError: something else than a directory.
+    Raises: NotFoundError: nothing there, or an empty directory. FormatUnknownError: something else, or not ours.
     """
     if not path.exists():
         raise NotFoundError(f"{path} does not exist", hint="`vsnapfs init` makes a repository")
@@ -43,7 +43,10 @@ def find(path: Path) -> Layout:
         )
     layout = Layout(path)
     if not layout.exists(IDENTITY):
+        held = sorted(set(os.listdir(path)) - EMPTY_ENOUGH)
         layout.close()
+        if held:
+            raise FormatUnknownError(f"{path} is not a repository, it holds {held[0]} and no {IDENTITY}")
         raise NotFoundError(f"{path} holds no repository", hint="`vsnapfs init` makes one in an empty directory")
     return layout
 
