@@ -122,7 +122,7 @@ class Round:
         known = {bookmark["name"]: bookmark["seqno"] for bookmark in answer["result"]["bookmarks"]}
         with Repository.open(self._repository, owner=False) as reader:
             first, last = self.history.last_seqno + 1, reader.journal.facts().committed_seqno
-            some = {self._rng.randint(first, last) for _ in range(POINTS_PER_LIFE)}
+            some = {self._rng.randint(first - 1, last) for _ in range(POINTS_PER_LIFE)}
             new = {seqno for seqno in known.values() if seqno >= first}
             seqnos = self.history.take(reader, plans, some | new)
             self.history.assert_points(reader, self._rng, POINTS_READ)

@@ -17,7 +17,7 @@ import pytest
 
 from tests.crash.round import Round
 
-KILLS = int(os.environ.get("VSNAPFS_KILLS", "30"))
+KILLS = int(os.environ.get("VSNAPFS_KILLS", "100"))
 KILLS_PER_ROUND = 10
 KINDS = ("load", "bookmark", "seal", "recovery", "ending")
 

@@ -99,11 +99,13 @@ def test_a_torn_tail_is_cut_and_kept(made: Path) -> None:
 
 
 def test_a_batch_that_is_half_written_is_a_torn_tail(made: Path) -> None:
-    active = segments(made)[-1]
-    before = active.read_bytes()
+    """As a crash leaves it: what was not acknowledged is not in the catalog either."""
+    active, catalog = segments(made)[-1], made / "catalog.db"
+    before, catalog_before = active.read_bytes(), catalog.read_bytes()
     must(made, "bookmark", "add", "unacknowledged")
     half = active.read_bytes()[: len(before) + BLOCK // 2]
     active.write_bytes(half)
+    catalog.write_bytes(catalog_before)
     assert names(made) == BOOKMARKS
     must(made, "bookmark", "add", "new")
     assert names(made) == [*BOOKMARKS, "new"]
@@ -172,22 +174,48 @@ def test_a_segment_of_another_repository_is_seen(made: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(("at", "value"), [(8, 2), (12, 1)], ids=["version", "feature"])
 @pytest.mark.parametrize("index", [1, -1], ids=["sealed", "active"])
 def test_a_segment_of_a_newer_format_is_not_touched(made: Path, index: int, at: int, value: int) -> None:
+    """Header and trailer have version and features at the same place."""
     newer = segments(made)[index]
     whole = bytearray(newer.read_bytes())
-    header = whole[:BLOCK]
-    header[at : at + 4] = value.to_bytes(4, "little")
-    header[-4:] = crc32c(bytes(header[:-4])).to_bytes(4, "little")
-    newer.write_bytes(bytes(header) + whole[BLOCK:])
+    for start in (0, len(whole) - BLOCK) if index == 1 else (0,):
+        whole[start + at : start + at + 4] = value.to_bytes(4, "little")
+        whole[start + BLOCK - 4 : start + BLOCK] = crc32c(bytes(whole[start : start + BLOCK - 4])).to_bytes(4, "little")
+    newer.write_bytes(whole)
     assert_refused_to_all(made, FORMAT_UNKNOWN, newer.name)
 
 
-def test_an_older_copy_of_the_active_segment_loses_nothing_that_is_elsewhere(made: Path) -> None:
-    """A stale copy cannot be told from a shorter history by the journal alone: what is in it stays exact."""
+@pytest.mark.parametrize("loss", ["missing", "an older copy"])
+def test_the_end_of_the_journal_is_missed_too(made: Path, loss: str) -> None:
+    """The journal alone cannot tell, but the catalog has seen more."""
     active = segments(made)[-1]
-    stale = active.read_bytes()
+    older = active.read_bytes()
     must(made, "bookmark", "add", "new")
-    active.write_bytes(stale)
-    assert names(made) == BOOKMARKS
+    newer = active.read_bytes()
+    if loss == "missing":
+        active.unlink()
+    else:
+        active.write_bytes(older)
+    before = files_of(made / "journal")
+    mountpoint = made.with_name("mount")
+    mountpoint.mkdir()
+    for command in (("bookmark", "add", "newer"), ("volume", "resize", "db", "1M"), ("serve", str(mountpoint))):
+        line = refused(made, INTEGRITY, *command)
+        assert "the journal ends with" in line
+        assert "catalog.db" in line
+    assert before.items() <= files_of(made / "journal").items()
+    active.write_bytes(newer)
+    must(made, "bookmark", "add", "newer")
+    assert names(made) == [*BOOKMARKS, "new", "newer"]
+
+
+def test_whoever_moves_the_catalog_away_goes_on_without_the_lost_end(made: Path) -> None:
+    active = segments(made)[-1]
+    older = active.read_bytes()
+    must(made, "bookmark", "add", "new")
+    active.write_bytes(older)
+    (made / "catalog.db").rename(made.with_name("catalog.db"))
+    must(made, "bookmark", "add", "other")
+    assert names(made) == [*BOOKMARKS, "other"]
     must(made, "check", "--read-data")
 
 

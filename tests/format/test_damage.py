@@ -113,7 +113,9 @@ def test_a_lost_write_and_a_stale_block_are_seen(directory: Directory) -> None:
 
 
 def faults(journal: Journal, *, read_payload: bool = True) -> list[str]:
-    found = [fault.text for index in range(journal.facts().segments) for fault in journal.check_segment(index, read_payload)]
+    found = [
+        fault.text for index in range(journal.facts().segments) for fault in journal.check_segment(index, read_payload)
+    ]
     index = 0
     while (checked := journal.check_map(index)) is not None:
         found += [checked[1].text] if checked[1] else []
@@ -127,7 +129,11 @@ def test_one_bit_in_every_payload_block_of_a_journal(directory: Directory) -> No
     rng = random.Random(5)
     reader = directory.open(owner=False)
     assert faults(reader) == []
-    payload = [(path, block) for path in directory.segments() for block in sorted(format_reader.read_segment(path.read_bytes()).crcs)]
+    payload = [
+        (path, block)
+        for path in directory.segments()
+        for block in sorted(format_reader.read_segment(path.read_bytes()).crcs)
+    ]
     for number, (path, block) in enumerate(payload):
         with flipped(path, block * BLOCK * 8 + rng.randrange(8 * BLOCK)):
             index = directory.segments().index(path)
@@ -194,7 +200,9 @@ def interesting_bit(path: Path, rng: random.Random) -> int:
     size = path.stat().st_size
     if rng.random() < 0.5:
         return rng.randrange(8 * size)
-    return 8 * rng.choice([rng.randrange(min(size, 2 * BLOCK)), max(0, size - 1 - rng.randrange(3 * BLOCK))]) + rng.randrange(8)
+    return 8 * rng.choice(
+        [rng.randrange(min(size, 2 * BLOCK)), max(0, size - 1 - rng.randrange(3 * BLOCK))]
+    ) + rng.randrange(8)
 
 
 def survive(directory: Directory, history: History, rng: random.Random, *, must_find: bool) -> None:

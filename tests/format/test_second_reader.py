@@ -48,7 +48,11 @@ def test_records_are_those_of_the_model(made: tuple[Directory, History], segment
             found = (record.kind, record.volume, record.a, record.b)
             assert found == (format_reader.ZERO, expected.volume, expected.offset_bytes, expected.length_bytes)
         elif isinstance(expected, Mark):
-            assert (record.kind, record.a, record.tail.decode()) == (format_reader.BOOKMARK_ADD, record.seqno, expected.text)
+            assert (record.kind, record.a, record.tail.decode()) == (
+                format_reader.BOOKMARK_ADD,
+                record.seqno,
+                expected.text,
+            )
 
 
 def test_payload_gives_the_volumes(made: tuple[Directory, History], segments: list[Segment]) -> None:

@@ -98,7 +98,9 @@ class Ground:
         sh("cp", "--sparse=always", self.shown(bookmark), copy)
         copy.chmod(0o600)
         with loop_device(copy) as device:
-            with mounted(device, self.beside / "copy", options="nouuid" if self.filesystem.kind == "xfs" else "defaults") as directory:
+            with mounted(
+                device, self.beside / "copy", options="nouuid" if self.filesystem.kind == "xfs" else "defaults"
+            ) as directory:
                 self.assert_same_files(directory, bookmark)
             yield device
         copy.unlink()

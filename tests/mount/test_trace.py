@@ -75,7 +75,10 @@ def history_of(repository: Path, steps: list[Step]) -> tuple[History, dict[str, 
     """
     with Repository.open(repository, owner=False) as opened_repository:
         ids = {name: opened_repository.volume(name).id for name in SIZES}
-        ranges = {seqno: list(pieces) for seqno, pieces in groupby(opened_repository.journal.pieces(), lambda piece: piece.seqno)}
+        ranges = {
+            seqno: list(pieces)
+            for seqno, pieces in groupby(opened_repository.journal.pieces(), lambda piece: piece.seqno)
+        }
     records: list[Record] = [Add(number, SIZES[name]) for name, number in sorted(ids.items(), key=lambda item: item[1])]
     for step in steps:
         if isinstance(step, Bookmark):
@@ -147,7 +150,9 @@ def assert_points(mountpoint: Path, traced: Traced, seed: int) -> None:
                 fds |= {(seqno, volume): os.open(mountpoint / f"at/@{seqno}" / volume, os.O_RDONLY) for volume in SIZES}
             for seqno, state in traced.history.states({seqno for seqno, _ in fds}):
                 for volume, number in traced.ids.items():
-                    assert pread_all(fds[seqno, volume], SIZES[volume] + 1) == state[number].content, f"{volume} at @{seqno}"
+                    assert pread_all(fds[seqno, volume], SIZES[volume] + 1) == state[number].content, (
+                        f"{volume} at @{seqno}"
+                    )
         finally:
             for fd in fds.values():
                 os.close(fd)

@@ -37,7 +37,9 @@ WRITE_MAX = 10 * BLOCK
 VOLUMES_MAX = 3
 
 fractions = st.integers(0, 2**32 - 1)
-lengths = st.one_of(st.integers(1, 600), st.integers(1, WRITE_MAX), st.integers(1, WRITE_MAX // BLOCK).map(lambda n: n * BLOCK))
+lengths = st.one_of(
+    st.integers(1, 600), st.integers(1, WRITE_MAX), st.integers(1, WRITE_MAX // BLOCK).map(lambda n: n * BLOCK)
+)
 
 
 def content(seqno: int, offset_bytes: int, length_bytes: int, zeros: set[int]) -> bytes:
@@ -99,7 +101,11 @@ class JournalMachine(RuleBasedStateMachine):
         return bool(self.alive())
 
     @precondition(lambda self: len(self.history.state(self.history.last_seqno)) < VOLUMES_MAX)
-    @rule(size=st.one_of(st.integers(1, SIZE_MAX), st.integers(1, 24).map(lambda n: n * BLOCK)), base=st.booleans(), primary=st.booleans())
+    @rule(
+        size=st.one_of(st.integers(1, SIZE_MAX), st.integers(1, 24).map(lambda n: n * BLOCK)),
+        base=st.booleans(),
+        primary=st.booleans(),
+    )
     def add_volume(self, size: int, base: bool, primary: bool) -> None:
         assert self.journal is not None
         volume = len(self.now) + 1
@@ -116,14 +122,22 @@ class JournalMachine(RuleBasedStateMachine):
             self.primaries[volume] = fd
 
     @precondition(has_volume)
-    @rule(which=fractions, where=fractions, length=lengths, aligned=st.booleans(), zeros=st.sets(st.integers(0, 10), max_size=3))
+    @rule(
+        which=fractions,
+        where=fractions,
+        length=lengths,
+        aligned=st.booleans(),
+        zeros=st.sets(st.integers(0, 10), max_size=3),
+    )
     def write(self, which: int, where: int, length: int, aligned: bool, zeros: set[int]) -> None:
         assert self.journal is not None
         volume, image = self.pick(which)
         offset = where % image.size_bytes
         offset -= offset % BLOCK if aligned else 0
         length = min(length, image.size_bytes - offset)
-        append(self.journal, self.history, Write(volume, offset, content(self.history.last_seqno, offset, length, zeros)))
+        append(
+            self.journal, self.history, Write(volume, offset, content(self.history.last_seqno, offset, length, zeros))
+        )
 
     @precondition(has_volume)
     @rule(seed=fractions, steps=st.integers(1, 40))
@@ -303,7 +317,9 @@ class JournalMachine(RuleBasedStateMachine):
         """Every point of the history, and each bookmark's event with its text."""
         assert self.journal is not None
         assert_journal(self.journal, self.history, range(1, self.history.last_seqno + 1))
-        marks = {number: record.text for number, record in enumerate(self.history.records, 1) if isinstance(record, Mark)}
+        marks = {
+            number: record.text for number, record in enumerate(self.history.records, 1) if isinstance(record, Mark)
+        }
         found = {event.seqno: bytes(event.body).decode() for event in self.journal.events() if event.seqno in marks}
         assert found == marks
 

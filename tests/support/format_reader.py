@@ -222,7 +222,9 @@ def _header(content: bytes) -> Segment:
     _need(version == 1 and incompatible == 0 and block_size == BLOCK, "version, features or block size", 8)
     ordinal, first_seqno, created_ns, time_before_ns = struct.unpack_from("<4Q", block, 40)
     _need(not any(block[120:4092]), "reserved bytes", 120)
-    return Segment(content, block[24:40], ordinal, first_seqno, created_ns, time_before_ns, block[72:104], block[104:120])
+    return Segment(
+        content, block[24:40], ordinal, first_seqno, created_ns, time_before_ns, block[72:104], block[104:120]
+    )
 
 
 def _batch(segment: Segment, seqno: int, time_ns: int) -> Batch:
@@ -276,11 +278,18 @@ def _write(
     """Cut a write into pieces, and check the CRC of each of its blocks, and the zeros around it."""
     covered = (offset_bytes % BLOCK + length_bytes + BLOCK - 1) // BLOCK
     bitmap = tail[4 * covered :] if flags & 1 else bytes((covered + 7) // 8)
-    _need(len(bitmap) == (covered + 7) // 8 and len(tail) == 4 * covered + (len(bitmap) if flags & 1 else 0), "tail", block)
+    _need(
+        len(bitmap) == (covered + 7) // 8 and len(tail) == 4 * covered + (len(bitmap) if flags & 1 else 0),
+        "tail",
+        block,
+    )
     pieces: list[Piece] = []
     start = offset_bytes - offset_bytes % BLOCK
     for index in range(covered):
-        low, high = max(offset_bytes, start + index * BLOCK), min(offset_bytes + length_bytes, start + (index + 1) * BLOCK)
+        low, high = (
+            max(offset_bytes, start + index * BLOCK),
+            min(offset_bytes + length_bytes, start + (index + 1) * BLOCK),
+        )
         crc, zeros = _u32(tail, 4 * index), bitmap[index // 8] >> (index % 8) & 1
         if zeros:
             _need(crc == ZERO_BLOCK_CRC, "CRC of a block of zeros", block * BLOCK)
@@ -315,7 +324,9 @@ def _footer(segment: Segment, last_seqno: int, last_time_ns: int) -> Footer:
     _need(block[80:112] == segment.previous_digest, "digest of the segment before", at + 80)
     digest = hashlib.sha256(segment.content[: segment.data_end]).digest()
     _need(block[112:144] == digest, "digest", at + 112)
-    _need(_u64(block, 264) == segment.time_before_ns and block[272:288] == segment.salt, "time before or salt", at + 264)
+    _need(
+        _u64(block, 264) == segment.time_before_ns and block[272:288] == segment.salt, "time before or salt", at + 264
+    )
     _need(not any(block[288:4092]), "reserved bytes of the trailer", at + 288)
     sections, places, end = [], [], segment.data_end
     for number in range(5):
@@ -425,7 +436,12 @@ def read_journal(repository: Path) -> Iterator[Segment]:
         if before is not None:
             _need(before.footer is not None, f"{path.name} follows a segment that is not sealed", 0)
             assert before.footer is not None
-            expected = (before.ordinal + 1, before.footer.last_seqno + 1, before.footer.last_time_ns, before.footer.digest)
+            expected = (
+                before.ordinal + 1,
+                before.footer.last_seqno + 1,
+                before.footer.last_time_ns,
+                before.footer.digest,
+            )
             found = (segment.ordinal, segment.first_seqno, segment.time_before_ns, segment.previous_digest)
             _need(found == expected, f"chain at {path.name}", 40)
         yield segment

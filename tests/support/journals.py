@@ -70,7 +70,9 @@ def append(journal: Journal, history: History, record: Record) -> int:
 def _append(journal: Journal, history: History, record: Record) -> int:
     match record:
         case Add(volume, size_bytes, _):
-            seqno, given = journal.event(RecordKind.VOLUME_ADD, volume=volume, a=512, b=size_bytes, body=b'{"name": "v"}')
+            seqno, given = journal.event(
+                RecordKind.VOLUME_ADD, volume=volume, a=512, b=size_bytes, body=b'{"name": "v"}'
+            )
             assert given == volume
             return seqno
         case Write(volume, offset_bytes, content):

@@ -49,7 +49,9 @@ def run(repository: Path | None, *args: str | Path, timeout_s: float = 60.0) -> 
 def must(repository: Path, *args: str | Path, timeout_s: float = 60.0) -> str:
     """Run one command that has to exit 0; returns what it printed."""
     done = run(repository, *args, timeout_s=timeout_s)
-    assert done.returncode == 0, f"vsnapfs {' '.join(map(str, args))}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, (
+        f"vsnapfs {' '.join(map(str, args))}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+    )
     return done.stdout
 
 
@@ -78,7 +80,9 @@ class Mounted:
     AssertionError with the log. ``mountpoint``: made if need be. ``log``: everything it printed.
     """
 
-    def __init__(self, repository: Path, mountpoint: Path, *, verb: str = "serve", options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, repository: Path, mountpoint: Path, *, verb: str = "serve", options: tuple[str, ...] = ()
+    ) -> None:
         self.repository = repository
         self.mountpoint = mountpoint
         self.log_path = mountpoint.with_name(mountpoint.name + ".log")
@@ -117,7 +121,9 @@ class Mounted:
         status = self._process.poll()
         assert status is None, f"{self._command} ended with {status}:\n{self.log}"
         try:
-            return is_mounted(self.mountpoint) and os.statvfs(self.mountpoint).f_bsize > 0  # never answered from a cache
+            return (
+                is_mounted(self.mountpoint) and os.statvfs(self.mountpoint).f_bsize > 0
+            )  # never answered from a cache
         except OSError as error:
             if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
                 return False  # the mount of the server before
@@ -148,9 +154,9 @@ class Mounted:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
+        if kind is not None or self._process is None:
             self.kill()
-        elif self._process is not None:
+        else:
             status = self.stop()
             assert status == 0, f"{self._command} exited {status}:\n{self.log}"
 
