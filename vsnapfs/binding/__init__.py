@@ -8,6 +8,7 @@ Source: native/include/*.h.
 """
 
 from vsnapfs.binding.base import BaseBuilder
+from vsnapfs.binding.closing import Closing
 from vsnapfs.binding.faults import Fault
 from vsnapfs.binding.journal import (
     Event,
@@ -22,6 +23,7 @@ from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
 
 __all__ = [
     "BaseBuilder",
+    "Closing",
     "Event",
     "Fault",
     "Journal",

@@ -11,10 +11,9 @@ import time
 import uuid as uuids
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from vsnapfs.binding import Journal, Store, View
+from vsnapfs.binding import Closing, Journal, Store, View
 from vsnapfs.core.errors import UsageError
 from vsnapfs.core.model import Bookmark, Check, Consistency, Point, Status, Volume, VolumeAt, VolumeDiff
 from vsnapfs.repository import bookmarks, identity, intake, reading, settings, volumes
@@ -29,7 +28,7 @@ from vsnapfs.repository.resolve import resolve
 from vsnapfs.repository.settings import Settings
 
 
-class Repository:
+class Repository(Closing):
     """Open with ``Repository.open``; a context manager.
 
     Resource handling: ``close`` ends everything; views must have been closed before, and nothing else may be running.
@@ -99,14 +98,6 @@ class Repository:
         """
         self._parts.end_work()
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def path(self) -> Path:

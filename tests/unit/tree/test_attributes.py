@@ -27,16 +27,6 @@ from vsnapfs.tree.tree import Tree
 pytestmark = pytest.mark.unit
 
 
-@pytest.fixture
-def repository() -> FakeRepository:
-    return FakeRepository()
-
-
-@pytest.fixture
-def tree(repository: FakeRepository) -> Tree:
-    return Tree(repository, live=True)
-
-
 def attributes(tree: Tree, path: str) -> Attributes:
     return tree.attributes(walk(tree, path))
 

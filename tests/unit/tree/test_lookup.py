@@ -26,16 +26,6 @@ from vsnapfs.tree.tree import StaleError, Tree
 pytestmark = pytest.mark.unit
 
 
-@pytest.fixture
-def repository() -> FakeRepository:
-    return FakeRepository()
-
-
-@pytest.fixture
-def tree(repository: FakeRepository) -> Tree:
-    return Tree(repository, live=True)
-
-
 def test_the_root_shows_live_to_its_owner_only(repository: FakeRepository) -> None:
     assert listed(Tree(repository, live=True), "") == ["snaps", "at", "diff", "live"]
     reader = Tree(repository, live=False)
