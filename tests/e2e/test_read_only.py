@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.ground import program, serving, shown, small_segments
+from tests.e2e.ground import program, serving, shown
 from tests.support.files import opened
 from tests.support.processes import Mounted, must, run
 from tests.support.volumes import flip_bit
@@ -31,11 +31,7 @@ def block(number: int) -> bytes:
 
 @pytest.fixture
 def filled(repository: Path, tmp_path: Path) -> Path:
-    """The repository with BLOCKS of data and the bookmarks a and b, and one block written again between b and c.
-
-    The data are in a sealed segment, where damage does not keep the journal from being opened.
-    """
-    small_segments(repository)
+    """The repository with BLOCKS of data and the bookmarks a and b, and one block written again between b and c."""
     image = tmp_path / "image"
     blocks = [block(number) for number in range(BLOCKS)]
     with Repository.open(repository, owner=True) as opened:
@@ -93,9 +89,12 @@ def test_programs_that_would_change_the_past_hear_of_a_read_only_filesystem(tree
     assert (tree / "snaps/a/db").read_bytes() == before
 
 
-@pytest.fixture
-def damaged(filled: Path) -> Path:
+@pytest.fixture(params=["active", "sealed"])
+def damaged(filled: Path, request: pytest.FixtureRequest) -> Path:
     """The repository with one bit of one block wrong, which the bookmarks a and b need, and c does not."""
+    if request.param == "sealed":
+        with Repository.open(filled, owner=True) as repository:
+            repository.journal.seal()
     first = min((filled / "journal").glob("*.seg"))
     flip_bit(first, block(DAMAGED)[:11])
     return filled
@@ -140,6 +139,13 @@ def test_check_says_which_points_the_damage_costs(damaged: Path) -> None:
     said = run(damaged, "check", "--read-data").stdout
     assert f"{damage['file']} at byte {damage['offset_bytes']}" in said
     assert "costs a/db" in said
+
+
+def test_damage_keeps_nobody_from_going_on(damaged: Path, tmp_path: Path) -> None:
+    must(damaged, "bookmark", "add", "d")
+    with serving(damaged, tmp_path / "mount") as server:
+        assert (server.mountpoint / "snaps/d/db").read_bytes()[DAMAGED * BLOCK :].startswith(block(2000))
+    assert run(damaged, "check", "--read-data").returncode == 6
 
 
 def test_an_export_of_damage_fails_and_one_beside_it_does_not(damaged: Path, tmp_path: Path) -> None:
