@@ -196,6 +196,9 @@ def test_the_end_of_the_journal_is_missed_too(made: Path, loss: str) -> None:
     else:
         active.write_bytes(older)
     before = files_of(made / "journal")
+    checked = run(made, "check")
+    assert checked.returncode == INTEGRITY
+    assert "the journal ends with" in checked.stdout
     mountpoint = made.with_name("mount")
     mountpoint.mkdir()
     for command in (("bookmark", "add", "newer"), ("volume", "resize", "db", "1M"), ("serve", str(mountpoint))):

@@ -160,16 +160,22 @@ def _by_name(bookmarks: Iterable[Bookmark]) -> dict[str, Bookmark]:
     return {bookmark.name: bookmark for bookmark in bookmarks}
 
 
+def check_end(applied_seqno: int, journal: EventSource) -> None:
+    """Refuse a journal that ends before what a catalog has seen of it."""
+    committed_seqno = journal.facts().committed_seqno
+    if applied_seqno > committed_seqno:
+        raise JournalBehindError(
+            f"the catalog knows of record @{applied_seqno}, but the journal ends with @{committed_seqno}: its newest "
+            f"segment is missing or was replaced by an older copy",
+            hint="put it back, or move catalog.db away to go on without those records",
+        )
+
+
 def _check_mark(mark: Mark, journal: EventSource) -> None:
     """Refuse tables that go further than the journal, or that follow from another one.
 
     Both happen when a repository is put back from a copy in parts.
     """
-    if mark.applied_seqno > journal.facts().committed_seqno:
-        raise JournalBehindError(
-            f"the catalog knows of record @{mark.applied_seqno}, but the journal ends with "
-            f"@{journal.facts().committed_seqno}: its newest segment is missing or was replaced by an older copy",
-            hint="put it back, or move catalog.db away to go on without those records",
-        )
+    check_end(mark.applied_seqno, journal)
     if mark.event_seqno and journal.time_of(mark.event_seqno) != mark.event_time_ns:
         raise IntegrityError(f"its record @{mark.event_seqno} is not the journal's")

@@ -8,7 +8,7 @@ had from the journal.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -129,6 +129,20 @@ class CatalogStore:
             for statement in TABLES.values():
                 self._db.execute(statement)
             self._db.execute(_insert("meta", 6), (1, VERSION, self._repository, *Mark()))
+
+
+def applied_in(path: Path) -> int:
+    """How far the file at ``path`` goes, for who must not touch it: its log is not looked at, nothing is locked.
+
+    0: that cannot be told.
+    """
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOFOLLOW
+    try:
+        db = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags)
+        with closing(db):
+            return int(db.execute("SELECT applied_seqno FROM meta").get or 0)
+    except (apsw.Error, ValueError):
+        return 0
 
 
 def _connect(path: Path | None) -> apsw.Connection:

@@ -17,10 +17,12 @@ from collections.abc import Iterator
 import msgspec
 
 from vsnapfs.binding import Fault, Run, RunKind, View
+from vsnapfs.catalog.catalog import JournalBehindError, check_end
 from vsnapfs.catalog.index import VolumeEntry
+from vsnapfs.catalog.store import applied_in
 from vsnapfs.core.errors import IntegrityError, VsnapfsError
 from vsnapfs.core.model import Bookmark, Check, Damage, Progress
-from vsnapfs.repository.layout import CATALOG, base_image, base_index, segment
+from vsnapfs.repository.layout import CATALOG, JOURNAL, base_image, base_index, segment
 from vsnapfs.repository.parts import Parts, Report
 from vsnapfs.repository.reading import view_of
 from vsnapfs.repository.sparse import BLOCK_BYTES, PIECE_BYTES, Span
@@ -93,6 +95,7 @@ class _Checking:
 
     def _catalog(self) -> None:
         if not self.parts.owner:
+            self._end()
             return
         with self.parts.change:
             faults = self.parts.catalog.faults(self.parts.journal)
@@ -101,6 +104,15 @@ class _Checking:
         for what in faults:
             damage = Damage(file=CATALOG, offset_bytes=0, what=what, derived=True, costs=[], repaired=self.repair)
             self.damages.append(damage)
+
+    def _end(self) -> None:
+        """For a reader: has the journal lost its end? An owner would not have been let in."""
+        applied_seqno = applied_in(self.parts.layout.absolute(CATALOG))
+        self.parts.journal.refresh()
+        try:
+            check_end(applied_seqno, self.parts.journal)
+        except JournalBehindError as error:
+            self.damages.append(Damage(file=JOURNAL, offset_bytes=0, what=str(error), derived=False, costs=[]))
 
     def _segment(self, index: int) -> None:
         for fault in self.parts.journal.check_segment(index, self.read_data):
