@@ -20,12 +20,6 @@
 #define JUMP_NS UINT64_C(1000000000)
 #define ZERO_MAX ((uint64_t)1 << 62)
 
-vs_primary *vs_journal_primary(const vs_journal *j, uint32_t volume) {
-    for (size_t i = 0; i < j->primary_count; i++)
-        if (j->primaries[i]->volume == volume) return j->primaries[i];
-    return NULL;
-}
-
 void vs_journal_lead_begin(vs_journal *j) {
     while (j->leading) pthread_cond_wait(&j->changed, &j->mu);
     j->leading = 1;

@@ -10,7 +10,6 @@
 
 #include "batch.h"
 #include "room.h"
-#include "view_internal.h"
 
 enum { SEGMENT_BYTES = 64 << 20, BATCH_BYTES = 8 << 20, DAMAGE_RETRIES = 3 };
 
@@ -333,70 +332,6 @@ int vs_journal_refresh(vs_journal *j) {
     int changed = j->committed_seqno != before;
     pthread_mutex_unlock(&j->mu);
     return r < 0 ? r : changed;
-}
-
-/* mu held: apply what the journal has and the primary may not have. */
-static int primary_replay(vs_journal *j, uint32_t volume, int file) {
-    vs_view *v;
-    uint64_t since = j->applied_seqno, until = j->committed_seqno;
-    pthread_mutex_unlock(&j->mu);
-    int r = since < until ? vs_view_open_changes(j, volume, since, until, &v) : -ENOENT;
-    if (r == 0) {
-        r = vs_view_apply(v, j->store, file);
-        vs_view_close(v);
-    }
-    pthread_mutex_lock(&j->mu);
-    return r == -ENOENT ? 0 : r;
-}
-
-/* mu held. */
-static int primary_add(vs_journal *j, uint32_t volume, int file) {
-    if (vs_room(&j->primaries, &j->primary_room, j->primary_count, 1, sizeof *j->primaries) < 0) return -ENOMEM;
-    vs_primary *p = malloc(sizeof *p);
-    if (!p) return -ENOMEM;
-    *p = (vs_primary){.volume = volume, .file = file};
-    j->primaries[j->primary_count++] = p;
-    return 0;
-}
-
-int vs_journal_attach_primary(vs_journal *j, uint32_t volume, int file) {
-    if (!j->options.owner) return -EROFS;
-    pthread_mutex_lock(&j->mu);
-    vs_journal_lead_begin(j);
-    const vs_volume_state *v = vs_states_find(&j->head, volume);
-    int r = !v || v->removed ? -ENOENT : vs_journal_primary(j, volume) ? -EEXIST : 0;
-    if (r == 0) r = primary_replay(j, volume, file);
-    if (r == 0) r = primary_add(j, volume, file);
-    vs_journal_lead_end(j);
-    pthread_mutex_unlock(&j->mu);
-    return r;
-}
-
-/* leader, mu held: out of the list, so that no new read finds it; then wait for those that have. */
-static void primary_take_out(vs_journal *j, vs_primary *p) {
-    size_t i = 0;
-    while (j->primaries[i] != p) i++;
-    j->primaries[i] = j->primaries[--j->primary_count];
-    while (p->readers) pthread_cond_wait(&j->changed, &j->mu);
-    free(p);
-}
-
-int vs_journal_detach_primary(vs_journal *j, uint32_t volume) {
-    int r = vs_journal_commit(j);
-    pthread_mutex_lock(&j->mu);
-    vs_journal_lead_begin(j);
-    vs_primary *p = vs_journal_primary(j, volume);
-    if (p) primary_take_out(j, p);
-    else r = -ENOENT;
-    vs_journal_lead_end(j);
-    pthread_mutex_unlock(&j->mu);
-    return r;
-}
-
-void vs_journal_hold_applied(vs_journal *j) {
-    pthread_mutex_lock(&j->mu);
-    j->hold_applied = 1;
-    pthread_mutex_unlock(&j->mu);
 }
 
 static uint64_t journal_bytes(const vs_journal *j) {

@@ -158,7 +158,7 @@ class Bounded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            raise NotImplementedError(f"no {scope['type']} here")
+            raise ValueError(f"{scope['type']} is not spoken here")
         try:
             async with trio.open_nursery() as nursery:
                 body = Body(_declared_bytes(scope))
