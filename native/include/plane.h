@@ -16,6 +16,9 @@
  *   5. vs_plane_unmount if 3 was not the kernel's doing, vs_plane_stop, vs_plane_free.
  * The process must not keep a file of its own mount open: killed with one, it waits for ever for its own answer to FLUSH.
  *
+ * Files that are written must be opened with keep_cache. The kernel unlocks a written page before its WRITE is answered; an open that
+ * drops the cache then lets a read ahead by somebody else bring the old bytes back, for good.
+ *
  * What pyfuse3 invalidates is done later and by another thread: pyfuse3 always sees success, also when the kernel has it not.
  *
  * Threads: all functions from any thread; vs_plane_free once, after vs_plane_stop. Errors: -errno; vs_fault_last after vs_plane_start.

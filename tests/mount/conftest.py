@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -74,9 +75,9 @@ class Shown:
         await self.mount.run(task_status=task_status)
         scope.cancel()
 
-    def changed(self) -> None:
+    def changed(self, *, content: bool) -> None:
         """As the server after a change of volumes."""
-        trio.from_thread.run(self.mount.changed, trio_token=self._token)
+        trio.from_thread.run(partial(self.mount.changed, content=content), trio_token=self._token)
 
     def stop(self) -> None:
         """Unmount as the server does at its end."""

@@ -19,6 +19,7 @@ from vsnapfs.tree.nodes import LIVE_TIMEOUT_S
 pytestmark = [pytest.mark.mount, pytest.mark.requires_fuse]
 
 SEEN_S = 1.0
+FUSE_READ = 15
 MANY = 10_000
 
 
@@ -84,7 +85,7 @@ def test_a_resize_is_seen_before_the_kernel_would_ask_again(served: Shown) -> No
         for size_bytes in (8 * MIB, 2 * MIB):
             assert os.fstat(file.fileno()).st_size != size_bytes
             served.repository.volume_resize("db", size_bytes)
-            served.changed()
+            served.changed(content=False)
             resized = partial(has_size, file.fileno(), size_bytes)
             eventually(resized, "the new size", deadline_s=LIVE_TIMEOUT_S / 4)
             assert os.stat(served / "live/db").st_size == size_bytes
@@ -98,8 +99,19 @@ def test_content_that_changed_past_the_mount_is_read_anew(served: Shown) -> None
     with (served / "live/db").open("rb", buffering=0) as file:
         assert os.pread(file.fileno(), 3, 0) == bytes(3)
         served.repository.journal.write(1, 0, b"new")
-        served.changed()
+        served.changed(content=True)
         eventually(lambda: os.pread(file.fileno(), 3, 0) == b"new", "the new content", deadline_s=LIVE_TIMEOUT_S / 4)
+
+
+def test_an_open_drops_nothing_of_what_was_written(served: Shown) -> None:
+    """The kernel unlocks a page before its WRITE is answered: dropped then, a read ahead would bring the old bytes back."""
+    path = served / "live/db"
+    with path.open("r+b", buffering=0) as writer:
+        os.pwrite(writer.fileno(), b"\x07" * MIB, 0)
+        for _ in range(3):
+            with path.open("rb", buffering=0) as reader:
+                assert os.pread(reader.fileno(), MIB, 0) == b"\x07" * MIB
+    assert FUSE_READ not in served.mount.counts()
 
 
 def test_a_new_volume_is_live_at_once_and_a_removed_one_gone(served: Shown) -> None:

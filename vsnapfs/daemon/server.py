@@ -34,6 +34,15 @@ if TYPE_CHECKING:
     from vsnapfs.repository.repository import Repository
     from vsnapfs.tree.fuse import Mount
 
+TOUCHES_VOLUMES = {
+    "volume_add": False,
+    "volume_remove": False,
+    "volume_resize": False,
+    "volume_resync": True,
+    "import": True,
+}
+"""Verbs that change live volumes past the mount; True: their content too."""
+
 TEND_EVERY_S = 1.0
 """How long a write without fsync may stay uncommitted."""
 
@@ -88,8 +97,8 @@ class Answers:
         result = verb.run(self._repository, request, report)
         if isinstance(result, Status):
             return self._served(result)
-        if verb.place == "owner" and (verb.name == "import" or verb.name.startswith("volume_")):
-            trio.from_thread.run(self._mount.changed)
+        if verb.name in TOUCHES_VOLUMES:
+            trio.from_thread.run(partial(self._mount.changed, content=TOUCHES_VOLUMES[verb.name]))
         return result
 
     def _served(self, status: Status) -> Status:

@@ -169,9 +169,10 @@ class Mount:
         """Requests by FUSE opcode since the mount began. On the trio loop only."""
         return {} if self._plane is None else self._plane.counts()
 
-    async def changed(self) -> None:
-        """Volumes were changed past the mount (resized, resynced, imported to): the kernel drops what it remembers of
-        live ones, attributes and content. It hears of it in its own time, some microseconds after this returns."""
+    async def changed(self, *, content: bool) -> None:
+        """Volumes were changed past the mount: the kernel drops what it remembers of live ones, attributes and (after
+        an import or a resync, while nobody writes) content. It hears of it in its own time, some microseconds after
+        this returns."""
         if self._tree is not None and self._plane is not None:
             for node in await in_thread(self._tree.live_nodes):
-                await in_thread(pyfuse3.invalidate_inode, pyfuse3.InodeT(node.ino))
+                await in_thread(pyfuse3.invalidate_inode, pyfuse3.InodeT(node.ino), not content)

@@ -184,22 +184,27 @@ class Operations(pyfuse3.Operations):
             case LiveFile():
                 if flags & os.O_TRUNC:
                     self._refuse_live("truncate", node)
-                return await self._open_volume(node, keep_cache=False)
+                return await self._open_volume(node)
             case ViewFile() | ManifestFile() | DiffFile() if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
                 raise FUSEError(errno.EROFS)
             case ViewFile():
-                return await self._open_volume(node, keep_cache=True)
+                return await self._open_volume(node)
             case ManifestFile() | DiffFile():
                 return await self._open_text(node)
         raise FUSEError(errno.EISDIR)
 
-    async def _open_volume(self, node: ViewFile | LiveFile, *, keep_cache: bool) -> pyfuse3.FileInfo:
-        """A view never changes, so what the kernel has cached of it stays good for the next one who opens it."""
+    async def _open_volume(self, node: ViewFile | LiveFile) -> pyfuse3.FileInfo:
+        """What the kernel has cached stays good for the next one who opens it: a view never changes, a live volume only
+        through the kernel, or by ``Mount.changed``.
+
+        It must stay: the kernel unlocks a written page before its WRITE is answered. If an open dropped the page then, a
+        read ahead by somebody else could bring the old bytes back, for good.
+        """
 
         def opened() -> int:
             return self._plane.add_file(self._tree.open(node))
 
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(await in_thread(opened)), keep_cache=keep_cache)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(await in_thread(opened)), keep_cache=True)
 
     async def _open_text(self, node: ManifestFile | DiffFile) -> pyfuse3.FileInfo:
         handle = self._handles.open_text(await in_thread(self._tree.content, node))
