@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import ClassVar
 
 import pyfuse3
@@ -14,7 +15,7 @@ import structlog
 import trio
 
 from vsnapfs.binding import Plane, PlaneCount
-from vsnapfs.core.errors import BusyError, UsageError, VsnapfsError, from_os_error
+from vsnapfs.core.errors import BusyError, StoreError, UsageError, VsnapfsError
 from vsnapfs.tree.fuse.operations import Operations
 from vsnapfs.tree.mountpoint import holders, prepare
 from vsnapfs.tree.nodes import Source
@@ -119,10 +120,11 @@ class Mount:
                     await in_thread(self._take_down, plane)
 
     async def _answered(self) -> None:
-        try:
-            await in_thread(os.stat, self.mountpoint, abandon_on_cancel=True)
-        except OSError as error:
-            raise from_os_error(error, f"show the tree at {self.mountpoint}") from error
+        """Another process looks at the mount. A thread of ours, killed while it waits for our own answer, would keep
+        /dev/fuse open and wait for ever: the process could not even die, nor another take its place."""
+        looked = await trio.run_process(["stat", "--", self.mountpoint], stdout=DEVNULL, stderr=DEVNULL, check=False)
+        if looked.returncode != 0:
+            raise StoreError(f"the mount at {self.mountpoint} does not answer")
 
     async def _until_ended(self, plane: Plane, scope: trio.CancelScope) -> None:
         await trio.lowlevel.wait_readable(plane.ended_fd)
