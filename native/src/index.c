@@ -277,14 +277,6 @@ int vs_states_fold(vs_states *s, const vs_row *rows, size_t row_count, const uin
     return 0;
 }
 
-int vs_states_copy(vs_states *to, const vs_states *from) {
-    vs_states_clear(to);
-    if (vs_room(&to->volumes, &to->room, 0, from->count, sizeof *to->volumes) < 0) return -ENOMEM;
-    if (from->count) memcpy(to->volumes, from->volumes, from->count * sizeof *to->volumes);
-    to->count = from->count;
-    return 0;
-}
-
 void vs_states_clear(vs_states *s) {
     free(s->volumes);
     memset(s, 0, sizeof *s);

@@ -62,7 +62,6 @@ size_t vs_event_parse(const uint8_t *p, size_t left, vs_event *e, const uint8_t 
 
 /* States: after all rows and events with seqno <= until have been folded in. */
 int vs_states_fold(vs_states *s, const vs_row *rows, size_t row_count, const uint8_t *events, size_t event_bytes, uint64_t until);
-int vs_states_copy(vs_states *to, const vs_states *from);
 vs_volume_state *vs_states_find(const vs_states *s, uint32_t volume);
 vs_volume_state *vs_states_add(vs_states *s, uint32_t volume);
 void vs_states_clear(vs_states *s);
