@@ -135,7 +135,8 @@ static int live_sync(vs_volume_file *f) {
     return r;
 }
 
-static int64_t live_write(vs_volume_file *f, uint64_t offset_bytes, const void *buf, size_t length_bytes, int durable) {
+static int64_t live_write(vs_volume_file *f, uint64_t offset_bytes, const void *buf, size_t length_bytes, int durable, const vs_request *q) {
+    (void)q;
     uint64_t size = live_size(f), done = 0;
     if (offset_bytes >= size) return -ENOSPC;
     if (length_bytes > size - offset_bytes) length_bytes = size - offset_bytes;
@@ -148,7 +149,8 @@ static int64_t live_write(vs_volume_file *f, uint64_t offset_bytes, const void *
     return r < 0 ? r : (int64_t)length_bytes;
 }
 
-static int live_zero(vs_volume_file *f, uint64_t offset_bytes, uint64_t length_bytes) {
+static int live_zero(vs_volume_file *f, uint64_t offset_bytes, uint64_t length_bytes, const vs_request *q) {
+    (void)q;
     return vs_journal_zero(live(f)->journal, live(f)->volume, offset_bytes, length_bytes, NULL);
 }
 

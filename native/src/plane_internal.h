@@ -20,12 +20,12 @@
 #endif
 
 #include <limits.h>
-#include <linux/fuse.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fuse_abi.h"
 #include "plane.h"
 #include "status.h"
 

@@ -54,10 +54,16 @@ static int64_t serve_read(exchange *x, vs_volume_file *f) {
     return 0;
 }
 
+/* A worker answers one request before it takes the next: it is a lane. */
+static vs_request request_of(const exchange *x) {
+    return (vs_request){.number = x->head->unique, .lane = (uint32_t)(x->thread - x->thread->plane->threads)};
+}
+
 static int64_t serve_write(exchange *x, vs_volume_file *f) {
     const struct fuse_write_in *in = x->args;
     if (in->size != x->args_bytes - sizeof *in) return -EINVAL;
-    int64_t n = f->write(f, in->offset, in + 1, in->size, (in->flags & (O_SYNC | O_DSYNC)) != 0);
+    vs_request q = request_of(x);
+    int64_t n = f->write(f, in->offset, in + 1, in->size, (in->flags & (O_SYNC | O_DSYNC)) != 0, &q);
     if (n < 0) return n;
     x->reply.write = (struct fuse_write_out){.size = (uint32_t)n};
     x->body = &x->reply.write;
@@ -97,7 +103,8 @@ static int64_t serve_fallocate(exchange *x, vs_volume_file *f) {
     }
     if (in->offset >= size) return 0;
     x->moved_bytes = (end < size ? end : size) - in->offset;
-    return f->zero(f, in->offset, x->moved_bytes);
+    vs_request q = request_of(x);
+    return f->zero(f, in->offset, x->moved_bytes, &q);
 }
 
 static int64_t serve_sync(exchange *x, vs_volume_file *f) {

@@ -342,13 +342,14 @@ static int64_t view_read(vs_volume_file *f, uint64_t offset_bytes, void *buf, si
     return n == -EBADMSG ? -EIO : n;
 }
 
-static int64_t view_write(vs_volume_file *f, uint64_t offset_bytes, const void *buf, size_t length_bytes, int durable) {
-    (void)f, (void)offset_bytes, (void)buf, (void)length_bytes, (void)durable;
+static int64_t view_write(vs_volume_file *f, uint64_t offset_bytes, const void *buf, size_t length_bytes, int durable,
+                          const vs_request *q) {
+    (void)f, (void)offset_bytes, (void)buf, (void)length_bytes, (void)durable, (void)q;
     return -EROFS;
 }
 
-static int view_zero(vs_volume_file *f, uint64_t offset_bytes, uint64_t length_bytes) {
-    (void)f, (void)offset_bytes, (void)length_bytes;
+static int view_zero(vs_volume_file *f, uint64_t offset_bytes, uint64_t length_bytes, const vs_request *q) {
+    (void)f, (void)offset_bytes, (void)length_bytes, (void)q;
     return -EROFS;
 }
 

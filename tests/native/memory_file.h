@@ -59,7 +59,8 @@ static int64_t memory_read(vs_volume_file *f, uint64_t offset, void *buf, size_t
     return (int64_t)n;
 }
 
-static int64_t memory_write(vs_volume_file *f, uint64_t offset, const void *buf, size_t length, int durable) {
+static int64_t memory_write(vs_volume_file *f, uint64_t offset, const void *buf, size_t length, int durable, const vs_request *q) {
+    (void)q;
     memory_file *m = (memory_file *)f;
     int code = memory_enter(m, &m->writes);
     uint64_t n = memory_clip(m, offset, length);
@@ -74,7 +75,8 @@ static int64_t memory_write(vs_volume_file *f, uint64_t offset, const void *buf,
     return (int64_t)n;
 }
 
-static int memory_zero(vs_volume_file *f, uint64_t offset, uint64_t length) {
+static int memory_zero(vs_volume_file *f, uint64_t offset, uint64_t length, const vs_request *q) {
+    (void)q;
     memory_file *m = (memory_file *)f;
     int code = memory_enter(m, &m->zeros);
     if (m->read_only) return -EROFS;
