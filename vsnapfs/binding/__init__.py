@@ -17,7 +17,8 @@ from vsnapfs.binding.journal import (
     RecordKind,
     RecordPiece,
 )
-from vsnapfs.binding.plane import Plane, PlaneCount
+from vsnapfs.binding.keep import Keep, make_keep
+from vsnapfs.binding.plane import Plane, PlaneCount, detach, mount, resumable
 from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
 
@@ -28,6 +29,7 @@ __all__ = [
     "Fault",
     "Journal",
     "JournalFacts",
+    "Keep",
     "Plane",
     "PlaneCount",
     "RecordKind",
@@ -38,4 +40,8 @@ __all__ = [
     "View",
     "VolumeFile",
     "VolumeState",
+    "detach",
+    "make_keep",
+    "mount",
+    "resumable",
 ]
