@@ -183,9 +183,10 @@ int vs_plane_stop(vs_plane *p) {
 
 void vs_plane_free(vs_plane *p) {
     if (!p) return;
-    if (!p->stopped) { /* never started */
+    if (!p->stopped) { /* never run */
         vs_plane_names_close(p);
         vs_plane_device_close(&p->device);
+        vs_plane_files_close(&p->files);
     }
     if (p->buffers) munmap(p->buffers, ((size_t)p->workers + OTHER_THREADS) * VS_PLANE_BUFFER);
     if (p->ended_fd >= 0) close(p->ended_fd);

@@ -18,7 +18,7 @@ from vsnapfs.binding.journal import (
     RecordPiece,
 )
 from vsnapfs.binding.keep import Keep, make_keep
-from vsnapfs.binding.plane import Plane, PlaneCount, detach, mount, resumable
+from vsnapfs.binding.plane import KeptFile, Plane, PlaneCount, detach, mount, resumable
 from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
 
@@ -30,6 +30,7 @@ __all__ = [
     "Journal",
     "JournalFacts",
     "Keep",
+    "KeptFile",
     "Plane",
     "PlaneCount",
     "RecordKind",
