@@ -16,7 +16,9 @@ from vsnapfs.binding.journal import (
     JournalFacts,
     RecordKind,
     RecordPiece,
+    Request,
 )
+from vsnapfs.binding.keep import Keep
 from vsnapfs.binding.plane import Plane, PlaneCount
 from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
@@ -28,10 +30,12 @@ __all__ = [
     "Fault",
     "Journal",
     "JournalFacts",
+    "Keep",
     "Plane",
     "PlaneCount",
     "RecordKind",
     "RecordPiece",
+    "Request",
     "Run",
     "RunKind",
     "Store",
