@@ -44,7 +44,7 @@
 /* CFFI-BEGIN */
 typedef struct vs_plane vs_plane;
 
-enum { VS_PLANE_OPCODES = 64 };
+enum { VS_PLANE_OPCODES = 64, VS_PLANE_PATH_MAX = 4096 };
 
 typedef struct vs_plane_count {
     uint64_t requests, errors, bytes, nanoseconds;
@@ -63,6 +63,9 @@ int vs_plane_mount(const vs_plane_options *o, vs_keep *k);
 
 /* 1: the kernel can send requests again, so that a worker's death goes unnoticed; 0: it cannot; -EPROTO: k holds no connection. */
 int vs_plane_resumable(vs_keep *k);
+
+/* Where the mount of a keep is. -EPROTO: k holds no connection. */
+int vs_plane_mounted_at(vs_keep *k, char path[VS_PLANE_PATH_MAX]);
 
 /* Take the mount of a keep away again, for who serves it no more: as vs_plane_unmount. -EPROTO: k holds no connection. */
 int vs_plane_detach(vs_keep *k, int lazy);

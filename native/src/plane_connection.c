@@ -98,6 +98,13 @@ int vs_plane_resumable(vs_keep *k) {
     return code < 0 ? code : (vs_plane_connection_offered(c) & FUSE_HAS_RESEND) != 0;
 }
 
+int vs_plane_mounted_at(vs_keep *k, char path[VS_PLANE_PATH_MAX]) {
+    vs_plane_connection *c;
+    int code = agreed(k, &c);
+    if (code == 0) memcpy(path, c->place.path, sizeof c->place.path);
+    return code;
+}
+
 int vs_plane_detach(vs_keep *k, int lazy) {
     vs_plane_connection *c;
     int code = agreed(k, &c);

@@ -45,7 +45,7 @@ enum {
 /* Where a filesystem is mounted, and which: it is known by its device number. Lies in the keep. */
 typedef struct vs_plane_place {
     uint32_t dev_major, dev_minor;
-    char path[PATH_MAX];
+    char path[VS_PLANE_PATH_MAX];
 } vs_plane_place;
 
 typedef struct vs_plane_device {

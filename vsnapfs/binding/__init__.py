@@ -16,9 +16,10 @@ from vsnapfs.binding.journal import (
     JournalFacts,
     RecordKind,
     RecordPiece,
+    Request,
 )
-from vsnapfs.binding.keep import Keep, make_keep
-from vsnapfs.binding.plane import KeptFile, Plane, PlaneCount, detach, mount, resumable
+from vsnapfs.binding.keep import Keep
+from vsnapfs.binding.plane import KeptFile, Plane, PlaneCount, detach, mount, mounted_at, resumable
 from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
 
@@ -35,6 +36,7 @@ __all__ = [
     "PlaneCount",
     "RecordKind",
     "RecordPiece",
+    "Request",
     "Run",
     "RunKind",
     "Store",
@@ -42,7 +44,7 @@ __all__ = [
     "VolumeFile",
     "VolumeState",
     "detach",
-    "make_keep",
     "mount",
+    "mounted_at",
     "resumable",
 ]

@@ -5,6 +5,7 @@ Source: native/include/plane.h.
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 from vsnapfs.binding._native import ffi, lib
@@ -36,7 +37,7 @@ def mount(mountpoint: str, source: str, keep: Keep, *, allow_other: bool, read_o
     Raises: PermissionDeniedError: not root. What the kernel refuses.
     """
     options = ffi.new("vs_plane_options *")
-    point, name = ffi.new("char[]", mountpoint.encode()), ffi.new("char[]", source.encode())
+    point, name = ffi.new("char[]", os.fsencode(mountpoint)), ffi.new("char[]", os.fsencode(source))
     options.mountpoint, options.source = point, name
     options.allow_other, options.read_only = allow_other, read_only
     return check(lib.vs_plane_mount(options, keep.c), f"mount {mountpoint}")
@@ -45,6 +46,13 @@ def mount(mountpoint: str, source: str, keep: Keep, *, allow_other: bool, read_o
 def resumable(keep: Keep) -> bool:
     """Whether a worker's death goes unnoticed on the mount of ``keep``: Linux 6.9 sends requests again."""
     return bool(check(lib.vs_plane_resumable(keep.c), "look at the mount"))
+
+
+def mounted_at(keep: Keep) -> str:
+    """Where the mount of ``keep`` is, absolute."""
+    path = ffi.new("char[]", lib.VS_PLANE_PATH_MAX)
+    check(lib.vs_plane_mounted_at(keep.c, path), "look at the mount")
+    return os.fsdecode(ffi.string(path))
 
 
 def detach(keep: Keep, *, lazy: bool) -> None:

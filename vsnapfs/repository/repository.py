@@ -84,6 +84,7 @@ class Repository(Closing):
                 owner=owner,
                 ack_journal=chosen.journal.ack == "journal",
                 segment_bytes=chosen.journal.segment_bytes,
+                keep=keep,
             )
             primaries: dict[int, int] = {}
             stack.callback(_close_all, primaries)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from vsnapfs.binding import Keep, make_keep, mount
+from vsnapfs.binding import Keep, mount
 from vsnapfs.tree.mountpoint import prepare
 
 
@@ -47,7 +47,7 @@ class Connection:
     """
 
     def __init__(self) -> None:
-        fd = make_keep()
+        fd = Keep.make()
         try:
             self.keep = Keep(fd)
         finally:
