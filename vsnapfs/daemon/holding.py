@@ -9,7 +9,6 @@ Source: docs/architecture.md, section on the keeper.
 
 from __future__ import annotations
 
-import array
 import os
 import socket
 from pathlib import Path
@@ -18,10 +17,10 @@ from typing import Literal
 import msgspec
 from sdnotify import SystemdNotifier
 
-from vsnapfs.binding import Keep, make_keep, resumable
+from vsnapfs.binding import Keep, mounted_at, resumable
 from vsnapfs.core.errors import StoreError, UsageError
 from vsnapfs.daemon.wire import ErrorObject, error_of
-from vsnapfs.repository.layout import Layout
+from vsnapfs.repository.identity import find
 from vsnapfs.repository.lock import OwnerLock
 from vsnapfs.tree.fuse import Connection, Device, Wanted, mount_device
 
@@ -34,15 +33,15 @@ PREFIX = "vsnapfs-"
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
-    """Descriptors that a keeper gives its worker, and what they are of. -1: none."""
+    """Descriptors that a keeper gives its worker, by number. -1: none."""
 
     line: int
     keep: int
     lock: int = -1
     device: int = -1
-    mountpoint: str = ""
+    """Of the mount that the worker before has served."""
     background: bool = False
-    """Nobody reads what the worker prints: it logs to syslog."""
+    """Nobody reads what the worker prints."""
 
 
 class Mounted(msgspec.Struct):
@@ -55,23 +54,24 @@ class Mounted(msgspec.Struct):
 class Holding(Connection):
     """Held by nobody but this process.
 
-    ``kind``; ``pid``: whom to signal to end it all; ``locked``: the repository's lock is held already; ``left_fd``:
-    becomes readable when the holder has gone, None: it cannot.
+    ``kind``; ``locked``: the repository's lock is held for longer than this process; ``left_fd``: becomes readable when
+    the holder has gone, None: it cannot.
     """
 
     kind: Kind = "none"
-    locked = False
+    locked: bool = False
     left_fd: int | None = None
 
     @property
     def pid(self) -> int:
+        """Whom to signal to end it all."""
         return os.getpid()
 
     def ready(self) -> None:
         """The mount answers."""
 
-    def end(self) -> None:
-        """The mount has ended as it should; nothing is to be kept."""
+    def ended(self) -> None:
+        """The mount has ended as it should: there is nothing to hold any more."""
 
 
 class KeeperHolding(Holding):
@@ -86,13 +86,14 @@ class KeeperHolding(Holding):
         self._line = socket.socket(fileno=given.line)
         self._lock_fd = given.lock
         self._device_fd = given.device
+        self._keeper_pid = os.getppid()
         self.locked = given.lock >= 0
         self.left_fd = self._line.fileno()
-        self.resumed = Device(given.device, given.mountpoint) if given.device >= 0 else None
+        self.resumed = Device(given.device, mounted_at(self.keep)) if given.device >= 0 else None
 
     @property
     def pid(self) -> int:
-        return os.getppid()
+        return self._keeper_pid
 
     def device(self, wanted: Wanted) -> Device:
         self._line.send(msgspec.json.encode(wanted))
@@ -117,51 +118,71 @@ class KeeperHolding(Holding):
 
 
 class SystemdHolding(Holding):
-    """Held by systemd's descriptor store, under the names vsnapfs-device, vsnapfs-keep and vsnapfs-lock. The unit says
-    FileDescriptorStoreMax=3 and starts a worker again that was killed."""
+    """Held by systemd's descriptor store, under the names vsnapfs-device, vsnapfs-keep and vsnapfs-lock. The unit has
+    FileDescriptorStoreMax= and starts a worker again that was killed."""
 
     kind: Kind = "systemd"
 
     def __init__(self, repository: Path, *, live: bool) -> None:
-        """Take what is in the store, or begin. Raises: UsageError: systemd did not start this process. LockedError."""
+        """Take what is in the store, or begin. Raises: UsageError: systemd did not start this process. LockedError. What
+        opening the repository raises."""
         if "NOTIFY_SOCKET" not in os.environ:
-            raise UsageError("systemd did not start this process", hint="use --keeper process")
-        stored = _stored()
-        self._lock: OwnerLock | None = None
+            raise UsageError("systemd did not start this process", hint="leave --keeper systemd away")
+        self._stored = _stored()
+        self._lock = _lock(repository, self._stored.get("lock")) if live else None
         self.locked = live
-        if "keep" not in stored:
-            stored["keep"] = make_keep()
-            if live:
-                layout = Layout(repository)
-                self._lock = OwnerLock(layout)
-                layout.close()
-                _store("lock", self._lock.fd)
-            _store("keep", stored["keep"])
-        self._fds = stored
-        self.keep = Keep(stored["keep"])
-        self._device_fd = stored.pop("device", -1)
+        if "keep" not in self._stored:
+            self._stored["keep"] = Keep.make()
+            _store("keep", self._stored["keep"])
+        if self._lock is not None and "lock" not in self._stored:
+            _store("lock", self._lock.fd)
+        self.keep = Keep(self._stored["keep"])
         self.resumed = None
+        self._device_fd = self._stored.get("device", -1)
         if self._device_fd >= 0 and resumable(self.keep):
-            self.resumed = Device(self._device_fd, os.readlink(f"/proc/self/fd/{self._device_fd}"))
+            self.resumed = Device(self._device_fd, mounted_at(self.keep))
 
     def device(self, wanted: Wanted) -> Device:
+        if self._device_fd >= 0:  # of a mount that this kernel cannot resume: it dies with its last descriptor
+            _forget("device")
+            os.close(self._device_fd)
         device = mount_device(wanted, self.keep)
         self._device_fd = device.fd
         _store("device", device.fd)
         return device
 
-    def end(self) -> None:
+    def ended(self) -> None:
         for name in ("device", "keep", "lock"):
-            SystemdNotifier().notify(f"FDSTOREREMOVE=1\nFDNAME={PREFIX}{name}")
+            _forget(name)
 
     def close(self) -> None:
         super().close()
-        for fd in self._fds.values():
-            os.close(fd)
-        self._fds = {}
+        if (keep_fd := self._stored.pop("keep", None)) is not None:
+            os.close(keep_fd)
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+def given_from(text: str) -> Given:
+    """What ``--worker`` says. Raises: UsageError."""
+    try:
+        return msgspec.json.decode(text, type=Given)
+    except msgspec.DecodeError as error:
+        raise UsageError("--worker is for the keeper alone") from error
+
+
+def holding_of(kind: Literal["none", "systemd"], repository: Path, *, live: bool) -> Holding:
+    """A Holding without a keeper of ours. live: for the owner of the repository. Raises: as SystemdHolding."""
+    return SystemdHolding(repository, live=live) if kind == "systemd" else Holding()
+
+
+def _lock(repository: Path, fd: int | None) -> OwnerLock:
+    layout = find(repository)
+    try:
+        return OwnerLock(layout, fd)
+    finally:
+        layout.close()
 
 
 def _stored() -> dict[str, int]:
@@ -180,5 +201,8 @@ def _store(name: str, fd: int) -> None:
     address = os.environ["NOTIFY_SOCKET"]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         sock.connect("\0" + address[1:] if address.startswith("@") else address)
-        message = f"FDSTORE=1\nFDNAME={PREFIX}{name}".encode()
-        sock.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]).tobytes())])
+        socket.send_fds(sock, [f"FDSTORE=1\nFDNAME={PREFIX}{name}".encode()], [fd])
+
+
+def _forget(name: str) -> None:
+    SystemdNotifier().notify(f"FDSTOREREMOVE=1\nFDNAME={PREFIX}{name}")

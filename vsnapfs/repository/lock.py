@@ -19,9 +19,12 @@ class OwnerLock:
     """The right to change a repository, held until ``release``. ``fd`` may be handed to another process, which has the
     right too as long as it keeps it open."""
 
-    def __init__(self, layout: Layout) -> None:
-        """Raises: LockedError: another process has it, with its pid. PermissionDeniedError, ReadOnlyError."""
-        self.fd = layout.open(LOCK, os.O_RDWR | os.O_CREAT)
+    def __init__(self, layout: Layout, fd: int | None = None) -> None:
+        """fd: of a process before, which is dead and whose right goes on; taken over.
+
+        Raises: LockedError: another process has it, with its pid. PermissionDeniedError, ReadOnlyError.
+        """
+        self.fd = layout.open(LOCK, os.O_RDWR | os.O_CREAT) if fd is None else fd
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(self.fd, 0)

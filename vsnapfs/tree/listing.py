@@ -21,7 +21,6 @@ class Entry(NamedTuple):
     attributes: Attributes
 
 
-
 class Listing:
     """Immutable once made. Directories are made once, so that listing 10 000 of them again costs nothing."""
 

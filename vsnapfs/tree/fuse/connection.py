@@ -32,9 +32,7 @@ class Device(msgspec.Struct, frozen=True):
 def mount_device(wanted: Wanted, keep: Keep) -> Device:
     """Mount; the caller closes the descriptor. Raises: what ``mountpoint.prepare`` and ``binding.mount`` raise."""
     target = prepare(Path(wanted.mountpoint), Path(wanted.source))
-    fd = mount(
-        str(target), wanted.source, keep, allow_other=wanted.allow_other, read_only=wanted.read_only
-    )
+    fd = mount(str(target), wanted.source, keep, allow_other=wanted.allow_other, read_only=wanted.read_only)
     return Device(fd, str(target))
 
 
