@@ -58,12 +58,6 @@ static void expect_stamp(vs_journal *j, const scene *c, uint64_t at) {
     CHECK(memcmp(got, stamp, sizeof got) == 0);
 }
 
-static vs_kept_batches *batches_of(const scene *c) {
-    vs_kept k = {0};
-    CHECK_EQ(vs_kept_open(&k, c->keep, ground_uuid, (4 << 20) + 36 + VS_BODY_MAX, (BATCH / VS_BLOCK + 257) * VS_BLOCK), 0);
-    return k.batches;
-}
-
 /* ---- a worker that dies with three records in memory ---- */
 
 static void append_and_die(void *arg) {
@@ -93,12 +87,50 @@ static void what_was_answered_is_there(void) {
     scene_end(&c);
 }
 
+static vs_kept kept_of(const scene *c) {
+    vs_kept k = {0};
+    CHECK_EQ(vs_kept_open(&k, c->keep, ground_uuid, (4 << 20) + 36 + VS_BODY_MAX, (BATCH / VS_BLOCK + 257) * VS_BLOCK), 0);
+    return k;
+}
+
+static void die(int signal_number) {
+    (void)signal_number;
+    raise(SIGKILL);
+}
+
+/* Killed in the middle of the copy: the second block's page is not to be written to. */
+static void copy_and_die(void *arg) {
+    const scene *c = arg;
+    static uint8_t two_blocks[2 * VS_BLOCK];
+    vs_journal *j = scene_open(c);
+    put(j, c, 0, NULL, NULL);
+    memset(two_blocks, 9, sizeof two_blocks);
+    signal(SIGSEGV, die);
+    CHECK_EQ(mprotect(kept_of(c).payload[0] + 2 * VS_BLOCK, VS_BLOCK, PROT_NONE), 0);
+    vs_journal_write(j, c->volume, 8192, two_blocks, sizeof two_blocks, &(vs_request){.number = 77, .lane = 3}, NULL);
+}
+
+static void what_is_not_whole_is_not_there(void) {
+    scene c = scene_begin("half");
+    uint64_t seqno;
+    vs_request q = {.number = 77 | VS_REQUEST_RESENT, .lane = 3};
+    CHECK(kept_child(copy_and_die, &c));
+    vs_journal *j = scene_open(&c);
+    CHECK_EQ(last_seqno(j), 2);
+    put(j, &c, 100, NULL, &seqno);
+    CHECK_EQ(seqno, 3);
+    put(j, &c, 8192, &q, &seqno);
+    CHECK_EQ(seqno, 4);
+    CHECK_EQ(vs_journal_close(j), 0);
+    scene_end(&c);
+}
+
 static void what_does_not_continue_is_refused(void) {
     scene c = scene_begin("gap");
     vs_journal *j;
     vs_fault fault;
     CHECK(kept_child(append_and_die, &c));
-    vs_kept_batches *b = batches_of(&c);
+    vs_kept_batches *b = kept_of(&c).batches;
     for (int by = -1; by <= 1; by += 2) {
         b->batch[0].first_seqno += (uint64_t)by;
         CHECK_EQ(kept_open(c.store, c.keep, 0, BATCH, &j), -EUCLEAN);
@@ -116,9 +148,8 @@ static void what_does_not_continue_is_refused(void) {
 static void what_is_damaged_is_refused(void) {
     scene c = scene_begin("damage");
     vs_journal *j;
-    vs_kept k = {0};
     CHECK(kept_child(append_and_die, &c));
-    CHECK_EQ(vs_kept_open(&k, c.keep, ground_uuid, (4 << 20) + 36 + VS_BODY_MAX, (BATCH / VS_BLOCK + 257) * VS_BLOCK), 0);
+    vs_kept k = kept_of(&c);
     uint8_t *const places[] = {k.payload[0], k.payload[0] + 8191, k.stream[0], k.stream[0] + 32, k.stream[0] + 36};
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         *places[i] ^= 0x40;
@@ -193,25 +224,36 @@ static void resent_requests_are_made_once(void) {
     scene c = scene_begin("resent");
     uint64_t seqno;
     CHECK(kept_child(request_and_die, &c));
-    for (int process = 0; process < 3; process++) { /* each is told again: its answer may have been lost */
+    vs_kept k = kept_of(&c);
+    for (uint64_t process = 0; process < 6; process++) { /* each is told again: its answer may have been lost */
         vs_journal *j = scene_open(&c);
+        for (uint32_t lane = 0; lane < 16; lane++) put(j, &c, 9000, &(vs_request){.number = 1000 + lane, .lane = lane}, NULL);
+        uint64_t last = last_seqno(j);
         vs_request q = again((vs_request){.number = 103, .lane = 7});
         put(j, &c, 3 * 8192, &q, &seqno);
         CHECK_EQ(seqno, 5);
         q = again((vs_request){.number = 200, .lane = 8});
         CHECK_EQ(vs_journal_zero(j, c.volume, 0, 4, &q, &seqno), 0);
         CHECK_EQ(seqno, 6);
-        CHECK_EQ(last_seqno(j), 6);
+        CHECK_EQ(last_seqno(j), last);
+        for (uint32_t lane = 16; lane < VS_REQUEST_LANES; lane++) /* more than are remembered, but of those that are told again */
+            vs_kept_note(&k, &(vs_request){.number = 10000 * (process + 1) + lane, .lane = lane}, 2);
         CHECK_EQ(vs_journal_close(j), 0);
     }
+    /* Of a worker that died before its record was counted: the seqno will be another record's. */
+    vs_kept_note(&k, &(vs_request){.number = 300, .lane = 5}, 103);
     vs_journal *j = scene_open(&c);
+    CHECK_EQ(last_seqno(j), 102);
     vs_request unknown = again((vs_request){.number = 101, .lane = 1}); /* its lane was used again: it had been answered */
     put(j, &c, 8192, &unknown, &seqno);
-    CHECK_EQ(seqno, 7);
+    CHECK_EQ(seqno, 103);
     put(j, &c, 8192, &unknown, &seqno); /* and this process has it now */
-    CHECK_EQ(seqno, 7);
+    CHECK_EQ(seqno, 103);
     put(j, &c, 8192, &(vs_request){.number = 101, .lane = 1}, &seqno); /* not sent again: nobody looks */
-    CHECK_EQ(seqno, 8);
+    CHECK_EQ(seqno, 104);
+    unknown = again((vs_request){.number = 300, .lane = 5});
+    put(j, &c, 8192, &unknown, &seqno);
+    CHECK_EQ(seqno, 105);
     CHECK_EQ(vs_journal_close(j), 0);
     scene_end(&c);
 }
@@ -319,6 +361,7 @@ static void a_failed_primary_stays_failed(void) {
 
 int main(void) {
     what_was_answered_is_there();
+    what_is_not_whole_is_not_there();
     what_does_not_continue_is_refused();
     what_is_damaged_is_refused();
     the_keep_of_another_is_refused();
