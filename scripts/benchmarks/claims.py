@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from benchmarks import table
-from benchmarks.samples import Samples
+from benchmarks.samples import Samples, paired_ratio
 
 HEADS = ("", "ours", "beside", "theirs", "ratio", "asked")
 
@@ -26,7 +26,7 @@ class Claims:
         mine, theirs = taken[ours], taken[other]
         shown = [f"{table.count(samples.median)}{unit}" for samples in (mine, theirs)]
         least = "" if asked is None else f">= {asked:g}"
-        self._rows.append([what, shown[0], other, shown[1], table.ratio(mine, theirs), least])
+        self._rows.append([what, shown[0], other, shown[1], f"{paired_ratio(mine, theirs):.3g}", least])
         self._taken += [mine, theirs]
 
     def figure(self, what: str, shown: str, asked: str = "") -> None:

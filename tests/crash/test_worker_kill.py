@@ -16,7 +16,7 @@ import pytest
 
 from tests.crash.history import History
 from tests.crash.moments import acknowledgements
-from tests.crash.writers import STRIPES, VOLUME_BYTES, VOLUMES, Plan, writing
+from tests.crash.writers import STRIPE_BYTES, VOLUMES, Plan, writing
 from tests.support.devices import sh
 from tests.support.files import opened, pread_all
 from tests.support.keeper import ANSWER_S_MAX, Killing, Workers, kills
@@ -30,6 +30,9 @@ pytestmark = [
 ]  # fmt: skip
 
 MIB = 1 << 20
+WRITERS = 6
+"""So many requests are under way when the worker is killed."""
+VOLUME_BYTES = WRITERS * STRIPE_BYTES
 
 
 @pytest.fixture(params=["both", "journal"])
@@ -46,7 +49,7 @@ def test_every_write_is_in_the_history_once_and_in_order(server: Mounted, tmp_pa
     ids = {volume["id"]: volume["name"] for volume in must_json(server.repository, "volume", "list")["volumes"]}
     history = History(dict.fromkeys(VOLUMES, bytes(VOLUME_BYTES)), ids, last_seqno=len(VOLUMES))
     workers = Workers(server.repository, seed=1)
-    plans = [Plan(rng.randrange(1, 2**63), stripe) for stripe in range(STRIPES)]
+    plans = [Plan(rng.randrange(1, 2**63), stripe) for stripe in range(WRITERS)]
     with writing(plans, server.mountpoint, tmp_path) as writers:
         for _ in range(KILLS):
             acknowledgements(writers, max(writer.acknowledged() for writer in writers) + 1)

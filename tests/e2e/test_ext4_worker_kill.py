@@ -114,7 +114,7 @@ def test_ext4_on_a_live_volume_notices_nothing(tmp_path: Path) -> None:
         loop_device(server.mountpoint / "live/disk") as device,
     ):
         sh("mkfs.ext4", "-q", device)
-        with mounted(device, tmp_path / "disk", options="errors=remount-ro") as disk:
+        with mounted(device, tmp_path / "disk", options="errors=remount-ro,discard") as disk:
             churn, copies, going = Churn(disk / "churn", rng), 0, True
             with Killing(workers, KILLS) as killing:
                 while going:
