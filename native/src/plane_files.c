@@ -20,6 +20,7 @@ enum { SLOT_BITS = 20, SLOTS_MAX = 1 << SLOT_BITS, SLOTS_FIRST = 64 };
 struct vs_plane_slot {
     uint64_t fh; /* 0: free */
     vs_volume_file *file;
+    vs_plane_tally *tally; /* stays where it is when the slots move */
     uint32_t users;
     uint32_t free_next;
     int removed;
@@ -53,12 +54,15 @@ static struct vs_plane_slot *find(vs_plane_files *t, uint64_t fh) {
 static vs_volume_file *drop(vs_plane_files *t, struct vs_plane_slot *s) {
     if (--s->users > 0) return NULL;
     vs_volume_file *f = s->file;
+    free(s->tally);
     *s = (struct vs_plane_slot){.free_next = t->free_first};
     t->free_first = (uint32_t)(s - t->slots);
     return f;
 }
 
 int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t *fh) {
+    vs_plane_tally *tally = calloc(1, sizeof *tally);
+    if (!tally) return -ENOMEM;
     pthread_mutex_lock(&t->mu);
     int code = 0;
     if (t->closed) code = -ENODEV;
@@ -68,9 +72,10 @@ int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t *fh) {
         uint32_t slot = t->free_first;
         t->free_first = t->slots[slot].free_next;
         *fh = t->serial++ << SLOT_BITS | slot;
-        t->slots[slot] = (struct vs_plane_slot){.fh = *fh, .file = f, .users = 1};
+        t->slots[slot] = (struct vs_plane_slot){.fh = *fh, .file = f, .tally = tally, .users = 1};
     }
     pthread_mutex_unlock(&t->mu);
+    if (code < 0) free(tally);
     return code;
 }
 
@@ -88,11 +93,14 @@ int vs_plane_files_remove(vs_plane_files *t, uint64_t fh) {
     return 0;
 }
 
-vs_volume_file *vs_plane_files_get(vs_plane_files *t, uint64_t fh) {
+vs_volume_file *vs_plane_files_get(vs_plane_files *t, uint64_t fh, vs_plane_tally **tally) {
     pthread_mutex_lock(&t->mu);
     struct vs_plane_slot *s = find(t, fh);
     vs_volume_file *f = s && !s->removed ? s->file : NULL;
-    if (f) s->users++;
+    if (f) {
+        s->users++;
+        *tally = s->tally;
+    }
     pthread_mutex_unlock(&t->mu);
     return f;
 }
@@ -104,14 +112,33 @@ void vs_plane_files_put(vs_plane_files *t, uint64_t fh) {
     if (last) last->release(last);
 }
 
+uint64_t vs_plane_files_list(vs_plane_files *t, vs_plane_open_file *out, uint64_t room) {
+    uint64_t found = 0;
+    pthread_mutex_lock(&t->mu);
+    for (uint32_t i = 0; i < t->slots_count; i++) {
+        const struct vs_plane_slot *s = &t->slots[i];
+        if (!s->fh || s->removed) continue;
+        if (found < room) {
+            out[found] = (vs_plane_open_file){.fh = s->fh};
+            vs_plane_tally_sum(&out[found].count, s->tally);
+        }
+        found++;
+    }
+    pthread_mutex_unlock(&t->mu);
+    return found;
+}
+
 void vs_plane_files_close(vs_plane_files *t) {
     pthread_mutex_lock(&t->mu);
     uint32_t count = t->slots_count;
     t->closed = 1;
     t->slots_count = 0; /* from now on no fh is found */
     pthread_mutex_unlock(&t->mu);
-    for (uint32_t i = 0; i < count; i++)
-        if (t->slots[i].fh) t->slots[i].file->release(t->slots[i].file);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!t->slots[i].fh) continue;
+        t->slots[i].file->release(t->slots[i].file);
+        free(t->slots[i].tally);
+    }
 }
 
 void vs_plane_files_end(vs_plane_files *t) {

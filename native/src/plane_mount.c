@@ -104,7 +104,7 @@ void vs_plane_mount_read_ahead(const vs_plane_mount *m) {
     snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", m->dev_major, m->dev_minor);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0) return;
-    ssize_t written = write(fd, "1024", 4);
+    ssize_t written = write(fd, "2048", 4);
     (void)written; /* sysfs may be read-only: the default then stands */
     close(fd);
 }

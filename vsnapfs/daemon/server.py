@@ -24,8 +24,8 @@ from vsnapfs.core.model import Status
 from vsnapfs.daemon.api import Report, Verb
 from vsnapfs.daemon.client import open_repository
 from vsnapfs.daemon.control import control_socket
+from vsnapfs.daemon.counts import open_files, requests_by_name
 from vsnapfs.daemon.http import make_app
-from vsnapfs.daemon.opcodes import name_of
 from vsnapfs.daemon.requests import Request
 from vsnapfs.daemon.serving import Announce, MountOptions, errors_unwrapped, mount_of, mounted, notify_systemd
 
@@ -103,12 +103,14 @@ class Answers:
 
     def _served(self, status: Status) -> Status:
         counts = trio.from_thread.run_sync(self._mount.counts)
+        opened = trio.from_thread.run_sync(self._mount.open_volumes)
         return msgspec.structs.replace(
             status,
             served=True,
             mountpoint=str(self._mount.mountpoint),
             pid=os.getpid(),
-            requests={name_of(opcode): count._asdict() for opcode, count in counts.items()},
+            requests=requests_by_name(counts),
+            open_files=open_files(opened, status.volumes),
         )
 
 

@@ -1,14 +1,15 @@
-"""Open files of text and open directories, by handle number.
+"""Open files and directories, by handle number.
 
-Numbers have bit 63 set; those that the plane gives to volumes never have.
+The plane gives volumes their numbers; those of text and of directories are given here and have bit 63 set, which the
+plane's never have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 
-from vsnapfs.tree.nodes import Directory
+from vsnapfs.tree.nodes import Directory, LiveFile, ViewFile
 from vsnapfs.tree.tree import Entry
 
 HANDLE_BIT = 1 << 63
@@ -31,6 +32,18 @@ class Handles:
         self._numbers = count(HANDLE_BIT)
         self._texts: dict[int, bytes] = {}
         self._directories: dict[int, OpenDirectory] = {}
+        self._volumes: dict[int, ViewFile | LiveFile] = {}
+
+    def open_volume(self, number: int, node: ViewFile | LiveFile) -> None:
+        """number: the plane's."""
+        self._volumes[number] = node
+
+    def volumes(self) -> Mapping[int, ViewFile | LiveFile]:
+        """What is open, as it was when it was opened."""
+        return self._volumes
+
+    def close_volume(self, number: int) -> None:
+        del self._volumes[number]
 
     def open_text(self, content: bytes) -> int:
         """The content stays as it was at the open, whatever becomes of the file."""

@@ -18,7 +18,7 @@ from vsnapfs.binding import Plane, PlaneCount
 from vsnapfs.core.errors import BusyError, StoreError, UsageError, VsnapfsError
 from vsnapfs.tree.fuse.operations import Operations
 from vsnapfs.tree.mountpoint import holders, prepare
-from vsnapfs.tree.nodes import Source
+from vsnapfs.tree.nodes import LiveFile, Source, ViewFile
 from vsnapfs.tree.tree import Tree
 
 BUSY_GRACE_S = 5.0
@@ -75,6 +75,7 @@ class Mount:
         self._owner = (uid, gid)
         self._plane: Plane | None = None
         self._tree: Tree | None = None
+        self._operations: Operations | None = None
         self._control = trio.Lock()
         """Held while a thread unmounts or ends the plane, so that neither finds it freed by the other."""
         self._scope = trio.CancelScope()
@@ -104,7 +105,7 @@ class Mount:
         return Plane(str(self.mountpoint), source, allow_other=self._allow_other, read_only=not self._live)
 
     async def _serve(self, plane: Plane, tree: Tree, task_status: trio.TaskStatus[None]) -> None:
-        operations = Operations(tree, plane, self._repository.path, self._owner)
+        operations = self._operations = Operations(tree, plane, self._repository.path, self._owner)
         try:
             with _session(plane, operations):
                 async with trio.open_nursery() as nursery:
@@ -170,6 +171,13 @@ class Mount:
     def counts(self) -> dict[int, PlaneCount]:
         """Requests by FUSE opcode since the mount began. On the trio loop only."""
         return {} if self._plane is None else self._plane.counts()
+
+    def open_volumes(self) -> list[tuple[int, ViewFile | LiveFile, PlaneCount]]:
+        """Of each volume that is open: its handle, what it is, what was asked of it. On the trio loop only."""
+        if self._plane is None or self._operations is None:
+            return []
+        nodes = self._operations.open_volumes()
+        return [(fh, nodes[fh], count) for fh, count in self._plane.open_files().items() if fh in nodes]
 
     async def changed(self, *, content: bool) -> None:
         """Volumes were changed past the mount: the kernel drops what it remembers of live ones, attributes and (after

@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
@@ -204,7 +204,9 @@ class Operations(pyfuse3.Operations):
         def opened() -> int:
             return self._plane.add_file(self._tree.open(node))
 
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(await in_thread(opened)), keep_cache=True)
+        handle = await in_thread(opened)
+        self._handles.open_volume(handle, node)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=True)
 
     async def _open_text(self, node: ManifestFile | DiffFile) -> pyfuse3.FileInfo:
         handle = self._handles.open_text(await in_thread(self._tree.content, node))
@@ -223,7 +225,12 @@ class Operations(pyfuse3.Operations):
     @_answers
     async def release(self, fh: int) -> None:
         if not self._handles.close_text(fh):
+            self._handles.close_volume(fh)
             await in_thread(self._plane.remove_file, fh)
+
+    def open_volumes(self) -> Mapping[int, ViewFile | LiveFile]:
+        """Volumes that are open, by handle."""
+        return self._handles.volumes()
 
     # Extended attributes
 
