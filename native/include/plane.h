@@ -25,6 +25,10 @@
  * The plane's own threads block all signals but those of their own faults; PR_SET_IO_FLUSHER of vs_plane_start's caller holds for them.
  * A handle's file is released after its last request ended and vs_plane_remove_file was called. No native thread calls into Python.
  * Memory: a little over 1 MiB a thread, touched at the start; nothing is allocated for a request that carries bytes.
+ *
+ * By io_uring a request for a name takes one of its CPU's threads until pyfuse3 has answered: names must be answered without waiting for
+ * bytes of the same mount. What a dead process had not answered is lost then (its users get ENOTCONN): the kernel sends again only what
+ * was read from the device, so a mount that shall outlive its process must use VS_PLANE_DEVICE. More than 64 CPUs: the device.
  */
 #ifndef VS_PLANE_H
 #define VS_PLANE_H
@@ -41,20 +45,28 @@ typedef struct vs_plane_count {
     uint64_t requests, errors, bytes, nanoseconds;
 } vs_plane_count;
 
+/* How requests come from the kernel and answers go back. AUTO: by io_uring if the kernel offers it. */
+enum { VS_PLANE_AUTO = 0, VS_PLANE_DEVICE = 1, VS_PLANE_IO_URING = 2 };
+
 typedef struct vs_plane_options {
     const char *mountpoint;
     const char *source;       /* shown in the mount table */
     int32_t allow_other;
     int32_t read_only;        /* MS_RDONLY */
-    int32_t threads;          /* 1 to 256; 0: 16 */
+    int32_t threads;          /* 1 to 256; 0: 16, or by io_uring 32, and at least 4 for each CPU */
+    int32_t transport;        /* VS_PLANE_AUTO … */
 } vs_plane_options;
 
-/* Mount (root) and start the threads. nosuid, nodev, noexec, default_permissions, subtype vsnapfs. -EPERM: not root. */
+/* Mount (root) and start the threads. nosuid, nodev, noexec, default_permissions, subtype vsnapfs. -EPERM: not root. -EOPNOTSUPP:
+ * VS_PLANE_IO_URING, and the kernel does not offer it. */
 int vs_plane_start(const vs_plane_options *o, vs_plane **out);
 
 /* The descriptor that pyfuse3 shall use as /dev/fd/N; blocking, as libfuse would lose a reply that does not fit. It belongs to the
  * caller: pyfuse3.close closes it, or whoever did not come that far. */
 int vs_plane_socket(const vs_plane *p);
+
+/* VS_PLANE_DEVICE or VS_PLANE_IO_URING: what is used; settled when the mount answers. */
+int vs_plane_transport(vs_plane *p);
 
 /* An eventfd that becomes readable when the kernel has ended the mount. Owned by the plane, open until vs_plane_free. */
 int vs_plane_ended_fd(const vs_plane *p);
