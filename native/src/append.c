@@ -30,9 +30,16 @@ void vs_journal_lead_end(vs_journal *j) {
     pthread_cond_broadcast(&j->changed);
 }
 
+/* mu held. The next process is told too: it must not believe what the page cache says of a sync that failed. */
+static int fail_locked(vs_journal *j, int status) {
+    if (!j->failed) j->failed = status;
+    atomic_store(&j->kept.batches->failed, j->failed);
+    return status;
+}
+
 static int fail(vs_journal *j, int status) {
     pthread_mutex_lock(&j->mu);
-    if (!j->failed) j->failed = status;
+    fail_locked(j, status);
     pthread_mutex_unlock(&j->mu);
     return status;
 }
@@ -49,13 +56,12 @@ static int batch_store(vs_journal *j, const vs_batch *b, const uint8_t *descript
     return r == 0 && payload.iov_len ? vs_digest_update(j->digest, b->payload, payload.iov_len) : r;
 }
 
-/* leader: make a batch durable in the journal and known to readers of it. */
-static int batch_commit(vs_journal *j, const vs_batch *b, uint64_t next_seqno, uint64_t applied_seqno) {
+int vs_journal_commit_batch(vs_journal *j, const vs_batch *b, uint64_t applied_seqno) {
     vs_segment *g = j->active;
     uint8_t *descriptors;
     uint32_t count;
     uint64_t payload;
-    int r = vs_batch_descriptors(b, g->salt, next_seqno, applied_seqno, &descriptors, &count);
+    int r = vs_batch_descriptors(b, g->salt, b->first_seqno, applied_seqno, &descriptors, &count);
     if (r < 0) return fail(j, r);
     r = batch_store(j, b, descriptors, count, g->index->end_bytes);
     if (r == 0) {
@@ -73,7 +79,7 @@ static int batch_commit(vs_journal *j, const vs_batch *b, uint64_t next_seqno, u
     }
     free(descriptors);
     if (r < 0) {
-        vs_fault_set(-EIO, 0, next_seqno, g->first_seqno, g->index->end_bytes, "journal: %s could not be written: %s", g->name, strerror(-r));
+        vs_fault_set(-EIO, 0, b->first_seqno, g->first_seqno, g->index->end_bytes, "journal: %s could not be written: %s", g->name, strerror(-r));
         return fail(j, r);
     }
     return 0;
@@ -102,6 +108,7 @@ static void primary_fail(vs_journal *j, vs_primary *p, int status) {
     pthread_mutex_lock(&j->mu);
     if (!p->error) p->error = status;
     j->hold_applied = 1; /* the next open applies it again from the journal */
+    vs_kept_fail_primary(&j->kept, p->volume);
     pthread_mutex_unlock(&j->mu);
 }
 
@@ -141,7 +148,7 @@ int vs_journal_flush(vs_journal *j, int durable) {
     if (taken) j->filling = !j->filling;
     pthread_mutex_unlock(&j->mu);
     if (taken) {
-        int r = batch_commit(j, b, b->first_seqno, applied_seqno);
+        int r = vs_journal_commit_batch(j, b, applied_seqno);
         if (r < 0) return r; /* the batch stays: reads of live volumes still find what was accepted */
         if (j->options.ack_journal) {
             pthread_mutex_lock(&j->mu);
@@ -214,47 +221,61 @@ static int head_fold(vs_journal *j, const vs_record *r) {
 }
 
 /* mu held. */
-static int append(vs_journal *j, vs_record *r, uint64_t *seqno) {
+static int append(vs_journal *j, vs_record *r, const vs_request *q, uint64_t *seqno) {
+    vs_batch *b = &j->batch[j->filling];
     r->seqno = j->last_seqno + 1;
     r->time_ns = next_time(j);
     if (r->type == VS_RECORD_BOOKMARK_ADD && r->a == 0) r->a = r->seqno;
     int status = head_fold(j, r);
-    if (status == 0) status = vs_batch_put(&j->batch[j->filling], r);
-    if (status < 0) {
-        j->failed = status; /* out of memory half way: nothing after it can be trusted to be in order */
-        return status;
-    }
+    if (status == 0) status = vs_batch_put(b, r);
+    if (status < 0) return fail_locked(j, status); /* out of memory half way: nothing after it can be trusted to be in order */
+    if (q) vs_kept_note(&j->kept, q, r->seqno);
+    vs_batch_publish(b, r->seqno);
     j->last_seqno = r->seqno;
     j->last_time_ns = r->time_ns;
     if (seqno) *seqno = r->seqno;
     return 0;
 }
 
-static int extent_append(vs_journal *j, vs_record *r, uint64_t *seqno) {
+int vs_journal_find_request(vs_journal *j, const vs_request *q, uint64_t *seqno) {
+    if (!q || !(q->number & VS_REQUEST_RESENT)) return 0;
+    uint64_t found = vs_kept_find(&j->kept, q->number);
+    if (!found) return 0;
+    vs_kept_note(&j->kept, q, found); /* its answer may be lost once more */
+    if (seqno) *seqno = found;
+    return 1;
+}
+
+static int extent_append(vs_journal *j, vs_record *r, const vs_request *q, uint64_t *seqno) {
     pthread_mutex_lock(&j->mu);
+    if (j->options.owner && vs_journal_find_request(j, q, seqno)) {
+        pthread_mutex_unlock(&j->mu);
+        return 0;
+    }
     int status = room_wait(j);
     const vs_volume_state *v = vs_states_find(&j->head, r->volume);
     const vs_primary *p = vs_journal_primary(j, r->volume);
     if (status == 0 && (!v || v->removed)) status = -ENOENT;
     if (status == 0 && (r->a > v->size_bytes || r->b > v->size_bytes - r->a)) status = -EINVAL;
     if (status == 0 && p && p->error) status = -EIO;
-    if (status == 0) status = append(j, r, seqno);
+    if (status == 0) status = append(j, r, q, seqno);
     pthread_mutex_unlock(&j->mu);
     return status;
 }
 
-int vs_journal_write(vs_journal *j, uint32_t volume, uint64_t offset_bytes, const void *buf, uint64_t length_bytes, uint64_t *seqno) {
+int vs_journal_write(vs_journal *j, uint32_t volume, uint64_t offset_bytes, const void *buf, uint64_t length_bytes, const vs_request *q,
+                     uint64_t *seqno) {
     if (length_bytes == 0 || length_bytes > VS_WRITE_MAX) return -EINVAL;
     int zero = vs_is_zero(buf, length_bytes);
     vs_record r = {.type = zero ? VS_RECORD_ZERO : VS_RECORD_WRITE, .volume = volume, .a = offset_bytes, .b = length_bytes,
                    .body = zero ? NULL : buf};
-    return extent_append(j, &r, seqno);
+    return extent_append(j, &r, q, seqno);
 }
 
-int vs_journal_zero(vs_journal *j, uint32_t volume, uint64_t offset_bytes, uint64_t length_bytes, uint64_t *seqno) {
+int vs_journal_zero(vs_journal *j, uint32_t volume, uint64_t offset_bytes, uint64_t length_bytes, const vs_request *q, uint64_t *seqno) {
     if (length_bytes == 0 || length_bytes > ZERO_MAX) return -EINVAL;
     vs_record r = {.type = VS_RECORD_ZERO, .volume = volume, .a = offset_bytes, .b = length_bytes};
-    return extent_append(j, &r, seqno);
+    return extent_append(j, &r, q, seqno);
 }
 
 /* mu held: is the event one that the state of the volumes allows? */
@@ -288,7 +309,7 @@ int vs_journal_event(vs_journal *j, uint32_t type, uint32_t volume, uint64_t a, 
         r.volume = j->head.count ? j->head.volumes[j->head.count - 1].id + 1 : 1;
     if (status == 0) status = event_check(j, &r);
     if (status == 0 && type == VS_RECORD_VOLUME_RESIZE) r.a = vs_states_find(&j->head, volume)->size_bytes;
-    if (status == 0) status = append(j, &r, seqno);
+    if (status == 0) status = append(j, &r, NULL, seqno);
     if (volume_out) *volume_out = r.volume;
     pthread_mutex_unlock(&j->mu);
     return status;

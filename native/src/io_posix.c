@@ -229,6 +229,11 @@ static int posix_sync(vs_store *s, int file) {
     return fdatasync(file) < 0 ? -errno : 0;
 }
 
+static int posix_forget(vs_store *s, int file) {
+    (void)s;
+    return -posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 static int posix_truncate(vs_store *s, int file, uint64_t size_bytes) {
     (void)s;
     if (!range_fits(size_bytes, 0)) return -EFBIG;
@@ -336,6 +341,7 @@ static const vs_store posix_functions = {
     .read = posix_read,
     .write = posix_write,
     .sync = posix_sync,
+    .forget = posix_forget,
     .truncate = posix_truncate,
     .zero = posix_zero,
     .rename = posix_rename,

@@ -6,7 +6,7 @@
  *   files.mu                           open files of segments
  *
  * Batches: one is filled by appends while the leader writes the other and applies it. A batch's maps answer reads of live volumes until
- * its records are on the primaries, so a batch is emptied only after that.
+ * its records are on the primaries, so a batch is emptied only after that. Their bytes lie in kept memory (kept.h).
  */
 #ifndef VS_JOURNAL_INTERNAL_H
 #define VS_JOURNAL_INTERNAL_H
@@ -17,6 +17,7 @@
 #include "base.h"
 #include "codec.h"
 #include "journal.h"
+#include "kept.h"
 #include "merged_map.h"
 #include "recovery.h"
 #include "segment.h"
@@ -30,11 +31,12 @@ typedef struct vs_batch_map {
 } vs_batch_map;
 
 typedef struct vs_batch {
+    vs_kept_batch *kept; /* what of it outlives the process */
     uint64_t first_seqno, last_seqno;
     uint32_t records;
-    uint8_t *stream;
+    uint8_t *stream; /* with payload: in kept memory */
     size_t stream_bytes, stream_room;
-    uint8_t *payload; /* payload_room blocks, mapped once */
+    uint8_t *payload; /* payload_room blocks */
     size_t payload_blocks, payload_room;
     vs_batch_map *maps;
     size_t map_count, map_room;
@@ -64,6 +66,7 @@ struct vs_journal {
 
     vs_states head; /* appended, not only committed */
     uint64_t last_seqno, last_time_ns, committed_seqno, durable_seqno, applied_seqno;
+    vs_kept kept;
     vs_batch batch[2];
     int filling, leading, hold_applied;
     int failed;
@@ -76,7 +79,7 @@ struct vs_journal {
     struct vs_base_slot *bases;
     uint64_t merge_next[VS_MERGE_LEVELS]; /* per level: groups before this ordinal have their map */
 
-    uint64_t payload_bytes, commits, commit_waits, torn_bytes, clock_jumps;
+    uint64_t payload_bytes, commits, commit_waits, torn_bytes, clock_jumps, kept_records;
 };
 
 static inline vs_segment *vs_journal_segment(const vs_journal *j, uint64_t index) {
@@ -125,12 +128,23 @@ int vs_merged_map_compare(vs_journal *j, vs_merged_map *m, vs_fault *fault);
 int vs_journal_base(vs_journal *j, uint32_t volume, vs_base **out);
 void vs_journal_bases_close(vs_journal *j);
 
-int vs_batch_init(vs_batch *b, uint64_t batch_bytes);
-void vs_batch_end(vs_batch *b);
 vs_extent_map *vs_batch_find(const vs_batch *b, uint32_t volume);
 vs_primary *vs_journal_primary(const vs_journal *j, uint32_t volume);
 
 /* leader: write what is pending, sync, apply it to the primaries; durable: sync those too. */
 int vs_journal_flush(vs_journal *j, int durable);
+
+/* leader: make a batch durable in the journal and known to readers of it. */
+int vs_journal_commit_batch(vs_journal *j, const vs_batch *b, uint64_t applied_seqno);
+
+/* mu held: is q a request that was sent again and is in the journal already? Then *seqno (may be NULL) is its record. q may be NULL. */
+int vs_journal_find_request(vs_journal *j, const vs_request *q, uint64_t *seqno);
+
+/* open: where the loaded segments end is where we go on. */
+int vs_journal_begin_head(vs_journal *j);
+
+/* open, with an active segment: commit what kept memory holds and the journal does not, oldest first, and empty it. It is not applied; that is
+ * done when primaries are attached. -EUCLEAN: it does not continue the journal. May be interrupted and done again. */
+int vs_journal_take_over(vs_journal *j);
 
 #endif

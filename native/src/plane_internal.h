@@ -2,6 +2,7 @@
  *
  *   plane.c           its life: start, stop, the threads
  *   plane_mount.c     /dev/fuse, the mount and its end
+ *   plane_connection.c  what is agreed with the kernel, and what pyfuse3 is told of it
  *   plane_files.c     open files by their fh
  *   plane_requests.c  requests that carry bytes, answered here
  *   plane_names.c     all others: to pyfuse3 and back
@@ -27,6 +28,7 @@
 #include <stdint.h>
 
 #include "fuse_abi.h"
+#include "keep.h"
 #include "plane.h"
 #include "status.h"
 
@@ -62,38 +64,72 @@ void vs_plane_tally_sum(vs_plane_count *sum, const vs_plane_tally *tally);
 
 /* ---- plane_mount.c ---- */
 
-typedef struct vs_plane_mount {
+/* Where a filesystem is mounted, and which: it is known by its device number. Lies in the keep. */
+typedef struct vs_plane_place {
+    uint32_t dev_major, dev_minor;
+    char path[VS_PLANE_PATH_MAX];
+} vs_plane_place;
+
+typedef struct vs_plane_device {
     int device_fd; /* /dev/fuse */
     int abort_fd;  /* the connection's `abort` in fusectl */
-    unsigned dev_major, dev_minor;
-    char path[PATH_MAX];
-} vs_plane_mount;
+    vs_plane_place place;
+} vs_plane_device;
 
-/* Mount as the options say; fails with nothing left behind and vs_fault_last. */
-int vs_plane_mount_open(vs_plane_mount *m, const vs_plane_options *o);
-int vs_plane_mount_detach(const vs_plane_mount *m, int lazy);
+/* Mount as the options say, and fill *place; fails with nothing left behind and vs_fault_last. Returns the descriptor of /dev/fuse. */
+int vs_plane_mount_make(const vs_plane_options *o, vs_plane_place *place);
+/* Take hold of a mounted filesystem; device_fd is duplicated. */
+int vs_plane_device_adopt(vs_plane_device *d, int device_fd, const vs_plane_place *place);
+int vs_plane_place_detach(const vs_plane_place *place, int lazy);
 /* End the connection wherever it is still in use: reads of the device return, users of the mount get errors. */
-int vs_plane_mount_abort(const vs_plane_mount *m);
+int vs_plane_device_abort(const vs_plane_device *d);
 /* Read ahead two requests of the largest size; the kernel's default is 128 KiB (at 200 us a read: 0.7 against 2 GB/s). dd of a bookmark
  * was a tenth faster than with one request, and not faster with four, while each piece between holes that `tar -S` reads costs what is
  * read ahead past its end. Only after the INIT reply, which resets it. */
-void vs_plane_mount_read_ahead(const vs_plane_mount *m);
-void vs_plane_mount_close(vs_plane_mount *m);
+void vs_plane_place_read_ahead(const vs_plane_place *place);
+void vs_plane_device_close(vs_plane_device *d);
+
+/* ---- plane_connection.c ---- */
+
+enum { VS_PLANE_INIT_MAX = 256 };
+
+/* What outlives a worker: the mount, and the kernel's INIT, from which each pyfuse3 session is told its own. Lies in the keep. */
+typedef struct vs_plane_connection {
+    _Atomic uint32_t agreed;  /* 1: all of this stands */
+    _Atomic uint32_t workers; /* that have served it before the one now */
+    vs_plane_place place;
+    uint32_t init_bytes;
+    _Alignas(8) unsigned char init[VS_PLANE_INIT_MAX]; /* the kernel's request, as it came */
+} vs_plane_connection;
+
+/* The connection in a keep. */
+int vs_plane_connection_of(vs_keep *k, vs_plane_connection **out);
+/* Read the kernel's INIT from a device that was just mounted, and answer it. */
+int vs_plane_connection_agree(vs_plane_connection *c, int device_fd);
+/* What the kernel offers, all 64 flags. */
+uint64_t vs_plane_connection_offered(const vs_plane_connection *c);
+/* Ask the kernel for the requests that a worker before has read and not answered. */
+int vs_plane_connection_resend(int device_fd);
 
 /* ---- plane_files.c ---- */
 
 struct vs_plane_slot;
+struct vs_plane_kept;
 
 typedef struct vs_plane_files {
     pthread_mutex_t mu;
+    struct vs_plane_kept *kept; /* in the keep: the numbers, and what they are of */
     struct vs_plane_slot *slots;
     uint32_t slots_count, free_first;
-    uint64_t serial;
     int closed;
 } vs_plane_files;
 
-int vs_plane_files_init(vs_plane_files *t);
-int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t *fh);
+int vs_plane_files_init(vs_plane_files *t, vs_keep *k);
+/* No file is open any more: the mount that they belonged to is gone. */
+int vs_plane_files_forget(vs_keep *k);
+int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t ino, int32_t backing_id, uint64_t *fh);
+/* Could fh be one of ours? Files that Python serves itself have other numbers. */
+int vs_plane_files_is_ours(uint64_t fh);
 int vs_plane_files_remove(vs_plane_files *t, uint64_t fh);
 /* Borrow the file, and its tally, until vs_plane_files_put; NULL: not one of ours. */
 vs_volume_file *vs_plane_files_get(vs_plane_files *t, uint64_t fh, vs_plane_tally **tally);
@@ -113,8 +149,6 @@ typedef struct vs_plane_asked {
     int32_t kind;
     uint32_t whence;        /* SEEK: SEEK_DATA or SEEK_HOLE */
     uint64_t offset_bytes;  /* SEEK */
-    uint32_t flags;         /* INIT: what the kernel offers */
-    uint32_t max_readahead; /* INIT: bytes */
 } vs_plane_asked;
 
 typedef struct vs_plane_waiting {
@@ -158,7 +192,8 @@ typedef struct vs_plane_thread {
 } vs_plane_thread;
 
 struct vs_plane {
-    vs_plane_mount mount;
+    vs_plane_device device;
+    vs_plane_connection *connection;
     vs_plane_files files;
     vs_plane_waiting waiting;
     vs_plane_faults faults;
@@ -193,6 +228,9 @@ void vs_plane_names_close(vs_plane *p);
 void vs_plane_forward(vs_plane_thread *t, size_t n);
 /* LSEEK of a file that Python serves: pyfuse3 knows no such request, but its GETATTR tells the size, which is all we need. */
 void vs_plane_forward_seek(vs_plane_thread *t);
+
+/* Put the INIT that pyfuse3's session begins with before all else. */
+int vs_plane_greet(vs_plane *p);
 
 /* Thread bodies: until the pair is shut down or pyfuse3 has closed its end. */
 void vs_plane_replies(vs_plane_thread *t);

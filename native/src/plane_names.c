@@ -24,9 +24,10 @@ enum {
     SOCKET_BYTES = 4 << 20,
     SEND_SECONDS_MAX = 15,
     FORGETS_MAX = 4096, /* in one message: large ones need memory in one piece in the kernel, which it may not have */
-    /* The kernel's 12 read-aheads and asynchronous requests at once leave workers idle: at 200 us a read it was 31k against 50k IOPS. */
-    BACKGROUND_MIN = 64,
 };
+
+/* The kernel's own numbers are even. */
+#define GREETING UINT64_C(1)
 
 /* ---- the pairs ---- */
 
@@ -105,7 +106,6 @@ static void ask(vs_plane_thread *t, size_t n, const vs_plane_asked *asked) {
 
 void vs_plane_forward(vs_plane_thread *t, size_t n) {
     const struct fuse_in_header *head = (const void *)t->buf;
-    const struct fuse_init_in *init = (const void *)(head + 1);
     vs_plane_asked asked = {.unique = head->unique};
     switch (head->opcode) {
     case FUSE_BATCH_FORGET:
@@ -115,15 +115,21 @@ void vs_plane_forward(vs_plane_thread *t, size_t n) {
     case FUSE_NOTIFY_REPLY:
         if (send_message(t->plane, t->buf, n) < 0) vs_plane_tally_add(&t->tally[head->opcode].errors, 1);
         return;
-    case FUSE_INIT:
-        asked.kind = VS_ASKED_INIT;
-        asked.flags = init->flags;
-        asked.max_readahead = init->max_readahead;
-        break;
     default:
         break;
     }
     ask(t, n, &asked);
+}
+
+int vs_plane_greet(vs_plane *p) {
+    unsigned char message[VS_PLANE_INIT_MAX];
+    struct fuse_in_header head;
+    memcpy(message, p->connection->init, sizeof message);
+    memcpy(&head, message, sizeof head);
+    head.unique = GREETING;
+    memcpy(message, &head, sizeof head);
+    int code = vs_plane_waiting_add(&p->waiting, &(vs_plane_asked){.unique = GREETING, .kind = VS_ASKED_INIT});
+    return code < 0 ? code : send_message(p, message, p->connection->init_bytes);
 }
 
 void vs_plane_forward_seek(vs_plane_thread *t) {
@@ -140,24 +146,6 @@ void vs_plane_forward_seek(vs_plane_thread *t) {
 
 /* ---- and back ---- */
 
-/* Large requests, and many at once; only what the kernel offers, everything else as libfuse made it out. The kernel reads as much
- * of the struct as it is long, which follows from the minor version. */
-static void amend_init(unsigned char *reply, size_t n, const vs_plane_asked *asked) {
-    struct fuse_init_out *out = (void *)(reply + sizeof(struct fuse_out_header));
-    if (n < sizeof(struct fuse_out_header) + sizeof *out) return;
-    /* Without HANDLE_KILLPRIV_V2 each write asks for security.capability first, of files that never carry any. */
-    uint32_t wanted = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_BIG_WRITES | FUSE_MAX_PAGES | FUSE_HANDLE_KILLPRIV_V2;
-    out->flags |= wanted & asked->flags;
-    /* Nobody but the kernel writes to a live file, and who does (resize, import) says so: no GETATTR before each read. */
-    out->flags &= ~(uint32_t)(FUSE_WRITEBACK_CACHE | FUSE_AUTO_INVAL_DATA);
-    out->max_readahead = asked->max_readahead;
-    out->max_background = out->max_background < BACKGROUND_MIN ? BACKGROUND_MIN : out->max_background;
-    out->congestion_threshold = (uint16_t)(out->max_background / 4 * 3);
-    if (!(out->flags & FUSE_MAX_PAGES)) return;
-    out->max_write = VS_PLANE_REQUEST_MAX;
-    out->max_pages = (uint16_t)(VS_PLANE_REQUEST_MAX / (uint32_t)sysconf(_SC_PAGESIZE));
-}
-
 /* The file is one run of data, as the kernel itself has it for files that know no holes. */
 static int amend_seek(unsigned char *reply, size_t n, const vs_plane_asked *asked, struct fuse_lseek_out *out) {
     const struct fuse_attr_out *attr = (const void *)(reply + sizeof(struct fuse_out_header));
@@ -169,7 +157,7 @@ static int amend_seek(unsigned char *reply, size_t n, const vs_plane_asked *aske
 
 /* A reply that the kernel refuses must not leave its process waiting. */
 static void pass_on(const vs_plane *p, const unsigned char *reply, size_t n, uint64_t unique) {
-    if (write(p->mount.device_fd, reply, n) < 0 && errno != ENOENT && errno != ENODEV) vs_plane_answer(p, unique, -EIO, NULL, 0);
+    if (write(p->device.device_fd, reply, n) < 0 && errno != ENOENT && errno != ENODEV) vs_plane_answer(p, unique, -EIO, NULL, 0);
 }
 
 static void take_reply(vs_plane_thread *t, size_t n) {
@@ -183,9 +171,8 @@ static void take_reply(vs_plane_thread *t, size_t n) {
         vs_plane_answer(p, asked.unique, error, &seek, sizeof seek);
         return;
     }
-    if (asked.kind == VS_ASKED_INIT && head->error == 0) amend_init(t->buf, n, &asked);
+    if (asked.kind == VS_ASKED_INIT) return; /* the kernel's own was answered when it was mounted */
     pass_on(p, t->buf, n, asked.unique);
-    if (asked.kind == VS_ASKED_INIT) vs_plane_mount_read_ahead(&p->mount);
 }
 
 /* A message of the pair; 0 when it has ended. */
@@ -214,6 +201,6 @@ void vs_plane_notices(vs_plane_thread *t) {
     for (size_t n; (n = receive(t, p->notice_out)) > 0;) {
         vs_plane_tally_add(&t->tally[0].requests, 1);
         /* -ENOENT: the kernel has nothing of it in its cache. */
-        if (write(p->mount.device_fd, t->buf, n) < 0 && errno != ENOENT) vs_plane_tally_add(&t->tally[0].errors, 1);
+        if (write(p->device.device_fd, t->buf, n) < 0 && errno != ENOENT) vs_plane_tally_add(&t->tally[0].errors, 1);
     }
 }

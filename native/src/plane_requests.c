@@ -136,7 +136,7 @@ int vs_plane_answer(const vs_plane *p, uint64_t unique, int error, const void *b
     size_t bytes = error ? 0 : body_bytes;
     head.len = (uint32_t)(sizeof head + bytes);
     struct iovec parts[2] = {{&head, sizeof head}, {(void *)(uintptr_t)body, bytes}};
-    return writev(p->mount.device_fd, parts, bytes ? 2 : 1) < 0 ? -errno : 0;
+    return writev(p->device.device_fd, parts, bytes ? 2 : 1) < 0 ? -errno : 0;
 }
 
 static uint64_t now_ns(void) {
@@ -162,8 +162,9 @@ static void answer(exchange *x, int64_t code, uint64_t begun_ns) {
     vs_plane_count_time(tally, x->file_tally, now_ns() - begun_ns);
 }
 
-/* The answer for an fh of Python's, or 1: it is pyfuse3's to give. */
-static int64_t without_file(const exchange *x) {
+/* The answer for an fh that has no file, or 1: it is pyfuse3's to give. */
+static int64_t without_file(const exchange *x, uint64_t fh) {
+    if (vs_plane_files_is_ours(fh)) return -EIO; /* it was open, and could not be opened anew after a crash */
     switch (x->head->opcode) {
     case FUSE_FSYNC:
     case FUSE_FLUSH:
@@ -196,7 +197,7 @@ static void serve(exchange *x, const struct served *how, size_t n) {
         vs_plane_files_put(files, fh);
         return;
     }
-    int64_t code = without_file(x);
+    int64_t code = without_file(x, fh);
     if (code <= 0) answer(x, code, begun_ns);
     else if (x->head->opcode == FUSE_LSEEK) vs_plane_forward_seek(x->thread);
     else vs_plane_forward(x->thread, n);

@@ -31,11 +31,11 @@ static int primary_replay(vs_journal *j, uint32_t volume, int file) {
 }
 
 /* mu held. */
-static int primary_add(vs_journal *j, uint32_t volume, int file) {
+static int primary_add(vs_journal *j, uint32_t volume, int file, int error) {
     if (vs_room(&j->primaries, &j->primary_room, j->primary_count, 1, sizeof *j->primaries) < 0) return -ENOMEM;
     vs_primary *p = malloc(sizeof *p);
     if (!p) return -ENOMEM;
-    *p = (vs_primary){.volume = volume, .file = file};
+    *p = (vs_primary){.volume = volume, .file = file, .error = error};
     j->primaries[j->primary_count++] = p;
     return 0;
 }
@@ -46,8 +46,10 @@ int vs_journal_attach_primary(vs_journal *j, uint32_t volume, int file) {
     vs_journal_lead_begin(j);
     const vs_volume_state *v = vs_states_find(&j->head, volume);
     int r = !v || v->removed ? -ENOENT : vs_journal_primary(j, volume) ? -EEXIST : 0;
-    if (r == 0) r = primary_replay(j, volume, file);
-    if (r == 0) r = primary_add(j, volume, file);
+    int failed = r == 0 && vs_kept_primary_failed(&j->kept, volume); /* in a process before this one: nobody has mended it */
+    if (r == 0 && !failed) r = primary_replay(j, volume, file);
+    if (r == 0) r = primary_add(j, volume, file, failed ? -EIO : 0);
+    if (failed) j->hold_applied = 1;
     vs_journal_lead_end(j);
     pthread_mutex_unlock(&j->mu);
     return r;

@@ -103,7 +103,7 @@ static void name_open(name_server *s, const struct fuse_in_header *in) {
     if (in->nodeid == NODE_VOLUME) {
         out.open_flags = s->open_flags;
         vs_volume_file *f = s->open_volume ? s->open_volume(s) : &s->volume->file;
-        CHECK_EQ(vs_plane_add_file(s->plane, f, (uint64_t *)&out.fh), 0);
+        CHECK_EQ(vs_plane_add_file(s->plane, f, in->nodeid, 0, (uint64_t *)&out.fh), 0);
     }
     name_reply(s, in->unique, 0, &out, sizeof out);
 }

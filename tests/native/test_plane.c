@@ -22,6 +22,7 @@
 #include "faults.h"
 #include "memory_file.h"
 #include "name_server.h"
+#include "plane_begin.h"
 #include "plane_internal.h"
 #include "status.h"
 
@@ -29,6 +30,7 @@
 enum { SIZE = (4 << 20) + 1234, DEADLINE_S = 30 };
 
 typedef struct fixture {
+    vs_keep *keep;
     vs_plane *plane;
     memory_file *volume;
     name_server names;
@@ -37,7 +39,7 @@ typedef struct fixture {
 static vs_plane *current;
 
 static void abort_current(void) {
-    if (current) vs_plane_mount_abort(&current->mount);
+    if (current) vs_plane_device_abort(&current->device);
 }
 
 /* A thread of its own waits for the alarm: one that waits for the mount handles no signal before it has its answer. */
@@ -60,11 +62,11 @@ static void start_watch(void) {
 }
 
 static void mount_up(fixture *x, uint32_t open_flags) {
-    vs_plane_options o = {.mountpoint = "mnt", .source = "test", .threads = 4};
+    vs_plane_options o = {.mountpoint = "mnt", .source = "test"};
     memset(x, 0, sizeof *x);
     x->volume = memory_file_new(SIZE);
     x->names.open_flags = open_flags;
-    CHECK_EQ(vs_plane_start(&o, &x->plane), 0);
+    CHECK_EQ(plane_begin(&o, 4, &x->keep, &x->plane), 0);
     current = x->plane;
     alarm(DEADLINE_S);
     name_server_start(&x->names, x->plane, x->volume);
@@ -80,6 +82,7 @@ static void end(fixture *x) {
     stop(x);
     name_server_end(&x->names);
     vs_plane_free(x->plane);
+    vs_keep_close(x->keep);
     memory_file_end(x->volume);
 }
 
@@ -381,6 +384,7 @@ static void names_may_go(void) {
     CHECK_EQ(vs_plane_unmount(x.plane, 0), 0);
     stop(&x);
     vs_plane_free(x.plane);
+    vs_keep_close(x.keep);
     CHECK_EQ(x.volume->releases, 1); /* its RELEASE found nobody; stop did it */
     memory_file_end(x.volume);
 }
@@ -563,22 +567,20 @@ static int count_threads(void) {
 /* Nothing is left behind: no descriptor, no mount, no thread. */
 static void a_start_that_fails_leaves_nothing(void) {
     vs_plane *p;
+    vs_keep *k;
     vs_fault fault;
     vs_plane_options o = {.mountpoint = "nowhere", .source = "test"};
     int fds = count_entries("/proc/self/fd"), mounts = count_mounts(), failed = 0;
-    CHECK_EQ(vs_plane_start(&o, &p), -ENOENT);
+    CHECK_EQ(plane_begin(&o, 1, &k, &p), -ENOENT);
     vs_fault_last(&fault);
     CHECK_EQ(fault.code, -ENOENT);
     CHECK(strstr(fault.text, "nowhere") != NULL);
     o.mountpoint = "mnt";
-    o.threads = -1;
-    CHECK_EQ(vs_plane_start(&o, &p), -EINVAL);
-    o.threads = 257;
-    CHECK_EQ(vs_plane_start(&o, &p), -EINVAL);
-    o.threads = 1;
+    CHECK_EQ(plane_begin(&o, -1, &k, &p), -EINVAL);
+    CHECK_EQ(plane_begin(&o, 257, &k, &p), -EINVAL);
     for (long good = 0; good < 100; good++) {
         faults_fail_allocations(good);
-        int code = vs_plane_start(&o, &p);
+        int code = plane_begin(&o, 1, &k, &p);
         int was_refused = faults_allocation_failed();
         faults_fail_allocations(-1);
         if (code == 0) {
@@ -586,6 +588,7 @@ static void a_start_that_fails_leaves_nothing(void) {
             CHECK_EQ(vs_plane_stop(p), 0);
             close(vs_plane_socket(p));
             vs_plane_free(p);
+            vs_keep_close(k);
         } else {
             CHECK_EQ(code, -ENOMEM);
             failed++;

@@ -19,12 +19,13 @@
 #include "journal_ground.h"
 #include "memory_file.h"
 #include "name_server.h"
-#include "plane.h"
+#include "plane_begin.h"
 
 enum { THREADS = 16, STRIPE = 192 << 10, SIZE = THREADS * STRIPE, LENGTH_MAX = 48 << 10, DEADLINE_S = 120 };
 
 typedef struct ground {
     vs_plane *plane;
+    vs_keep *keep;
     name_server names;
     memory_file *memory; /* the volume, or its likeness where the journal has it */
     vs_store *store;
@@ -153,7 +154,7 @@ static int look_at_counts(user *u) {
 static int add_and_remove(user *u) {
     uint64_t fh;
     uint64_t before = atomic_load(&u->other->releases);
-    if (!went_well(u, vs_plane_add_file(u->g->plane, &u->other->file, &fh), 0)) return 0;
+    if (!went_well(u, vs_plane_add_file(u->g->plane, &u->other->file, NODE_VOLUME, 0, &fh), 0)) return 0;
     int code = vs_plane_remove_file(u->g->plane, fh);
     if (!went_well(u, code, 0)) return 0;
     CHECK_EQ(atomic_load(&u->other->releases), before + 1); /* nobody else knows its number */
@@ -258,7 +259,7 @@ static void join_users(void) {
 
 /* So many steps of each user. With open_flags of the volume's opens: through the page cache, or every request to the plane. lazy: its path goes first. */
 static void stress(int on_journal, int steps, uint32_t open_flags, int lazy) {
-    vs_plane_options o = {.mountpoint = "mnt", .source = "stress", .threads = THREADS};
+    vs_plane_options o = {.mountpoint = "mnt", .source = "stress"};
     static ground g;
     memset(&g, 0, sizeof g);
     g.steps = steps;
@@ -266,7 +267,7 @@ static void stress(int on_journal, int steps, uint32_t open_flags, int lazy) {
     g.memory = memory_file_new(SIZE);
     if (on_journal) make_journal(&g);
     CHECK_EQ(pthread_barrier_init(&g.calm, NULL, THREADS + 1), 0);
-    CHECK_EQ(vs_plane_start(&o, &g.plane), 0);
+    CHECK_EQ(plane_begin(&o, THREADS, &g.keep, &g.plane), 0);
     name_server_start(&g.names, g.plane, g.memory);
     CHECK_EQ(mount("mnt", "kept", NULL, MS_BIND, NULL), 0);
     start_users(&g);
@@ -287,6 +288,7 @@ static void stress(int on_journal, int steps, uint32_t open_flags, int lazy) {
     name_server_end(&g.names);
     CHECK_EQ(vs_plane_open_files(g.plane, NULL, 0), 0);
     vs_plane_free(g.plane);
+    vs_keep_close(g.keep);
     if (on_journal) end_journal(&g);
     memory_file_end(g.memory);
     pthread_barrier_destroy(&g.calm);

@@ -16,8 +16,10 @@ from vsnapfs.binding.journal import (
     JournalFacts,
     RecordKind,
     RecordPiece,
+    Request,
 )
-from vsnapfs.binding.plane import Plane, PlaneCount
+from vsnapfs.binding.keep import Keep
+from vsnapfs.binding.plane import KeptFile, Plane, PlaneCount, detach, mount, mounted_at, resumable
 from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
 
@@ -28,14 +30,21 @@ __all__ = [
     "Fault",
     "Journal",
     "JournalFacts",
+    "Keep",
+    "KeptFile",
     "Plane",
     "PlaneCount",
     "RecordKind",
     "RecordPiece",
+    "Request",
     "Run",
     "RunKind",
     "Store",
     "View",
     "VolumeFile",
     "VolumeState",
+    "detach",
+    "mount",
+    "mounted_at",
+    "resumable",
 ]

@@ -156,6 +156,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     served: bool
     mountpoint: str | None
     pid: int | None
+    """Whom to signal to end the server."""
     protected: bool
     """False when anything is less than fully protected; ``problems`` says what."""
     problems: list[str]
@@ -174,8 +175,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     volumes: list[Volume]
     commits: int
     commit_waits: int
+    worker_pid: int | None
+    """Of the process that serves; another than ``pid`` if a keeper stands behind it."""
+    keeper: str | None
+    """Who goes on with the mount if that process dies: ``process``, ``systemd``, ``none``."""
     requests: dict[str, RequestCount]
-    """FUSE requests by operation. Empty when nothing is mounted."""
+    """FUSE requests by operation, of this worker's life. Empty when nothing is mounted."""
     open_files: list[OpenFile]
     """The busiest first. Empty when nothing is mounted."""
 

@@ -31,6 +31,8 @@ def status(parts: Parts) -> Status:
         served=False,
         mountpoint=None,
         pid=None,
+        worker_pid=None,
+        keeper=None,
         protected=not problems,
         problems=problems,
         window_first=None if reach is None else reach[0],
