@@ -56,7 +56,7 @@ typedef struct vs_plane_count {
 } vs_plane_count;
 
 typedef struct vs_plane_open_file {
-    uint64_t fh;
+    uint64_t fh, ino;
     vs_plane_count count; /* of requests that were answered */
 } vs_plane_open_file;
 
