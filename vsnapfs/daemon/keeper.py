@@ -39,6 +39,8 @@ from vsnapfs.tree.fuse import Wanted, mount_device
 
 FAILURES_MAX = 5
 LIVED_S = 10.0
+KILLED = 128
+"""Exit status of a command that a signal ended, less the signal's number, as shells have it."""
 PAUSE_S = 0.2
 """After each failure in a row this much longer."""
 
@@ -76,8 +78,7 @@ class _Keeper:
         self._keep = Keep(self._keep_fd)
         self._device_fd = -1
         self._announced = False
-        self._ending: int | None = None
-        """The signal that ends it all."""
+        self._is_ending = False
 
     def close(self) -> None:
         """The mount, if a worker has left it, goes with its last descriptor."""
@@ -93,7 +94,7 @@ class _Keeper:
                 worker = _Worker(self._given, self._arguments, self._passed())
                 status = self._watch(worker, woken)
                 if self._is_final(worker, status):
-                    return status
+                    return status if status >= 0 else KILLED - status
                 lived = time.monotonic() - began > LIVED_S
                 failures = 0 if lived or (worker.was_ready and status == -signal.SIGKILL) else failures + 1
                 log.error(
@@ -106,7 +107,10 @@ class _Keeper:
                 time.sleep(PAUSE_S * max(0, failures - 1))
 
     def _is_final(self, worker: _Worker, status: int) -> bool:
-        return status == 0 or (status > 0 and not worker.was_ready and not self._announced)
+        """Ended as it should, or before there was anything to go on with."""
+        if status > 0:
+            return not worker.was_ready and not self._announced
+        return status == 0 or (self._is_ending and self._device_fd < 0)
 
     def _given(self, line_fd: int) -> Given:
         return Given(
@@ -129,9 +133,8 @@ class _Keeper:
             while True:
                 ready = {fd for fd, _ in poll.poll()}
                 if woken in ready:
-                    self._ending = _signal_from(woken) or self._ending
-                    if self._ending is not None:
-                        worker.signal()
+                    self._is_ending = _is_signalled(woken) or self._is_ending
+                    self._pass_on_signal(worker)
                 if worker.line.fileno() in ready and not self._hear(worker):
                     poll.unregister(worker.line.fileno())
                 if worker.ended_fd in ready:
@@ -148,11 +151,15 @@ class _Keeper:
             if not self._announced:
                 self._announced = True
                 self._announce()
-            if self._ending is not None:
-                worker.signal()
+            self._pass_on_signal(worker)
         elif message:
             self._mount(worker, msgspec.json.decode(message, type=Wanted))
         return bool(message)
+
+    def _pass_on_signal(self, worker: _Worker) -> None:
+        """Not to a worker that takes over from another: it would die of it, and what is kept with it."""
+        if self._is_ending and (worker.was_ready or self._device_fd < 0):
+            worker.end()
 
     def _mount(self, worker: _Worker, wanted: Wanted) -> None:
         try:
@@ -183,6 +190,7 @@ class _Worker:
 
     def __init__(self, given: Callable[[int], Given], arguments: Sequence[str], passed: Sequence[int]) -> None:
         self.was_ready = False
+        self._asked_to_end = False
         self.line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             told = msgspec.json.encode(given(theirs.fileno())).decode()
@@ -200,9 +208,11 @@ class _Worker:
         os.close(self.ended_fd)
         self._process.wait()
 
-    def signal(self) -> None:
-        """Ask it to end."""
-        self._process.terminate()
+    def end(self) -> None:
+        """Ask it to end, once."""
+        if not self._asked_to_end:
+            self._asked_to_end = True
+            self._process.terminate()
 
     def status(self) -> int:
         return self._process.wait()
@@ -227,9 +237,8 @@ def _signals() -> Iterator[int]:
         pythons.close()
 
 
-def _signal_from(woken: int) -> int | None:
-    numbers = [number for number in os.read(woken, 64) if number in (signal.SIGTERM, signal.SIGINT)]
-    return numbers[-1] if numbers else None
+def _is_signalled(woken: int) -> bool:
+    return any(number in (signal.SIGTERM, signal.SIGINT) for number in os.read(woken, 64))
 
 
 def _said(status: int) -> str:

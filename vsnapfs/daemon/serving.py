@@ -76,6 +76,8 @@ async def mounted(mount: Mount, holding: Holding) -> AsyncIterator[Life]:
                 await mount.stop()
             await life.unmounted.wait()
             nursery.cancel_scope.cancel()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # it is ending: another must not end it before all is committed
 
 
 async def _run(mount: Mount, life: Life, *, task_status: trio.TaskStatus[None]) -> None:

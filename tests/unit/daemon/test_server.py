@@ -82,8 +82,10 @@ class TestLife:
 
     def test_umount_ends_it_cleanly(self, repository: Path, mountpoint: Path) -> None:
         command = [*program(), "serve", str(mountpoint)]
-        with child(command, env=environment(repository), stdout=subprocess.DEVNULL) as process:
-            eventually(lambda: is_mounted(mountpoint) and (repository / "vsnapfs.sock").exists(), "it is ready")
+        with child(command, env=environment(repository), stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            with process.stdout as lines:
+                assert lines.readline() == f"serving {repository} at {mountpoint}\n".encode()
             subprocess.run(["umount", mountpoint], check=True)
             assert process.wait(END_S_MAX) == 0
         assert must(repository, "bookmark", "add", "afterwards").startswith("added")
@@ -103,7 +105,8 @@ class TestLife:
             assert (again.mountpoint / "live" / "db").read_bytes()[:4096] == b"x" * 4096
 
     def test_after_kill_9_starting_it_again_is_all(self, repository: Path, mountpoint: Path) -> None:
-        with child([*program(), "serve", str(mountpoint)], env=environment(repository), stdout=subprocess.DEVNULL):
+        command = [*program(), "serve", "--keeper", "none", str(mountpoint)]
+        with child(command, env=environment(repository), stdout=subprocess.DEVNULL):
             eventually((mountpoint / "live").is_dir, "it is ready")
         eventually(partial(is_dead, mountpoint), "the mount is dead")
         with Mounted(repository, mountpoint) as again:

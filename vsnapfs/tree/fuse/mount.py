@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,13 @@ async def _log_faults(plane: Plane) -> None:
             )
 
 
+def _is_gone(device: Device) -> bool:
+    """Whether the mount ended while nobody served it."""
+    poll = select.poll()
+    poll.register(device.fd, select.POLLIN)
+    return any(state & select.POLLERR for _, state in poll.poll(0))
+
+
 class Mount:
     """A repository, mounted. pyfuse3 keeps one session per process, so a process has one Mount at a time.
 
@@ -108,6 +116,9 @@ class Mount:
                 device = self._connection.resumed
                 if device is None:
                     device = await in_thread(self._mount)
+                elif _is_gone(device):
+                    task_status.started()
+                    return
                 self.mountpoint = Path(device.mountpoint)
                 self._plane = plane = await in_thread(self._start_plane, device, self._tree)
                 await self._serve(plane, self._tree, task_status)
