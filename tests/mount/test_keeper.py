@@ -37,6 +37,7 @@ from tests.support.waiting import eventually
 pytestmark = [pytest.mark.mount, pytest.mark.requires_root, pytest.mark.requires_fuse]
 
 MIB = 1 << 20
+UNIT = Path(__file__).parents[2] / "docs" / "systemd" / "vsnapfs@.service"
 END_S_MAX = 15.0
 LOCKED = 5
 
@@ -317,6 +318,14 @@ class TestSystemd:
         assert "STOPPING=1" in unit.said
         assert not is_mounted(mountpoint)
         must(repository, "bookmark", "add", "the-lock-is-free")
+
+    def test_the_unit_starts_what_is_tested_here(self) -> None:
+        """The file is systemd's to read; here is what this program needs of it."""
+        lines = [line.partition("=")[::2] for line in UNIT.read_text().splitlines() if "=" in line and line[0] != "#"]
+        unit = dict(lines)
+        assert unit["ExecStart"].split()[1:] == ["serve", "--keeper", "systemd", "${VSNAPFS_MOUNT}"]
+        assert (unit["Type"], unit["NotifyAccess"], unit["Restart"]) == ("notify", "main", "on-failure")
+        assert int(unit["FileDescriptorStoreMax"]) >= len(("device", "keep", "lock"))
 
     def test_without_systemd_it_is_refused(self, repository: Path, mountpoint: Path) -> None:
         done = run(repository, "serve", "--keeper", "systemd", mountpoint)
