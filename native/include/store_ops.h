@@ -29,6 +29,8 @@ int vs_store_posix(int dir_fd, vs_store **out);
 void vs_store_close(vs_store *s);
 /* CFFI-END */
 
+enum { VS_READ_CACHED = 1 };
+
 typedef int (*vs_list_fn)(void *arg, const char *name);
 
 struct vs_store {
@@ -36,6 +38,13 @@ struct vs_store {
     int (*close)(vs_store *s, int file);
     int64_t (*size)(vs_store *s, int file);
     int64_t (*read)(vs_store *s, int file, uint64_t offset_bytes, void *buf, size_t length_bytes);
+    /* The same into parts, one after the other. VS_READ_CACHED: only what the cache holds; it may be short anywhere, also before the end of
+     * the file, or -EAGAIN. A store that does not know what is cached reads all. */
+    int64_t (*read_parts)(vs_store *s, int file, uint64_t offset_bytes, const struct iovec *parts, int part_count, uint32_t flags);
+    /* A hint: the range will be read soon. Begins to fetch it into the cache, does not wait for it, and cannot fail. */
+    void (*will_need)(vs_store *s, int file, uint64_t offset_bytes, uint64_t length_bytes);
+    /* How many files the core may keep open that it does not use at the moment; > 0. */
+    int (*files_max)(vs_store *s);
     int (*write)(vs_store *s, int file, uint64_t offset_bytes, const struct iovec *parts, int part_count);
     int (*sync)(vs_store *s, int file);                                       /* fdatasync */
     /* Read from the medium what is read next: what a failed sync left in the page cache is not there. Sync before. */

@@ -19,6 +19,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,7 +27,7 @@
 #include "format.h"
 #include "store_ops.h"
 
-enum { PARTS_MAX = 256, ZEROS_BYTES = 65536 };
+enum { PARTS_MAX = 256, ZEROS_BYTES = 65536, FILES_MIN = 64, FILES_MAX = 4096 };
 
 typedef struct posix_store {
     vs_store base; /* first: a vs_store * of ours is a posix_store * */
@@ -182,7 +183,7 @@ static int64_t posix_read(vs_store *s, int file, uint64_t offset_bytes, void *bu
     return (int64_t)done;
 }
 
-/* What is left to write: the parts from first on, without the first one's first skip bytes. */
+/* What is left to write or to fill: the parts from first on, without the first one's first skip bytes. */
 typedef struct parts_left {
     const struct iovec *parts;
     int count, first;
@@ -197,7 +198,7 @@ static int parts_window(const parts_left *left, struct iovec window[PARTS_MAX]) 
     return n;
 }
 
-/* Step over n written bytes and over empty parts. */
+/* Step over n bytes that are done and over empty parts. */
 static void parts_advance(parts_left *left, size_t n) {
     left->skip += n;
     while (left->first < left->count && left->skip >= left->parts[left->first].iov_len) {
@@ -222,6 +223,43 @@ static int posix_write(vs_store *s, int file, uint64_t offset_bytes, const struc
         parts_advance(&left, (size_t)n);
     }
     return 0;
+}
+
+/* EOPNOTSUPP: a filesystem that cannot tell what is cached. */
+static ssize_t read_window(int file, const struct iovec *window, int count, uint64_t offset_bytes, uint32_t flags) {
+    ssize_t n = preadv2(file, window, count, (off_t)offset_bytes, flags & VS_READ_CACHED ? RWF_NOWAIT : 0);
+    return n < 0 && errno == EOPNOTSUPP && flags & VS_READ_CACHED ? preadv2(file, window, count, (off_t)offset_bytes, 0) : n;
+}
+
+static int64_t posix_read_parts(vs_store *s, int file, uint64_t offset_bytes, const struct iovec *parts, int part_count, uint32_t flags) {
+    (void)s;
+    parts_left left = {.parts = parts, .count = part_count};
+    uint64_t at = offset_bytes;
+    parts_advance(&left, 0);
+    while (left.first < left.count) {
+        struct iovec window[PARTS_MAX];
+        int window_count = parts_window(&left, window);
+        if (!range_fits(at, 0)) return -EINVAL;
+        ssize_t n = read_window(file, window, window_count, at, flags);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && at == offset_bytes) return -errno;
+        if (n <= 0) break;
+        at += (size_t)n;
+        parts_advance(&left, (size_t)n);
+    }
+    return (int64_t)(at - offset_bytes);
+}
+
+static void posix_will_need(vs_store *s, int file, uint64_t offset_bytes, uint64_t length_bytes) {
+    (void)s;
+    if (range_fits(offset_bytes, length_bytes)) posix_fadvise(file, (off_t)offset_bytes, (off_t)length_bytes, POSIX_FADV_WILLNEED);
+}
+
+static int posix_files_max(vs_store *s) {
+    (void)s;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur / 2 < FILES_MIN) return FILES_MIN;
+    return limit.rlim_cur / 2 < FILES_MAX ? (int)(limit.rlim_cur / 2) : FILES_MAX;
 }
 
 static int posix_sync(vs_store *s, int file) {
@@ -345,6 +383,9 @@ static const vs_store posix_functions = {
     .close = posix_close,
     .size = posix_size,
     .read = posix_read,
+    .read_parts = posix_read_parts,
+    .will_need = posix_will_need,
+    .files_max = posix_files_max,
     .write = posix_write,
     .sync = posix_sync,
     .forget = posix_forget,

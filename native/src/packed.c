@@ -12,7 +12,7 @@
 
 #include "codec.h"
 
-enum { TABLE_HEAD = 24, COLUMN_HEAD = 10, TABLE_PADDING = 8 };
+enum { TABLE_HEAD = 24, COLUMN_HEAD = 10, TABLE_PADDING = 8, CACHE_LINE_BYTES = 64, PREFETCH_BYTES = 6 * CACHE_LINE_BYTES };
 
 static size_t bits_bytes(uint64_t rows, unsigned width) {
     return (size_t)((rows * width + 7) / 8);
@@ -50,25 +50,32 @@ static column column_at(const uint8_t *head, const uint8_t *bits) {
     return (column){.minimum = vs_get64(head), .shift = head[8], .width = head[9], .bits = bits};
 }
 
-static uint64_t column_value(const column *c, uint64_t i) {
-    if (c->width == 0) return c->minimum;
+/* The i-th value as it is stored. Where it may reach into a ninth byte, that is read too. */
+static inline uint64_t column_bits(const column *c, uint64_t i) {
     uint64_t first_bit = i * c->width;
     const uint8_t *p = c->bits + first_bit / 8;
     unsigned skip = first_bit % 8;
     uint64_t v = vs_get64(p) >> skip;
     if (skip + c->width > 64) v |= (uint64_t)p[8] << (64 - skip);
-    if (c->width < 64) v &= ((uint64_t)1 << c->width) - 1;
-    return c->minimum + (v << c->shift);
+    return c->width < 64 ? v & (((uint64_t)1 << c->width) - 1) : v;
+}
+
+static inline uint64_t column_value(const column *c, uint64_t i) {
+    return c->width == 0 ? c->minimum : c->minimum + (column_bits(c, i) << c->shift);
+}
+
+void vs_packed_first(const vs_packed *t, uint64_t i, uint32_t count, uint64_t *values) {
+    uint64_t group = i / VS_PACKED_GROUP, rows = rows_in_group(t, group);
+    const uint8_t *head = group_at(t, group), *bits = head + t->columns * COLUMN_HEAD;
+    for (uint32_t k = 0; k < count; k++) {
+        column c = column_at(head + k * COLUMN_HEAD, bits);
+        values[k] = column_value(&c, i % VS_PACKED_GROUP);
+        bits += bits_bytes(rows, c.width);
+    }
 }
 
 void vs_packed_row(const vs_packed *t, uint64_t i, uint64_t *row) {
-    uint64_t group = i / VS_PACKED_GROUP, rows = rows_in_group(t, group);
-    const uint8_t *head = group_at(t, group), *bits = head + t->columns * COLUMN_HEAD;
-    for (uint32_t k = 0; k < t->columns; k++) {
-        column c = column_at(head + k * COLUMN_HEAD, bits);
-        row[k] = column_value(&c, i % VS_PACKED_GROUP);
-        bits += bits_bytes(rows, c.width);
-    }
+    vs_packed_first(t, i, t->columns, row);
 }
 
 uint64_t vs_packed_value(const vs_packed *t, uint64_t i, uint32_t column_index) {
@@ -79,29 +86,50 @@ uint64_t vs_packed_value(const vs_packed *t, uint64_t i, uint32_t column_index) 
     return column_value(&c, i % VS_PACKED_GROUP);
 }
 
+/* Both searches halve without a branch that depends on what they find: it would be guessed wrong every second time, which costs more than
+ * the step itself. */
 static uint64_t fences_le(const vs_packed *t, uint64_t key) {
-    uint64_t low = 0, high = t->groups;
-    while (low < high) {
-        uint64_t middle = low + (high - low) / 2;
-        if (vs_get64(t->fences + middle * 8) <= key) low = middle + 1;
-        else high = middle;
+    uint64_t low = 0, left = t->groups;
+    if (left == 0) return 0;
+    for (uint64_t half; left > 1; left -= half) {
+        half = left / 2;
+        low += half & -(uint64_t)(vs_get64(t->fences + (low + half - 1) * 8) <= key);
     }
-    return low;
+    return low + (vs_get64(t->fences + low * 8) <= key);
+}
+
+/* How many of the rows of a group, whose first is <= key, are. The bits ascend as the values do. */
+static uint64_t column_le(const column *c, uint64_t rows, uint64_t key) {
+    if (c->width == 0) return rows;
+    uint64_t bits = (key - c->minimum) >> c->shift, low = 0, left = rows;
+    for (uint64_t half; left > 1; left -= half) {
+        half = left / 2;
+        low += half & -(uint64_t)(column_bits(c, low + half - 1) <= bits);
+    }
+    return low + (column_bits(c, low) <= bits);
+}
+
+/* Bring what a search in the group needs: its heads and, at usual widths, the first column's bits. */
+static void group_prefetch(const uint8_t *head) {
+    for (int at = 0; at < PREFETCH_BYTES; at += CACHE_LINE_BYTES) __builtin_prefetch(head + at);
+}
+
+uint64_t vs_packed_group_le(const vs_packed *t, uint64_t key) {
+    uint64_t groups = fences_le(t, key);
+    if (groups == 0) return VS_PACKED_NONE;
+    group_prefetch(group_at(t, groups - 1));
+    return groups - 1;
+}
+
+uint64_t vs_packed_last_le(const vs_packed *t, uint64_t group, uint64_t key) {
+    const uint8_t *head = group_at(t, group);
+    column c = column_at(head, head + t->columns * COLUMN_HEAD);
+    return group * VS_PACKED_GROUP + column_le(&c, rows_in_group(t, group), key) - 1;
 }
 
 uint64_t vs_packed_count_le(const vs_packed *t, uint64_t key) {
-    uint64_t groups = fences_le(t, key);
-    if (groups == 0) return 0;
-    uint64_t group = groups - 1;
-    const uint8_t *head = group_at(t, group);
-    column c = column_at(head, head + t->columns * COLUMN_HEAD);
-    uint64_t low = 1, high = rows_in_group(t, group); /* the first row is its fence */
-    while (low < high) {
-        uint64_t middle = low + (high - low) / 2;
-        if (column_value(&c, middle) <= key) low = middle + 1;
-        else high = middle;
-    }
-    return group * VS_PACKED_GROUP + low;
+    uint64_t group = vs_packed_group_le(t, key);
+    return group == VS_PACKED_NONE ? 0 : vs_packed_last_le(t, group, key) + 1;
 }
 
 /* ---- opening ---- */

@@ -14,11 +14,11 @@
 #include "codec.h"
 #include "recovery.h"
 
-enum { OPEN_MAX = 256 };
-
 int vs_files_init(vs_files *f, vs_store *s) {
     memset(f, 0, sizeof *f);
     f->store = s;
+    f->end = &f->first;
+    f->open_max = s->files_max(s);
     int r = pthread_mutex_init(&f->mu, NULL);
     return r ? -r : -pthread_mutex_init(&f->load_mu, NULL);
 }
@@ -39,15 +39,20 @@ int vs_segment_new(vs_files *f, uint64_t first_seqno, vs_segment **out) {
     return 0;
 }
 
-static void unlink_file(vs_files *f, vs_segment *g) {
-    for (vs_segment **p = &f->first; *p; p = &(*p)->file_next)
-        if (*p == g) {
-            *p = g->file_next;
-            break;
-        }
-    f->store->close(f->store, g->file);
-    g->file = -1;
+/* mu held. Close the file of the segment that *at leads to, unless somebody uses it. 1: closed. A user counts itself before it looks at
+ * the file; we take the file away before we look at the count: one of the two sees the other. */
+static int close_unused(vs_files *f, vs_segment **at) {
+    vs_segment *g = *at;
+    int file = atomic_exchange(&g->file, -1);
+    if (atomic_load(&g->file_users) > 0) {
+        atomic_store(&g->file, file);
+        return 0;
+    }
+    *at = g->file_next;
+    if (f->end == &g->file_next) f->end = at;
+    f->store->close(f->store, file);
     f->open--;
+    return 1;
 }
 
 void vs_segment_free(vs_segment *g) {
@@ -55,48 +60,59 @@ void vs_segment_free(vs_segment *g) {
     vs_store *s = g->files->store;
     if (g->mapped) s->unmap(s, g->mapped, g->file_bytes);
     pthread_mutex_lock(&g->files->mu);
-    if (g->file >= 0) unlink_file(g->files, g);
+    if (g->file >= 0) {
+        vs_segment **at = &g->files->first;
+        while (*at != g) at = &(*at)->file_next;
+        close_unused(g->files, at);
+    }
     pthread_mutex_unlock(&g->files->mu);
     vs_index_free(g->index);
     vs_index_free(g->fallback);
     free(g);
 }
 
-/* Close the idler half of what nobody uses, so that a sweep pays for many opens. */
+/* mu held. Close half of the files, so that a sweep pays for many opens: those that nobody has used since the last sweep, and if these are
+ * too few, the longest open. */
 static void close_idle(vs_files *f) {
-    uint64_t before = f->clock > OPEN_MAX / 2 ? f->clock - OPEN_MAX / 2 : 0;
-    for (vs_segment *g = f->first, *next; g; g = next) {
-        next = g->file_next;
-        if (g->file_users == 0 && g->file_used <= before) unlink_file(f, g);
+    for (int sweep = 0; sweep < 2; sweep++) {
+        for (vs_segment **at = &f->first; *at && f->open > f->open_max / 2;) {
+            vs_segment *g = *at;
+            int used = atomic_exchange(&g->file_used, 0);
+            if ((used && sweep == 0) || !close_unused(f, at)) at = &g->file_next;
+        }
     }
 }
 
-int vs_segment_file_get(vs_segment *g) {
+/* mu held, the caller counted as a user. */
+static int open_file(vs_segment *g) {
     vs_files *f = g->files;
-    pthread_mutex_lock(&f->mu);
-    if (g->file < 0) {
-        if (f->open >= OPEN_MAX) close_idle(f);
-        int file = f->store->open(f->store, g->name, VS_OPEN_READ);
-        if (file < 0) {
-            pthread_mutex_unlock(&f->mu);
-            return vs_fault_set(file, 0, 0, g->first_seqno, 0, "%s cannot be opened: %s", g->name, strerror(-file));
-        }
-        g->file = file;
-        g->file_next = f->first;
-        f->first = g;
-        f->open++;
+    if (g->file >= 0) return g->file;
+    if (f->open >= f->open_max) close_idle(f);
+    int file = f->store->open(f->store, g->name, VS_OPEN_READ);
+    if (file < 0) return vs_fault_set(file, 0, 0, g->first_seqno, 0, "%s cannot be opened: %s", g->name, strerror(-file));
+    g->file_next = NULL;
+    *f->end = g;
+    f->end = &g->file_next;
+    f->open++;
+    atomic_store(&g->file, file);
+    return file;
+}
+
+int vs_segment_file_get(vs_segment *g) {
+    atomic_fetch_add(&g->file_users, 1);
+    int file = atomic_load(&g->file);
+    if (file < 0) {
+        pthread_mutex_lock(&g->files->mu);
+        file = open_file(g);
+        pthread_mutex_unlock(&g->files->mu);
     }
-    g->file_users++;
-    g->file_used = ++f->clock;
-    int file = g->file;
-    pthread_mutex_unlock(&f->mu);
+    if (file < 0) atomic_fetch_sub(&g->file_users, 1);
+    else if (!atomic_load_explicit(&g->file_used, memory_order_relaxed)) atomic_store_explicit(&g->file_used, 1, memory_order_relaxed);
     return file;
 }
 
 void vs_segment_file_put(vs_segment *g) {
-    pthread_mutex_lock(&g->files->mu);
-    g->file_users--;
-    pthread_mutex_unlock(&g->files->mu);
+    atomic_fetch_sub(&g->file_users, 1);
 }
 
 static int identity_check(const vs_segment *g, const uint8_t *p, size_t uuid_at, size_t features_at, const uint8_t uuid[16]) {
@@ -304,16 +320,15 @@ int vs_segment_events(vs_segment *g, const uint8_t **bytes, uint64_t *length_byt
     return 0;
 }
 
-int vs_segment_crc(vs_segment *g, int pinned, uint64_t block, uint32_t *crc) {
-    uint64_t length;
-    const uint8_t *p = !pinned && g->sealed ? vs_segment_section(g, VS_SECTION_CHECKSUMS, &length) : NULL;
-    if (p) {
-        if (block >= length / 4) return -EBADMSG;
-        *crc = vs_get32(p + block * 4);
-        return 0;
-    }
-    vs_index *x = g->index;
-    int r = pinned ? 0 : vs_segment_need_index(g, &x);
-    if (r == 0) *crc = vs_index_crc(x, block);
+int vs_segment_crcs(vs_segment *g, int pinned, vs_crcs *out) {
+    *out = (vs_crcs){.index = pinned ? g->index : NULL};
+    if (pinned) return 0;
+    uint64_t length = 0;
+    if (g->sealed) out->section = vs_segment_section(g, VS_SECTION_CHECKSUMS, &length);
+    out->blocks = length / 4;
+    if (out->section) return 0;
+    vs_index *x;
+    int r = vs_segment_need_index(g, &x);
+    out->index = x;
     return r;
 }

@@ -19,14 +19,14 @@ typedef struct vs_section {
     _Atomic int verdict; /* 0: not checked yet, 1: sound, -1: damaged */
 } vs_section;
 
-/* Open files of all segments; at most OPEN_MAX stay open while nobody uses them. load_mu guards first uses of footers. */
+/* Open files of all segments; at most open_max stay open while nobody uses them. Who uses an open file takes no lock: the count of users keeps
+ * it open. load_mu guards first uses of footers. */
 typedef struct vs_files {
     vs_store *store;
     pthread_mutex_t load_mu; /* before mu */
     pthread_mutex_t mu;
-    uint64_t clock;
-    int open;
-    struct vs_segment *first; /* list of segments with an open file */
+    int open, open_max;
+    struct vs_segment *first, **end; /* segments with an open file, in the order of opening */
 } vs_files;
 
 typedef struct vs_segment {
@@ -40,8 +40,9 @@ typedef struct vs_segment {
     vs_index *index;       /* unsealed, or pinned by views that were opened before it was sealed */
     _Atomic(vs_index *) fallback; /* sealed, but the footer is damaged: what the batches say */
     int pins;              /* views that need the index though the segment is sealed */
-    int file, file_users;  /* -1: closed */
-    uint64_t file_used;
+    _Atomic int file;      /* -1: closed. Opened and closed under files->mu, and closed only while file_users is 0 */
+    _Atomic int file_users;
+    _Atomic int file_used; /* since idle files were closed last */
     struct vs_segment *file_next;
 } vs_segment;
 
@@ -88,7 +89,26 @@ uint64_t vs_rows_count_le(const vs_rows *r, uint64_t seqno);
 /* Events in order, as in the events section. *length_bytes 0: none. */
 int vs_segment_events(vs_segment *g, const uint8_t **bytes, uint64_t *length_bytes);
 
-/* The expected CRC of a payload block; pinned: read it from the index. */
-int vs_segment_crc(vs_segment *g, int pinned, uint64_t block, uint32_t *crc);
+/* The expected CRCs of a segment's payload blocks, found once for many. Valid as long as the segment, and the index where it is pinned. */
+typedef struct vs_crcs {
+    const uint8_t *section; /* u32 per block, or */
+    const vs_index *index;
+    uint64_t blocks;        /* that the section has */
+} vs_crcs;
+
+/* pinned: read them from the index. */
+int vs_segment_crcs(vs_segment *g, int pinned, vs_crcs *out);
+
+/* 0: there is no such block in the section. */
+static inline int vs_crcs_get(const vs_crcs *c, uint64_t block, uint32_t *crc) {
+    if (c->section && block >= c->blocks) return 0;
+    *crc = c->section ? vs_get32(c->section + block * 4) : vs_index_crc(c->index, block);
+    return 1;
+}
+
+/* Have the CRC of a block brought near: the next read of it is soon. */
+static inline void vs_crcs_prefetch(const vs_crcs *c, uint64_t block) {
+    if (c->section && block < c->blocks) __builtin_prefetch(c->section + block * 4);
+}
 
 #endif

@@ -29,12 +29,12 @@ void vs_stack_clear(vs_stack *s) {
 
 int vs_cursor_init(vs_cursor *c, const vs_stack *s) {
     c->stack = s;
+    c->begun = 0;
     c->at = c->inline_at;
     if (s->count > sizeof c->inline_at / sizeof c->inline_at[0]) {
         c->at = malloc(s->count * sizeof *c->at);
         if (!c->at) return -ENOMEM;
     }
-    for (size_t i = 0; i < s->count; i++) c->at[i] = (vs_cursor_at){.row = UINT64_MAX};
     return 0;
 }
 
@@ -43,59 +43,86 @@ void vs_cursor_end(vs_cursor *c) {
 }
 
 static void row_load(const vs_packed *t, uint64_t row, vs_cursor_at *a) {
-    uint64_t v[4];
+    uint64_t v[2];
     a->row = row;
     if (row >= t->rows) {
         a->offset_bytes = a->end_bytes = UINT64_MAX;
         return;
     }
-    vs_packed_row(t, row, v);
-    *a = (vs_cursor_at){row, v[0], v[0] + v[1], v[2], v[3]};
+    vs_packed_first(t, row, 2, v);
+    a->offset_bytes = v[0];
+    a->end_bytes = v[0] + v[1];
 }
 
-/* The first extent of the table that ends after offset_bytes, which is not below what *a answered before. */
-static void packed_seek(const vs_packed *t, uint64_t offset_bytes, vs_cursor_at *a) {
-    for (int hops = 0; a->row != UINT64_MAX && hops < 4; hops++) { /* walking on: it is often the next */
-        row_load(t, a->row + 1, a);
-        if (offset_bytes < a->end_bytes) return;
-    }
-    uint64_t n = vs_packed_count_le(t, offset_bytes);
-    row_load(t, n ? n - 1 : 0, a);
+/* The first extent that ends after offset_bytes. group: of vs_packed_group_le. */
+static void packed_find(const vs_packed *t, uint64_t group, uint64_t offset_bytes, vs_cursor_at *a) {
+    row_load(t, group == VS_PACKED_NONE ? 0 : vs_packed_last_le(t, group, offset_bytes), a);
     if (offset_bytes >= a->end_bytes) row_load(t, a->row + 1, a);
 }
 
-static void memory_seek(const vs_extent_map *m, uint64_t offset_bytes, vs_cursor_at *a) {
+/* The same, where offset_bytes is not below what *a answered before. */
+static void packed_go_on(const vs_packed *t, uint64_t offset_bytes, vs_cursor_at *a) {
+    for (int hops = 0; hops < 4; hops++) { /* it is often the next */
+        row_load(t, a->row + 1, a);
+        if (offset_bytes < a->end_bytes) return;
+    }
+    packed_find(t, vs_packed_group_le(t, offset_bytes), offset_bytes, a);
+}
+
+static void memory_find(const vs_extent_map *m, uint64_t offset_bytes, vs_cursor_at *a) {
     vs_extent e;
     if (vs_extent_map_find(m, offset_bytes, &e))
-        *a = (vs_cursor_at){0, e.offset_bytes, e.offset_bytes + e.length_bytes, 0, e.block};
+        *a = (vs_cursor_at){0, e.offset_bytes, e.offset_bytes + e.length_bytes, e.block};
     else
-        *a = (vs_cursor_at){0, UINT64_MAX, UINT64_MAX, 0, 0};
+        *a = (vs_cursor_at){0, UINT64_MAX, UINT64_MAX, 0};
+}
+
+/* Search the next few layers that were never asked. */
+static void layers_begin(vs_cursor *c, uint64_t offset_bytes) {
+    enum { AT_ONCE = 8 };
+    uint64_t group[AT_ONCE];
+    const vs_layer *layers = c->stack->layers + c->begun;
+    size_t n = c->stack->count - c->begun < AT_ONCE ? c->stack->count - c->begun : AT_ONCE;
+    for (size_t i = 0; i < n; i++)
+        if (!layers[i].memory) group[i] = vs_packed_group_le(&layers[i].packed, offset_bytes);
+    for (size_t i = 0; i < n; i++) {
+        if (layers[i].memory) memory_find(layers[i].memory, offset_bytes, &c->at[c->begun + i]);
+        else packed_find(&layers[i].packed, group[i], offset_bytes, &c->at[c->begun + i]);
+    }
+    c->begun += n;
 }
 
 static const vs_cursor_at *layer_seek(vs_cursor *c, size_t i, uint64_t offset_bytes) {
     vs_cursor_at *a = &c->at[i];
     const vs_layer *layer = &c->stack->layers[i];
-    if (a->row != UINT64_MAX && offset_bytes < a->end_bytes) return a;
-    if (layer->memory) memory_seek(layer->memory, offset_bytes, a);
-    else packed_seek(&layer->packed, offset_bytes, a);
+    if (i >= c->begun) layers_begin(c, offset_bytes);
+    if (offset_bytes < a->end_bytes) return a;
+    if (layer->memory) memory_find(layer->memory, offset_bytes, a);
+    else packed_go_on(&layer->packed, offset_bytes, a);
     return a;
+}
+
+/* The layer's extent *a has the byte at offset_bytes. */
+static void run_place(const vs_layer *layer, const vs_cursor_at *a, vs_stack_run *out) {
+    uint64_t row[4] = {0, 0, 0, a->block};
+    if (!layer->memory) vs_packed_row(&layer->packed, a->row, row);
+    out->kind = row[3] ? VS_STACK_DATA : VS_STACK_ZERO;
+    out->base = layer->base;
+    out->ordinal = layer->first_ordinal + row[2];
+    out->block = row[3] + (out->offset_bytes / 4096 - a->offset_bytes / 4096);
+    if (layer->base) out->block--;
 }
 
 void vs_stack_run_at(vs_cursor *c, uint64_t offset_bytes, uint64_t end_bytes, vs_stack_run *out) {
     *out = (vs_stack_run){.offset_bytes = offset_bytes, .kind = VS_STACK_HOLE};
     for (size_t i = 0; i < c->stack->count; i++) {
-        const vs_layer *layer = &c->stack->layers[i];
         const vs_cursor_at *a = layer_seek(c, i, offset_bytes);
         if (offset_bytes < a->offset_bytes) {
             if (a->offset_bytes < end_bytes) end_bytes = a->offset_bytes;
             continue;
         }
         if (a->end_bytes < end_bytes) end_bytes = a->end_bytes;
-        out->kind = a->block ? VS_STACK_DATA : VS_STACK_ZERO;
-        out->base = layer->base;
-        out->ordinal = layer->first_ordinal + a->segment;
-        out->block = a->block + (offset_bytes / 4096 - a->offset_bytes / 4096);
-        if (layer->base) out->block--;
+        run_place(&c->stack->layers[i], a, out);
         break;
     }
     out->length_bytes = end_bytes - offset_bytes;

@@ -24,11 +24,14 @@ typedef struct vs_stack {
 
 /* Where each layer was last found, so that walking on costs no search. Offsets asked of one cursor must not descend. */
 typedef struct vs_cursor_at {
-    uint64_t row, offset_bytes, end_bytes, segment, block;
+    uint64_t row; /* in a table */
+    uint64_t offset_bytes, end_bytes;
+    uint64_t block; /* in memory */
 } vs_cursor_at;
 
 typedef struct vs_cursor {
     const vs_stack *stack;
+    size_t begun; /* layers that were searched; those below were never asked */
     vs_cursor_at *at;
     vs_cursor_at inline_at[48];
 } vs_cursor;

@@ -2,7 +2,7 @@
  *
  * Layers, newest first: the rows of the segment that holds the point, up to it; whole segments before it, merged where a merged map is
  * there; for a view of changes, the rows of the segment that holds its beginning; the base. Only the first and the last are made
- * in memory, from at most one segment's rows each. Everything else is mapped.
+ * in memory, from at most one segment's rows each. Everything else is mapped. Reading their bytes: view_read.c.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -10,23 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "journal_internal.h"
 #include "view_internal.h"
-
-struct vs_view {
-    vs_journal *journal;
-    uint32_t volume;
-    uint64_t since, until; /* records after since, up to until */
-    int changes;           /* no base below */
-    vs_stack stack;
-    vs_map_list memory;
-    vs_extent_map *partial; /* what the segment `index` of the point holds up to it; in memory too */
-    uint64_t index;
-    vs_segment *pinned;
-    vs_base *base;
-    vs_volume_state state;
-    pthread_mutex_t stat_mu; /* guards state.data_bytes until it is known */
-};
 
 /* mu held. Push the rows of segment `index` with since < seqno <= until as a layer. *made: the map, owned by v->memory. */
 static int push_rows(vs_view *v, uint64_t index, vs_extent_map **made) {
@@ -135,120 +119,13 @@ int vs_view_layers(const vs_view *v) {
     return (int)v->stack.count;
 }
 
-static vs_segment *run_segment(const vs_view *v, const vs_stack_run *run) {
-    uint64_t index = run->ordinal - v->journal->first_ordinal;
-    return index <= v->index ? vs_journal_segment(v->journal, index) : NULL;
-}
-
-/* A run of data in blocks: file, and how to know its checksums. */
-typedef struct source {
-    const vs_view *view;
-    vs_segment *segment; /* NULL: the base image */
-    int file;
-} source;
-
-static int source_open(const vs_view *v, const vs_stack_run *run, source *out) {
-    *out = (source){.view = v};
-    if (run->base) {
-        out->file = vs_base_image(v->base);
-        return 0;
-    }
-    out->segment = run_segment(v, run);
-    if (!out->segment) return -EBADMSG;
-    out->file = vs_segment_file_get(out->segment);
-    return out->file < 0 ? out->file : 0;
-}
-
-static void source_close(source *s) {
-    if (s->segment) vs_segment_file_put(s->segment);
-}
-
-static int source_crc(const source *s, uint64_t block, uint32_t *crc) {
-    if (s->segment) return vs_segment_crc(s->segment, s->segment == s->view->pinned, block, crc);
-    *crc = vs_base_crc(s->view->base, block);
-    return 0;
-}
-
-static int block_fault(const source *s, uint64_t block, uint64_t offset_bytes, const char *what) {
-    uint64_t segment = s->segment ? s->segment->first_seqno : 0;
-    return vs_fault_set(-EBADMSG, s->view->volume, s->view->until, segment, block * VS_BLOCK_BYTES,
-                        "volume %u at @%" PRIu64 ", offset %" PRIu64 ": %s in %s, position %" PRIu64, s->view->volume, s->view->until,
-                        offset_bytes, what, s->segment ? s->segment->name : "the base image", block * VS_BLOCK_BYTES);
-}
-
-/* Read whole blocks and check each. offset_bytes: of the first in the volume, for the message. */
-static int blocks_read(const source *s, uint64_t block, uint8_t *buf, size_t count, uint64_t offset_bytes) {
-    vs_store *store = s->view->journal->store;
-    int64_t n = store->read(store, s->file, block * VS_BLOCK_BYTES, buf, count * VS_BLOCK_BYTES);
-    if (n < 0) return block_fault(s, block, offset_bytes, "a read error");
-    if ((size_t)n < count * VS_BLOCK_BYTES) {
-        if (s->segment) return block_fault(s, block, offset_bytes, "the file ends");
-        memset(buf + n, 0, count * VS_BLOCK_BYTES - (size_t)n); /* a base may end inside its last block */
-    }
-    for (size_t i = 0; i < count; i++) {
-        uint32_t want;
-        int r = source_crc(s, block + i, &want);
-        if (r < 0 || vs_crc32c(buf + i * VS_BLOCK_BYTES, VS_BLOCK_BYTES) != want)
-            return block_fault(s, block + i, offset_bytes + i * VS_BLOCK_BYTES, "a checksum that does not match");
-    }
-    return 0;
-}
-
-/* Bytes of one block that the caller wants only a part of. */
-static int part_read(const source *s, uint64_t block, uint64_t offset_bytes, uint8_t *buf, size_t length) {
-    _Alignas(16) uint8_t whole[VS_BLOCK_BYTES];
-    int r = blocks_read(s, block, whole, 1, offset_bytes - offset_bytes % VS_BLOCK_BYTES);
-    if (r == 0) memcpy(buf, whole + offset_bytes % VS_BLOCK_BYTES, length);
-    return r;
-}
-
-static int data_read(const vs_view *v, const vs_stack_run *run, uint8_t *buf) {
-    source s;
-    int r = source_open(v, run, &s);
-    if (r < 0) return r;
-    uint64_t at = run->offset_bytes, end = at + run->length_bytes, block = run->block;
-    while (r == 0 && at < end) {
-        uint64_t in = at % VS_BLOCK_BYTES, left = end - at, n;
-        if (in == 0 && left >= VS_BLOCK_BYTES) {
-            size_t count = left / VS_BLOCK_BYTES;
-            n = count * VS_BLOCK_BYTES;
-            r = blocks_read(&s, block, buf, count, at);
-            block += count;
-        } else {
-            n = left < VS_BLOCK_BYTES - in ? left : VS_BLOCK_BYTES - in;
-            r = part_read(&s, block++, at, buf, n);
-        }
-        at += n;
-        buf += n;
-    }
-    source_close(&s);
-    return r;
-}
-
-int64_t vs_view_read(vs_view *v, uint64_t offset_bytes, void *buf, uint64_t length_bytes) {
-    uint64_t size = v->state.size_bytes;
-    if (offset_bytes >= size) return 0;
-    if (length_bytes > size - offset_bytes) length_bytes = size - offset_bytes;
-    vs_cursor c;
-    vs_stack_run run;
-    int r = vs_cursor_init(&c, &v->stack);
-    for (uint64_t done = 0; r == 0 && done < length_bytes; done += run.length_bytes) {
-        vs_stack_run_at(&c, offset_bytes + done, offset_bytes + length_bytes, &run);
-        uint8_t *to = (uint8_t *)buf + done;
-        if (run.kind == VS_STACK_DATA) r = data_read(v, &run, to);
-        else memset(to, 0, run.length_bytes);
-    }
-    vs_cursor_end(&c);
-    return r < 0 ? r : (int64_t)length_bytes;
-}
-
 /* Is b the continuation of a in the volume, and of one kind? */
 static int joins(const vs_run *a, const vs_stack_run *b, int kind) {
     return a->kind == kind && a->offset_bytes + a->length_bytes == b->offset_bytes;
 }
 
 static void run_fill(const vs_view *v, const vs_stack_run *from, int kind, vs_run *out) {
-    const vs_segment *g = from->kind == VS_STACK_DATA && !from->base ? run_segment(v, from) : NULL;
+    const vs_segment *g = from->kind == VS_STACK_DATA && !from->base ? vs_view_segment(v, from) : NULL;
     *out = (vs_run){.offset_bytes = from->offset_bytes, .length_bytes = from->length_bytes, .segment = g ? g->first_seqno : 0,
                     .block = from->kind == VS_STACK_DATA ? from->block : 0, .kind = kind};
 }
@@ -314,20 +191,31 @@ int vs_view_apply(vs_view *v, vs_store *s, int file) {
         if (run.kind == VS_STACK_DATA && run.length_bytes > PIECE) run.length_bytes = PIECE;
         if (run.kind == VS_STACK_ZERO) r = s->zero(s, file, at, run.length_bytes);
         if (run.kind != VS_STACK_DATA) continue;
-        r = data_read(v, &run, piece);
         struct iovec part = {piece, run.length_bytes};
-        if (r == 0) r = s->write(s, file, at, &part, 1);
+        int64_t n = vs_view_read(v, at, piece, run.length_bytes);
+        r = n < 0 ? (int)n : s->write(s, file, at, &part, 1);
     }
     vs_cursor_end(&c);
     free(piece);
     return r == 0 ? s->sync(s, file) : r;
 }
 
-/* A view as an open file. */
+/* A view as an open file. Reads that follow each other and had to wait are read ahead of: AHEAD_TIMES times after the last one that waited,
+ * so that a reader of what is cached anyway pays nothing. These fields are guesses of several threads: each is right or soon
+ * right again. */
 typedef struct view_file {
     vs_volume_file ops;
     vs_view *view;
+    _Atomic uint64_t read_end;  /* of the last large read */
+    _Atomic uint64_t ahead_end; /* so far has been asked for */
+    _Atomic int ahead_left;
 } view_file;
+
+enum {
+    AHEAD_READ_BYTES = 65536, /* smaller reads are not looked at: a stream comes in larger ones */
+    AHEAD_BYTES = 4 << 20,
+    AHEAD_TIMES = 16,
+};
 
 static vs_view *file_view(vs_volume_file *f) {
     return ((view_file *)f)->view;
@@ -337,8 +225,32 @@ static uint64_t view_size(vs_volume_file *f) {
     return file_view(f)->state.size_bytes;
 }
 
-static int64_t view_read(vs_volume_file *f, uint64_t offset_bytes, void *buf, size_t length_bytes) {
-    int64_t n = vs_view_read(file_view(f), offset_bytes, buf, length_bytes);
+/* Does the read go on about where the last one ended? The kernel's own read-ahead comes in several requests at once, in any order. */
+static int is_stream(view_file *f, uint64_t offset_bytes, uint64_t end) {
+    uint64_t last = atomic_exchange_explicit(&f->read_end, end, memory_order_relaxed);
+    return offset_bytes <= last + AHEAD_BYTES && last <= offset_bytes + AHEAD_BYTES;
+}
+
+/* A large read is about to be made: ask for what will be read after it, once half of what was asked for has been read. */
+static void read_ahead(view_file *f, uint64_t offset_bytes, uint64_t end) {
+    if (!is_stream(f, offset_bytes, end)) {
+        atomic_store_explicit(&f->ahead_left, 0, memory_order_relaxed);
+        atomic_store_explicit(&f->ahead_end, end, memory_order_relaxed);
+    }
+    if (atomic_load_explicit(&f->ahead_left, memory_order_relaxed) <= 0) return;
+    uint64_t asked = atomic_load_explicit(&f->ahead_end, memory_order_relaxed);
+    uint64_t from = asked > end ? asked : end, to = end + AHEAD_BYTES;
+    if (from > end + AHEAD_BYTES / 2 || !atomic_compare_exchange_strong(&f->ahead_end, &asked, to)) return;
+    atomic_fetch_sub_explicit(&f->ahead_left, 1, memory_order_relaxed);
+    vs_view_will_need(f->view, from, to);
+}
+
+static int64_t view_read(vs_volume_file *file, uint64_t offset_bytes, void *buf, size_t length_bytes) {
+    view_file *f = (view_file *)file;
+    int waited, large = length_bytes >= AHEAD_READ_BYTES;
+    if (large) read_ahead(f, offset_bytes, offset_bytes + length_bytes);
+    int64_t n = vs_view_read_cold(f->view, offset_bytes, buf, length_bytes, &waited);
+    if (large && waited) atomic_store_explicit(&f->ahead_left, AHEAD_TIMES, memory_order_relaxed);
     return n == -EBADMSG ? -EIO : n;
 }
 
@@ -384,7 +296,7 @@ static void view_release(vs_volume_file *f) {
 int vs_view_file(vs_view *v, vs_volume_file **out) {
     view_file *f = malloc(sizeof *f);
     if (!f) return -ENOMEM;
-    *f = (view_file){{view_size, view_read, view_write, view_zero, view_sync, view_seek, view_release}, v};
+    *f = (view_file){.ops = {view_size, view_read, view_write, view_zero, view_sync, view_seek, view_release}, .view = v};
     *out = &f->ops;
     return 0;
 }

@@ -11,6 +11,7 @@ void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t each);
 void *__real_realloc(void *p, size_t n);
 ssize_t __real_pread(int fd, void *buf, size_t n, off_t at);
+ssize_t __real_preadv2(int fd, const struct iovec *parts, int count, off_t at, int flags);
 ssize_t __real_pwritev(int fd, const struct iovec *parts, int count, off_t at);
 int __real_fallocate(int fd, int mode, off_t at, off_t n);
 
@@ -18,6 +19,7 @@ void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t each);
 void *__wrap_realloc(void *p, size_t n);
 ssize_t __wrap_pread(int fd, void *buf, size_t n, off_t at);
+ssize_t __wrap_preadv2(int fd, const struct iovec *parts, int count, off_t at, int flags);
 ssize_t __wrap_pwritev(int fd, const struct iovec *parts, int count, off_t at);
 int __wrap_fallocate(int fd, int mode, off_t at, off_t n);
 
@@ -74,11 +76,21 @@ ssize_t __wrap_pread(int fd, void *buf, size_t n, off_t at) {
     return __real_pread(fd, buf, io_piece_bytes > 0 && n > io_piece_bytes ? io_piece_bytes : n, at);
 }
 
+static struct iovec piece_of(const struct iovec *part) {
+    return (struct iovec){part->iov_base, part->iov_len < io_piece_bytes ? part->iov_len : io_piece_bytes};
+}
+
+ssize_t __wrap_preadv2(int fd, const struct iovec *parts, int count, off_t at, int flags) {
+    if (io_is_interrupted()) return -1;
+    if (io_piece_bytes == 0) return __real_preadv2(fd, parts, count, at, flags);
+    struct iovec piece = piece_of(parts);
+    return __real_preadv2(fd, &piece, 1, at, flags);
+}
+
 ssize_t __wrap_pwritev(int fd, const struct iovec *parts, int count, off_t at) {
     if (io_is_interrupted()) return -1;
     if (io_piece_bytes == 0) return __real_pwritev(fd, parts, count, at);
-    struct iovec piece = parts[0];
-    if (piece.iov_len > io_piece_bytes) piece.iov_len = io_piece_bytes;
+    struct iovec piece = piece_of(parts);
     return __real_pwritev(fd, &piece, 1, at);
 }
 

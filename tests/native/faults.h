@@ -1,6 +1,6 @@
 /* faults.h: the C library as it is on a bad day.
  *
- * Test programs are linked with --wrap: calls of malloc, calloc, realloc, pread, pwritev and fallocate in the core and in the test
+ * Test programs are linked with --wrap: calls of malloc, calloc, realloc, pread, preadv2, pwritev and fallocate in the core and in the test
  * come here first. Without orders they are passed on. Threads: orders are given while one thread runs; counting is atomic.
  */
 #ifndef VS_TESTS_FAULTS_H
@@ -14,7 +14,7 @@ void faults_fail_allocations(long good);
 /* Has an allocation failed since that order? */
 int faults_allocation_failed(void);
 
-/* Move at most piece_bytes in one pread or pwritev, and answer every second call with EINTR. 0: off. */
+/* Move at most piece_bytes in one pread, preadv2 or pwritev, and answer every second call with EINTR. 0: off. */
 void faults_split_io(size_t piece_bytes);
 
 /* Refuse fallocate with EOPNOTSUPP: once for each call of this many, from the next on. */

@@ -105,6 +105,19 @@ static void many_parts(vs_store *s, int file) {
     CHECK_EQ(s->read(s, file, 777 + total, back, 1), 0);
     CHECK_EQ(s->read(s, file, 1 << 30, back, 1), 0);
     CHECK_EQ(s->write(s, file, 0, parts, 0), 0);
+    /* What was just written is cached, or the filesystem does not say so: all of it comes either way. */
+    for (uint32_t flags = 0; flags <= VS_READ_CACHED; flags++) {
+        for (int i = 0; i < 1000; i++) parts[i].iov_base = back + ((uint8_t *)parts[i].iov_base - bytes);
+        memset(back, 0, sizeof back);
+        CHECK_EQ(s->read_parts(s, file, 777, parts, 1000, flags), total);
+        CHECK(memcmp(bytes, back, total) == 0);
+        CHECK_EQ(s->read_parts(s, file, 777 + 5, parts, 1000, flags), total - 5); /* short at the end */
+        CHECK_EQ(s->read_parts(s, file, 1 << 30, parts, 1000, flags), 0);
+        CHECK_EQ(s->read_parts(s, file, 0, parts, 0, flags), 0);
+        for (int i = 0; i < 1000; i++) parts[i].iov_base = bytes + ((uint8_t *)parts[i].iov_base - back);
+    }
+    s->will_need(s, file, 0, total);
+    s->will_need(s, file, 1 << 30, 1);
 }
 
 static void bytes_move_whole(vs_store *s) {
@@ -116,10 +129,13 @@ static void bytes_move_whole(vs_store *s) {
     faults_split_io(0);
     CHECK_EQ(s->sync(s, file), 0);
     CHECK_EQ(s->read(s, file, (uint64_t)INT64_MAX + 1, &byte, 1), -EINVAL);
+    CHECK_EQ(s->read_parts(s, file, (uint64_t)INT64_MAX + 1, &(struct iovec){&byte, 1}, 1, 0), -EINVAL);
+    s->will_need(s, file, (uint64_t)INT64_MAX + 1, 1);
     CHECK_EQ(s->write(s, file, (uint64_t)INT64_MAX + 1, &(struct iovec){&byte, 1}, 1), -EFBIG);
     CHECK_EQ(s->truncate(s, file, (uint64_t)INT64_MAX + 1), -EFBIG);
     end_with(s, file, "bytes");
     CHECK_EQ(s->read(s, file, 0, &byte, 1), -EBADF);
+    CHECK_EQ(s->read_parts(s, file, 0, &(struct iovec){&byte, 1}, 1, 0), -EBADF);
     CHECK_EQ(s->size(s, file), -EBADF);
     CHECK_EQ(s->sync(s, file), -EBADF);
 }
@@ -254,6 +270,19 @@ static int next_descriptor(void) {
     return fd;
 }
 
+static void open_files_are_bounded_by_what_the_system_allows(vs_store *s) {
+    struct rlimit was, limit;
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &was), 0);
+    limit = was;
+    limit.rlim_cur = 300;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    CHECK_EQ(s->files_max(s), 150);
+    limit.rlim_cur = 20;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    CHECK(s->files_max(s) > 0);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &was), 0);
+}
+
 int main(void) {
     vs_store *s;
     umask(022);
@@ -272,6 +301,7 @@ int main(void) {
     mapping(s);
     clock_and_entropy(s);
     stores_need_a_directory(s);
+    open_files_are_bounded_by_what_the_system_allows(s);
     CHECK_EQ(next_descriptor(), first_free);
     vs_store_close(s);
     close(dir_fd);

@@ -128,6 +128,9 @@ static uint64_t read_all(const vs_packed *p) {
     for (uint64_t i = 0; i < p->rows; i++) {
         vs_packed_row(p, i, row);
         for (uint32_t k = 0; k < p->columns; k++) sum += row[k] ^ vs_packed_value(p, i, k);
+        uint64_t first[2];
+        vs_packed_first(p, i, 2, first);
+        sum += (first[0] ^ row[0]) + (first[1] ^ row[1]);
     }
     for (unsigned shift = 0; shift < 64; shift++) {
         uint64_t count = vs_packed_count_le(p, UINT64_MAX >> shift);
