@@ -267,8 +267,10 @@ static int checkpoint(vs_journal *j) {
     uint8_t *descriptor;
     uint32_t count;
     vs_segment *g = j->active;
+    int r = vs_journal_cut_ahead(j);
+    if (r < 0) return r;
     if (j->hold_applied || g->index->applied_seqno >= j->last_seqno || j->applied_seqno < j->last_seqno) return 0;
-    int r = vs_batch_descriptors(&empty, g->salt, j->last_seqno + 1, j->applied_seqno, &descriptor, &count);
+    r = vs_batch_descriptors(&empty, g->salt, j->last_seqno + 1, j->applied_seqno, &descriptor, &count);
     if (r < 0) return r;
     struct iovec part = {descriptor, VS_BLOCK_BYTES};
     r = j->store->write(j->store, j->active_file, g->index->end_bytes, &part, 1);

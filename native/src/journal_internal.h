@@ -66,6 +66,7 @@ struct vs_journal {
     uint64_t segment_count, first_ordinal;
     vs_segment *active; /* the last one, when it is unsealed; NULL: none */
     int active_file;    /* owner: open for writing */
+    uint64_t ahead_bytes; /* owner: its file has zeros up to here; 0: none */
     vs_digest *digest;  /* owner: of the active segment so far */
 
     vs_states head; /* appended, not only committed */
@@ -101,6 +102,9 @@ uint64_t vs_journal_find_segment(const vs_journal *j, uint64_t seqno);
 /* Wait until nobody leads, then lead; and give it up. */
 void vs_journal_lead_begin(vs_journal *j);
 void vs_journal_lead_end(vs_journal *j);
+
+/* leader: cut off the zeros behind the active segment's last batch. */
+int vs_journal_cut_ahead(vs_journal *j);
 
 /* leader: make a new active segment after the last one. */
 int vs_journal_begin_segment(vs_journal *j);

@@ -167,6 +167,12 @@ static int footer_build(vs_journal *j, vs_segment *g, buffer *out) {
     return r == 0 ? buffer_put(out, block, sizeof block) : r;
 }
 
+int vs_journal_cut_ahead(vs_journal *j) {
+    if (j->ahead_bytes <= j->active->index->end_bytes) return 0;
+    j->ahead_bytes = 0;
+    return j->store->truncate(j->store, j->active_file, j->active->index->end_bytes);
+}
+
 int vs_journal_seal_active(vs_journal *j) {
     vs_segment *g = j->active;
     buffer footer = {0};
@@ -177,7 +183,8 @@ int vs_journal_seal_active(vs_journal *j) {
         return -EAGAIN; /* nothing was written: the segment grows on until there is memory for its footer */
     }
     struct iovec part = {footer.bytes, footer.length};
-    r = j->store->write(j->store, j->active_file, g->index->end_bytes, &part, 1);
+    r = vs_journal_cut_ahead(j); /* the trailer is the last block of the file */
+    if (r == 0) r = j->store->write(j->store, j->active_file, g->index->end_bytes, &part, 1);
     if (r == 0) r = j->store->sync(j->store, j->active_file);
     free(footer.bytes);
     if (r < 0) return vs_fault_set(r, 0, 0, g->first_seqno, g->index->end_bytes, "journal: %s could not be sealed: %s", g->name, strerror(-r));
@@ -261,6 +268,7 @@ int vs_journal_begin_segment(vs_journal *j) {
     if (r == 0) {
         j->active = g;
         j->active_file = file;
+        j->ahead_bytes = 0;
     }
     pthread_mutex_unlock(&j->mu);
     return r;

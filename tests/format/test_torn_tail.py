@@ -30,12 +30,12 @@ def blocks_of(number: int, count: int) -> bytes:
 
 
 def two_batches(directory: Directory, last: list[Write | Zero | Mark]) -> tuple[History, bytes, int]:
-    """A journal whose file ends in a batch of the given records, as a crash leaves it.
+    """A journal whose file ends in a batch of the given records, as a crash leaves it; too small for zeros ahead of it.
 
     Returns: the history up to the batch before, the file, where its last batch begins.
     """
     history = History()
-    journal = directory.open()
+    journal = directory.open(segment_bytes=64 * BLOCK)
     append(journal, history, Add(1, 16 * BLOCK))
     append(journal, history, Write(1, 0, blocks_of(1, 2)))
     journal.commit()
@@ -98,6 +98,33 @@ def test_every_subset_of_blocks_that_persisted(directory: Directory) -> None:
 def test_zeros_behind_the_end_are_a_clean_end(directory: Directory) -> None:
     before, content, start = two_batches(directory, [Zero(1, 0, BLOCK)])
     recover(directory, content[:start] + bytes(5 * BLOCK), before, bytes(0))
+
+
+def test_zeros_ahead_of_small_batches(directory: Directory) -> None:
+    """They lie behind the last batch while the journal is open; a torn batch in them is cut; sealing and closing leave none."""
+    history = History()
+    with directory.open() as journal:
+        append(journal, history, Add(1, 16 * BLOCK))
+        append(journal, history, Write(1, 0, blocks_of(1, 2)))
+        journal.commit()
+        content = directory.segments()[0].read_bytes()
+        end = format_reader.read_segment(content).data_end
+        assert len(content) > end
+        assert not any(content[end:])
+        with directory.open(owner=False) as reader:
+            assert_journal(reader, history, [history.last_seqno])
+            append(journal, history, Write(1, BLOCK, blocks_of(2, 1)))
+            journal.commit()
+            reader.refresh()
+            assert_journal(reader, history, [history.last_seqno])
+            journal.seal()
+            append(journal, history, Write(1, 0, blocks_of(3, 1)))
+            journal.commit()
+            reader.refresh()
+            assert_journal(reader, history, [history.last_seqno])
+    sealed, last = (path.read_bytes() for path in directory.segments())
+    assert format_reader.read_segment(sealed).footer is not None
+    assert len(last) == format_reader.read_segment(last).data_end
 
 
 def test_recovery_that_was_interrupted_is_done_again(directory: Directory) -> None:
