@@ -23,7 +23,7 @@ from tests.support.keeper import ANSWER_S_MAX, Killing, Workers, kills
 from tests.support.processes import Mounted, make_repository, must, must_json
 from vsnapfs.repository.repository import Repository
 
-KILLS = kills(10)
+KILLS = kills(6)
 
 pytestmark = [
     pytest.mark.crash, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(60 + 10 * KILLS)
