@@ -44,11 +44,17 @@
 /* CFFI-BEGIN */
 typedef struct vs_plane vs_plane;
 
-enum { VS_PLANE_OPCODES = 64, VS_PLANE_PATH_MAX = 4096 };
+enum { VS_PLANE_OPCODES = 64, VS_PLANE_LATENCIES = 32, VS_PLANE_PATH_MAX = 4096 };
 
+/* latency[i]: answers that took at least 2^i and less than 2^(i+1) nanoseconds; [0] also those of none, [31] all of 2.1 s and more. */
 typedef struct vs_plane_count {
-    uint64_t requests, errors, bytes, nanoseconds;
+    uint64_t requests, errors, bytes, nanoseconds, latency[32];
 } vs_plane_count;
+
+typedef struct vs_plane_open_file {
+    uint64_t fh;
+    vs_plane_count count; /* of requests that were answered */
+} vs_plane_open_file;
 
 typedef struct vs_plane_options {
     const char *mountpoint;
@@ -100,6 +106,9 @@ int vs_plane_remove_file(vs_plane *p, uint64_t fh);
 /* Counts by FUSE opcode, of this plane's life; opcodes answered by pyfuse3 count requests only. What is counted as answered may not
  * have reached its process yet. [0]: notifications that pyfuse3 sent; errors: refused by the kernel, or too many at once. */
 void vs_plane_counts(vs_plane *p, vs_plane_count out[64]);
+
+/* The handles that are open now, with what was asked of each: at most room of them, in no order. Returns how many there are. */
+uint64_t vs_plane_open_files(vs_plane *p, vs_plane_open_file *out, uint64_t room);
 
 /* Why a request was answered with an error, where the core said so (vs_fault_set): an eventfd that is readable while there is something to
  * take, and taking the oldest: 1: *out is it; 0: none. The first 64 that nobody took are kept. fd: owned by the plane. */

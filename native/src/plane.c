@@ -21,7 +21,7 @@
 
 #include "status.h"
 
-enum { STACK_BYTES = 512 << 10, OTHER_THREADS = 2 };
+enum { STACK_BYTES = 512 << 10 };
 
 /* ---- threads ---- */
 
@@ -87,7 +87,7 @@ static int start_threads(vs_plane *p) {
     if (code < 0) return code;
     code = -pthread_attr_setstacksize(&attr, STACK_BYTES);
     block_signals(&before);
-    while (code == 0 && p->threads_started < p->workers + OTHER_THREADS) code = start_thread(p, &attr);
+    while (code == 0 && p->threads_started < p->workers + VS_PLANE_OTHER_THREADS) code = start_thread(p, &attr);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attr);
     return code;
@@ -98,7 +98,7 @@ static void join_threads(vs_plane *p) {
 }
 
 static int make_threads(vs_plane *p, int workers) {
-    size_t count = (size_t)workers + OTHER_THREADS;
+    size_t count = (size_t)workers + VS_PLANE_OTHER_THREADS;
     p->workers = workers;
     p->threads = calloc(count, sizeof *p->threads);
     if (!p->threads) return -ENOMEM;
@@ -188,7 +188,7 @@ void vs_plane_free(vs_plane *p) {
         vs_plane_device_close(&p->device);
         vs_plane_files_close(&p->files);
     }
-    if (p->buffers) munmap(p->buffers, ((size_t)p->workers + OTHER_THREADS) * VS_PLANE_BUFFER);
+    if (p->buffers) munmap(p->buffers, ((size_t)p->workers + VS_PLANE_OTHER_THREADS) * VS_PLANE_BUFFER);
     if (p->ended_fd >= 0) close(p->ended_fd);
     vs_plane_files_end(&p->files);
     vs_plane_waiting_end(&p->waiting);
@@ -214,17 +214,4 @@ int vs_plane_add_file(vs_plane *p, vs_volume_file *f, uint64_t ino, int32_t back
 
 int vs_plane_remove_file(vs_plane *p, uint64_t fh) {
     return vs_plane_files_remove(&p->files, fh);
-}
-
-static void add_tally(vs_plane_count *count, const vs_plane_tally *tally) {
-    count->requests += atomic_load_explicit(&tally->requests, memory_order_relaxed);
-    count->errors += atomic_load_explicit(&tally->errors, memory_order_relaxed);
-    count->bytes += atomic_load_explicit(&tally->bytes, memory_order_relaxed);
-    count->nanoseconds += atomic_load_explicit(&tally->nanoseconds, memory_order_relaxed);
-}
-
-void vs_plane_counts(vs_plane *p, vs_plane_count out[64]) {
-    memset(out, 0, VS_PLANE_OPCODES * sizeof *out);
-    for (int i = 0; i < p->workers + OTHER_THREADS; i++)
-        for (int k = 0; k < VS_PLANE_OPCODES; k++) add_tally(&out[k], &p->threads[i].tally[k]);
 }

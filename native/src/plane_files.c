@@ -39,6 +39,7 @@ struct vs_plane_kept {
 /* Its fh is that of the keep. */
 struct vs_plane_slot {
     vs_volume_file *file; /* NULL: not restored, if there is an fh */
+    vs_plane_tally *tally; /* stays where it is when the slots move */
     uint32_t users;
     uint32_t free_next;
     int removed;
@@ -107,6 +108,7 @@ static vs_volume_file *drop(vs_plane_files *t, uint32_t slot) {
     struct vs_plane_slot *s = &t->slots[slot];
     if (--s->users > 0) return NULL;
     vs_volume_file *f = s->file;
+    free(s->tally);
     atomic_store_explicit(&t->kept->files[slot].fh, 0, memory_order_release);
     *s = (struct vs_plane_slot){.free_next = t->free_first};
     t->free_first = slot;
@@ -132,6 +134,8 @@ static int take_slot(vs_plane_files *t, uint32_t *slot) {
 
 int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t ino, int32_t backing_id, uint64_t *fh) {
     uint32_t slot;
+    vs_plane_tally *tally = calloc(1, sizeof *tally);
+    if (!tally) return -ENOMEM;
     pthread_mutex_lock(&t->mu);
     int code = take_slot(t, &slot);
     if (code == 0) {
@@ -139,10 +143,11 @@ int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t ino, int32
         *fh = next_serial(t) << SLOT_BITS | slot;
         kept->ino = ino;
         kept->backing_id = backing_id;
-        t->slots[slot] = (struct vs_plane_slot){.file = f, .users = 1};
+        t->slots[slot] = (struct vs_plane_slot){.file = f, .tally = tally, .users = 1};
         atomic_store_explicit(&kept->fh, *fh, memory_order_release);
     }
     pthread_mutex_unlock(&t->mu);
+    if (code < 0) free(tally);
     return code;
 }
 
@@ -161,11 +166,14 @@ int vs_plane_files_remove(vs_plane_files *t, uint64_t fh) {
     return 0;
 }
 
-vs_volume_file *vs_plane_files_get(vs_plane_files *t, uint64_t fh) {
+vs_volume_file *vs_plane_files_get(vs_plane_files *t, uint64_t fh, vs_plane_tally **tally) {
     pthread_mutex_lock(&t->mu);
     uint32_t slot = find(t, fh);
     vs_volume_file *f = slot != NO_SLOT && !t->slots[slot].removed ? t->slots[slot].file : NULL;
-    if (f) t->slots[slot].users++;
+    if (f) {
+        t->slots[slot].users++;
+        *tally = t->slots[slot].tally;
+    }
     pthread_mutex_unlock(&t->mu);
     return f;
 }
@@ -175,6 +183,22 @@ void vs_plane_files_put(vs_plane_files *t, uint64_t fh) {
     vs_volume_file *last = drop(t, find(t, fh));
     pthread_mutex_unlock(&t->mu);
     if (last) last->release(last);
+}
+
+uint64_t vs_plane_files_list(vs_plane_files *t, vs_plane_open_file *out, uint64_t room) {
+    uint64_t found = 0;
+    pthread_mutex_lock(&t->mu);
+    for (uint32_t i = 0; i < t->slots_count; i++) {
+        const struct vs_plane_slot *s = &t->slots[i];
+        if (!s->file || s->removed) continue;
+        if (found < room) {
+            out[found] = (vs_plane_open_file){.fh = fh_of(t, i)};
+            vs_plane_tally_sum(&out[found].count, s->tally);
+        }
+        found++;
+    }
+    pthread_mutex_unlock(&t->mu);
+    return found;
 }
 
 /* ---- what a worker before has left open ---- */
@@ -196,11 +220,14 @@ int vs_plane_kept_file(vs_plane *p, uint32_t *cursor, uint64_t *fh, uint64_t *in
 
 int vs_plane_restore_file(vs_plane *p, uint64_t fh, vs_volume_file *f) {
     vs_plane_files *t = &p->files;
+    vs_plane_tally *tally = calloc(1, sizeof *tally);
+    if (!tally) return -ENOMEM;
     pthread_mutex_lock(&t->mu);
     uint32_t slot = find(t, fh);
     int code = slot == NO_SLOT || t->slots[slot].file ? -EBADF : 0;
-    if (code == 0) t->slots[slot] = (struct vs_plane_slot){.file = f, .users = 1};
+    if (code == 0) t->slots[slot] = (struct vs_plane_slot){.file = f, .tally = tally, .users = 1};
     pthread_mutex_unlock(&t->mu);
+    if (code < 0) free(tally);
     return code;
 }
 
@@ -210,8 +237,11 @@ void vs_plane_files_close(vs_plane_files *t) {
     t->closed = 1;
     t->slots_count = 0; /* from now on no fh is found */
     pthread_mutex_unlock(&t->mu);
-    for (uint32_t i = 0; i < count; i++)
-        if (t->slots[i].file) t->slots[i].file->release(t->slots[i].file);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!t->slots[i].file) continue;
+        t->slots[i].file->release(t->slots[i].file);
+        free(t->slots[i].tally);
+    }
 }
 
 void vs_plane_files_end(vs_plane_files *t) {

@@ -107,7 +107,7 @@ void vs_plane_place_read_ahead(const vs_plane_place *place) {
     snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", place->dev_major, place->dev_minor);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0) return;
-    ssize_t written = write(fd, "1024", 4);
+    ssize_t written = write(fd, "2048", 4);
     (void)written; /* sysfs may be read-only: the default then stands */
     close(fd);
 }

@@ -32,6 +32,7 @@ typedef union reply_body {
 /* One request under way, and its answer: negative is -errno, else the body and how many bytes of the volume it moved. */
 typedef struct exchange {
     vs_plane_thread *thread;
+    vs_plane_tally *file_tally; /* NULL: not about an open file of ours */
     const struct fuse_in_header *head;
     const void *args;        /* what follows the header */
     size_t args_bytes;
@@ -155,11 +156,10 @@ static void answer(exchange *x, int64_t code, uint64_t begun_ns) {
     uint64_t unique = x->head->unique;
     int error = as_error(code);
     /* Counted first: who has the answer finds it in the counts. */
-    if (error) vs_plane_tally_add(&tally->errors, 1);
-    else vs_plane_tally_add(&tally->bytes, x->moved_bytes);
+    vs_plane_count_answer(tally, x->file_tally, error, x->moved_bytes);
     /* -ENOENT: the kernel has given the request up. */
     vs_plane_answer(x->thread->plane, unique, error, x->body, x->body_bytes);
-    vs_plane_tally_add(&tally->nanoseconds, now_ns() - begun_ns);
+    vs_plane_count_time(tally, x->file_tally, now_ns() - begun_ns);
 }
 
 /* The answer for an fh that has no file, or 1: it is pyfuse3's to give. */
@@ -186,7 +186,7 @@ static void serve(exchange *x, const struct served *how, size_t n) {
     }
     vs_plane_files *files = &x->thread->plane->files;
     uint64_t fh = *(const uint64_t *)x->args;
-    vs_volume_file *f = vs_plane_files_get(files, fh);
+    vs_volume_file *f = vs_plane_files_get(files, fh, &x->file_tally);
     if (f) {
         vs_fault fault;
         vs_fault_clear();

@@ -420,7 +420,7 @@ static void init_is_amended(void) {
     FILE *f = fopen(path, "r");
     if (f) {
         CHECK(fgets(kib, sizeof kib, f) != NULL);
-        CHECK_EQ(atoi(kib), 1024);
+        CHECK_EQ(atoi(kib), 2048);
         fclose(f);
     }
     down(&x);

@@ -17,6 +17,7 @@ static void numbers_are_never_used_twice(void) {
     enum { ROUNDS = 2000, OPEN = 100 };
     vs_keep *keep = keep_new();
     vs_plane_files t;
+    vs_plane_tally *tally;
     memory_file *m = memory_file_new(MEMORY_BLOCK);
     uint64_t open[OPEN], last = 0, fh, seed = 1;
     CHECK_EQ(vs_plane_files_init(&t, keep), 0);
@@ -24,15 +25,15 @@ static void numbers_are_never_used_twice(void) {
     for (int i = 0; i < ROUNDS; i++) {
         uint64_t k = draw_below(&seed, OPEN);
         CHECK_EQ(vs_plane_files_remove(&t, open[k]), 0);
-        CHECK(vs_plane_files_get(&t, open[k]) == NULL);
+        CHECK(vs_plane_files_get(&t, open[k], &tally) == NULL);
         CHECK_EQ(vs_plane_files_remove(&t, open[k]), -EBADF);
         CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, &fh), 0);
         CHECK(fh > last && fh >= UINT64_C(1) << 32 && fh < UINT64_C(1) << 63);
         last = open[k] = fh;
     }
-    CHECK(vs_plane_files_get(&t, 0) == NULL);
-    CHECK(vs_plane_files_get(&t, 7) == NULL);
-    CHECK(vs_plane_files_get(&t, UINT64_MAX) == NULL);
+    CHECK(vs_plane_files_get(&t, 0, &tally) == NULL);
+    CHECK(vs_plane_files_get(&t, 7, &tally) == NULL);
+    CHECK(vs_plane_files_get(&t, UINT64_MAX, &tally) == NULL);
     CHECK_EQ(m->releases, ROUNDS);
     vs_plane_files_close(&t);
     CHECK_EQ(m->releases, ROUNDS + OPEN);
@@ -46,15 +47,16 @@ static void numbers_are_never_used_twice(void) {
 static void the_last_user_releases(void) {
     vs_keep *keep = keep_new();
     vs_plane_files t;
+    vs_plane_tally *tally;
     memory_file *m = memory_file_new(MEMORY_BLOCK);
     uint64_t fh;
     CHECK_EQ(vs_plane_files_init(&t, keep), 0);
     CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, &fh), 0);
-    CHECK(vs_plane_files_get(&t, fh) == &m->file);
-    CHECK(vs_plane_files_get(&t, fh) == &m->file);
+    CHECK(vs_plane_files_get(&t, fh, &tally) == &m->file);
+    CHECK(vs_plane_files_get(&t, fh, &tally) == &m->file);
     CHECK_EQ(vs_plane_files_remove(&t, fh), 0);
     CHECK_EQ(vs_plane_files_remove(&t, fh), -EBADF);
-    CHECK(vs_plane_files_get(&t, fh) == NULL);
+    CHECK(vs_plane_files_get(&t, fh, &tally) == NULL);
     vs_plane_files_put(&t, fh);
     CHECK_EQ(m->releases, 0);
     vs_plane_files_put(&t, fh);
@@ -77,9 +79,10 @@ typedef struct race {
 
 static void *use_handles(void *arg) {
     race *r = arg;
+    vs_plane_tally *tally;
     while (!atomic_load(&r->over)) {
         uint64_t fh = atomic_load(&r->fh);
-        vs_volume_file *f = vs_plane_files_get(&r->files, fh);
+        vs_volume_file *f = vs_plane_files_get(&r->files, fh, &tally);
         if (!f) continue;
         CHECK_EQ(f->size(f), MEMORY_BLOCK);
         vs_plane_files_put(&r->files, fh);
@@ -89,6 +92,7 @@ static void *use_handles(void *arg) {
 
 static void removals_race_with_requests(void) {
     race r = {.fh = 0};
+    vs_plane_tally *tally;
     memory_file *m[HANDLES];
     pthread_t users[USERS];
     vs_keep *keep = keep_new();
@@ -100,7 +104,7 @@ static void removals_race_with_requests(void) {
         CHECK_EQ(vs_plane_files_add(&r.files, &m[i]->file, 2, 0, &fh), 0);
         atomic_store(&r.fh, fh);
         for (int k = 0; k < 20; k++) {
-            if (vs_plane_files_get(&r.files, fh)) vs_plane_files_put(&r.files, fh);
+            if (vs_plane_files_get(&r.files, fh, &tally)) vs_plane_files_put(&r.files, fh);
         }
         CHECK_EQ(vs_plane_files_remove(&r.files, fh), 0);
     }
@@ -113,6 +117,64 @@ static void removals_race_with_requests(void) {
     vs_plane_files_close(&r.files);
     vs_plane_files_end(&r.files);
     vs_keep_close(keep);
+}
+
+/* ---- counts ---- */
+
+static void latencies_have_classes(void) {
+    CHECK_EQ(vs_plane_latency_class(0), 0);
+    CHECK_EQ(vs_plane_latency_class(1), 0);
+    for (unsigned i = 1; i < 64; i++) {
+        unsigned class = i < VS_PLANE_LATENCIES ? i : VS_PLANE_LATENCIES - 1;
+        CHECK_EQ(vs_plane_latency_class(UINT64_C(1) << i), class);
+        CHECK_EQ(vs_plane_latency_class((UINT64_C(1) << i) + ((UINT64_C(1) << i) - 1)), class);
+    }
+}
+
+/* More files than the table has room for in the beginning: what was counted before it grew is still there, and what is counted
+ * through a tally that was borrowed before. */
+static void open_files_are_counted(void) {
+    enum { OPEN = 300 };
+    vs_keep *keep = keep_new();
+    vs_plane_files t;
+    vs_plane_tally *first, *tally, own = {0};
+    static vs_plane_open_file got[OPEN];
+    memory_file *m = memory_file_new(MEMORY_BLOCK);
+    uint64_t fh[OPEN];
+    CHECK_EQ(vs_plane_files_init(&t, keep), 0);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, &fh[0]), 0);
+    CHECK(vs_plane_files_get(&t, fh[0], &first) != NULL);
+    vs_plane_count_answer(&own, first, 0, 4096);
+    for (int i = 1; i < OPEN; i++) CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, &fh[i]), 0);
+    vs_plane_count_answer(&own, first, -EIO, 0);
+    vs_plane_count_time(&own, first, 1000);
+    vs_plane_count_time(&own, NULL, 5);
+    vs_plane_files_put(&t, fh[0]);
+    CHECK_EQ(vs_plane_files_list(&t, got, 1), OPEN);
+    CHECK_EQ(vs_plane_files_list(&t, got, OPEN), OPEN);
+    CHECK_EQ(got[0].fh, fh[0]);
+    CHECK_EQ(got[0].count.requests, 2);
+    CHECK_EQ(got[0].count.errors, 1);
+    CHECK_EQ(got[0].count.bytes, 4096);
+    CHECK_EQ(got[0].count.nanoseconds, 1000);
+    CHECK_EQ(got[0].count.latency[9], 1);
+    CHECK_EQ(own.latency[9], 1);
+    CHECK_EQ(own.latency[2], 1);
+    for (int i = 1; i < OPEN; i++) CHECK_EQ(got[i].count.requests, 0);
+    /* A file that was removed is not listed any more, even if somebody uses it; its place starts anew. */
+    CHECK(vs_plane_files_get(&t, fh[0], &tally) != NULL);
+    CHECK_EQ(vs_plane_files_remove(&t, fh[0]), 0);
+    CHECK_EQ(vs_plane_files_list(&t, got, OPEN), OPEN - 1);
+    vs_plane_count_answer(&own, tally, 0, 1);
+    vs_plane_files_put(&t, fh[0]);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, &fh[0]), 0);
+    CHECK_EQ(vs_plane_files_list(&t, got, OPEN), OPEN);
+    CHECK_EQ(got[0].fh, fh[0]);
+    CHECK_EQ(got[0].count.requests, 0);
+    vs_plane_files_close(&t);
+    vs_plane_files_end(&t);
+    vs_keep_close(keep);
+    memory_file_end(m);
 }
 
 /* ---- what pyfuse3 was asked ---- */
@@ -303,6 +365,8 @@ int main(void) {
     numbers_are_never_used_twice();
     the_last_user_releases();
     removals_race_with_requests();
+    latencies_have_classes();
+    open_files_are_counted();
     waiting_is_a_map();
     forgets_go_in_pieces();
     a_gone_pyfuse3_is_an_error();

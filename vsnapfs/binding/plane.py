@@ -15,12 +15,19 @@ from vsnapfs.binding.view import VolumeFile
 
 
 class PlaneCount(NamedTuple):
-    """Requests of one FUSE opcode in this plane's life. bytes: of file content moved."""
+    """Requests of one FUSE opcode in this plane's life, or of one open file in its own. bytes: of file content moved."""
 
     requests: int
     errors: int
     bytes: int
     nanoseconds: int
+    latency: tuple[int, ...]
+    """[i]: answers that took at least 2**i and less than 2**(i+1) nanoseconds; [0] also those of none, the last all
+    that took longer."""
+
+
+def _count_from(c: Any) -> PlaneCount:
+    return PlaneCount(c.requests, c.errors, c.bytes, c.nanoseconds, tuple(c.latency))
 
 
 class KeptFile(NamedTuple):
@@ -122,7 +129,17 @@ class Plane:
         """Counts by FUSE opcode, of those that were seen."""
         out = ffi.new("vs_plane_count[64]")
         lib.vs_plane_counts(self._c, out)
-        return {i: PlaneCount(c.requests, c.errors, c.bytes, c.nanoseconds) for i, c in enumerate(out) if c.requests}
+        return {i: _count_from(c) for i, c in enumerate(out) if c.requests}
+
+    def open_files(self) -> dict[int, PlaneCount]:
+        """The files of ``add_file`` that are open now, by handle: what was answered of each."""
+        room = lib.vs_plane_open_files(self._c, ffi.NULL, 0)
+        while True:
+            out = ffi.new("vs_plane_open_file[]", room)
+            found = lib.vs_plane_open_files(self._c, out, room)
+            if found <= room:
+                return {out[i].fh: _count_from(out[i].count) for i in range(found)}
+            room = found
 
     @property
     def faults_fd(self) -> int:

@@ -25,9 +25,9 @@ from vsnapfs.core.model import Status
 from vsnapfs.daemon.api import Report, Verb
 from vsnapfs.daemon.client import open_repository
 from vsnapfs.daemon.control import control_socket
+from vsnapfs.daemon.counts import open_files, requests_by_name
 from vsnapfs.daemon.holding import Holding
 from vsnapfs.daemon.http import make_app
-from vsnapfs.daemon.opcodes import name_of
 from vsnapfs.daemon.requests import Request
 from vsnapfs.daemon.serving import Announce, MountOptions, announced, errors_unwrapped, mount_of, mounted
 
@@ -108,6 +108,7 @@ class Answers:
 
     def _served(self, status: Status) -> Status:
         counts = trio.from_thread.run_sync(self._mount.counts)
+        opened = trio.from_thread.run_sync(self._mount.open_volumes)
         return msgspec.structs.replace(
             status,
             served=True,
@@ -115,7 +116,8 @@ class Answers:
             pid=self._holding.pid,
             worker_pid=os.getpid(),
             keeper=self._holding.kind,
-            requests={name_of(opcode): count._asdict() for opcode, count in counts.items()},
+            requests=requests_by_name(counts),
+            open_files=open_files(opened, status.volumes),
         )
 
 

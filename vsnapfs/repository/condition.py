@@ -50,6 +50,7 @@ def status(parts: Parts) -> Status:
         commits=facts.commits,
         commit_waits=facts.commit_waits,
         requests={},
+        open_files=[],
     )
 
 

@@ -19,7 +19,7 @@ from vsnapfs.core.errors import BusyError, StoreError, UsageError, VsnapfsError
 from vsnapfs.tree.fuse.connection import Connection, Device, Wanted
 from vsnapfs.tree.fuse.operations import Operations
 from vsnapfs.tree.mountpoint import holders
-from vsnapfs.tree.nodes import Source
+from vsnapfs.tree.nodes import LiveFile, Source, ViewFile
 from vsnapfs.tree.tree import Tree
 
 BUSY_GRACE_S = 5.0
@@ -86,6 +86,9 @@ class Mount:
         self._owner = (uid, gid)
         self._plane: Plane | None = None
         self._tree: Tree | None = None
+        self._operations: Operations | None = None
+        self._restored: dict[int, ViewFile | LiveFile] = {}
+        """What was open when the worker before died, by handle."""
         self._control = trio.Lock()
         """Held while a thread unmounts or ends the plane, so that neither finds it freed by the other."""
         self._scope = trio.CancelScope()
@@ -140,12 +143,14 @@ class Mount:
     def _restore(self, plane: Plane, tree: Tree, kept: KeptFile) -> None:
         """What cannot be opened any more gives its users EIO; all else goes on."""
         try:
-            plane.restore_file(kept.fh, tree.open_again(kept.ino))
+            node, file = tree.open_again(kept.ino)
+            plane.restore_file(kept.fh, file)
+            self._restored[kept.fh] = node
         except VsnapfsError as error:
             log.error("a file that was open cannot be opened again", inode=kept.ino, error=str(error))
 
     async def _serve(self, plane: Plane, tree: Tree, task_status: trio.TaskStatus[None]) -> None:
-        operations = Operations(tree, plane, self._repository.path, self._owner)
+        operations = self._operations = Operations(tree, plane, self._repository.path, self._owner, self._restored)
         try:
             with _session(plane, operations):
                 async with trio.open_nursery() as nursery:
@@ -155,6 +160,10 @@ class Mount:
                     if self._connection.resumed is None:
                         await self._answered()
                     task_status.started()
+        except Exception:
+            log.exception("serving broke")
+            self._connection.broke()
+            raise
         finally:
             with trio.CancelScope(shield=True):
                 async with self._control:
@@ -212,6 +221,13 @@ class Mount:
     def counts(self) -> dict[int, PlaneCount]:
         """Requests by FUSE opcode since the mount began. On the trio loop only."""
         return {} if self._plane is None else self._plane.counts()
+
+    def open_volumes(self) -> list[tuple[int, ViewFile | LiveFile, PlaneCount]]:
+        """Of each volume that is open: its handle, what it is, what was asked of it. On the trio loop only."""
+        if self._plane is None or self._operations is None:
+            return []
+        nodes = self._operations.open_volumes()
+        return [(fh, nodes[fh], count) for fh, count in self._plane.open_files().items() if fh in nodes]
 
     async def changed(self, *, content: bool) -> None:
         """Volumes were changed past the mount: the kernel drops what it remembers of live ones, attributes and (after

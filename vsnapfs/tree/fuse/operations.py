@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
@@ -76,12 +76,20 @@ def _answers(
 
 
 class Operations(pyfuse3.Operations):
-    """One for each mount. Runs on the trio loop only. owner: uid and gid of all that is shown."""
+    """One for each mount. Runs on the trio loop only. owner: uid and gid of all that is shown. volumes: those that are open
+    already, by handle."""
 
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, tree: Tree, plane: Plane, repository: Path, owner: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        plane: Plane,
+        repository: Path,
+        owner: tuple[int, int],
+        volumes: Mapping[int, ViewFile | LiveFile],
+    ) -> None:
         super().__init__()
         self._tree = tree
         self._plane = plane
@@ -90,6 +98,7 @@ class Operations(pyfuse3.Operations):
         self._registry = Registry()
         self._registry.remember(Fixed(inodes.ROOT))
         self._texts = Texts()
+        self._volumes = dict(volumes)
 
     # Names and attributes
 
@@ -204,7 +213,9 @@ class Operations(pyfuse3.Operations):
         def opened() -> int:
             return self._plane.add_file(self._tree.open(node), node.ino)
 
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(await in_thread(opened)), keep_cache=True)
+        handle = await in_thread(opened)
+        self._volumes[handle] = node
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=True)
 
     async def _open_text(self, node: ManifestFile | DiffFile) -> pyfuse3.FileInfo:
         content = await in_thread(self._tree.content, node)
@@ -232,7 +243,12 @@ class Operations(pyfuse3.Operations):
         if fh & HANDLE_BIT:
             self._texts.close(inode_of(fh))
         else:
+            self._volumes.pop(fh, None)
             await in_thread(self._plane.remove_file, fh)
+
+    def open_volumes(self) -> Mapping[int, ViewFile | LiveFile]:
+        """Volumes that are open, by handle."""
+        return self._volumes
 
     # Extended attributes
 
