@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.history import History
-from tests.crash.moments import acknowledgements
+from tests.crash.moments import progress
 from tests.crash.writers import STRIPE_BYTES, VOLUMES, Plan, writing
 from tests.support.devices import sh
 from tests.support.files import opened, pread_all
@@ -54,9 +54,9 @@ def test_every_write_is_in_the_history_once_and_in_order(server: Mounted, tmp_pa
     plans = [Plan(rng.randrange(1, 2**63), stripe) for stripe in range(WRITERS)]
     with writing(plans, server.mountpoint, tmp_path) as writers:
         for _ in range(-(-KILLS // (1 + also_next))):
-            acknowledgements(writers, max(writer.acknowledged() for writer in writers) + 1)
+            progress(writers)
             workers.kill(after_s_max=0.05, also_next=also_next)
-        acknowledgements(writers, max(writer.acknowledged() for writer in writers) + 1)
+        progress(writers)
         slowest_s = max(writer.stop(END_S) for writer in writers)
         acknowledged = [writer.acknowledged() for writer in writers]
     must_json(server.repository, "bookmark", "add", "end")

@@ -23,6 +23,8 @@ from tests.support.waiting import eventually
 KILLS_VARIABLE = "VSNAPFS_WORKER_KILLS"
 ANSWER_S_MAX = 5.0
 """After its worker was killed a server answers within this time."""
+WAIT_S_MAX = 30.0
+"""So long is waited for it, that a test can say how long it took."""
 START_S = 0.8
 """About so long a worker takes until it serves."""
 END_S_MAX = 60.0
@@ -46,7 +48,7 @@ class Workers:
 
     def pid(self) -> int:
         """The worker's that answers now, waiting for one that has not been killed."""
-        found: int = eventually(self._pid, "a worker that answers", deadline_s=ANSWER_S_MAX)
+        found: int = eventually(self._pid, "a worker that answers", deadline_s=WAIT_S_MAX)
         return found
 
     def _pid(self) -> int:
