@@ -39,7 +39,7 @@ struct vs_plane_kept {
 /* Its fh is that of the keep. */
 struct vs_plane_slot {
     vs_volume_file *file; /* NULL: not restored, if there is an fh */
-    vs_plane_tally *tally; /* stays where it is when the slots move */
+    vs_plane_tally *tally; /* with the file; stays where it is when the slots move */
     uint32_t users;
     uint32_t free_next;
     int removed;
@@ -133,8 +133,8 @@ static int take_slot(vs_plane_files *t, uint32_t *slot) {
 }
 
 int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t ino, int32_t backing_id, uint64_t *fh) {
-    uint32_t slot;
     vs_plane_tally *tally = calloc(1, sizeof *tally);
+    uint32_t slot;
     if (!tally) return -ENOMEM;
     pthread_mutex_lock(&t->mu);
     int code = take_slot(t, &slot);
@@ -192,7 +192,7 @@ uint64_t vs_plane_files_list(vs_plane_files *t, vs_plane_open_file *out, uint64_
         const struct vs_plane_slot *s = &t->slots[i];
         if (!s->file || s->removed) continue;
         if (found < room) {
-            out[found] = (vs_plane_open_file){.fh = fh_of(t, i)};
+            out[found] = (vs_plane_open_file){.fh = fh_of(t, i), .ino = t->kept->files[i].ino};
             vs_plane_tally_sum(&out[found].count, s->tally);
         }
         found++;

@@ -142,10 +142,10 @@ static void open_files_are_counted(void) {
     memory_file *m = memory_file_new(MEMORY_BLOCK);
     uint64_t fh[OPEN];
     CHECK_EQ(vs_plane_files_init(&t, keep), 0);
-    CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, &fh[0]), 0);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 7, 0, &fh[0]), 0);
     CHECK(vs_plane_files_get(&t, fh[0], &first) != NULL);
     vs_plane_count_answer(&own, first, 0, 4096);
-    for (int i = 1; i < OPEN; i++) CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, &fh[i]), 0);
+    for (int i = 1; i < OPEN; i++) CHECK_EQ(vs_plane_files_add(&t, &m->file, 7, 0, &fh[i]), 0);
     vs_plane_count_answer(&own, first, -EIO, 0);
     vs_plane_count_time(&own, first, 1000);
     vs_plane_count_time(&own, NULL, 5);
@@ -153,6 +153,7 @@ static void open_files_are_counted(void) {
     CHECK_EQ(vs_plane_files_list(&t, got, 1), OPEN);
     CHECK_EQ(vs_plane_files_list(&t, got, OPEN), OPEN);
     CHECK_EQ(got[0].fh, fh[0]);
+    CHECK_EQ(got[0].ino, 7);
     CHECK_EQ(got[0].count.requests, 2);
     CHECK_EQ(got[0].count.errors, 1);
     CHECK_EQ(got[0].count.bytes, 4096);
@@ -167,14 +168,14 @@ static void open_files_are_counted(void) {
     CHECK_EQ(vs_plane_files_list(&t, got, OPEN), OPEN - 1);
     vs_plane_count_answer(&own, tally, 0, 1);
     vs_plane_files_put(&t, fh[0]);
-    CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, &fh[0]), 0);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 7, 0, &fh[0]), 0);
     CHECK_EQ(vs_plane_files_list(&t, got, OPEN), OPEN);
     CHECK_EQ(got[0].fh, fh[0]);
     CHECK_EQ(got[0].count.requests, 0);
     vs_plane_files_close(&t);
     vs_plane_files_end(&t);
-    vs_keep_close(keep);
     memory_file_end(m);
+    vs_keep_close(keep);
 }
 
 /* ---- what pyfuse3 was asked ---- */
@@ -185,6 +186,7 @@ static void waiting_is_a_map(void) {
     static unsigned char there[NUMBERS];
     vs_plane_waiting w;
     vs_plane_asked got;
+    const vs_plane_asked *next;
     uint64_t seed = 2, left = 0, cursor = 0, unique;
     CHECK_EQ(vs_plane_waiting_init(&w), 0);
     for (int i = 0; i < STEPS; i++) {
@@ -204,7 +206,9 @@ static void waiting_is_a_map(void) {
     CHECK_EQ(vs_plane_waiting_add(&w, &(vs_plane_asked){.unique = 2 * NUMBERS + 2}), -ENOTCONN);
     for (int k = 0; k < NUMBERS; k++) left += there[k];
     CHECK(left > 0);
-    for (; (unique = vs_plane_waiting_next(&w, &cursor)); left--) {
+    for (; (next = vs_plane_waiting_next(&w, &cursor)); left--) {
+        unique = next->unique;
+        CHECK_EQ(next->offset_bytes, unique / 2 - 1);
         CHECK_EQ(there[unique / 2 - 1], 1);
         CHECK_EQ(vs_plane_waiting_take(&w, unique, &got), 0);
         there[unique / 2 - 1] = 0;

@@ -20,7 +20,6 @@
 #include "memory_file.h"
 #include "name_server.h"
 #include "plane_begin.h"
-#include "plane.h"
 
 enum { THREADS = 16, STRIPE = 192 << 10, SIZE = THREADS * STRIPE, LENGTH_MAX = 48 << 10, DEADLINE_S = 120 };
 
@@ -155,7 +154,7 @@ static int look_at_counts(user *u) {
 static int add_and_remove(user *u) {
     uint64_t fh;
     uint64_t before = atomic_load(&u->other->releases);
-    if (!went_well(u, vs_plane_add_file(u->g->plane, &u->other->file, 2, 0, &fh), 0)) return 0;
+    if (!went_well(u, vs_plane_add_file(u->g->plane, &u->other->file, NODE_VOLUME, 0, &fh), 0)) return 0;
     int code = vs_plane_remove_file(u->g->plane, fh);
     if (!went_well(u, code, 0)) return 0;
     CHECK_EQ(atomic_load(&u->other->releases), before + 1); /* nobody else knows its number */

@@ -26,6 +26,14 @@ class PlaneCount(NamedTuple):
     that took longer."""
 
 
+class CountedFile(NamedTuple):
+    """An open file, and what was asked of it."""
+
+    fh: int
+    ino: int
+    counted: PlaneCount
+
+
 def _count_from(c: Any) -> PlaneCount:
     return PlaneCount(c.requests, c.errors, c.bytes, c.nanoseconds, tuple(c.latency))
 
@@ -46,7 +54,7 @@ def mount(mountpoint: str, source: str, keep: Keep, *, allow_other: bool, read_o
     options = ffi.new("vs_plane_options *")
     point, name = ffi.new("char[]", os.fsencode(mountpoint)), ffi.new("char[]", os.fsencode(source))
     options.mountpoint, options.source = point, name
-    options.allow_other, options.read_only = allow_other, read_only
+    options.allow_other, options.read_only, options.transport = allow_other, read_only, lib.VS_PLANE_DEVICE
     return check(lib.vs_plane_mount(options, keep.c), f"mount {mountpoint}")
 
 
@@ -131,14 +139,14 @@ class Plane:
         lib.vs_plane_counts(self._c, out)
         return {i: _count_from(c) for i, c in enumerate(out) if c.requests}
 
-    def open_files(self) -> dict[int, PlaneCount]:
-        """The files of ``add_file`` that are open now, by handle: what was answered of each."""
+    def open_files(self) -> list[CountedFile]:
+        """The files that are open now, and what was answered of each."""
         room = lib.vs_plane_open_files(self._c, ffi.NULL, 0)
         while True:
             out = ffi.new("vs_plane_open_file[]", room)
             found = lib.vs_plane_open_files(self._c, out, room)
             if found <= room:
-                return {out[i].fh: _count_from(out[i].count) for i in range(found)}
+                return [CountedFile(out[i].fh, out[i].ino, _count_from(out[i].count)) for i in range(found)]
             room = found
 
     @property

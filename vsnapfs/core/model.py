@@ -180,7 +180,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     keeper: str | None
     """Who goes on with the mount if that process dies: ``process``, ``systemd``, ``none``."""
     requests: dict[str, RequestCount]
-    """FUSE requests by operation. Empty when nothing is mounted."""
+    """FUSE requests by operation, of this worker's life. Empty when nothing is mounted."""
     open_files: list[OpenFile]
     """The busiest first. Empty when nothing is mounted."""
 

@@ -108,7 +108,7 @@ class Answers:
 
     def _served(self, status: Status) -> Status:
         counts = trio.from_thread.run_sync(self._mount.counts)
-        opened = trio.from_thread.run_sync(self._mount.open_volumes)
+        opened = trio.from_thread.run(self._mount.open_volumes)
         return msgspec.structs.replace(
             status,
             served=True,

@@ -1,4 +1,4 @@
-"""Open files and directories, by handle number.
+"""Open files of text and open directories, by handle number.
 
 A number is the inode's with bit 63 set, which those of volumes never have: it needs no table, so that it means the same to
 the worker that goes on after another was killed.

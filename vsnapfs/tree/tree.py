@@ -286,13 +286,13 @@ class Tree:
             return self._source.journal.live_file(self._live_volume(node).id)
         return self._source.view(node.volume.name, node.point).file()
 
-    def open_again(self, ino: int) -> tuple[ViewFile | LiveFile, Any]:
-        """As ``open``, by inode number: for a file that was open when the process before ended. Returns: its node too.
-        Raises: StaleError: it is no volume, or cannot be found again."""
+    def open_again(self, ino: int) -> Any:
+        """As ``open``, by inode number: for a file that was open when the process before ended. Raises: StaleError: it is
+        no volume, or cannot be found again."""
         node = self.node(ino)
         if not isinstance(node, (ViewFile, LiveFile)):
             raise StaleError("not a volume")
-        return node, self.open(node)
+        return self.open(node)
 
     def live_nodes(self) -> list[LiveFile]:
         """Every live volume."""

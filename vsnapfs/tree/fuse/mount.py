@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL
@@ -29,7 +29,7 @@ in_thread = trio.to_thread.run_sync
 log = structlog.get_logger(__name__)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _session(plane: Plane, operations: Operations) -> Iterator[None]:
     """A pyfuse3 session on the plane's end of the pair, which libfuse closes with the session."""
     try:
@@ -87,8 +87,6 @@ class Mount:
         self._plane: Plane | None = None
         self._tree: Tree | None = None
         self._operations: Operations | None = None
-        self._restored: dict[int, ViewFile | LiveFile] = {}
-        """What was open when the worker before died, by handle."""
         self._control = trio.Lock()
         """Held while a thread unmounts or ends the plane, so that neither finds it freed by the other."""
         self._scope = trio.CancelScope()
@@ -143,14 +141,12 @@ class Mount:
     def _restore(self, plane: Plane, tree: Tree, kept: KeptFile) -> None:
         """What cannot be opened any more gives its users EIO; all else goes on."""
         try:
-            node, file = tree.open_again(kept.ino)
-            plane.restore_file(kept.fh, file)
-            self._restored[kept.fh] = node
+            plane.restore_file(kept.fh, tree.open_again(kept.ino))
         except VsnapfsError as error:
             log.error("a file that was open cannot be opened again", inode=kept.ino, error=str(error))
 
     async def _serve(self, plane: Plane, tree: Tree, task_status: trio.TaskStatus[None]) -> None:
-        operations = self._operations = Operations(tree, plane, self._repository.path, self._owner, self._restored)
+        operations = self._operations = Operations(tree, plane, self._repository.path, self._owner)
         try:
             with _session(plane, operations):
                 async with trio.open_nursery() as nursery:
@@ -222,12 +218,18 @@ class Mount:
         """Requests by FUSE opcode since the mount began. On the trio loop only."""
         return {} if self._plane is None else self._plane.counts()
 
-    def open_volumes(self) -> list[tuple[int, ViewFile | LiveFile, PlaneCount]]:
+    async def open_volumes(self) -> list[tuple[int, ViewFile | LiveFile, PlaneCount]]:
         """Of each volume that is open: its handle, what it is, what was asked of it. On the trio loop only."""
         if self._plane is None or self._operations is None:
             return []
-        nodes = self._operations.open_volumes()
-        return [(fh, nodes[fh], count) for fh, count in self._plane.open_files().items() if fh in nodes]
+        operations = self._operations
+        found: list[tuple[int, ViewFile | LiveFile, PlaneCount]] = []
+        for file in self._plane.open_files():
+            with contextlib.suppress(VsnapfsError):  # it can be read on, but nobody knows any more what it is
+                node = await operations.node(file.ino)
+                if isinstance(node, (ViewFile, LiveFile)):
+                    found.append((file.fh, node, file.counted))
+        return found
 
     async def changed(self, *, content: bool) -> None:
         """Volumes were changed past the mount: the kernel drops what it remembers of live ones, attributes and (after

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
@@ -76,8 +76,7 @@ def _answers(
 
 
 class Operations(pyfuse3.Operations):
-    """One for each mount. Runs on the trio loop only. owner: uid and gid of all that is shown. volumes: those that are open
-    already, by handle."""
+    """One for each mount. Runs on the trio loop only. owner: uid and gid of all that is shown."""
 
     supports_dot_lookup = False
     enable_writeback_cache = False
@@ -88,7 +87,6 @@ class Operations(pyfuse3.Operations):
         plane: Plane,
         repository: Path,
         owner: tuple[int, int],
-        volumes: Mapping[int, ViewFile | LiveFile],
     ) -> None:
         super().__init__()
         self._tree = tree
@@ -98,11 +96,10 @@ class Operations(pyfuse3.Operations):
         self._registry = Registry()
         self._registry.remember(Fixed(inodes.ROOT))
         self._texts = Texts()
-        self._volumes = dict(volumes)
 
     # Names and attributes
 
-    async def _node(self, ino: int) -> Node:
+    async def node(self, ino: int) -> Node:
         node = self._registry.get(ino)
         return node if node is not None else await in_thread(self._tree.node, ino)
 
@@ -127,7 +124,7 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def lookup(self, parent_inode: int, name: bytes, ctx: Any) -> pyfuse3.EntryAttributes:
-        parent, text = await self._node(parent_inode), os.fsdecode(name)
+        parent, text = await self.node(parent_inode), os.fsdecode(name)
         known = self._tree.lookup_nowait(parent, text)
         node, attributes = (known, known.attributes()) if known else await in_thread(self._find, parent, text)
         self._registry.remember(node)
@@ -138,7 +135,7 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def getattr(self, inode: int, ctx: Any) -> pyfuse3.EntryAttributes:
-        node = await self._node(inode)
+        node = await self.node(inode)
         return self._entry(await in_thread(self._tree.attributes, node))
 
     @_answers
@@ -161,7 +158,7 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def opendir(self, inode: int, ctx: Any) -> int:
-        self._directory(await self._node(inode))
+        self._directory(await self.node(inode))
         return handle_of(inode)
 
     def _directory(self, node: Node) -> Directory:
@@ -171,7 +168,7 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        node = self._directory(await self._node(inode_of(fh)))
+        node = self._directory(await self.node(inode_of(fh)))
         for entry in await in_thread(self._tree.entries, node, start_id, ENTRIES_MAX):
             encoded = pyfuse3.FileNameT(os.fsencode(entry.name))
             if not pyfuse3.readdir_reply(token, encoded, self._entry(entry.attributes), entry.cookie):
@@ -188,7 +185,7 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def open(self, inode: int, flags: int, ctx: Any) -> pyfuse3.FileInfo:
-        node = await self._node(inode)
+        node = await self.node(inode)
         match node:
             case LiveFile():
                 if flags & os.O_TRUNC:
@@ -213,9 +210,7 @@ class Operations(pyfuse3.Operations):
         def opened() -> int:
             return self._plane.add_file(self._tree.open(node), node.ino)
 
-        handle = await in_thread(opened)
-        self._volumes[handle] = node
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=True)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(await in_thread(opened)), keep_cache=True)
 
     async def _open_text(self, node: ManifestFile | DiffFile) -> pyfuse3.FileInfo:
         content = await in_thread(self._tree.content, node)
@@ -226,7 +221,7 @@ class Operations(pyfuse3.Operations):
     async def read(self, fh: int, off: int, size: int) -> bytes:
         content = self._texts.get(inode_of(fh))
         if content is None:
-            node = await self._node(inode_of(fh))
+            node = await self.node(inode_of(fh))
             if not isinstance(node, Text):
                 raise FUSEError(errno.EBADF)
             content = await in_thread(self._tree.content, node)
@@ -243,18 +238,13 @@ class Operations(pyfuse3.Operations):
         if fh & HANDLE_BIT:
             self._texts.close(inode_of(fh))
         else:
-            self._volumes.pop(fh, None)
             await in_thread(self._plane.remove_file, fh)
-
-    def open_volumes(self) -> Mapping[int, ViewFile | LiveFile]:
-        """Volumes that are open, by handle."""
-        return self._volumes
 
     # Extended attributes
 
     @_answers
     async def listxattr(self, inode: int, ctx: Any) -> Sequence[bytes]:
-        shown = self._tree.xattrs(await self._node(inode))
+        shown = self._tree.xattrs(await self.node(inode))
         return [(XATTR_PREFIX + name).encode() for name in shown]
 
     @_answers
@@ -263,25 +253,25 @@ class Operations(pyfuse3.Operations):
         text = os.fsdecode(name)
         if not text.startswith("user."):
             raise FUSEError(errno.EOPNOTSUPP)
-        value = self._tree.xattrs(await self._node(inode)).get(text.removeprefix(XATTR_PREFIX))
+        value = self._tree.xattrs(await self.node(inode)).get(text.removeprefix(XATTR_PREFIX))
         if value is None or not text.startswith(XATTR_PREFIX):
             raise FUSEError(errno.ENODATA)
         return value.encode()
 
     @_answers
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: Any) -> None:
-        raise FUSEError(errno.EOPNOTSUPP if isinstance(await self._node(inode), LiveFile) else errno.EROFS)
+        raise FUSEError(errno.EOPNOTSUPP if isinstance(await self.node(inode), LiveFile) else errno.EROFS)
 
     @_answers
     async def removexattr(self, inode: int, name: bytes, ctx: Any) -> None:
-        raise FUSEError(errno.EOPNOTSUPP if isinstance(await self._node(inode), LiveFile) else errno.EROFS)
+        raise FUSEError(errno.EOPNOTSUPP if isinstance(await self.node(inode), LiveFile) else errno.EROFS)
 
     # Changes, all refused
 
     @_answers
     async def setattr(self, inode: int, attr: Any, fields: pyfuse3.SetattrFields, fh: int | None, ctx: Any) -> Any:
         """Times of a live volume are taken without effect: ``touch`` and ``cp -p`` set them, nothing needs them."""
-        node = await self._node(inode)
+        node = await self.node(inode)
         if not isinstance(node, LiveFile):
             raise FUSEError(errno.EROFS)
         if fields.update_size:
