@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks import fio, table
 from benchmarks.claims import Claims
 from benchmarks.history import BLOCK, VOLUME, Extent, History, bookmark, each_once
-from benchmarks.peers import passthrough_hp, uring_enabled
+from benchmarks.peers import passthrough_hp, uring_switched
 from benchmarks.places import Plan
 from benchmarks.reads import sequential
 from benchmarks.samples import Samples, take_turns
@@ -22,7 +22,7 @@ from benchmarks.servers import mounted_data, takes_settings, vsnapfs_at
 
 OURS, HP = "view", "passthrough_hp"
 OURS_URING, HP_URING = "view, io_uring", "passthrough_hp, io_uring"
-SETTINGS = '[mount]\ntransport = "{}"\n'
+URING_SETTINGS = '[mount]\ntransport = "io_uring"\n'
 
 
 def measure(plan: Plan) -> None:
@@ -51,7 +51,6 @@ def measure(plan: Plan) -> None:
 
 def _shown(plan: Plan, history: History, stack: ExitStack, claims: Claims) -> dict[str, Path]:
     """The candidates, mounted until the stack is left. Those on /dev/fuse are mounted before io_uring is enabled."""
-    has_transports = takes_settings(history.path, SETTINGS.format("device"))
     files = {OURS: _view(history, plan.memory / "mount", stack)}
     plain = plan.memory / "plain"
     plain.mkdir()
@@ -60,12 +59,11 @@ def _shown(plan: Plan, history: History, stack: ExitStack, claims: Claims) -> di
         claims.absent("all beside passthrough_hp", "needs --passthrough-hp")
         return files
     files[HP] = stack.enter_context(passthrough_hp(plan.passthrough_hp, plain, plan.memory / "hp")) / VOLUME
-    if not stack.enter_context(uring_enabled()):
+    if not stack.enter_context(uring_switched(True)):
         claims.absent("io_uring", "the kernel does not offer it to FUSE, or we may not enable it")
-    elif not has_transports:
+    elif not takes_settings(history.path, URING_SETTINGS):
         claims.absent("io_uring", "this vsnapfs has no [mount] transport")
     else:
-        takes_settings(history.path, SETTINGS.format("io_uring"))
         files[OURS_URING] = _view(history, plan.memory / "mount-uring", stack)
         hp = passthrough_hp(plan.passthrough_hp, plain, plan.memory / "hp-uring", "-o", "io_uring")
         files[HP_URING] = stack.enter_context(hp) / VOLUME
