@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import extents, kernel, length, opening, reads, sparse, writes
+from benchmarks.peers import uring_switched
 from benchmarks.places import Plan
 from vsnapfs import __version__
 from vsnapfs.core.units import parse_size
@@ -79,6 +80,7 @@ def main() -> None:
     print(f"vsnapfs {__version__}, Linux {platform.release()}, {os.cpu_count()} processors, {platform.machine()}")
     for group in chosen.groups or GROUPS:
         with (
+            uring_switched(False),  # a group that measures it switches it on
             tempfile.TemporaryDirectory(prefix="vsnapfs-bench-", dir=chosen.disk) as disk,
             tempfile.TemporaryDirectory(prefix="vsnapfs-bench-", dir=chosen.memory) as memory,
         ):

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks import fio, table
 from benchmarks.claims import Claims
 from benchmarks.history import BLOCK, VOLUME, Extent, History, bookmark, each_once
-from benchmarks.peers import passthrough_hp, uring_enabled
+from benchmarks.peers import passthrough_hp, uring_switched
 from benchmarks.places import Plan
 from benchmarks.reads import sequential
 from benchmarks.samples import Samples, take_turns
@@ -59,7 +59,7 @@ def _shown(plan: Plan, history: History, stack: ExitStack, claims: Claims) -> di
         claims.absent("all beside passthrough_hp", "needs --passthrough-hp")
         return files
     files[HP] = stack.enter_context(passthrough_hp(plan.passthrough_hp, plain, plan.memory / "hp")) / VOLUME
-    if not stack.enter_context(uring_enabled()):
+    if not stack.enter_context(uring_switched(True)):
         claims.absent("io_uring", "the kernel does not offer it to FUSE, or we may not enable it")
     elif not takes_settings(history.path, URING_SETTINGS):
         claims.absent("io_uring", "this vsnapfs has no [mount] transport")

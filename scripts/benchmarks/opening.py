@@ -65,9 +65,9 @@ def _open(history: History, mountpoint: Path, seed: int) -> Opened:
         names = sorted(name for name in os.listdir(snaps) if name != "latest")
         chosen = dice.sample(names, min(FIRST_BYTES, len(names)))
         first_byte_s = [_timed(partial(_read_byte, snaps / name / VOLUME, dice)) for name in chosen]
-        memory = memory_bytes(reader.pid)
+        memory = memory_bytes(reader)
         with _all_open([snaps / name / VOLUME for name in names[-OPEN_AT_ONCE:]]):
-            open_resident_bytes = memory_bytes(reader.pid)["VmRSS"]
+            open_resident_bytes = memory_bytes(reader)["VmRSS"]
     return Opened(ready_s, list_s, first_byte_s, memory["VmRSS"], memory["RssAnon"], open_resident_bytes)
 
 

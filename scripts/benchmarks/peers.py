@@ -48,15 +48,15 @@ def _on(flag: bool) -> str:
 
 
 @contextmanager
-def uring_enabled() -> Iterator[bool]:
-    """FUSE over io_uring is allowed for new mounts, if we may allow it; as before afterwards. Yields whether it is."""
+def uring_switched(on: bool) -> Iterator[bool]:
+    """Let new mounts use FUSE over io_uring, or not; as before afterwards. Yields: can they?"""
     try:
         before = URING_SWITCH.read_text()
-        URING_SWITCH.write_text("1")
+        URING_SWITCH.write_text(str(int(on)))
     except OSError:  # an older kernel, or not root
-        yield False
+        yield URING_SWITCH.exists() and URING_SWITCH.read_text().strip() == "Y"
         return
     try:
-        yield True
+        yield on
     finally:
         URING_SWITCH.write_text(before)

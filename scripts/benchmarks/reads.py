@@ -91,7 +91,7 @@ def measure(plan: Plan) -> None:
             files[name] = stack.enter_context(qemu_export(image, top / f"export-{number}"))
         _check_equal(files)
         taken = [_taken(plan, files, load) for load in _loads(plan)]
-        memory = memory_bytes(process.pid)
+        memory = memory_bytes(process)
     used = f"reader: {table.mebibytes(memory['VmHWM'])} resident at most, {table.mebibytes(memory['RssAnon'])} its own"
     _show(plan, list(files), taken, used)
     _show_claims(plan, taken, list(chains))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,17 +116,21 @@ def takes_settings(repository: Path, settings: str) -> bool:
     return known
 
 
-def serving_pid(repository: Path) -> int:
-    """The process that answers the requests of a server's mount."""
-    status = vsnapfs_json(repository, "status")
-    return int(status.get("worker_pid") or status["pid"])
+def memory_bytes(process: subprocess.Popen[bytes]) -> dict[str, int]:
+    """``VmRSS``, ``VmHWM``, ``RssAnon`` … in bytes, of the process and all that it has started, together."""
+    total: Counter[str] = Counter()
+    for pid in _family(process.pid):
+        text = Path(f"/proc/{pid}/status").read_text()
+        rows = (line.split() for line in text.splitlines() if line.endswith(" kB"))
+        total.update({name.rstrip(":"): int(kib) * 1024 for name, kib, _ in rows})
+    return total
 
 
-def memory_bytes(pid: int) -> dict[str, int]:
-    """The process's ``VmRSS``, ``VmHWM``, ``RssAnon`` … in bytes."""
-    text = Path(f"/proc/{pid}/status").read_text()
-    rows = (line.split() for line in text.splitlines() if line.endswith(" kB"))
-    return {name.rstrip(":"): int(kib) * 1024 for name, kib, _ in rows}
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield from _family(int(child))
 
 
 def drop_cache_of(file: Path) -> None:

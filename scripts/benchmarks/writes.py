@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ from benchmarks.claims import Claims
 from benchmarks.peers import passthrough_hp
 from benchmarks.places import Plan
 from benchmarks.samples import take_turns
-from benchmarks.servers import memory_bytes, serving_pid, vsnapfs, vsnapfs_at, vsnapfs_json
+from benchmarks.servers import memory_bytes, vsnapfs, vsnapfs_at, vsnapfs_json
 
 MIB = 1 << 20
 JOBS = 8
@@ -56,19 +57,21 @@ def _measure_at(plan: Plan, place: Path, where: str) -> None:
     claims = Claims(f"Writing, {JOBS} volumes of {table.mebibytes(size_bytes)} {where}")
     if plan.passthrough_hp is None:
         claims.absent("passthrough_hp", "needs --passthrough-hp")
-    with _volumes(plan, place, size_bytes) as files:
+    with _volumes(plan, place, size_bytes) as (files, server):
         for each in files.values():
             sequential(each, size_bytes)  # so that no later one pays for allocation
         for load in _loads(plan, size_bytes):
             _take(plan, place / "repository", load, files, claims)
-        memory = memory_bytes(serving_pid(place / "repository"))
+        memory = memory_bytes(server)
     used = f"server: {table.mebibytes(memory['VmHWM'])} resident at most, {table.mebibytes(memory['RssAnon'])} its own"
     claims.show(used)
 
 
 @contextmanager
-def _volumes(plan: Plan, place: Path, size_bytes: int) -> Iterator[dict[str, list[Path]]]:
-    """The files of each candidate, by its name."""
+def _volumes(
+    plan: Plan, place: Path, size_bytes: int
+) -> Iterator[tuple[dict[str, list[Path]], subprocess.Popen[bytes]]]:
+    """The files of each candidate, by its name; and our server."""
     repository, mountpoint, plain = place / "repository", place / "mount", place / "plain"
     names = [f"volume-{number}" for number in range(JOBS)]
     vsnapfs(repository, "init")
@@ -76,11 +79,11 @@ def _volumes(plan: Plan, place: Path, size_bytes: int) -> Iterator[dict[str, lis
         vsnapfs(repository, "volume", "add", name, "--size", str(size_bytes))
     plain.mkdir()
     with ExitStack() as stack:
-        stack.enter_context(vsnapfs_at(repository, mountpoint, "serve"))
+        server = stack.enter_context(vsnapfs_at(repository, mountpoint, "serve"))
         tops = {LIVE: mountpoint / "live", PLAIN: plain}
         if plan.passthrough_hp is not None:
             tops[HP] = stack.enter_context(passthrough_hp(plan.passthrough_hp, plain, place / "hp"))
-        yield {candidate: [top / name for name in names] for candidate, top in tops.items()}
+        yield {candidate: [top / name for name in names] for candidate, top in tops.items()}, server
 
 
 def _loads(plan: Plan, size_bytes: int) -> list[Load]:

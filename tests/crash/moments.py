@@ -32,6 +32,16 @@ def acknowledgements(writers: list[Writer], count: int) -> None:
     eventually(reached, f"{count} writes of each writer", deadline_s=30)
 
 
+def progress(writers: list[Writer]) -> None:
+    """Until each writer has been told of one more of its writes than now."""
+    before = [writer.acknowledged() for writer in writers]
+
+    def reached() -> bool:
+        return all(writer.acknowledged() > count for writer, count in zip(writers, before, strict=True))
+
+    eventually(reached, "another write of each writer", deadline_s=30)
+
+
 def new_segment(repository: Path) -> None:
     """Until the journal has one segment more: the one before it is being sealed, or just was."""
     before = len(list((repository / "journal").glob("*.seg")))

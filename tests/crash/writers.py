@@ -33,6 +33,8 @@ VOLUME_BYTES = STRIPES * STRIPE_BYTES
 PAGE_BYTES = 4096
 WRITE_MIN = 4096
 WRITE_MAX = 65536
+LOG_TAIL_BYTES = 64
+"""More than two lines of a log."""
 
 Request = Literal["nothing", "fsync", "dsync"]
 """What makes a write durable: nothing yet, an fsync after it, or the write itself."""
@@ -87,8 +89,10 @@ class Writer:
 
     def acknowledged(self) -> int:
         """Number of the last write that is known to be durable, and all before it with it; 0: none yet."""
-        lines = self._log_path.read_text().splitlines(keepends=True)
-        return max((int(line) for line in lines if line.endswith("\n")), default=0)
+        with self._log_path.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+            whole = log.read().split(b"\n")[:-1]
+        return int(whole[-1]) if whole else 0
 
     def is_running(self) -> bool:
         return self._process.poll() is None

@@ -1,6 +1,7 @@
 """The two processes of a server: the keeper, which stays, and its worker, which can be killed.
 
-The one place of the tests that knows how to tell them apart: a server's status names the worker in ``worker_pid``.
+The one place of the tests that knows how to tell them apart: a server's status names the keeper in ``pid`` and the worker
+in ``worker_pid``; one that does not answer yet is a child of the keeper with ``--worker`` among its arguments.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from tests.support.waiting import eventually
 KILLS_VARIABLE = "VSNAPFS_WORKER_KILLS"
 ANSWER_S_MAX = 5.0
 """After its worker was killed a server answers within this time."""
+WAIT_S_MAX = 30.0
+"""So long is waited for it, that a test can say how long it took."""
+START_S = 0.8
+"""About so long a worker takes until it serves."""
 END_S_MAX = 60.0
 
 
@@ -39,10 +44,11 @@ class Workers:
         """The longest from a kill until the next worker told its status."""
         self._repository = repository
         self._rng = random.Random(seed)
+        self._keeper_pid = 0
 
     def pid(self) -> int:
         """The worker's that answers now, waiting for one that has not been killed."""
-        found: int = eventually(self._pid, "a worker that answers", deadline_s=ANSWER_S_MAX)
+        found: int = eventually(self._pid, "a worker that answers", deadline_s=WAIT_S_MAX)
         return found
 
     def _pid(self) -> int:
@@ -52,17 +58,33 @@ class Workers:
         except (OSError, HTTPException, ValueError, IndexError):
             return 0
         pid = int(answer["result"]["worker_pid"])
+        self._keeper_pid = int(answer["result"]["pid"])
         return 0 if pid in self.killed else pid
 
-    def kill(self, after_s_max: float) -> None:
-        """SIGKILL the worker at a random moment of the time to come, and wait until the next one answers."""
-        pid = self.pid()
-        threading.Event().wait(self._rng.uniform(0, after_s_max))
-        os.kill(pid, signal.SIGKILL)
+    def _next_pid(self) -> int:
+        """Of one that the keeper has started, whether it answers or not; 0: there is none."""
+        for task in Path(f"/proc/{self._keeper_pid}/task").iterdir():
+            for pid in map(int, (task / "children").read_text().split()):
+                if pid not in self.killed and b"--worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                    return pid
+        return 0
+
+    def kill(self, after_s_max: float, *, also_next: int = 0) -> None:
+        """SIGKILL the worker at a random moment of the time to come, and wait until the next one answers.
+
+        also_next: so many after it are killed while they take over.
+        """
+        self._kill(self.pid(), after_s_max)
+        for _ in range(also_next):
+            self._kill(eventually(self._next_pid, "another worker"), START_S)
         began = time.monotonic()
-        self.killed.append(pid)
         self.pid()
         self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+
+    def _kill(self, pid: int, after_s_max: float) -> None:
+        threading.Event().wait(self._rng.uniform(0, after_s_max))
+        os.kill(pid, signal.SIGKILL)
+        self.killed.append(pid)
 
     def __str__(self) -> str:
         return f"{len(self.killed)} workers killed, the next one answered after {self.slowest_s:.2f} s at most"
