@@ -89,7 +89,7 @@ static int start_threads(vs_plane *p) {
     while (code == 0 && p->threads_started < p->workers + OTHER_THREADS) {
         vs_plane_thread *t = &p->threads[p->threads_started];
         char name[16];
-        snprintf(name, sizeof name, "vsnapfs-io-%d", p->threads_started);
+        snprintf(name, sizeof name, "vsnapfs-io-%u", (unsigned)p->threads_started % 1000);
         code = vs_plane_thread_begin(&t->id, run, t, name);
         if (code == 0) p->threads_started++;
     }
@@ -130,7 +130,8 @@ static int make(vs_plane *p, int workers) {
 static int begin(vs_plane *p, const vs_plane_options *o, int workers) {
     int code = make(p, workers);
     if (code < 0) return vs_fault_set(code, 0, 0, 0, 0, "no memory or descriptors to mount on %s: %s", o->mountpoint, strerror(-code));
-    code = vs_plane_mount_open(&p->mount, o);
+    code = o->transport == VS_PLANE_IO_URING ? vs_plane_uring_wanted(o->transport, vs_plane_uring_enabled()) : 0;
+    if (code >= 0) code = vs_plane_mount_open(&p->mount, o);
     if (code < 0) return code;
     code = start_threads(p);
     if (code < 0) {

@@ -159,6 +159,8 @@ typedef struct vs_plane_uring {
 int vs_plane_uring_init(vs_plane_uring *u);
 /* Before INIT is answered: shall the reply say FUSE_OVER_IO_URING? offered: the flags of the kernel's INIT. 0: no. -errno: transport asks
  * for it, and it cannot be had; vs_fault_last says why. */
+/* The flag that the kernel will offer, before it has said INIT. */
+uint64_t vs_plane_uring_enabled(void);
 int vs_plane_uring_wanted(int32_t transport, uint64_t offered);
 /* After a reply that said so, at once: no request is sent before. Makes the rings and starts their threads, about `threads` of them (0: as
  * many as are good). -errno: it could not be done, and the kernel has been told to use the device. */

@@ -371,10 +371,19 @@ static int serve_by_rings(vs_plane *p, int threads) {
     return code < 0 && begun < 0 ? begun : code;
 }
 
+static void close_entries(vs_plane_uring *u) {
+    while (u->made > 0) {
+        vs_plane_entry *e = &u->entries[--u->made];
+        ring_close(&e->ring); /* of a thread that never began */
+        sem_destroy(&e->answered);
+    }
+}
+
 int vs_plane_uring_start(vs_plane *p, int threads) {
     int code = serve_by_rings(p, threads);
     if (code == 0) return 0;
     vs_plane_uring_join(&p->uring);
+    close_entries(&p->uring);
     decline(p);
     return vs_fault_set(code, 0, 0, 0, 0, "no rings to serve with: %s", strerror(-code));
 }
@@ -387,6 +396,15 @@ static int can_be_had(void) {
     if (code == 0) code = ring_open(&r, -1);
     if (code == 0) ring_close(&r);
     return code;
+}
+
+uint64_t vs_plane_uring_enabled(void) {
+    int fd = open(ENABLE, O_RDONLY | O_CLOEXEC);
+    char answer = 0;
+    if (fd < 0) return 0;
+    ssize_t n = read(fd, &answer, 1);
+    close(fd);
+    return n == 1 && answer == 'Y' ? FUSE_OVER_IO_URING : 0;
 }
 
 int vs_plane_uring_wanted(int32_t transport, uint64_t offered) {
@@ -413,10 +431,7 @@ void vs_plane_uring_join(vs_plane_uring *u) {
 }
 
 void vs_plane_uring_end(vs_plane_uring *u) {
-    for (int i = 0; i < u->made; i++) {
-        ring_close(&u->entries[i].ring); /* of a thread that never began */
-        sem_destroy(&u->entries[i].answered);
-    }
+    close_entries(u);
     if (u->buffers != MAP_FAILED) munmap(u->buffers, u->buffers_bytes);
     free(u->entries);
     pthread_cond_destroy(&u->changed);

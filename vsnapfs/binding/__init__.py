@@ -17,7 +17,7 @@ from vsnapfs.binding.journal import (
     RecordKind,
     RecordPiece,
 )
-from vsnapfs.binding.plane import Plane, PlaneCount
+from vsnapfs.binding.plane import Plane, PlaneCount, Transport
 from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
 
@@ -35,6 +35,7 @@ __all__ = [
     "Run",
     "RunKind",
     "Store",
+    "Transport",
     "View",
     "VolumeFile",
     "VolumeState",

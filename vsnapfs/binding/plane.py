@@ -5,11 +5,16 @@ Source: native/include/plane.h.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from vsnapfs.binding._native import ffi, lib
 from vsnapfs.binding.faults import Fault, check, fault_from
 from vsnapfs.binding.view import VolumeFile
+
+Transport = Literal["device", "io_uring"]
+"""How requests come from the kernel."""
+
+_TRANSPORTS = {"auto": lib.VS_PLANE_AUTO, "device": lib.VS_PLANE_DEVICE, "io_uring": lib.VS_PLANE_IO_URING}
 
 
 class PlaneCount(NamedTuple):
@@ -32,11 +37,14 @@ class Plane:
         allow_other: bool = False,
         read_only: bool = False,
         threads: int = 0,
+        transport: Transport | Literal["auto"] = "auto",
     ) -> None:
+        """Raises: StoreError: the transport is io_uring, and the kernel does not offer it."""
         options = ffi.new("vs_plane_options *")
         point, name = ffi.new("char[]", mountpoint.encode()), ffi.new("char[]", source.encode())
         options.mountpoint, options.source = point, name
         options.allow_other, options.read_only, options.threads = allow_other, read_only, threads
+        options.transport = _TRANSPORTS[transport]
         out = ffi.new("vs_plane **")
         check(lib.vs_plane_start(options, out), f"mount {mountpoint}")
         self._c: Any = out[0]
@@ -45,6 +53,11 @@ class Plane:
     def socket_fd(self) -> int:
         """What pyfuse3 shall open as /dev/fd/N; it is pyfuse3's to close."""
         return int(lib.vs_plane_socket(self._c))
+
+    @property
+    def transport(self) -> Transport:
+        """What is used; settled when the mount answers."""
+        return "io_uring" if lib.vs_plane_transport(self._c) == lib.VS_PLANE_IO_URING else "device"
 
     @property
     def ended_fd(self) -> int:

@@ -31,7 +31,7 @@ def command(session: Session) -> int:
 def _lines(status: Status) -> Iterator[str]:
     facts = {
         "repository": status.repository,
-        "server": f"process {status.pid} at {status.mountpoint}" if status.served else "none",
+        "server": _server(status),
         "protected": "yes" if status.protected else "NO",
         "window": f"{_moment(status.window_first)} to {_moment(status.window_last)}",
         "records": f"{status.last_seqno}, committed {status.committed_seqno}, on primaries {status.applied_seqno}",
@@ -47,6 +47,13 @@ def _lines(status: Status) -> Iterator[str]:
         yield f"{'volume:':12}{volume.name}, {format_size(volume.size_bytes)}, {place}"
     for problem in status.problems:
         yield f"{'problem:':12}{printable(problem)}"
+
+
+def _server(status: Status) -> str:
+    if not status.served:
+        return "none"
+    transport = f", by {status.transport}" if status.transport else ""
+    return f"process {status.pid} at {status.mountpoint}{transport}"
 
 
 def _moment(point: Point | None) -> str:

@@ -103,11 +103,13 @@ class Answers:
 
     def _served(self, status: Status) -> Status:
         counts = trio.from_thread.run_sync(self._mount.counts)
+        transport = trio.from_thread.run_sync(self._mount.transport)
         return msgspec.structs.replace(
             status,
             served=True,
             mountpoint=str(self._mount.mountpoint),
             pid=os.getpid(),
+            transport=transport,
             requests={name_of(opcode): count._asdict() for opcode, count in counts.items()},
         )
 

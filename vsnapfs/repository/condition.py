@@ -31,6 +31,7 @@ def status(parts: Parts) -> Status:
         served=False,
         mountpoint=None,
         pid=None,
+        transport=None,
         protected=not problems,
         problems=problems,
         window_first=None if reach is None else reach[0],

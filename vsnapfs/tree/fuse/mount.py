@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pyfuse3
 import structlog
 import trio
 
-from vsnapfs.binding import Plane, PlaneCount
+from vsnapfs.binding import Plane, PlaneCount, Transport
 from vsnapfs.core.errors import BusyError, StoreError, UsageError, VsnapfsError
 from vsnapfs.tree.fuse.operations import Operations
 from vsnapfs.tree.mountpoint import holders, prepare
@@ -66,12 +66,21 @@ class Mount:
     _running: ClassVar[bool] = False
 
     def __init__(
-        self, repository: Source, mountpoint: Path, *, live: bool, allow_other: bool, uid: int, gid: int
+        self,
+        repository: Source,
+        mountpoint: Path,
+        *,
+        live: bool,
+        allow_other: bool,
+        uid: int,
+        gid: int,
+        transport: Transport | Literal["auto"] = "auto",
     ) -> None:
         self._repository = repository
         self.mountpoint = mountpoint
         self._live = live
         self._allow_other = allow_other
+        self._transport = transport
         self._owner = (uid, gid)
         self._plane: Plane | None = None
         self._tree: Tree | None = None
@@ -101,7 +110,13 @@ class Mount:
 
     def _start_plane(self) -> Plane:
         source = str(self._repository.path)
-        return Plane(str(self.mountpoint), source, allow_other=self._allow_other, read_only=not self._live)
+        return Plane(
+            str(self.mountpoint),
+            source,
+            allow_other=self._allow_other,
+            read_only=not self._live,
+            transport=self._transport,
+        )
 
     async def _serve(self, plane: Plane, tree: Tree, task_status: trio.TaskStatus[None]) -> None:
         operations = Operations(tree, plane, self._repository.path, self._owner)
@@ -170,6 +185,10 @@ class Mount:
     def counts(self) -> dict[int, PlaneCount]:
         """Requests by FUSE opcode since the mount began. On the trio loop only."""
         return {} if self._plane is None else self._plane.counts()
+
+    def transport(self) -> Transport | None:
+        """How requests come from the kernel; None: nothing is mounted. On the trio loop only."""
+        return None if self._plane is None else self._plane.transport
 
     async def changed(self, *, content: bool) -> None:
         """Volumes were changed past the mount: the kernel drops what it remembers of live ones, attributes and (after
