@@ -237,8 +237,19 @@ static void serve(vs_plane_entry *e) {
     if (code != -ENOTCONN && code != -ECONNABORTED && code != -ECANCELED) vs_plane_mount_abort(&e->thread.plane->mount);
 }
 
+/* Stay on the CPU that the requests come from: the process that waits makes room for us, and nobody has to be woken on another CPU (a
+ * fifth of all time with 8 readers on 2 CPUs). Not where we may not run. */
+static void stay(size_t cpu) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0 || !CPU_ISSET(cpu, &set)) return;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    (void)sched_setaffinity(0, sizeof set, &set); /* it may have gone offline: anywhere will do */
+}
+
 static void *run(void *arg) {
     vs_plane_entry *e = arg;
+    stay(e->queue);
     if (verdict(&e->thread.plane->uring, e, offer(e))) serve(e);
     ring_close(&e->ring);
     return NULL;
