@@ -110,7 +110,7 @@ static int ring_open(ring *r, int device_fd) {
     *r = (ring){.area = MAP_FAILED, .sqe = MAP_FAILED};
     r->fd = (int)syscall(SYS_io_uring_setup, 1, &p);
     if (r->fd < 0) return -errno;
-    int code = fcntl(r->fd, F_SETFD, FD_CLOEXEC) == 0 ? ring_map(r, &p) : -errno;
+    int code = ring_map(r, &p);
     if (code == 0 && syscall(SYS_io_uring_register, r->fd, IORING_REGISTER_FILES, &device_fd, 1) < 0) code = -errno;
     if (code < 0) ring_close(r);
     return code;
