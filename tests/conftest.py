@@ -14,9 +14,15 @@ from pathlib import Path
 
 import pytest
 
+ENABLE_IO_URING = Path("/sys/module/fuse/parameters/enable_uring")
+
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "requires_root": (lambda: os.geteuid() == 0, "root"),
     "requires_fuse": (lambda: os.geteuid() == 0 and os.access("/dev/fuse", os.R_OK | os.W_OK), "root and /dev/fuse"),
+    "requires_io_uring": (
+        lambda: os.geteuid() == 0 and os.access(ENABLE_IO_URING, os.W_OK),
+        "root and a kernel with FUSE over io_uring (Linux 6.14)",
+    ),
 }
 
 
@@ -32,6 +38,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("CI") == "true":
             pytest.fail(f"needs {what}, and CI must not leave it out", pytrace=False)
         pytest.skip(f"needs {what}")
+
+
+@pytest.fixture(scope="module", params=["device", pytest.param("io_uring", marks=pytest.mark.requires_io_uring)])
+def transport(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How requests shall come from the kernel: the test runs once with each. The kernel offers io_uring meanwhile, and
+    then as it did before."""
+    if request.param == "device":
+        yield request.param
+        return
+    before = ENABLE_IO_URING.read_text()
+    ENABLE_IO_URING.write_text("Y")
+    try:
+        yield request.param
+    finally:
+        ENABLE_IO_URING.write_text(before)
 
 
 @pytest.fixture

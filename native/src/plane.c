@@ -88,8 +88,8 @@ static int start_threads(vs_plane *p) {
     int code = 0;
     while (code == 0 && p->threads_started < p->workers + VS_PLANE_OTHER_THREADS) {
         vs_plane_thread *t = &p->threads[p->threads_started];
-        char name[24];
-        snprintf(name, sizeof name, "vsnapfs-io-%d", p->threads_started);
+        char name[16];
+        snprintf(name, sizeof name, "vsnapfs-io-%u", (unsigned)p->threads_started % 1000);
         code = vs_plane_thread_begin(&t->id, run, t, name);
         if (code == 0) p->threads_started++;
     }

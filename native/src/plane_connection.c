@@ -125,11 +125,14 @@ int vs_plane_mount(const vs_plane_options *o, vs_keep *k) {
     if (code < 0) return code;
     int fd = vs_plane_mount_make(o, &c->place);
     if (fd < 0) return fd;
+    vs_fault_clear();
     code = vs_plane_connection_agree(c, fd, o->transport);
     if (code < 0) {
+        vs_fault fault;
+        vs_fault_last(&fault);
         vs_plane_place_detach(&c->place, 1);
         close(fd);
-        return vs_fault_set(code, 0, 0, 0, 0, "%s: no agreement with the kernel: %s", c->place.path, strerror(-code));
+        return fault.code == code ? code : vs_fault_set(code, 0, 0, 0, 0, "%s: no agreement with the kernel: %s", c->place.path, strerror(-code));
     }
     vs_plane_place_read_ahead(&c->place);
     return fd;

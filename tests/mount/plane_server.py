@@ -1,4 +1,5 @@
-"""The data plane with real pyfuse3 handlers and a volume in memory; run as a program: LIBRARY MOUNTPOINT SIZE_BYTES.
+"""The data plane with real pyfuse3 handlers and a volume in memory; run as a program: LIBRARY MOUNTPOINT SIZE_BYTES
+TRANSPORT.
 
 The root shows
 
@@ -30,6 +31,7 @@ VOLUME, COUNTS, TEXT_FILE, BORN = 2, 3, 4, 5
 NODES = {b"vol": VOLUME, b"counts": COUNTS, b"text": TEXT_FILE, b"born": BORN}
 FILE_COUNTS = ("reads", "writes", "durable_writes", "zeros", "zeroed_bytes", "syncs", "releases")
 OPCODES = {"READ": 15, "WRITE": 16, "FSYNC": 20, "FLUSH": 25, "LSEEK": 46, "FALLOCATE": 43}
+TRANSPORTS = {"auto": 0, "device": 1, "io_uring": 2}
 FOREVER_S = 300
 
 
@@ -39,6 +41,7 @@ class Options(ctypes.Structure):
         ("source", ctypes.c_char_p),
         ("allow_other", ctypes.c_int32),
         ("read_only", ctypes.c_int32),
+        ("transport", ctypes.c_int32),
     )
 
 
@@ -59,11 +62,12 @@ def load(path: str) -> ctypes.CDLL:
     return lib
 
 
-def start(lib: ctypes.CDLL, mountpoint: str) -> ctypes.c_void_p:
+def start(lib: ctypes.CDLL, mountpoint: str, transport: str = "auto") -> ctypes.c_void_p:
     """A plane, mounted. The keep is never closed: the process ends with the mount. Raises: OSError."""
     keep, plane = ctypes.c_void_p(), ctypes.c_void_p()
+    options = Options(mountpoint.encode(), b"plane test", 0, 0, TRANSPORTS[transport])
     checked(lib.vs_keep_open(checked(lib.vs_keep_make()), ctypes.byref(keep)))
-    device = checked(lib.vs_plane_mount(ctypes.byref(Options(mountpoint.encode(), b"plane test", 0, 0)), keep))
+    device = checked(lib.vs_plane_mount(ctypes.byref(options), keep))
     checked(lib.vs_plane_open(device, keep, 0, ctypes.byref(plane)))
     checked(lib.vs_plane_run(plane))
     return plane
@@ -145,6 +149,7 @@ class Names(pyfuse3.Operations):
         counts = (Count * 64)()
         self._lib.vs_plane_counts(self._plane, counts)
         plane = {name: counts[opcode].requests for name, opcode in OPCODES.items()}
+        plane["transport"] = self._lib.vs_plane_transport(self._plane)
         return plane | {name: self._lib.test_file_count(self._volume, i) for i, name in enumerate(FILE_COUNTS)}
 
 
@@ -176,9 +181,9 @@ async def until_signal(
                 pyfuse3.invalidate_entry_async(pyfuse3.ROOT_INODE, b"born")
 
 
-def main(library: str, mountpoint: str, size_bytes: str) -> None:
+def main(library: str, mountpoint: str, size_bytes: str, transport: str) -> None:
     lib = load(library)
-    plane = start(lib, mountpoint)
+    plane = start(lib, mountpoint, transport)
     names = Names(lib, plane, int(size_bytes))
     pyfuse3.init(names, f"/dev/fd/{lib.vs_plane_socket(plane)}", set())
     try:

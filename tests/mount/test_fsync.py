@@ -54,10 +54,13 @@ class Volume:
 
 
 @pytest.fixture
-def volume(tmp_path: Path) -> Iterator[Volume]:
+def volume(tmp_path: Path, transport: str) -> Iterator[Volume]:
     repository = make_repository(tmp_path / "repository", v="1M")
+    (repository / "vsnapfs.toml").write_text(f'[mount]\ntransport = "{transport}"\n')
     with Mounted(repository, tmp_path / "mount") as server:
-        yield Volume(server, "v")
+        volume = Volume(server, "v")
+        assert volume.status().transport == transport
+        yield volume
 
 
 @pytest.mark.parametrize("sync", [os.fsync, os.fdatasync])

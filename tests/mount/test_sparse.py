@@ -67,10 +67,11 @@ SMALL = ("empty", "full", "last", "pieces")
 
 
 @pytest.fixture(scope="module")
-def snaps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def snaps(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Path]:
     """The mounted snaps/, with one bookmark, ``b``, of all the images."""
     path = tmp_path_factory.mktemp("sparse")
     repository = make_repository(path / "repository", **{name: image.size_bytes for name, image in IMAGES.items()})
+    (repository / "vsnapfs.toml").write_text(f'[mount]\ntransport = "{transport}"\n')
     with Mounted(repository, path / "mount") as server:
         for name, image in IMAGES.items():
             with opened(server.mountpoint / "live" / name, os.O_RDWR) as fd:

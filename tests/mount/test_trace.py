@@ -108,11 +108,11 @@ def _record(step: Step, volume: int, at: int, pieces: list[RecordPiece]) -> Writ
 
 
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
+def traced(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Traced]:
     """The trace, done once. Small segments, so that there are many of them and merged maps of two levels."""
     path = tmp_path_factory.mktemp("trace")
     repository = make_repository(path / "repository", **SIZES)
-    (repository / "vsnapfs.toml").write_text('[journal]\nsegment_size = "1M"\n')
+    (repository / "vsnapfs.toml").write_text(f'[journal]\nsegment_size = "1M"\n[mount]\ntransport = "{transport}"\n')
     steps = list(Trace(SEED, SIZES).steps(BOOKMARKS, STEPS_BETWEEN))
     print(f"VSNAPFS_TRACE_SEED={SEED}")
     with Mounted(repository, path / "mount") as server:

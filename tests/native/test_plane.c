@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,9 +38,26 @@ typedef struct fixture {
 } fixture;
 
 static vs_plane *current;
+static int transport; /* of every mount: VS_PLANE_DEVICE, then VS_PLANE_IO_URING */
 
-static void abort_current(void) {
+#define ENABLE "/sys/module/fuse/parameters/enable_uring"
+
+/* What the kernel offers to mounts that are made from now on; returns what it was: 'Y' or 'N', 0 if that cannot be. */
+static char offer_io_uring(char value) {
+    char before = 0;
+    int fd = open(ENABLE, O_RDWR | O_CLOEXEC);
+    if (fd < 0) return 0;
+    CHECK_EQ(read(fd, &before, 1), 1);
+    CHECK_EQ(pwrite(fd, &value, 1, 0), 1);
+    close(fd);
+    return before;
+}
+
+static char offered_before;
+
+static void clean_up(void) {
     if (current) vs_plane_device_abort(&current->device);
+    if (offered_before) offer_io_uring(offered_before);
 }
 
 /* A thread of its own waits for the alarm: one that waits for the mount handles no signal before it has its answer. */
@@ -47,7 +65,7 @@ static void *watch(void *arg) {
     int signal;
     sigwait(arg, &signal);
     fprintf(stderr, "test_plane: a request or a thread hangs\n");
-    abort_current();
+    clean_up();
     _exit(1);
 }
 
@@ -62,7 +80,7 @@ static void start_watch(void) {
 }
 
 static void mount_up(fixture *x, uint32_t open_flags) {
-    vs_plane_options o = {.mountpoint = "mnt", .source = "test"};
+    vs_plane_options o = {.mountpoint = "mnt", .source = "test", .transport = transport};
     memset(x, 0, sizeof *x);
     x->volume = memory_file_new(SIZE);
     x->names.open_flags = open_flags;
@@ -92,6 +110,7 @@ static int has_ended(const fixture *x) {
 }
 
 static void down(fixture *x) {
+    CHECK_EQ(vs_plane_transport(x->plane), transport);
     CHECK_EQ(vs_plane_unmount(x->plane, 0), 0);
     struct pollfd p = {.fd = vs_plane_ended_fd(x->plane), .events = POLLIN};
     CHECK_EQ(poll(&p, 1, DEADLINE_S * 1000), 1);
@@ -191,7 +210,24 @@ typedef struct stress {
     int number;
 } stress;
 
-enum { STRESSERS = 8, REGION = SIZE / STRESSERS / 4096 * 4096 };
+enum { STRESSERS = 8, LOOKERS = 8, REGION = SIZE / STRESSERS / 4096 * 4096 };
+
+/* One of those that look names up meanwhile, past what the kernel remembers. */
+static void *stress_names(void *arg) {
+    stress *s = arg;
+    char name[64], got[64];
+    struct stat st;
+    for (int i = 0; i < 200; i++) {
+        snprintf(name, sizeof name, "mnt/absent-%d-%d", s->number, i);
+        CHECK_EQ(error_of(stat(name, &st)), ENOENT);
+        int fd = open("mnt/text", O_RDONLY | O_CLOEXEC | O_DIRECT);
+        CHECK(fd >= 0);
+        CHECK_EQ(read(fd, got, sizeof got), sizeof TEXT - 1);
+        CHECK_EQ(lseek(fd, 0, SEEK_HOLE), sizeof TEXT - 1);
+        close(fd);
+    }
+    return NULL;
+}
 
 /* One thread's region, opened again and again; the bytes in it are all alike after each write. */
 static void *stress_region(void *arg) {
@@ -221,16 +257,46 @@ static void *stress_region(void *arg) {
 
 static void many_at_once(uint32_t open_flags) {
     fixture x;
-    pthread_t threads[STRESSERS];
-    stress s[STRESSERS];
+    pthread_t threads[STRESSERS + LOOKERS];
+    stress s[STRESSERS + LOOKERS];
     mount_up(&x, open_flags);
-    for (int i = 0; i < STRESSERS; i++) {
+    for (int i = 0; i < STRESSERS + LOOKERS; i++) {
         s[i] = (stress){&x, i};
-        CHECK_EQ(pthread_create(&threads[i], NULL, stress_region, &s[i]), 0);
+        CHECK_EQ(pthread_create(&threads[i], NULL, i < STRESSERS ? stress_region : stress_names, &s[i]), 0);
     }
-    for (int i = 0; i < STRESSERS; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < STRESSERS + LOOKERS; i++) pthread_join(threads[i], NULL);
     wait_for(&x.volume->releases, STRESSERS * 12);
     CHECK(x.volume->durable_writes > 0);
+    down(&x);
+}
+
+static void *pread_it(void *arg) {
+    char byte;
+    CHECK_EQ(pread(*(int *)arg, &byte, 1, 0), 1);
+    return NULL;
+}
+
+/* All requests come from one CPU, and all of what serves it but one is busy. */
+static void who_waits_delays_nobody(void) {
+    enum { BUSY = 3 };
+    fixture x;
+    struct stat st;
+    cpu_set_t before, one;
+    pthread_t busy[BUSY];
+    mount_up(&x, FOPEN_DIRECT_IO);
+    CHECK_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+    CPU_ZERO(&one);
+    CPU_SET((size_t)sched_getcpu(), &one);
+    CHECK_EQ(sched_setaffinity(0, sizeof one, &one), 0); /* threads inherit it */
+    int fd = open_volume(0);
+    pthread_mutex_lock(&x.volume->gate);
+    for (int i = 0; i < BUSY; i++) CHECK_EQ(pthread_create(&busy[i], NULL, pread_it, &fd), 0);
+    wait_for(&x.volume->entered, BUSY);
+    for (int i = 0; i < 50; i++) CHECK_EQ(error_of(stat("mnt/absent", &st)), ENOENT);
+    pthread_mutex_unlock(&x.volume->gate);
+    for (int i = 0; i < BUSY; i++) pthread_join(busy[i], NULL);
+    CHECK_EQ(sched_setaffinity(0, sizeof before, &before), 0);
+    close(fd);
     down(&x);
 }
 
@@ -531,6 +597,68 @@ static void an_abort_from_outside_is_seen(void) {
     end(&x);
 }
 
+/* ---- the transport ---- */
+
+static int count_mounts(void);
+
+static void the_transport_is_chosen(void) {
+    fixture x;
+    vs_plane *p;
+    vs_keep *k;
+    vs_fault fault;
+    const vs_plane_options wants = {.mountpoint = "mnt", .source = "test", .transport = VS_PLANE_IO_URING};
+    int mounts = count_mounts();
+    for (int offered = 0; offered < 2; offered++) {
+        offer_io_uring(offered ? 'Y' : 'N');
+        transport = VS_PLANE_AUTO;
+        mount_up(&x, 0);
+        close(open_volume(0));
+        transport = offered ? VS_PLANE_IO_URING : VS_PLANE_DEVICE;
+        down(&x);
+        transport = VS_PLANE_DEVICE;
+        mount_up(&x, 0);
+        close(open_volume(0));
+        down(&x);
+        if (offered) continue;
+        CHECK_EQ(plane_begin(&wants, 4, &k, &p), -EOPNOTSUPP);
+        vs_fault_last(&fault);
+        CHECK(strstr(fault.text, ENABLE) != NULL);
+        CHECK_EQ(count_mounts(), mounts);
+    }
+}
+
+/* Only some rings can be made after INIT has promised them: the kernel is told, and nobody hangs. */
+static void without_room_for_rings_the_device_serves(void) {
+    fixture x;
+    struct rlimit before, few;
+    struct stat st;
+    vs_plane_options o = {.mountpoint = "mnt", .source = "test"};
+    memset(&x, 0, sizeof x);
+    x.volume = memory_file_new(SIZE);
+    x.keep = keep_new();
+    int device = vs_plane_mount(&o, x.keep);
+    CHECK(device >= 0);
+    CHECK_EQ(vs_plane_open(device, x.keep, 4, &x.plane), 0);
+    close(device);
+    current = x.plane;
+    alarm(DEADLINE_S);
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    int lowest = dup(0);
+    close(lowest);
+    few = (struct rlimit){.rlim_cur = (rlim_t)lowest + 3, .rlim_max = before.rlim_max};
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+    CHECK_EQ(vs_plane_run(x.plane), 0);
+    name_server_start(&x.names, x.plane, x.volume);
+    CHECK_EQ(stat("mnt/text", &st), 0);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    int fd = open_volume(0);
+    CHECK_EQ(pwrite(fd, "bytes", 5, 100), 5);
+    CHECK(volume_has(&x, 100, "bytes", 5));
+    close(fd);
+    transport = VS_PLANE_DEVICE;
+    down(&x);
+}
+
 /* ---- the start ---- */
 
 static int count_entries(const char *path) {
@@ -623,8 +751,9 @@ static unsigned long long bit(int signal) {
 static void no_signal_reaches_a_thread(void) {
     fixture x;
     mount_up(&x, 0);
+    close(open_volume(0)); /* an answer: all threads there will be have been started */
     unsigned long long wanted = bit(SIGINT) | bit(SIGTERM) | bit(SIGCHLD) | bit(SIGUSR1);
-    for (int seen = 0; seen < 6;) { /* 4 workers, replies, notices; a hang is caught by the alarm */
+    for (int seen = 0; seen < 6;) { /* 4 workers, replies, notices at least; a hang is caught by the alarm */
         DIR *d = opendir("/proc/self/task");
         seen = 0;
         for (struct dirent *e; (e = readdir(d));) {
@@ -642,12 +771,7 @@ static void need(int has, const char *what) {
     exit(EXIT_SKIPPED);
 }
 
-int main(void) {
-    need(access("/dev/fuse", R_OK | W_OK) == 0, "/dev/fuse");
-    need(unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0, "root, for a mount namespace");
-    start_watch();
-    atexit(abort_current);
-    CHECK_EQ(mkdir("mnt", 0700), 0);
+static void all_with_one_transport(void) {
     a_start_that_fails_leaves_nothing();
     no_signal_reaches_a_thread();
     bytes_are_as_written(0);
@@ -656,6 +780,7 @@ int main(void) {
     large_requests_are_one();
     many_at_once(FOPEN_KEEP_CACHE); /* without it an open drops pages under a WRITE: see plane.h */
     many_at_once(FOPEN_DIRECT_IO);
+    who_waits_delays_nobody();
     every_sync_is_seen();
     durable_writes_say_so();
     discards_become_zeros();
@@ -669,6 +794,22 @@ int main(void) {
     an_open_file_ends_a_lazy_mount();
     stop_while_a_request_is_served();
     an_abort_from_outside_is_seen();
+}
+
+int main(void) {
+    need(access("/dev/fuse", R_OK | W_OK) == 0, "/dev/fuse");
+    need(unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0, "root, for a mount namespace");
+    start_watch();
+    atexit(clean_up);
+    CHECK_EQ(mkdir("mnt", 0700), 0);
+    transport = VS_PLANE_DEVICE;
+    all_with_one_transport();
+    offered_before = offer_io_uring('Y');
+    need(offered_before, "a kernel with FUSE over io_uring (Linux 6.14)");
+    transport = VS_PLANE_IO_URING;
+    all_with_one_transport();
+    the_transport_is_chosen();
+    without_room_for_rings_the_device_serves();
     CHECK_EQ(rmdir("mnt"), 0);
     return 0;
 }

@@ -102,7 +102,7 @@ static void ground_begin(const char *name, uint64_t size_bytes) {
 
 static void put(uint64_t offset_bytes, uint64_t length_bytes) {
     for (uint64_t i = 0; i < length_bytes; i++) g.want[offset_bytes + i] = (uint8_t)(draw(&g.random) | 1);
-    CHECK_EQ(vs_journal_write(g.journal, g.volume, offset_bytes, g.want + offset_bytes, length_bytes, NULL), 0);
+    CHECK_EQ(vs_journal_write(g.journal, g.volume, offset_bytes, g.want + offset_bytes, length_bytes, NULL, NULL), 0);
 }
 
 static void seal(void) {
@@ -193,7 +193,7 @@ static void segments_are_read_apart(void) {
         for (uint64_t i = k; i < BLOCKS; i += 8) put(i * BLOCK, BLOCK); /* 4 to 7 of 8 stay holes */
         seal();
     }
-    CHECK_EQ(vs_journal_zero(g.journal, g.volume, 8 * BLOCK, 8 * BLOCK, NULL), 0);
+    CHECK_EQ(vs_journal_zero(g.journal, g.volume, 8 * BLOCK, 8 * BLOCK, NULL, NULL), 0);
     memset(g.want + 8 * BLOCK, 0, 8 * BLOCK);
     look();
     check_read(0, SIZE);

@@ -19,7 +19,7 @@ from vsnapfs.binding.journal import (
     Request,
 )
 from vsnapfs.binding.keep import Keep
-from vsnapfs.binding.plane import KeptFile, Plane, PlaneCount, detach, mount, mounted_at, resumable
+from vsnapfs.binding.plane import KeptFile, Plane, PlaneCount, Transport, detach, mount, mounted_at, resumable
 from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
 
@@ -40,6 +40,7 @@ __all__ = [
     "Run",
     "RunKind",
     "Store",
+    "Transport",
     "View",
     "VolumeFile",
     "VolumeState",

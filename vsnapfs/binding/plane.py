@@ -6,12 +6,17 @@ Source: native/include/plane.h.
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from vsnapfs.binding._native import ffi, lib
 from vsnapfs.binding.faults import Fault, check, fault_from
 from vsnapfs.binding.keep import Keep
 from vsnapfs.binding.view import VolumeFile
+
+Transport = Literal["device", "io_uring"]
+"""How requests come from the kernel."""
+
+_TRANSPORTS = {"auto": lib.VS_PLANE_AUTO, "device": lib.VS_PLANE_DEVICE, "io_uring": lib.VS_PLANE_IO_URING}
 
 
 class PlaneCount(NamedTuple):
@@ -46,15 +51,25 @@ class KeptFile(NamedTuple):
     backing_id: int
 
 
-def mount(mountpoint: str, source: str, keep: Keep, *, allow_other: bool, read_only: bool) -> int:
+def mount(
+    mountpoint: str,
+    source: str,
+    keep: Keep,
+    *,
+    allow_other: bool,
+    read_only: bool,
+    transport: Transport | Literal["auto"] = "auto",
+) -> int:
     """Mount, and agree with the kernel; ``keep`` keeps what was agreed. Returns the device's descriptor, the caller's.
 
-    Raises: PermissionDeniedError: not root. What the kernel refuses.
+    Raises: PermissionDeniedError: not root. StoreError: the transport is io_uring, and the kernel does not offer it. What
+    the kernel refuses.
     """
     options = ffi.new("vs_plane_options *")
     point, name = ffi.new("char[]", os.fsencode(mountpoint)), ffi.new("char[]", os.fsencode(source))
     options.mountpoint, options.source = point, name
-    options.allow_other, options.read_only, options.transport = allow_other, read_only, lib.VS_PLANE_DEVICE
+    options.allow_other, options.read_only = allow_other, read_only
+    options.transport = _TRANSPORTS[transport]
     return check(lib.vs_plane_mount(options, keep.c), f"mount {mountpoint}")
 
 
@@ -116,6 +131,11 @@ class Plane:
     def socket_fd(self) -> int:
         """What pyfuse3 shall open as /dev/fd/N; it is pyfuse3's to close."""
         return int(lib.vs_plane_socket(self._c))
+
+    @property
+    def transport(self) -> Transport:
+        """What is used; settled when the mount answers."""
+        return "io_uring" if lib.vs_plane_transport(self._c) == lib.VS_PLANE_IO_URING else "device"
 
     @property
     def ended_fd(self) -> int:

@@ -36,7 +36,7 @@ def command(session: Session) -> int:
 def _lines(status: Status) -> Iterator[str]:
     facts = {
         "repository": status.repository,
-        "server": f"process {status.pid} at {status.mountpoint}" if status.served else "none",
+        "server": _server(status),
         "protected": "yes" if status.protected else "NO",
         "window": f"{_moment(status.window_first)} to {_moment(status.window_last)}",
         "records": f"{status.last_seqno}, committed {status.committed_seqno}, on primaries {status.applied_seqno}",
@@ -71,6 +71,14 @@ def _figures(count: RequestCount | OpenFile) -> str:
 def _place(file: OpenFile) -> str:
     where = "live" if file.point is None else f"@{file.point.seqno}"
     return f"{where}/{file.volume}"
+
+
+def _server(status: Status) -> str:
+    if not status.served:
+        return "none"
+    transport = f", by {status.transport}" if status.transport else ""
+    keeper = "" if status.worker_pid in (None, status.pid) else f" with worker {status.worker_pid}"
+    return f"process {status.pid}{keeper} at {status.mountpoint}{transport}"
 
 
 def _moment(point: Point | None) -> str:

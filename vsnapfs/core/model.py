@@ -157,6 +157,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     mountpoint: str | None
     pid: int | None
     """Whom to signal to end the server."""
+    transport: str | None
+    """How requests come from the kernel: ``device`` or ``io_uring``; None: nothing is mounted."""
     protected: bool
     """False when anything is less than fully protected; ``problems`` says what."""
     problems: list[str]

@@ -79,6 +79,8 @@ class Holding(Connection):
 class _Held(Holding):
     """Another process goes on, so a defect is no reason to take the mount away."""
 
+    outlives = True
+
     def broke(self) -> None:
         """Without a word to the mount, the repository or the threads that serve: what they have is in the keep."""
         os._exit(BROKE)

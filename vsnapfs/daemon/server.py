@@ -109,6 +109,7 @@ class Answers:
     def _served(self, status: Status) -> Status:
         counts = trio.from_thread.run_sync(self._mount.counts)
         opened = trio.from_thread.run(self._mount.open_volumes)
+        transport = trio.from_thread.run_sync(self._mount.transport)
         return msgspec.structs.replace(
             status,
             served=True,
@@ -116,6 +117,7 @@ class Answers:
             pid=self._holding.pid,
             worker_pid=os.getpid(),
             keeper=self._holding.kind,
+            transport=transport,
             requests=requests_by_name(counts),
             open_files=open_files(opened, status.volumes),
         )

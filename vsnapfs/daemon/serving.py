@@ -49,6 +49,7 @@ def mount_of(repository: Repository, mountpoint: Path, options: MountOptions, ho
         allow_other=settings.allow_other if options.allow_other is None else options.allow_other,
         uid=os.geteuid() if settings.uid is None else settings.uid,
         gid=os.getegid() if settings.gid is None else settings.gid,
+        transport=settings.transport,
     )
 
 

@@ -33,6 +33,7 @@ def status(parts: Parts) -> Status:
         pid=None,
         worker_pid=None,
         keeper=None,
+        transport=None,
         protected=not problems,
         problems=problems,
         window_first=None if reach is None else reach[0],

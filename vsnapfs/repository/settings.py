@@ -50,6 +50,7 @@ class MountSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow_other: bool = False
     uid: Id | None = None
     gid: Id | None = None
+    transport: Literal["auto", "device", "io_uring"] = "auto"
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +71,7 @@ DEFAULT_TEXT = """\
 # allow_other = false     # let other users than the one who mounted look into the mount
 # uid = 0                 # owner of everything shown; default: the user of the server
 # gid = 0
+# transport = "auto"      # how requests come from the kernel: "device", "io_uring", or the faster one that it offers
 """
 
 

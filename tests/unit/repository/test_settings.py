@@ -24,7 +24,7 @@ def test_the_file_that_init_writes_means_the_defaults(path: Path) -> None:
 def test_the_file_that_init_writes_shows_every_key() -> None:
     shown = "\n".join(line.removeprefix("# ") for line in DEFAULT_TEXT.splitlines()[1:])
     sections = {name: sorted(keys) for name, keys in tomllib.loads(shown).items()}
-    assert sections == {"journal": ["ack", "segment_size"], "mount": ["allow_other", "gid", "uid"]}
+    assert sections == {"journal": ["ack", "segment_size"], "mount": ["allow_other", "gid", "transport", "uid"]}
     parse(shown.encode(), "x")
 
 
@@ -41,7 +41,7 @@ def test_every_key() -> None:
     ("text", "said"),
     [
         ('[journal]\n\nsegmentsize = "1M"\n', ["line 3", "'segmentsize'", "[journal]", "did you mean segment_size?"]),
-        ("[mount]\nquota = 1\n", ["line 2", "'quota'", "allow_other, uid, gid"]),
+        ("[mount]\nquota = 1\n", ["line 2", "'quota'", "allow_other, uid, gid, transport"]),
         ("# a\n[jurnal]\nack = 1\n", ["line 2", "'jurnal'", "did you mean journal?"]),
         ("acknowledge = 1\n", ["line 1", "'acknowledge'", "journal, mount"]),
         ('[journal]\nack = "never"\n', ["line 2", "journal.ack", "never"]),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
-from vsnapfs.binding import Keep, mount
+from vsnapfs.binding import Keep, Transport, mount
 from vsnapfs.tree.mountpoint import prepare
 
 
@@ -19,6 +20,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """The repository's path, as the mount table shows it."""
     allow_other: bool
     read_only: bool
+    transport: Transport | Literal["auto"]
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -32,7 +34,14 @@ class Device(msgspec.Struct, frozen=True):
 def mount_device(wanted: Wanted, keep: Keep) -> Device:
     """Mount; the caller closes the descriptor. Raises: what ``mountpoint.prepare`` and ``binding.mount`` raise."""
     target = prepare(Path(wanted.mountpoint), Path(wanted.source))
-    fd = mount(str(target), wanted.source, keep, allow_other=wanted.allow_other, read_only=wanted.read_only)
+    fd = mount(
+        str(target),
+        wanted.source,
+        keep,
+        allow_other=wanted.allow_other,
+        read_only=wanted.read_only,
+        transport=wanted.transport,
+    )
     return Device(fd, str(target))
 
 
@@ -43,6 +52,9 @@ class Connection:
     outlives it. ``resumed``: the device of the worker before, or None: nothing is mounted yet. Threads: any, one call at
     a time; calls may block.
     """
+
+    outlives: bool = False
+    """Another process can go on when this one dies."""
 
     def __init__(self) -> None:
         fd = Keep.make()

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pyfuse3
 import structlog
 import trio
 
-from vsnapfs.binding import KeptFile, Plane, PlaneCount
+from vsnapfs.binding import KeptFile, Plane, PlaneCount, Transport
 from vsnapfs.core.errors import BusyError, StoreError, UsageError, VsnapfsError
 from vsnapfs.tree.fuse.connection import Connection, Device, Wanted
 from vsnapfs.tree.fuse.operations import Operations
@@ -85,12 +85,14 @@ class Mount:
         allow_other: bool,
         uid: int,
         gid: int,
+        transport: Transport | Literal["auto"] = "auto",
     ) -> None:
         self._connection = connection
         self._repository = repository
         self.mountpoint = mountpoint
         self._live = live
         self._allow_other = allow_other
+        self._transport = transport
         self._owner = (uid, gid)
         self._plane: Plane | None = None
         self._tree: Tree | None = None
@@ -133,8 +135,15 @@ class Mount:
                 source=str(self._repository.path),
                 allow_other=self._allow_other,
                 read_only=not self._live,
+                transport=self._wanted_transport(),
             )
         )
+
+    def _wanted_transport(self) -> Transport | Literal["auto"]:
+        """Requests in the rings of a dead worker are not sent again. So where another can go on, a live volume's come by the
+        device, whatever the kernel offers."""
+        by_device = self._transport == "auto" and self._live and self._connection.outlives
+        return "device" if by_device else self._transport
 
     def _start_plane(self, device: Device, tree: Tree) -> Plane:
         """A plane that runs, with the files open that the kernel has open."""
@@ -241,6 +250,10 @@ class Mount:
                 if isinstance(node, (ViewFile, LiveFile)):
                     found.append((file.fh, node, file.counted))
         return found
+
+    def transport(self) -> Transport | None:
+        """How requests come from the kernel; None: nothing is mounted. On the trio loop only."""
+        return None if self._plane is None else self._plane.transport
 
     async def changed(self, *, content: bool) -> None:
         """Volumes were changed past the mount: the kernel drops what it remembers of live ones, attributes and (after
