@@ -63,8 +63,9 @@ typedef struct vs_plane_options {
     int32_t read_only;        /* MS_RDONLY */
 } vs_plane_options;
 
-/* Mount (root) and agree with the kernel; k keeps what was agreed, and forgets a mount before and the files open in it. nosuid, nodev, noexec,
- * default_permissions, subtype vsnapfs. Returns the descriptor of /dev/fuse, the caller's. -EPERM: not root. */
+/* Mount and agree with the kernel; k keeps what was agreed, and forgets a mount before and the files open in it. nosuid, nodev, noexec,
+ * default_permissions, subtype vsnapfs. Returns the descriptor of /dev/fuse, the caller's. Who is not root mounts by fusermount3: -ENOENT
+ * without it, -EPERM with what it says; requests are at most 256 KiB then, and the kernel reads 128 KiB ahead. */
 int vs_plane_mount(const vs_plane_options *o, vs_keep *k);
 
 /* 1: the kernel can send requests again, so that a worker's death goes unnoticed; 0: it cannot; -EPROTO: k holds no connection. */

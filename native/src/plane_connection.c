@@ -56,6 +56,7 @@ static int answer_init(const vs_plane_connection *c, int device_fd) {
     const struct fuse_in_header *head = (const void *)c->init;
     const struct fuse_init_in *in = init_of(c);
     uint64_t flags = WANTED & vs_plane_connection_offered(c);
+    uint32_t request_max = geteuid() == 0 ? VS_PLANE_REQUEST_MAX : VS_PLANE_REQUEST_MAX_USER;
     vs_fuse_init_out out = {
         .major = FUSE_KERNEL_VERSION,
         .minor = in->minor < MINOR_MAX ? in->minor : MINOR_MAX,
@@ -64,9 +65,9 @@ static int answer_init(const vs_plane_connection *c, int device_fd) {
         .flags2 = (uint32_t)(flags >> 32),
         .max_background = BACKGROUND,
         .congestion_threshold = BACKGROUND / 4 * 3,
-        .max_write = VS_PLANE_REQUEST_MAX,
+        .max_write = request_max,
         .time_gran = 1,
-        .max_pages = (uint16_t)(VS_PLANE_REQUEST_MAX / sysconf(_SC_PAGESIZE)),
+        .max_pages = (uint16_t)(request_max / (uint32_t)sysconf(_SC_PAGESIZE)),
     };
     struct fuse_out_header reply = {.len = sizeof reply + sizeof out, .unique = head->unique};
     struct iovec parts[2] = {{&reply, sizeof reply}, {&out, sizeof out}};

@@ -31,7 +31,7 @@ class CountedFile(NamedTuple):
 
     fh: int
     ino: int
-    count: PlaneCount
+    counts: PlaneCount
 
 
 def _count_from(c: Any) -> PlaneCount:
