@@ -33,6 +33,10 @@
  * vs_plane_run's caller holds for them.
  * A handle's file is released after its last request ended and vs_plane_remove_file was called. No native thread calls into Python.
  * Memory: a little over 1 MiB a thread, touched at the start; nothing is allocated for a request that carries bytes.
+ *
+ * By io_uring a request for a name takes one of its CPU's threads until pyfuse3 has answered: names must be answered without waiting for
+ * bytes of the same mount. What a dead process had not answered is lost then (its users get ENOTCONN): the kernel sends again only what
+ * was read from the device, so a mount that shall outlive its process must use VS_PLANE_DEVICE. More than 64 CPUs: the device.
  */
 #ifndef VS_PLANE_H
 #define VS_PLANE_H
@@ -56,16 +60,21 @@ typedef struct vs_plane_open_file {
     vs_plane_count count; /* of requests that were answered */
 } vs_plane_open_file;
 
+/* How requests come from the kernel and answers go back. AUTO: by io_uring if the kernel offers it. */
+enum { VS_PLANE_AUTO = 0, VS_PLANE_DEVICE = 1, VS_PLANE_IO_URING = 2 };
+
 typedef struct vs_plane_options {
     const char *mountpoint;
     const char *source;       /* shown in the mount table */
     int32_t allow_other;
     int32_t read_only;        /* MS_RDONLY */
+    int32_t transport;        /* VS_PLANE_AUTO … */
 } vs_plane_options;
 
 /* Mount and agree with the kernel; k keeps what was agreed, and forgets a mount before and the files open in it. nosuid, nodev, noexec,
- * default_permissions, subtype vsnapfs. Returns the descriptor of /dev/fuse, the caller's. Who is not root mounts by fusermount3: -ENOENT
- * without it, -EPERM with what it says; requests are at most 256 KiB then, and the kernel reads 128 KiB ahead. */
+ * default_permissions, subtype vsnapfs. Returns the descriptor of /dev/fuse, the caller's. By io_uring the mount must then be served by
+ * this process. -EOPNOTSUPP: VS_PLANE_IO_URING, and the kernel does not offer it. Who is not root mounts by fusermount3: -ENOENT without
+ * it, -EPERM with what it says; requests are at most 256 KiB then, and the kernel reads 128 KiB ahead. */
 int vs_plane_mount(const vs_plane_options *o, vs_keep *k);
 
 /* 1: the kernel can send requests again, so that a worker's death goes unnoticed; 0: it cannot; -EPROTO: k holds no connection. */
@@ -78,7 +87,7 @@ int vs_plane_mounted_at(vs_keep *k, char path[VS_PLANE_PATH_MAX]);
 int vs_plane_detach(vs_keep *k, int lazy);
 
 /* A plane on a mounted device, which does nothing yet. device_fd is duplicated; k is borrowed until vs_plane_free. threads: 1 to 256,
- * 0: 16. -EPROTO: k holds no connection. */
+ * 0: 16; by io_uring 32, and at least 4 for each CPU. -EPROTO: k holds no connection. */
 int vs_plane_open(int device_fd, vs_keep *k, int threads, vs_plane **out);
 
 /* The next file that was open when the worker before died, by *cursor, which begins with 0. 1: *fh is its number, *ino of which inode,
@@ -93,6 +102,9 @@ int vs_plane_run(vs_plane *p);
 /* The descriptor that pyfuse3 shall use as /dev/fd/N; blocking, as libfuse would lose a reply that does not fit. It belongs to the
  * caller: pyfuse3.close closes it, or whoever did not come that far. */
 int vs_plane_socket(const vs_plane *p);
+
+/* VS_PLANE_DEVICE or VS_PLANE_IO_URING: what is used; settled when the mount answers. */
+int vs_plane_transport(vs_plane *p);
 
 /* An eventfd that becomes readable when the kernel has ended the mount. Owned by the plane, open until vs_plane_free. */
 int vs_plane_ended_fd(const vs_plane *p);

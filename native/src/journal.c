@@ -178,7 +178,7 @@ static int segments_load(vs_journal *j) {
 
 int vs_journal_begin_head(vs_journal *j) {
     const vs_segment *last = vs_journal_segment(j, j->segment_count - 1);
-    j->last_seqno = j->committed_seqno = j->durable_seqno = last->last_seqno;
+    j->last_seqno = j->committed_seqno = j->written_seqno = last->last_seqno;
     j->last_time_ns = last->last_time_ns;
     j->applied_seqno = last->applied_seqno;
     return vs_journal_states(j, j->segment_count - 1, UINT64_MAX, &j->head);
@@ -198,7 +198,7 @@ static int owner_begin(vs_journal *j) {
     if (r < 0) return r;
     atomic_store(&j->kept.batches->failed, 0); /* what is in the file now was read back, or has just been synced */
     atomic_store(&j->kept.batches->used, 1);
-    return 0;
+    return vs_journal_worker_start(j);
 }
 
 static void journal_free(vs_journal *j) {
@@ -212,6 +212,7 @@ static void journal_free(vs_journal *j) {
     vs_journal_bases_close(j);
     vs_states_clear(&j->head);
     vs_files_end(&j->files);
+    pthread_cond_destroy(&j->work);
     pthread_cond_destroy(&j->changed);
     pthread_mutex_destroy(&j->mu);
     free(j->maps);
@@ -230,6 +231,7 @@ static vs_journal *journal_new(vs_store *s, const vs_journal_options *o) {
     j->active_file = -1;
     pthread_mutex_init(&j->mu, NULL);
     pthread_cond_init(&j->changed, NULL);
+    pthread_cond_init(&j->work, NULL);
     vs_files_init(&j->files, s);
     return j;
 }
@@ -277,11 +279,11 @@ static int checkpoint(vs_journal *j) {
 int vs_journal_close(vs_journal *j) {
     int r = 0;
     if (j->options.owner) {
+        vs_journal_worker_stop(j);
         r = vs_journal_commit(j);
         pthread_mutex_lock(&j->mu);
         vs_journal_lead_begin(j);
         pthread_mutex_unlock(&j->mu);
-        if (r == 0) r = vs_journal_flush(j, 1); /* nothing is pending: syncs primaries that only have been written to */
         if (r == 0) r = checkpoint(j);
     }
     journal_free(j);
@@ -374,7 +376,7 @@ void vs_journal_facts_get(vs_journal *j, vs_journal_facts *out) {
                               .committed_seqno = j->committed_seqno, .applied_seqno = j->applied_seqno, .last_time_ns = j->last_time_ns,
                               .segments = j->segment_count, .journal_bytes = journal_bytes(j), .payload_bytes = j->payload_bytes,
                               .commits = j->commits, .commit_waits = j->commit_waits, .torn_bytes = j->torn_bytes,
-                              .kept_records = j->kept_records, .clock_jumps = j->clock_jumps, .failed = j->failed, .pending = j->durable_seqno < j->last_seqno};
+                              .kept_records = j->kept_records, .clock_jumps = j->clock_jumps, .failed = j->failed, .pending = vs_journal_durable(j) < j->last_seqno};
     for (size_t i = 0; i < j->primary_count; i++)
         if (j->primaries[i]->error) out->failed_volume = j->primaries[i]->volume;
     pthread_mutex_unlock(&j->mu);

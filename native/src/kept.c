@@ -80,17 +80,20 @@ void vs_kept_note(vs_kept *k, const vs_request *q, uint64_t seqno) {
     put(&k->writes->lanes[q->lane % VS_REQUEST_LANES], q->number & ~VS_REQUEST_RESENT, seqno);
 }
 
+static void carry(vs_kept_writes *w, uint64_t number, uint64_t seqno) {
+    uint64_t at = atomic_load_explicit(&w->carried_count, memory_order_relaxed);
+    put(&w->carried[at % VS_KEPT_CARRIED], number, seqno);
+    atomic_store_explicit(&w->carried_count, at + 1, memory_order_release);
+}
+
+/* Lane by lane, so that an interruption leaves one of them in both places at most, and in one at least. */
 void vs_kept_carry(vs_kept *k, uint64_t last_seqno) {
-    vs_kept_writes *w = k->writes;
     for (size_t i = 0; i < VS_REQUEST_LANES; i++) {
-        uint64_t seqno = atomic_load_explicit(&w->lanes[i].seqno, memory_order_acquire);
-        uint64_t number = atomic_load_explicit(&w->lanes[i].number, memory_order_relaxed);
-        if (seqno == 0 || seqno > last_seqno || find_in(w->carried, VS_KEPT_CARRIED, number)) continue;
-        uint64_t at = atomic_load_explicit(&w->carried_count, memory_order_relaxed);
-        put(&w->carried[at % VS_KEPT_CARRIED], number, seqno);
-        atomic_store_explicit(&w->carried_count, at + 1, memory_order_release);
+        vs_kept_write *lane = &k->writes->lanes[i];
+        uint64_t seqno = atomic_load_explicit(&lane->seqno, memory_order_acquire);
+        if (seqno && seqno <= last_seqno) carry(k->writes, atomic_load_explicit(&lane->number, memory_order_relaxed), seqno);
+        atomic_store_explicit(&lane->seqno, 0, memory_order_release);
     }
-    for (size_t i = 0; i < VS_REQUEST_LANES; i++) atomic_store_explicit(&w->lanes[i].seqno, 0, memory_order_release);
 }
 
 void vs_kept_fail_primary(vs_kept *k, uint32_t volume) {

@@ -70,7 +70,7 @@ static int gaps_read(vs_journal *j, vs_primary *p, const gap *gaps, int count, u
     int r = 0;
     for (int i = 0; r == 0 && i < count; i++) r = gap_read(j->store, p->file, &gaps[i], to + (gaps[i].offset_bytes - from));
     pthread_mutex_lock(&j->mu);
-    if (--p->readers == 0) pthread_cond_broadcast(&j->changed);
+    if (--p->users == 0) pthread_cond_broadcast(&j->changed);
     pthread_mutex_unlock(&j->mu);
     return r;
 }
@@ -84,7 +84,7 @@ static int piece_read(vs_journal *j, uint32_t volume, uint64_t from, uint64_t *e
     int count = 0, r = !v || v->removed || !p ? -ENOENT : p->error ? -EIO : 0;
     if (r == 0 && *end > v->size_bytes) *end = from < v->size_bytes ? v->size_bytes : from;
     if (r == 0 && from < *end) count = memory_read(j, volume, from, end, to, gaps);
-    if (count) p->readers++;
+    if (count) p->users++;
     pthread_mutex_unlock(&j->mu);
     return count ? gaps_read(j, p, gaps, count, from, to) : r;
 }
@@ -127,7 +127,7 @@ static int64_t live_read(vs_volume_file *f, uint64_t offset_bytes, void *buf, si
 /* Commit, and see that it reached this volume's primary. */
 static int live_sync(vs_volume_file *f) {
     vs_journal *j = live(f)->journal;
-    int r = vs_journal_commit(j);
+    int r = vs_journal_commit_volume(j, live(f)->volume);
     pthread_mutex_lock(&j->mu);
     const vs_primary *p = vs_journal_primary(j, live(f)->volume);
     if (r == 0 && p && p->error) r = -EIO;

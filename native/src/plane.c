@@ -82,17 +82,7 @@ static void block_signals(sigset_t *before) {
     pthread_sigmask(SIG_SETMASK, &all, before);
 }
 
-static int start_thread(vs_plane *p, const pthread_attr_t *attr) {
-    vs_plane_thread *t = &p->threads[p->threads_started];
-    char name[16];
-    int code = pthread_create(&t->id, attr, run, t);
-    if (code) return -code;
-    snprintf(name, sizeof name, "vsnapfs-io-%d", p->threads_started++);
-    pthread_setname_np(t->id, name);
-    return 0;
-}
-
-static int start_threads(vs_plane *p) {
+int vs_plane_thread_begin(pthread_t *id, void *(*body)(void *), void *arg, const char *name) {
     pthread_attr_t attr;
     sigset_t before;
     struct sigaction wake = {.sa_handler = woken}; /* no SA_RESTART */
@@ -101,9 +91,22 @@ static int start_threads(vs_plane *p) {
     if (code < 0) return code;
     code = -pthread_attr_setstacksize(&attr, STACK_BYTES);
     block_signals(&before);
-    while (code == 0 && p->threads_started < p->workers + VS_PLANE_OTHER_THREADS) code = start_thread(p, &attr);
+    if (code == 0) code = -pthread_create(id, &attr, body, arg);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attr);
+    if (code == 0) pthread_setname_np(*id, name);
+    return code;
+}
+
+static int start_threads(vs_plane *p) {
+    int code = 0;
+    while (code == 0 && p->threads_started < p->workers + VS_PLANE_OTHER_THREADS) {
+        vs_plane_thread *t = &p->threads[p->threads_started];
+        char name[24];
+        snprintf(name, sizeof name, "vsnapfs-io-%d", p->threads_started);
+        code = vs_plane_thread_begin(&t->id, run, t, name);
+        if (code == 0) p->threads_started++;
+    }
     return code;
 }
 
@@ -167,10 +170,12 @@ int vs_plane_open(int device_fd, vs_keep *k, int threads, vs_plane **out) {
     if (code == 0) code = vs_plane_files_init(&p->files, k);
     if (code == 0) code = vs_plane_waiting_init(&p->waiting);
     if (code == 0) code = vs_plane_faults_init(&p->faults);
+    if (code == 0) code = vs_plane_uring_init(&p->uring);
     if (code < 0) {
         free(p);
         return code;
     }
+    p->rings_threads = threads;
     code = make(p, device_fd, k, workers);
     if (code < 0) {
         if (p->pyfuse3_fd >= 0) close(p->pyfuse3_fd);
@@ -186,6 +191,8 @@ int vs_plane_run(vs_plane *p) {
     /* Before anything else is read, so that what was asked first is answered first. */
     if (code == 0 && atomic_fetch_add(&p->connection->workers, 1) > 0) code = vs_plane_connection_resend(p->device.device_fd);
     if (code == 0) code = start_threads(p);
+    /* Without rings the device serves. */
+    if (code == 0 && p->connection->by_io_uring) vs_plane_uring_start(p, p->rings_threads);
     return code < 0 ? vs_fault_set(code, 0, 0, 0, 0, "%s cannot be served: %s", p->device.place.path, strerror(-code)) : 0;
 }
 
@@ -201,6 +208,7 @@ int vs_plane_stop(vs_plane *p) {
         shutdown(p->names_fd, SHUT_RDWR);
         shutdown(p->notice_in, SHUT_RDWR);
         join_threads(p);
+        vs_plane_uring_join(&p->uring);
         tell_ended(p);
         vs_plane_names_close(p);
         vs_plane_device_close(&p->device);
@@ -223,6 +231,7 @@ void vs_plane_free(vs_plane *p) {
     vs_plane_files_end(&p->files);
     vs_plane_waiting_end(&p->waiting);
     vs_plane_faults_end(&p->faults);
+    vs_plane_uring_end(&p->uring);
     pthread_mutex_destroy(&p->life);
     free(p->threads);
     free(p);
@@ -232,6 +241,10 @@ void vs_plane_free(vs_plane *p) {
 
 int vs_plane_socket(const vs_plane *p) {
     return p->pyfuse3_fd;
+}
+
+int vs_plane_transport(vs_plane *p) {
+    return atomic_load(&p->uring.serving) ? VS_PLANE_IO_URING : VS_PLANE_DEVICE;
 }
 
 int vs_plane_ended_fd(const vs_plane *p) {

@@ -52,11 +52,22 @@ static int read_init(vs_plane_connection *c, int device_fd, unsigned char *buf) 
     return init_of(c)->major == FUSE_KERNEL_VERSION ? 0 : -EPROTO;
 }
 
-static int answer_init(const vs_plane_connection *c, int device_fd) {
+/* Not for a user's mount: its end is a signal to who waits for /dev/fuse, see plane_fusermount.c. */
+static int rings_wanted(int32_t transport, uint64_t offered) {
+    if (geteuid() == 0) return vs_plane_uring_wanted(transport, offered);
+    if (transport != VS_PLANE_IO_URING) return 0;
+    return vs_fault_set(-EOPNOTSUPP, 0, 0, 0, 0, "io_uring cannot be used: the mount is not root's");
+}
+
+static int answer_init(vs_plane_connection *c, int device_fd, int32_t transport) {
     const struct fuse_in_header *head = (const void *)c->init;
     const struct fuse_init_in *in = init_of(c);
-    uint64_t flags = WANTED & vs_plane_connection_offered(c);
     uint32_t request_max = geteuid() == 0 ? VS_PLANE_REQUEST_MAX : VS_PLANE_REQUEST_MAX_USER;
+    uint64_t offered = vs_plane_connection_offered(c), flags = WANTED & offered;
+    int rings = rings_wanted(transport, offered);
+    if (rings < 0) return rings;
+    if (rings) flags |= FUSE_OVER_IO_URING;
+    c->by_io_uring = (uint32_t)rings;
     vs_fuse_init_out out = {
         .major = FUSE_KERNEL_VERSION,
         .minor = in->minor < MINOR_MAX ? in->minor : MINOR_MAX,
@@ -74,11 +85,11 @@ static int answer_init(const vs_plane_connection *c, int device_fd) {
     return writev(device_fd, parts, 2) < 0 ? -errno : 0;
 }
 
-int vs_plane_connection_agree(vs_plane_connection *c, int device_fd) {
+int vs_plane_connection_agree(vs_plane_connection *c, int device_fd, int32_t transport) {
     unsigned char *buf = malloc(VS_PLANE_BUFFER); /* the kernel refuses a read that could not hold a WRITE */
     int code = buf ? read_init(c, device_fd, buf) : -ENOMEM;
     free(buf);
-    if (code == 0) code = answer_init(c, device_fd);
+    if (code == 0) code = answer_init(c, device_fd, transport);
     if (code == 0) atomic_store_explicit(&c->agreed, 1, memory_order_release);
     return code;
 }
@@ -96,7 +107,7 @@ static int agreed(vs_keep *k, vs_plane_connection **c) {
 int vs_plane_resumable(vs_keep *k) {
     vs_plane_connection *c;
     int code = agreed(k, &c);
-    return code < 0 ? code : (vs_plane_connection_offered(c) & FUSE_HAS_RESEND) != 0;
+    return code < 0 ? code : !c->by_io_uring && (vs_plane_connection_offered(c) & FUSE_HAS_RESEND) != 0;
 }
 
 int vs_plane_mounted_at(vs_keep *k, char path[VS_PLANE_PATH_MAX]) {
@@ -122,7 +133,7 @@ int vs_plane_mount(const vs_plane_options *o, vs_keep *k) {
     if (code < 0) return code;
     int fd = vs_plane_mount_make(o, &c->place);
     if (fd < 0) return fd;
-    code = vs_plane_connection_agree(c, fd);
+    code = vs_plane_connection_agree(c, fd, o->transport);
     if (code < 0) {
         vs_plane_place_detach(&c->place, 1);
         close(fd);

@@ -54,6 +54,8 @@ void vs_plane_counts(vs_plane *p, vs_plane_count out[64]) {
     memset(out, 0, VS_PLANE_OPCODES * sizeof *out);
     for (int i = 0; i < p->workers + VS_PLANE_OTHER_THREADS; i++)
         for (int k = 0; k < VS_PLANE_OPCODES; k++) vs_plane_tally_sum(&out[k], &p->threads[i].tally[k]);
+    for (int i = atomic_load(&p->uring.serving); i-- > 0;)
+        for (int k = 0; k < VS_PLANE_OPCODES; k++) vs_plane_tally_sum(&out[k], &vs_plane_uring_tally(&p->uring, i)[k]);
 }
 
 uint64_t vs_plane_open_files(vs_plane *p, vs_plane_open_file *out, uint64_t room) {

@@ -6,13 +6,14 @@
  *   plane_connection.c  what is agreed with the kernel, and what pyfuse3 is told of it
  *   plane_files.c     open files by their fh
  *   plane_requests.c  requests that carry bytes, answered here
+ *   plane_uring.c     requests through io_uring, and their way back
  *   plane_names.c     all others: to pyfuse3 and back
  *   plane_waiting.c   what pyfuse3 was asked and has not answered yet
  *   plane_faults.c    why requests failed, for the log
  *   plane_counts.c    how many, how large, how slow
  *
- * Locks: vs_plane.life (held by stop while it joins the threads, which never take it), vs_plane_files.mu, vs_plane_waiting.mu
- * and vs_plane_faults.mu, leaves: nothing is called and no other lock taken under them.
+ * Locks: vs_plane.life (held by stop while it joins the threads, which never take it), vs_plane_files.mu, vs_plane_waiting.mu,
+ * vs_plane_faults.mu and vs_plane_uring.mu, leaves: nothing is called and no other lock taken under them.
  * Errors: 0 or more, or -errno.
  */
 #ifndef VS_PLANE_INTERNAL_H
@@ -108,6 +109,7 @@ typedef struct vs_plane_connection {
     _Atomic uint32_t agreed;  /* 1: all of this stands */
     _Atomic uint32_t workers; /* that have served it before the one now */
     vs_plane_place place;
+    uint32_t by_io_uring; /* the kernel was promised rings; no other process can serve it */
     uint32_t init_bytes;
     _Alignas(8) unsigned char init[VS_PLANE_INIT_MAX]; /* the kernel's request, as it came */
 } vs_plane_connection;
@@ -115,7 +117,7 @@ typedef struct vs_plane_connection {
 /* The connection in a keep. */
 int vs_plane_connection_of(vs_keep *k, vs_plane_connection **out);
 /* Read the kernel's INIT from a device that was just mounted, and answer it. */
-int vs_plane_connection_agree(vs_plane_connection *c, int device_fd);
+int vs_plane_connection_agree(vs_plane_connection *c, int device_fd, int32_t transport);
 /* What the kernel offers, all 64 flags. */
 uint64_t vs_plane_connection_offered(const vs_plane_connection *c);
 /* Ask the kernel for the requests that a worker before has read and not answered. */
@@ -149,6 +151,8 @@ uint64_t vs_plane_files_list(vs_plane_files *t, vs_plane_open_file *out, uint64_
 void vs_plane_files_close(vs_plane_files *t);
 void vs_plane_files_end(vs_plane_files *t);
 
+typedef struct vs_plane_entry vs_plane_entry; /* see plane_uring.c */
+
 /* ---- plane_waiting.c ---- */
 
 enum { VS_ASKED_AS_IS = 0, VS_ASKED_INIT = 1, VS_ASKED_SEEK = 2 };
@@ -156,6 +160,7 @@ enum { VS_ASKED_AS_IS = 0, VS_ASKED_INIT = 1, VS_ASKED_SEEK = 2 };
 /* One request that went to pyfuse3, and what its reply needs on the way back. */
 typedef struct vs_plane_asked {
     uint64_t unique;
+    vs_plane_entry *entry; /* as in vs_plane_exchange */
     int32_t kind;
     uint32_t whence;        /* SEEK: SEEK_DATA or SEEK_HOLE */
     uint64_t offset_bytes;  /* SEEK */
@@ -172,9 +177,9 @@ int vs_plane_waiting_init(vs_plane_waiting *w);
 int vs_plane_waiting_add(vs_plane_waiting *w, const vs_plane_asked *asked);
 /* 1: it was there and now is not, *out filled; 0: nobody waits for it. */
 int vs_plane_waiting_take(vs_plane_waiting *w, uint64_t unique, vs_plane_asked *out);
-/* From now on nothing is added (-ENOTCONN) or taken; what is left belongs to the caller of next, which gives each unique, then 0. */
+/* From now on nothing is added (-ENOTCONN) or taken; what is left belongs to the caller of next, which gives each, then NULL. */
 void vs_plane_waiting_close(vs_plane_waiting *w);
-uint64_t vs_plane_waiting_next(const vs_plane_waiting *w, uint64_t *cursor);
+const vs_plane_asked *vs_plane_waiting_next(const vs_plane_waiting *w, uint64_t *cursor);
 void vs_plane_waiting_end(vs_plane_waiting *w);
 
 /* ---- plane_faults.c ---- */
@@ -192,7 +197,7 @@ int vs_plane_faults_init(vs_plane_faults *q);
 void vs_plane_faults_put(vs_plane_faults *q, const vs_fault *fault);
 void vs_plane_faults_end(vs_plane_faults *q);
 
-/* ---- plane.c ---- */
+/* ---- threads ---- */
 
 typedef struct vs_plane_thread {
     vs_plane *plane;
@@ -201,9 +206,43 @@ typedef struct vs_plane_thread {
     vs_plane_tally tally[VS_PLANE_OPCODES];
 } vs_plane_thread;
 
+/* ---- plane_uring.c ---- */
+
+typedef struct vs_plane_uring {
+    pthread_mutex_t mu;
+    pthread_cond_t changed;
+    atomic_int serving; /* threads, each with an entry; 0: all requests come through the device */
+    int made, begun;    /* entries; threads to be joined */
+    int reported;       /* threads that have offered their entry to the kernel, or could not */
+    int verdict;        /* 0: not yet; 1: serve; -1: the device serves, end */
+    vs_plane_entry *entries;
+    unsigned char *buffers;
+    size_t buffers_bytes;
+} vs_plane_uring;
+
+int vs_plane_uring_init(vs_plane_uring *u);
+/* Before INIT is answered: shall the reply say FUSE_OVER_IO_URING? offered: the flags of the kernel's INIT. 0: no. -errno: transport asks
+ * for it, and it cannot be had; vs_fault_last says why. */
+int vs_plane_uring_wanted(int32_t transport, uint64_t offered);
+/* After a reply that said so, at once: no request is sent before. Makes the rings and starts their threads, about `threads` of them (0: as
+ * many as are good). -errno: it could not be done, and the kernel has been told to use the device. */
+int vs_plane_uring_start(vs_plane *p, int threads);
+/* Answer what came through the ring; once for each request. The body may be what lies in the exchange's place already. */
+void vs_plane_uring_answer(vs_plane_entry *e, int error, const void *body, size_t body_bytes);
+/* Wait for the threads, after the connection has ended and the replies have. */
+void vs_plane_uring_join(vs_plane_uring *u);
+void vs_plane_uring_end(vs_plane_uring *u);
+
+/* The tallies of the i-th thread, i below serving. */
+const vs_plane_tally *vs_plane_uring_tally(const vs_plane_uring *u, int i);
+
+/* ---- plane.c ---- */
+
 struct vs_plane {
     vs_plane_device device;
     vs_plane_connection *connection;
+    vs_plane_uring uring;
+    int rings_threads; /* as asked for */
     vs_plane_files files;
     vs_plane_waiting waiting;
     vs_plane_faults faults;
@@ -221,13 +260,32 @@ struct vs_plane {
     unsigned char *buffers;
 };
 
+/* Start a thread of the plane's: a small stack, no signals. name: at most 15 characters. */
+int vs_plane_thread_begin(pthread_t *id, void *(*body)(void *), void *arg, const char *name);
+
 /* ---- plane_requests.c ---- */
 
-/* Answer or forward the request of n bytes in t->buf. */
+/* One request under way, wherever it came from. What it points to stays until it is answered. */
+typedef struct vs_plane_exchange {
+    vs_plane_thread *thread;
+    vs_plane_entry *entry; /* the ring entry it came in, and its answer goes to; NULL: the device */
+    const struct fuse_in_header *head;
+    const void *args;      /* of the operation; from the device, with what follows them, but for a WRITE */
+    size_t args_bytes;
+    const void *data;      /* what follows: the bytes of a WRITE */
+    size_t data_bytes;
+    void *place;           /* VS_PLANE_REQUEST_MAX bytes on a page, for a READ's data; may be where data are */
+} vs_plane_exchange;
+
+/* Answer or forward the request of n bytes in t->buf, read from the device. */
 void vs_plane_request(vs_plane_thread *t, size_t n);
 
-/* Answer the kernel: error is 0 or -errno; a body only with 0. 0, or -errno when the kernel did not take it. */
-int vs_plane_answer(const vs_plane *p, uint64_t unique, int error, const void *body, size_t body_bytes);
+/* Answer or forward. */
+void vs_plane_serve(const vs_plane_exchange *x);
+
+/* Answer the kernel: error is 0 or -errno; a body only with 0. entry: as in vs_plane_exchange. 0, or -errno when the kernel did not take
+ * it. */
+int vs_plane_answer(const vs_plane *p, vs_plane_entry *entry, uint64_t unique, int error, const void *body, size_t body_bytes);
 
 /* ---- plane_names.c ---- */
 
@@ -235,10 +293,10 @@ int vs_plane_answer(const vs_plane *p, uint64_t unique, int error, const void *b
 int vs_plane_names_open(vs_plane *p);
 void vs_plane_names_close(vs_plane *p);
 
-/* Hand the request of n bytes in t->buf to pyfuse3, or answer it with an error. Takes at most 15 s. */
-void vs_plane_forward(vs_plane_thread *t, size_t n);
+/* Hand the request to pyfuse3, or answer it with an error. Takes at most 15 s. */
+void vs_plane_forward(const vs_plane_exchange *x);
 /* LSEEK of a file that Python serves: pyfuse3 knows no such request, but its GETATTR tells the size, which is all we need. */
-void vs_plane_forward_seek(vs_plane_thread *t);
+void vs_plane_forward_seek(const vs_plane_exchange *x);
 
 /* Put the INIT that pyfuse3's session begins with before all else. */
 int vs_plane_greet(vs_plane *p);

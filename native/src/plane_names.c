@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum {
@@ -63,64 +64,70 @@ void vs_plane_names_close(vs_plane *p) {
 
 /* ---- to pyfuse3 ---- */
 
-static int send_message(const vs_plane *p, const void *message, size_t n) {
+static int send_message(const vs_plane *p, struct iovec *parts, size_t count) {
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
     ssize_t sent;
-    do sent = send(p->names_fd, message, n, MSG_NOSIGNAL);
+    do sent = sendmsg(p->names_fd, &message, MSG_NOSIGNAL);
     while (sent < 0 && errno == EINTR);
     if (sent >= 0) return 0;
     if (errno == EPIPE || errno == ECONNRESET) return -ENOTCONN;
     return errno == EAGAIN ? -ETIMEDOUT : -errno;
 }
 
+static struct iovec part(const void *from, size_t bytes) {
+    return (struct iovec){(void *)(uintptr_t)from, bytes};
+}
+
+/* The request as one message: what a ring gave in parts is in one piece for pyfuse3. */
+static int send_request(const vs_plane_exchange *x) {
+    struct iovec parts[3] = {part(x->head, sizeof *x->head), part(x->args, x->args_bytes), part(x->data, x->data_bytes)};
+    return send_message(x->thread->plane, parts, 3);
+}
+
 /* Nobody answers a forget, so none may be lost to a message that is too large. */
-static void forward_forgets(vs_plane_thread *t, size_t n) {
-    enum { HEAD = sizeof(struct fuse_in_header) + sizeof(struct fuse_batch_forget_in) };
-    unsigned char part[HEAD + FORGETS_MAX * sizeof(struct fuse_forget_one)];
-    struct fuse_in_header head;
+static void forward_forgets(const vs_plane_exchange *x) {
+    struct fuse_in_header head = *x->head;
     struct fuse_batch_forget_in batch;
-    memcpy(&head, t->buf, sizeof head);
-    size_t left = n < HEAD ? 0 : (n - HEAD) / sizeof(struct fuse_forget_one);
-    for (const unsigned char *from = t->buf + HEAD; left > 0;) {
-        size_t count = left < FORGETS_MAX ? left : FORGETS_MAX, bytes = count * sizeof(struct fuse_forget_one);
-        head.len = (uint32_t)(HEAD + bytes);
+    const struct fuse_forget_one *ones = (const void *)((const unsigned char *)x->args + sizeof batch);
+    size_t left = x->args_bytes < sizeof batch ? 0 : (x->args_bytes - sizeof batch) / sizeof *ones;
+    while (left > 0) {
+        size_t count = left < FORGETS_MAX ? left : FORGETS_MAX, bytes = count * sizeof *ones;
+        head.len = (uint32_t)(sizeof head + sizeof batch + bytes);
         batch = (struct fuse_batch_forget_in){.count = (uint32_t)count};
-        memcpy(part, &head, sizeof head);
-        memcpy(part + sizeof head, &batch, sizeof batch);
-        memcpy(part + HEAD, from, bytes);
-        if (send_message(t->plane, part, HEAD + bytes) < 0) vs_plane_tally_add(&t->tally[FUSE_BATCH_FORGET].errors, 1);
-        from += bytes;
+        struct iovec parts[3] = {part(&head, sizeof head), part(&batch, sizeof batch), part(ones, bytes)};
+        if (send_message(x->thread->plane, parts, 3) < 0) vs_plane_tally_add(&x->thread->tally[FUSE_BATCH_FORGET].errors, 1);
+        ones += count;
         left -= count;
     }
 }
 
-/* Forward the message in t->buf; what its reply needs is kept first, since the reply may be faster than we are. */
-static void ask(vs_plane_thread *t, size_t n, const vs_plane_asked *asked) {
-    vs_plane *p = t->plane;
+/* Forward; what the reply needs is kept first, since the reply may be faster than we are. */
+static void ask(const vs_plane_exchange *x, const vs_plane_asked *asked) {
+    vs_plane *p = x->thread->plane;
     vs_plane_asked mine;
     int code = vs_plane_waiting_add(&p->waiting, asked);
     if (code == 0) {
-        code = send_message(p, t->buf, n);
+        code = send_request(x);
         /* Not found: the reply thread has found pyfuse3 gone and answers for all. */
         if (code == 0 || !vs_plane_waiting_take(&p->waiting, asked->unique, &mine)) return;
     }
-    vs_plane_answer(p, asked->unique, code, NULL, 0);
+    vs_plane_answer(p, asked->entry, asked->unique, code, NULL, 0);
 }
 
-void vs_plane_forward(vs_plane_thread *t, size_t n) {
-    const struct fuse_in_header *head = (const void *)t->buf;
-    vs_plane_asked asked = {.unique = head->unique};
-    switch (head->opcode) {
+void vs_plane_forward(const vs_plane_exchange *x) {
+    vs_plane_asked asked = {.unique = x->head->unique, .entry = x->entry};
+    switch (x->head->opcode) {
     case FUSE_BATCH_FORGET:
-        forward_forgets(t, n);
+        forward_forgets(x);
         return;
     case FUSE_FORGET:
     case FUSE_NOTIFY_REPLY:
-        if (send_message(t->plane, t->buf, n) < 0) vs_plane_tally_add(&t->tally[head->opcode].errors, 1);
+        if (send_request(x) < 0) vs_plane_tally_add(&x->thread->tally[x->head->opcode].errors, 1);
         return;
     default:
         break;
     }
-    ask(t, n, &asked);
+    ask(x, &asked);
 }
 
 int vs_plane_greet(vs_plane *p) {
@@ -131,19 +138,19 @@ int vs_plane_greet(vs_plane *p) {
     head.unique = GREETING;
     memcpy(message, &head, sizeof head);
     int code = vs_plane_waiting_add(&p->waiting, &(vs_plane_asked){.unique = GREETING, .kind = VS_ASKED_INIT});
-    return code < 0 ? code : send_message(p, message, p->connection->init_bytes);
+    return code < 0 ? code : send_message(p, &(struct iovec){message, p->connection->init_bytes}, 1);
 }
 
-void vs_plane_forward_seek(vs_plane_thread *t) {
-    struct fuse_in_header *head = (void *)t->buf;
-    struct fuse_lseek_in in;
-    memcpy(&in, head + 1, sizeof in);
-    vs_plane_asked asked = {.unique = head->unique, .kind = VS_ASKED_SEEK, .whence = in.whence, .offset_bytes = in.offset};
-    struct fuse_getattr_in getattr = {.getattr_flags = FUSE_GETATTR_FH, .fh = in.fh};
-    memcpy(head + 1, &getattr, sizeof getattr);
-    head->opcode = FUSE_GETATTR;
-    head->len = sizeof *head + sizeof getattr;
-    ask(t, head->len, &asked);
+void vs_plane_forward_seek(const vs_plane_exchange *x) {
+    const struct fuse_lseek_in *in = x->args;
+    struct fuse_in_header head = *x->head;
+    struct fuse_getattr_in getattr = {.getattr_flags = FUSE_GETATTR_FH, .fh = in->fh};
+    vs_plane_asked asked = {
+        .unique = head.unique, .entry = x->entry, .kind = VS_ASKED_SEEK, .whence = in->whence, .offset_bytes = in->offset};
+    head.opcode = FUSE_GETATTR;
+    head.len = sizeof head + sizeof getattr;
+    vs_plane_exchange instead = {.thread = x->thread, .entry = x->entry, .head = &head, .args = &getattr, .args_bytes = sizeof getattr};
+    ask(&instead, &asked);
 }
 
 /* ---- and back ---- */
@@ -158,8 +165,12 @@ static int amend_seek(unsigned char *reply, size_t n, const vs_plane_asked *aske
 }
 
 /* A reply that the kernel refuses must not leave its process waiting. */
-static void pass_on(const vs_plane *p, const unsigned char *reply, size_t n, uint64_t unique) {
-    if (write(p->device.device_fd, reply, n) < 0 && errno != ENOENT && errno != ENODEV) vs_plane_answer(p, unique, -EIO, NULL, 0);
+static void pass_on(const vs_plane *p, const vs_plane_asked *asked, const unsigned char *reply, size_t n) {
+    const struct fuse_out_header *head = (const void *)reply;
+    int refused = 0;
+    if (asked->entry && head->len == n) vs_plane_uring_answer(asked->entry, head->error, head + 1, n - sizeof *head);
+    else refused = asked->entry || (write(p->device.device_fd, reply, n) < 0 && errno != ENOENT && errno != ENODEV);
+    if (refused) vs_plane_answer(p, asked->entry, asked->unique, -EIO, NULL, 0);
 }
 
 static void take_reply(vs_plane_thread *t, size_t n) {
@@ -170,11 +181,11 @@ static void take_reply(vs_plane_thread *t, size_t n) {
     if (asked.kind == VS_ASKED_SEEK && head->error == 0) {
         struct fuse_lseek_out seek = {0};
         int error = amend_seek(t->buf, n, &asked, &seek);
-        vs_plane_answer(p, asked.unique, error, &seek, sizeof seek);
+        vs_plane_answer(p, asked.entry, asked.unique, error, &seek, sizeof seek);
         return;
     }
     if (asked.kind == VS_ASKED_INIT) return; /* the kernel's own was answered when it was mounted */
-    pass_on(p, t->buf, n, asked.unique);
+    pass_on(p, &asked, t->buf, n);
 }
 
 /* A message of the pair; 0 when it has ended. */
@@ -195,7 +206,8 @@ void vs_plane_replies(vs_plane_thread *t) {
     }
     vs_plane_waiting_close(&p->waiting);
     uint64_t cursor = 0;
-    for (uint64_t unique; (unique = vs_plane_waiting_next(&p->waiting, &cursor));) vs_plane_answer(p, unique, -ENOTCONN, NULL, 0);
+    for (const vs_plane_asked *asked; (asked = vs_plane_waiting_next(&p->waiting, &cursor));)
+        vs_plane_answer(p, asked->entry, asked->unique, -ENOTCONN, NULL, 0);
 }
 
 void vs_plane_notices(vs_plane_thread *t) {

@@ -12,7 +12,8 @@
  * these never get there, and a file that fails with it gets EIO. For COPY_FILE_RANGE, POLL, IOCTL and the rest ENOSYS is right: the kernel
  * then does it itself, through READ and WRITE.
  *
- * A READ's data are put where its request lay, one page into the thread's buffer: nothing is allocated for a request.
+ * What serves a request does not know which way it came, through the device or a ring, nor which way its answer goes. A READ's data are
+ * put where the kernel takes them from, a WRITE's taken where it put them: nothing is allocated or copied for a request.
  */
 #include "plane_internal.h"
 
@@ -29,63 +30,62 @@ typedef union reply_body {
     struct fuse_lseek_out seek;
 } reply_body;
 
-/* One request under way, and its answer: negative is -errno, else the body and how many bytes of the volume it moved. */
-typedef struct exchange {
-    vs_plane_thread *thread;
+/* An answer in the making: negative is -errno, else the body and how many bytes of the volume it moved. */
+typedef struct outcome {
     vs_plane_tally *file_tally; /* NULL: not about an open file of ours */
-    const struct fuse_in_header *head;
-    const void *args;        /* what follows the header */
-    size_t args_bytes;
     reply_body reply;
     const void *body;
     size_t body_bytes;
     uint64_t moved_bytes;
-} exchange;
+} outcome;
 
-typedef int64_t (*serve_fn)(exchange *x, vs_volume_file *f);
+typedef int64_t (*serve_fn)(const vs_plane_exchange *x, vs_volume_file *f, outcome *out);
 
-static int64_t serve_read(exchange *x, vs_volume_file *f) {
+static int64_t serve_read(const vs_plane_exchange *x, vs_volume_file *f, outcome *out) {
     const struct fuse_read_in *in = x->args;
     if (in->size > VS_PLANE_REQUEST_MAX) return -EINVAL;
-    void *buf = x->thread->buf + VS_PLANE_HEAD;
-    int64_t n = f->read(f, in->offset, buf, in->size);
+    int64_t n = f->read(f, in->offset, x->place, in->size);
     if (n < 0) return n;
-    x->body = buf;
-    x->body_bytes = x->moved_bytes = (uint64_t)n;
+    out->body = x->place;
+    out->body_bytes = out->moved_bytes = (uint64_t)n;
     return 0;
 }
 
-/* A worker answers one request before it takes the next: it is a lane. */
-static vs_request request_of(const exchange *x) {
-    return (vs_request){.number = x->head->unique, .lane = (uint32_t)(x->thread - x->thread->plane->threads)};
+/* What makes a change known when it is sent again; NULL: what came through a ring never is. A worker answers one request before it takes
+ * the next: it is a lane. */
+static const vs_request *request_of(const vs_plane_exchange *x, vs_request *q) {
+    if (x->entry) return NULL;
+    *q = (vs_request){.number = x->head->unique, .lane = (uint32_t)(x->thread - x->thread->plane->threads)};
+    return q;
 }
 
-static int64_t serve_write(exchange *x, vs_volume_file *f) {
+static int64_t serve_write(const vs_plane_exchange *x, vs_volume_file *f, outcome *out) {
     const struct fuse_write_in *in = x->args;
-    if (in->size != x->args_bytes - sizeof *in) return -EINVAL;
-    vs_request q = request_of(x);
-    int64_t n = f->write(f, in->offset, in + 1, in->size, (in->flags & (O_SYNC | O_DSYNC)) != 0, &q);
+    vs_request q;
+    if (in->size != x->data_bytes) return -EINVAL;
+    int durable = (in->flags & (O_SYNC | O_DSYNC)) != 0;
+    int64_t n = f->write(f, in->offset, x->data, in->size, durable, request_of(x, &q));
     if (n < 0) return n;
-    x->reply.write = (struct fuse_write_out){.size = (uint32_t)n};
-    x->body = &x->reply.write;
-    x->body_bytes = sizeof x->reply.write;
-    x->moved_bytes = (uint64_t)n;
+    out->reply.write = (struct fuse_write_out){.size = (uint32_t)n};
+    out->body = &out->reply.write;
+    out->body_bytes = sizeof out->reply.write;
+    out->moved_bytes = (uint64_t)n;
     return 0;
 }
 
-static int64_t serve_seek(exchange *x, vs_volume_file *f) {
+static int64_t serve_seek(const vs_plane_exchange *x, vs_volume_file *f, outcome *out) {
     const struct fuse_lseek_in *in = x->args;
     if (in->whence != SEEK_DATA && in->whence != SEEK_HOLE) return -EINVAL;
     int64_t offset = f->seek(f, in->offset, (int)in->whence);
     if (offset < 0) return offset;
-    x->reply.seek = (struct fuse_lseek_out){.offset = (uint64_t)offset};
-    x->body = &x->reply.seek;
-    x->body_bytes = sizeof x->reply.seek;
+    out->reply.seek = (struct fuse_lseek_out){.offset = (uint64_t)offset};
+    out->body = &out->reply.seek;
+    out->body_bytes = sizeof out->reply.seek;
     return 0;
 }
 
 /* A volume has its size like a block device: all of it is allocated, and there is nothing behind it. */
-static int64_t serve_fallocate(exchange *x, vs_volume_file *f) {
+static int64_t serve_fallocate(const vs_plane_exchange *x, vs_volume_file *f, outcome *out) {
     const struct fuse_fallocate_in *in = x->args;
     uint64_t size = f->size(f), end;
     if (__builtin_add_overflow(in->offset, in->length, &end)) return -EFBIG;
@@ -103,13 +103,14 @@ static int64_t serve_fallocate(exchange *x, vs_volume_file *f) {
         return -EOPNOTSUPP;
     }
     if (in->offset >= size) return 0;
-    x->moved_bytes = (end < size ? end : size) - in->offset;
-    vs_request q = request_of(x);
-    return f->zero(f, in->offset, x->moved_bytes, &q);
+    vs_request q;
+    out->moved_bytes = (end < size ? end : size) - in->offset;
+    return f->zero(f, in->offset, out->moved_bytes, request_of(x, &q));
 }
 
-static int64_t serve_sync(exchange *x, vs_volume_file *f) {
+static int64_t serve_sync(const vs_plane_exchange *x, vs_volume_file *f, outcome *out) {
     (void)x;
+    (void)out;
     return f->sync(f);
 }
 
@@ -131,9 +132,13 @@ static int is_seek(const void *args) {
     return in->whence == SEEK_DATA || in->whence == SEEK_HOLE;
 }
 
-int vs_plane_answer(const vs_plane *p, uint64_t unique, int error, const void *body, size_t body_bytes) {
-    struct fuse_out_header head = {.unique = unique, .error = error};
+int vs_plane_answer(const vs_plane *p, vs_plane_entry *entry, uint64_t unique, int error, const void *body, size_t body_bytes) {
     size_t bytes = error ? 0 : body_bytes;
+    if (entry) {
+        vs_plane_uring_answer(entry, error, body, bytes);
+        return 0;
+    }
+    struct fuse_out_header head = {.unique = unique, .error = error};
     head.len = (uint32_t)(sizeof head + bytes);
     struct iovec parts[2] = {{&head, sizeof head}, {(void *)(uintptr_t)body, bytes}};
     return writev(p->device.device_fd, parts, bytes ? 2 : 1) < 0 ? -errno : 0;
@@ -151,19 +156,18 @@ static int as_error(int64_t code) {
     return code == -ENOSYS || code <= -1000 ? -EIO : (int)code;
 }
 
-static void answer(exchange *x, int64_t code, uint64_t begun_ns) {
+static void answer(const vs_plane_exchange *x, int64_t code, const outcome *out, uint64_t begun_ns) {
     vs_plane_tally *tally = &x->thread->tally[x->head->opcode];
-    uint64_t unique = x->head->unique;
     int error = as_error(code);
     /* Counted first: who has the answer finds it in the counts. */
-    vs_plane_count_answer(tally, x->file_tally, error, x->moved_bytes);
+    vs_plane_count_answer(tally, out->file_tally, error, out->moved_bytes);
     /* -ENOENT: the kernel has given the request up. */
-    vs_plane_answer(x->thread->plane, unique, error, x->body, x->body_bytes);
-    vs_plane_count_time(tally, x->file_tally, now_ns() - begun_ns);
+    vs_plane_answer(x->thread->plane, x->entry, x->head->unique, error, out->body, out->body_bytes);
+    vs_plane_count_time(tally, out->file_tally, now_ns() - begun_ns);
 }
 
 /* The answer for an fh that has no file, or 1: it is pyfuse3's to give. */
-static int64_t without_file(const exchange *x, uint64_t fh) {
+static int64_t without_file(const vs_plane_exchange *x, uint64_t fh) {
     if (vs_plane_files_is_ours(fh)) return -EIO; /* it was open, and could not be opened anew after a crash */
     switch (x->head->opcode) {
     case FUSE_FSYNC:
@@ -178,38 +182,48 @@ static int64_t without_file(const exchange *x, uint64_t fh) {
     }
 }
 
-static void serve(exchange *x, const struct served *how, size_t n) {
+static void serve(const vs_plane_exchange *x, const struct served *how) {
     uint64_t begun_ns = now_ns();
+    outcome out = {.body = NULL};
     if (x->args_bytes < how->args_bytes_min) {
-        answer(x, -EINVAL, begun_ns);
+        answer(x, -EINVAL, &out, begun_ns);
         return;
     }
     vs_plane_files *files = &x->thread->plane->files;
     uint64_t fh = *(const uint64_t *)x->args;
-    vs_volume_file *f = vs_plane_files_get(files, fh, &x->file_tally);
+    vs_volume_file *f = vs_plane_files_get(files, fh, &out.file_tally);
     if (f) {
         vs_fault fault;
         vs_fault_clear();
-        int64_t code = how->serve(x, f);
+        int64_t code = how->serve(x, f, &out);
         vs_fault_last(&fault);
         if (code < 0 && fault.code) vs_plane_faults_put(&x->thread->plane->faults, &fault);
-        answer(x, code, begun_ns);
+        answer(x, code, &out, begun_ns);
         vs_plane_files_put(files, fh);
         return;
     }
     int64_t code = without_file(x, fh);
-    if (code <= 0) answer(x, code, begun_ns);
-    else if (x->head->opcode == FUSE_LSEEK) vs_plane_forward_seek(x->thread);
-    else vs_plane_forward(x->thread, n);
+    if (code <= 0) answer(x, code, &out, begun_ns);
+    else if (x->head->opcode == FUSE_LSEEK) vs_plane_forward_seek(x);
+    else vs_plane_forward(x);
+}
+
+void vs_plane_serve(const vs_plane_exchange *x) {
+    uint32_t opcode = x->head->opcode;
+    if (opcode < VS_PLANE_OPCODES) vs_plane_tally_add(&x->thread->tally[opcode].requests, 1);
+    if (opcode == FUSE_INTERRUPT) return;
+    if (opcode == FUSE_FSYNCDIR) answer(x, 0, &(outcome){.body = NULL}, now_ns());
+    else if (opcode < VS_PLANE_OPCODES && served[opcode].serve) serve(x, &served[opcode]);
+    else vs_plane_forward(x);
 }
 
 void vs_plane_request(vs_plane_thread *t, size_t n) {
     const struct fuse_in_header *head = (const void *)t->buf;
-    exchange x = {.thread = t, .head = head, .args = head + 1, .args_bytes = n - sizeof *head};
-    uint32_t opcode = head->opcode;
-    if (opcode < VS_PLANE_OPCODES) vs_plane_tally_add(&t->tally[opcode].requests, 1);
-    if (opcode == FUSE_INTERRUPT) return;
-    if (opcode == FUSE_FSYNCDIR) answer(&x, 0, now_ns());
-    else if (opcode < VS_PLANE_OPCODES && served[opcode].serve) serve(&x, &served[opcode], n);
-    else vs_plane_forward(t, n);
+    vs_plane_exchange x = {.thread = t, .head = head, .args = head + 1, .args_bytes = n - sizeof *head, .place = t->buf + VS_PLANE_HEAD};
+    if (head->opcode == FUSE_WRITE && x.args_bytes > sizeof(struct fuse_write_in)) {
+        x.data_bytes = x.args_bytes - sizeof(struct fuse_write_in);
+        x.args_bytes = sizeof(struct fuse_write_in);
+        x.data = (const unsigned char *)x.args + x.args_bytes;
+    }
+    vs_plane_serve(&x);
 }

@@ -93,10 +93,10 @@ void vs_plane_waiting_close(vs_plane_waiting *w) {
     pthread_mutex_unlock(&w->mu);
 }
 
-uint64_t vs_plane_waiting_next(const vs_plane_waiting *w, uint64_t *cursor) {
+const vs_plane_asked *vs_plane_waiting_next(const vs_plane_waiting *w, uint64_t *cursor) {
     while (*cursor < w->slots_count) {
-        uint64_t unique = w->slots[(*cursor)++].unique;
-        if (unique) return unique;
+        const vs_plane_asked *asked = &w->slots[(*cursor)++];
+        if (asked->unique) return asked;
     }
-    return 0;
+    return NULL;
 }

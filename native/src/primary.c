@@ -1,7 +1,7 @@
 /* primary.c: which volumes have their primary here, and how one comes and goes.
  *
  * A primary comes under leadership, so that no batch is applied meanwhile: first it gets what the journal has and it may not have, then
- * it is in the list. It goes when everything is committed and applied, and no read uses it any more.
+ * it is in the list. It goes when everything is committed and applied, and no read or sync uses it any more.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -60,7 +60,7 @@ static void primary_take_out(vs_journal *j, vs_primary *p) {
     size_t i = 0;
     while (j->primaries[i] != p) i++;
     j->primaries[i] = j->primaries[--j->primary_count];
-    while (p->readers) pthread_cond_wait(&j->changed, &j->mu);
+    while (p->users) pthread_cond_wait(&j->changed, &j->mu);
     free(p);
 }
 
@@ -68,6 +68,7 @@ int vs_journal_detach_primary(vs_journal *j, uint32_t volume) {
     int r = vs_journal_commit(j);
     pthread_mutex_lock(&j->mu);
     vs_journal_lead_begin(j);
+    vs_journal_sync_primaries(j, volume, UINT64_MAX);
     vs_primary *p = vs_journal_primary(j, volume);
     if (p) primary_take_out(j, p);
     else r = -ENOENT;

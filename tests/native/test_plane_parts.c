@@ -186,6 +186,7 @@ static void waiting_is_a_map(void) {
     static unsigned char there[NUMBERS];
     vs_plane_waiting w;
     vs_plane_asked got;
+    const vs_plane_asked *next;
     uint64_t seed = 2, left = 0, cursor = 0, unique;
     CHECK_EQ(vs_plane_waiting_init(&w), 0);
     for (int i = 0; i < STEPS; i++) {
@@ -205,7 +206,9 @@ static void waiting_is_a_map(void) {
     CHECK_EQ(vs_plane_waiting_add(&w, &(vs_plane_asked){.unique = 2 * NUMBERS + 2}), -ENOTCONN);
     for (int k = 0; k < NUMBERS; k++) left += there[k];
     CHECK(left > 0);
-    for (; (unique = vs_plane_waiting_next(&w, &cursor)); left--) {
+    for (; (next = vs_plane_waiting_next(&w, &cursor)); left--) {
+        unique = next->unique;
+        CHECK_EQ(next->offset_bytes, unique / 2 - 1);
         CHECK_EQ(there[unique / 2 - 1], 1);
         CHECK_EQ(vs_plane_waiting_take(&w, unique, &got), 0);
         there[unique / 2 - 1] = 0;

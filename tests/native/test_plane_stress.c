@@ -24,8 +24,8 @@
 enum { THREADS = 16, STRIPE = 192 << 10, SIZE = THREADS * STRIPE, LENGTH_MAX = 48 << 10, DEADLINE_S = 120 };
 
 typedef struct ground {
-    vs_plane *plane;
     vs_keep *keep;
+    vs_plane *plane;
     name_server names;
     memory_file *memory; /* the volume, or its likeness where the journal has it */
     vs_store *store;

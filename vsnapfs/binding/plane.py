@@ -54,7 +54,7 @@ def mount(mountpoint: str, source: str, keep: Keep, *, allow_other: bool, read_o
     options = ffi.new("vs_plane_options *")
     point, name = ffi.new("char[]", os.fsencode(mountpoint)), ffi.new("char[]", os.fsencode(source))
     options.mountpoint, options.source = point, name
-    options.allow_other, options.read_only = allow_other, read_only
+    options.allow_other, options.read_only, options.transport = allow_other, read_only, lib.VS_PLANE_DEVICE
     return check(lib.vs_plane_mount(options, keep.c), f"mount {mountpoint}")
 
 

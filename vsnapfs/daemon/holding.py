@@ -30,6 +30,8 @@ MESSAGE_BYTES_MAX = 16384
 FIRST_PASSED_FD = 3
 READY = b"ready"
 PREFIX = "vsnapfs-"
+BROKE = 70
+"""Exit status of a process that met a defect, as EX_SOFTWARE of sysexits.h."""
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +76,15 @@ class Holding(Connection):
         """The mount has ended as it should: there is nothing to hold any more."""
 
 
-class KeeperHolding(Holding):
+class _Held(Holding):
+    """Another process goes on, so a defect is no reason to take the mount away."""
+
+    def broke(self) -> None:
+        """Without a word to the mount, the repository or the threads that serve: what they have is in the keep."""
+        os._exit(BROKE)
+
+
+class KeeperHolding(_Held):
     """Held by the keeper that started this worker."""
 
     kind: Kind = "process"
@@ -117,7 +127,7 @@ class KeeperHolding(Holding):
         self._line.close()
 
 
-class SystemdHolding(Holding):
+class SystemdHolding(_Held):
     """Held by systemd's descriptor store, under the names vsnapfs-device, vsnapfs-keep and vsnapfs-lock. The unit has
     FileDescriptorStoreMax= and starts a worker again that was killed."""
 

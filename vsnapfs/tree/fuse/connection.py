@@ -59,6 +59,9 @@ class Connection:
         self._device_fd = device.fd
         return device
 
+    def broke(self) -> None:
+        """Serving ended by a defect. Whoever has another process to go on with does not return from here."""
+
     def close(self) -> None:
         """After the mount has ended and the repository is closed. Twice is allowed."""
         if self._device_fd >= 0:

@@ -156,6 +156,10 @@ class Mount:
                     if self._connection.resumed is None:
                         await self._answered()
                     task_status.started()
+        except Exception:
+            log.exception("serving broke")
+            self._connection.broke()
+            raise
         finally:
             with trio.CancelScope(shield=True):
                 async with self._control:

@@ -81,7 +81,13 @@ class Operations(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, tree: Tree, plane: Plane, repository: Path, owner: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        plane: Plane,
+        repository: Path,
+        owner: tuple[int, int],
+    ) -> None:
         super().__init__()
         self._tree = tree
         self._plane = plane
