@@ -71,9 +71,10 @@ typedef struct vs_plane_options {
     int32_t transport;        /* VS_PLANE_AUTO … */
 } vs_plane_options;
 
-/* Mount (root) and agree with the kernel; k keeps what was agreed, and forgets a mount before and the files open in it. nosuid, nodev, noexec,
+/* Mount and agree with the kernel; k keeps what was agreed, and forgets a mount before and the files open in it. nosuid, nodev, noexec,
  * default_permissions, subtype vsnapfs. Returns the descriptor of /dev/fuse, the caller's. By io_uring the mount must then be served by
- * this process. -EPERM: not root. -EOPNOTSUPP: VS_PLANE_IO_URING, and the kernel does not offer it. */
+ * this process. -EOPNOTSUPP: VS_PLANE_IO_URING, and the kernel does not offer it. Who is not root mounts by fusermount3: -ENOENT without
+ * it, -EPERM with what it says; requests are at most 256 KiB then, and the kernel reads 128 KiB ahead. */
 int vs_plane_mount(const vs_plane_options *o, vs_keep *k);
 
 /* 1: the kernel can send requests again, so that a worker's death goes unnoticed; 0: it cannot; -EPROTO: k holds no connection. */

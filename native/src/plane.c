@@ -17,11 +17,12 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "status.h"
 
-enum { STACK_BYTES = 512 << 10 };
+enum { STACK_BYTES = 512 << 10, WAKE_EVERY_NS = 10000000 };
 
 /* ---- threads ---- */
 
@@ -34,14 +35,15 @@ static void tell_ended(vs_plane *p) {
 
 /* ENOENT: the request was given up before we had it. Anything we do not expect ends the connection, as an error is better than a hang. */
 static int goes_on(vs_plane *p, int error) {
-    if (error == EINTR || error == EAGAIN || error == ENOENT || error == ENOMEM) return 1;
+    if (error == EINTR) return !atomic_load(&p->stopping);
+    if (error == EAGAIN || error == ENOENT || error == ENOMEM) return 1;
     if (error != ENODEV && error != ECONNABORTED) vs_plane_device_abort(&p->device);
     return 0;
 }
 
 static void work(vs_plane_thread *t) {
     vs_plane *p = t->plane;
-    for (;;) {
+    while (!atomic_load_explicit(&p->stopping, memory_order_relaxed)) {
         ssize_t n = read(p->device.device_fd, t->buf, VS_PLANE_BUFFER);
         if (n >= (ssize_t)sizeof(struct fuse_in_header)) vs_plane_request(t, (size_t)n);
         else if (n < 0 && !goes_on(p, errno)) break;
@@ -58,10 +60,20 @@ static void *run(void *arg) {
     return NULL;
 }
 
-/* Signals are for the threads of Python; only what a thread does to itself stays with it. */
+/* What wakes a worker in read(2) where the connection cannot be ended under it. */
+static int wake_signal(void) {
+    return SIGRTMAX - 1;
+}
+
+static void woken(int signal) {
+    (void)signal;
+}
+
+/* Signals are for the threads of Python; only what a thread does to itself stays with it, and what wakes it. */
 static void block_signals(sigset_t *before) {
     sigset_t all;
     sigfillset(&all);
+    sigdelset(&all, wake_signal());
     sigdelset(&all, SIGSEGV);
     sigdelset(&all, SIGBUS);
     sigdelset(&all, SIGFPE);
@@ -73,6 +85,8 @@ static void block_signals(sigset_t *before) {
 int vs_plane_thread_begin(pthread_t *id, void *(*body)(void *), void *arg, const char *name) {
     pthread_attr_t attr;
     sigset_t before;
+    struct sigaction wake = {.sa_handler = woken}; /* no SA_RESTART */
+    if (sigaction(wake_signal(), &wake, NULL) != 0) return -errno;
     int code = -pthread_attr_init(&attr);
     if (code < 0) return code;
     code = -pthread_attr_setstacksize(&attr, STACK_BYTES);
@@ -96,8 +110,24 @@ static int start_threads(vs_plane *p) {
     return code;
 }
 
+/* The signal is lost on a thread that is just not yet in read(2): again, until it has ended. */
+static void wake_and_join(pthread_t id) {
+    struct timespec soon;
+    do {
+        pthread_kill(id, wake_signal());
+        clock_gettime(CLOCK_REALTIME, &soon);
+        soon.tv_nsec += WAKE_EVERY_NS;
+        if (soon.tv_nsec >= 1000000000) soon = (struct timespec){soon.tv_sec + 1, soon.tv_nsec - 1000000000};
+    } while (pthread_timedjoin_np(id, NULL, &soon) == ETIMEDOUT);
+}
+
 static void join_threads(vs_plane *p) {
-    while (p->threads_started > 0) pthread_join(p->threads[--p->threads_started].id, NULL);
+    atomic_store(&p->stopping, 1);
+    while (p->threads_started > 0) {
+        pthread_t id = p->threads[--p->threads_started].id;
+        if (p->device.abort_fd >= 0) pthread_join(id, NULL);
+        else wake_and_join(id);
+    }
 }
 
 static int make_threads(vs_plane *p, int workers) {

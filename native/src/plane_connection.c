@@ -52,11 +52,19 @@ static int read_init(vs_plane_connection *c, int device_fd, unsigned char *buf) 
     return init_of(c)->major == FUSE_KERNEL_VERSION ? 0 : -EPROTO;
 }
 
+/* Not for a user's mount: its end is a signal to who waits for /dev/fuse, see plane_fusermount.c. */
+static int rings_wanted(int32_t transport, uint64_t offered) {
+    if (geteuid() == 0) return vs_plane_uring_wanted(transport, offered);
+    if (transport != VS_PLANE_IO_URING) return 0;
+    return vs_fault_set(-EOPNOTSUPP, 0, 0, 0, 0, "io_uring cannot be used: the mount is not root's");
+}
+
 static int answer_init(vs_plane_connection *c, int device_fd, int32_t transport) {
     const struct fuse_in_header *head = (const void *)c->init;
     const struct fuse_init_in *in = init_of(c);
+    uint32_t request_max = geteuid() == 0 ? VS_PLANE_REQUEST_MAX : VS_PLANE_REQUEST_MAX_USER;
     uint64_t offered = vs_plane_connection_offered(c), flags = WANTED & offered;
-    int rings = vs_plane_uring_wanted(transport, offered);
+    int rings = rings_wanted(transport, offered);
     if (rings < 0) return rings;
     if (rings) flags |= FUSE_OVER_IO_URING;
     c->by_io_uring = (uint32_t)rings;
@@ -68,9 +76,9 @@ static int answer_init(vs_plane_connection *c, int device_fd, int32_t transport)
         .flags2 = (uint32_t)(flags >> 32),
         .max_background = BACKGROUND,
         .congestion_threshold = BACKGROUND / 4 * 3,
-        .max_write = VS_PLANE_REQUEST_MAX,
+        .max_write = request_max,
         .time_gran = 1,
-        .max_pages = (uint16_t)(VS_PLANE_REQUEST_MAX / sysconf(_SC_PAGESIZE)),
+        .max_pages = (uint16_t)(request_max / (uint32_t)sysconf(_SC_PAGESIZE)),
     };
     struct fuse_out_header reply = {.len = sizeof reply + sizeof out, .unique = head->unique};
     struct iovec parts[2] = {{&reply, sizeof reply}, {&out, sizeof out}};

@@ -2,6 +2,7 @@
  *
  *   plane.c           its life: start, stop, the threads
  *   plane_mount.c     /dev/fuse, the mount and its end
+ *   plane_fusermount.c  the mount of an ordinary user
  *   plane_connection.c  what is agreed with the kernel, and what pyfuse3 is told of it
  *   plane_files.c     open files by their fh
  *   plane_requests.c  requests that carry bytes, answered here
@@ -38,6 +39,8 @@ enum {
     VS_PLANE_THREADS_MAX = 256,
     VS_PLANE_OTHER_THREADS = 2, /* replies, notices */
     VS_PLANE_REQUEST_MAX = 1048576, /* bytes of one READ or WRITE */
+    /* Of a user's: what pyfuse3 answers has to fit into a socket's buffer, and a user's has 416 KiB (net.core.wmem_max). */
+    VS_PLANE_REQUEST_MAX_USER = 262144,
     VS_PLANE_HEAD = 4096,           /* room for headers, and the place of a READ's data, so that they lie on a page */
     /* As large as libfuse's own buffer, so that nothing we forward is cut there. */
     VS_PLANE_BUFFER = VS_PLANE_HEAD + VS_PLANE_REQUEST_MAX,
@@ -73,7 +76,7 @@ typedef struct vs_plane_place {
 
 typedef struct vs_plane_device {
     int device_fd; /* /dev/fuse */
-    int abort_fd;  /* the connection's `abort` in fusectl */
+    int abort_fd;  /* the connection's `abort` in fusectl; -1: not root */
     vs_plane_place place;
 } vs_plane_device;
 
@@ -89,6 +92,13 @@ int vs_plane_device_abort(const vs_plane_device *d);
  * read ahead past its end. Only after the INIT reply, which resets it. */
 void vs_plane_place_read_ahead(const vs_plane_place *place);
 void vs_plane_device_close(vs_plane_device *d);
+
+/* ---- plane_fusermount.c ---- */
+
+/* Mount at an absolute path without being root. Returns the descriptor of /dev/fuse; -ENOENT: no fusermount3; with vs_fault_last. */
+int vs_plane_fusermount(const char *path, const vs_plane_options *o);
+/* -EBUSY: somebody uses it, and not lazy. */
+int vs_plane_fusermount_detach(const char *path, int lazy);
 
 /* ---- plane_connection.c ---- */
 
@@ -243,6 +253,7 @@ struct vs_plane {
     atomic_int ended;
     pthread_mutex_t life;
     int stopped;
+    atomic_int stopping; /* workers take no other request */
     int threads_started;
     int workers;
     vs_plane_thread *threads; /* workers, then replies, then notices */

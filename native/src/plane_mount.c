@@ -4,7 +4,8 @@
  * polling a non-blocking device wakes every thread for each request (a poll is no exclusive waiter). So to stop is to
  * end the connection. An umount does that only when nobody uses the mount any more, and after `umount -l` its path does
  * not lead to it. fusectl's `abort` always works, so its descriptor is taken at the start, through a detached mount of fusectl:
- * /sys/fs/fuse/connections need not be mounted and our copy has no name.
+ * /sys/fs/fuse/connections need not be mounted and our copy has no name. All of this is root's; plane_fusermount.c says what a user's
+ * mount has instead.
  *
  * The mount is known by its device number. It is asked for with AT_STATX_DONT_SYNC: no request, so that asking cannot wait for pyfuse3.
  */
@@ -20,6 +21,10 @@
 #include <unistd.h>
 
 #include "status.h"
+
+static int is_root(void) {
+    return geteuid() == 0;
+}
 
 static int mount_on(int device_fd, const char *path, const vs_plane_options *o) {
     char data[160];
@@ -66,25 +71,40 @@ static int open_device(void) {
     return vs_fault_set(code, 0, 0, 0, 0, "/dev/fuse cannot be opened: %s", strerror(-code));
 }
 
-int vs_plane_mount_make(const vs_plane_options *o, vs_plane_place *place) {
+/* By the right to mount. Returns the descriptor of the device. */
+static int mount_device(const vs_plane_options *o, const char *path) {
     int fd = open_device();
     if (fd < 0) return fd;
-    int code = realpath(o->mountpoint, place->path) ? mount_on(fd, place->path, o) : -errno;
+    int code = mount_on(fd, path, o);
+    if (code == 0) return fd;
+    close(fd);
+    return vs_fault_set(code, 0, 0, 0, 0, "%s cannot be mounted on: %s", o->mountpoint, strerror(-code));
+}
+
+static int detach(const char *path, int lazy) {
+    if (!is_root()) return vs_plane_fusermount_detach(path, lazy);
+    return umount2(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0 ? 0 : -errno;
+}
+
+int vs_plane_mount_make(const vs_plane_options *o, vs_plane_place *place) {
+    int code = realpath(o->mountpoint, place->path) ? 0 : -errno, fd = -1;
     if (code == 0) {
+        fd = is_root() ? mount_device(o, place->path) : vs_plane_fusermount(place->path, o);
+        if (fd < 0) return fd;
         code = device_at(place->path, &place->dev_major, &place->dev_minor);
         if (code == 0) return fd;
-        umount2(place->path, MNT_DETACH | UMOUNT_NOFOLLOW);
+        detach(place->path, 1);
+        close(fd);
     }
-    close(fd);
     return vs_fault_set(code, 0, 0, 0, 0, "%s cannot be mounted on: %s", o->mountpoint, strerror(-code));
 }
 
 int vs_plane_device_adopt(vs_plane_device *d, int device_fd, const vs_plane_place *place) {
     d->place = *place;
     d->device_fd = fcntl(device_fd, F_DUPFD_CLOEXEC, 0);
-    int code = d->device_fd < 0 ? -errno : open_abort(place->dev_minor);
+    int code = d->device_fd < 0 ? -errno : 0;
+    if (code == 0 && is_root()) code = d->abort_fd = open_abort(place->dev_minor);
     if (code < 0) return vs_fault_set(code, 0, 0, 0, 0, "the FUSE connection of %s cannot be controlled: %s", place->path, strerror(-code));
-    d->abort_fd = code;
     return 0;
 }
 
@@ -93,12 +113,12 @@ int vs_plane_place_detach(const vs_plane_place *place, int lazy) {
     int code = device_at(place->path, &dev_major, &dev_minor);
     if (code < 0) return code;
     if (dev_major != place->dev_major || dev_minor != place->dev_minor) return -EINVAL;
-    if (umount2(place->path, UMOUNT_NOFOLLOW) == 0) return 0;
-    if (errno != EBUSY || !lazy) return -errno;
-    return umount2(place->path, UMOUNT_NOFOLLOW | MNT_DETACH) == 0 ? 0 : -errno;
+    code = detach(place->path, 0);
+    return code == -EBUSY && lazy ? detach(place->path, 1) : code;
 }
 
 int vs_plane_device_abort(const vs_plane_device *d) {
+    if (d->abort_fd < 0) return 0; /* a user's: it ends with its last descriptor */
     return write(d->abort_fd, "1", 1) == 1 ? 0 : -errno;
 }
 

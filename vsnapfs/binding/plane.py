@@ -36,7 +36,7 @@ class CountedFile(NamedTuple):
 
     fh: int
     ino: int
-    counted: PlaneCount
+    counts: PlaneCount
 
 
 def _count_from(c: Any) -> PlaneCount:

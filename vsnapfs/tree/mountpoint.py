@@ -77,7 +77,8 @@ def _take_away(target: Path, existing: MountEntry | None, repository: Path) -> N
         whose = f"{existing.filesystem_type} of {existing.source}" if existing else "something"
         raise BusyError(f"{target} is a dead mount of {whose}", hint=f"umount -l {target} first")
     log.warning("took away the mount of a server that died", mountpoint=str(target))
-    done = subprocess.run(["umount", "-l", "--", str(target)], check=False, capture_output=True, text=True)
+    command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
+    done = subprocess.run([*command, "--", str(target)], check=False, capture_output=True, text=True)
     if done.returncode != 0:
         raise StoreError(f"cannot umount the dead mount {target}: {done.stderr.strip()}")
 

@@ -248,7 +248,7 @@ class Mount:
             with contextlib.suppress(VsnapfsError):  # it can be read on, but nobody knows any more what it is
                 node = await operations.node(file.ino)
                 if isinstance(node, (ViewFile, LiveFile)):
-                    found.append((file.fh, node, file.counted))
+                    found.append((file.fh, node, file.counts))
         return found
 
     def transport(self) -> Transport | None:
