@@ -44,6 +44,58 @@ static void numbers_are_never_used_twice(void) {
     memory_file_end(m);
 }
 
+/* What a table leaves in the keep when its process dies, and the next one makes of it. */
+static void open_files_outlive_their_table(void) {
+    vs_keep *keep = keep_new();
+    vs_plane p = {.names_fd = -1};
+    vs_plane_tally *tally;
+    memory_file *before = memory_file_new(MEMORY_BLOCK), *after = memory_file_new(MEMORY_BLOCK);
+    uint64_t fh[3], found, ino, another;
+    int32_t backing_id;
+    uint32_t cursor = 0;
+    CHECK_EQ(vs_plane_files_init(&p.files, keep), 0);
+    for (int i = 0; i < 3; i++) CHECK_EQ(vs_plane_files_add(&p.files, &before->file, 100 + (uint64_t)i, i, &fh[i]), 0);
+    CHECK_EQ(vs_plane_files_remove(&p.files, fh[1]), 0);
+    CHECK_EQ(vs_plane_kept_file(&p, &cursor, &found, &ino, &backing_id), 0); /* those of its own are no news */
+    vs_plane_files_close(&p.files);
+    vs_plane_files_end(&p.files);
+
+    CHECK_EQ(vs_plane_files_init(&p.files, keep), 0);
+    cursor = 0;
+    for (int i = 0; i < 3; i += 2) {
+        CHECK_EQ(vs_plane_kept_file(&p, &cursor, &found, &ino, &backing_id), 1);
+        CHECK_EQ(found, fh[i]);
+        CHECK_EQ(ino, 100 + (uint64_t)i);
+        CHECK_EQ(backing_id, i);
+        CHECK(vs_plane_files_get(&p.files, found, &tally) == NULL);
+    }
+    CHECK_EQ(vs_plane_kept_file(&p, &cursor, &found, &ino, &backing_id), 0);
+    CHECK_EQ(vs_plane_restore_file(&p, fh[1], &after->file), -EBADF);
+    CHECK_EQ(vs_plane_restore_file(&p, fh[0], &after->file), 0);
+    CHECK_EQ(vs_plane_restore_file(&p, fh[0], &after->file), -EBADF);
+    CHECK(vs_plane_files_get(&p.files, fh[0], &tally) == &after->file);
+    vs_plane_files_put(&p.files, fh[0]);
+    CHECK_EQ(vs_plane_files_add(&p.files, &after->file, 7, 0, &another), 0);
+    CHECK(another > fh[2]); /* no number is given twice, in no process */
+    CHECK_EQ(vs_plane_files_remove(&p.files, fh[2]), 0); /* it may be closed, restored or not */
+    CHECK_EQ(vs_plane_files_remove(&p.files, fh[2]), -EBADF);
+    CHECK_EQ(vs_plane_files_remove(&p.files, fh[0]), 0);
+    CHECK_EQ(after->releases, 1);
+    CHECK(vs_plane_files_is_ours(fh[0]) && !vs_plane_files_is_ours(7) && !vs_plane_files_is_ours(fh[0] | UINT64_C(1) << 63));
+    vs_plane_files_close(&p.files);
+    vs_plane_files_end(&p.files);
+
+    CHECK_EQ(vs_plane_files_forget(keep), 0);
+    CHECK_EQ(vs_plane_files_init(&p.files, keep), 0);
+    cursor = 0;
+    CHECK_EQ(vs_plane_kept_file(&p, &cursor, &found, &ino, &backing_id), 0);
+    vs_plane_files_close(&p.files);
+    vs_plane_files_end(&p.files);
+    vs_keep_close(keep);
+    memory_file_end(before);
+    memory_file_end(after);
+}
+
 static void the_last_user_releases(void) {
     vs_keep *keep = keep_new();
     vs_plane_files t;
@@ -368,6 +420,7 @@ int main(void) {
     }
     numbers_are_never_used_twice();
     the_last_user_releases();
+    open_files_outlive_their_table();
     removals_race_with_requests();
     latencies_have_classes();
     open_files_are_counted();
