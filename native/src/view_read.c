@@ -192,8 +192,13 @@ static int group_check(const gather *g, const group *of) {
 /* In one call. 1: all of it is there; 0: not all. */
 static int group_read(gather *g, const group *of, int file, uint32_t flags) {
     vs_store *store = g->view->journal->store;
+    const piece *only = &g->pieces[of->first];
     uint64_t block = of->block;
     int n = 0;
+    if (of->first == of->last && !flags) { /* what most small reads are: a plain read is the quicker call */
+        size_t length = (size_t)only->count * VS_BLOCK_BYTES;
+        return store->read(store, file, block * VS_BLOCK_BYTES, piece_at(g, only), length) == (int64_t)length;
+    }
     for (int i = of->first; i >= 0; i = g->pieces[i].next) {
         const piece *p = &g->pieces[i];
         if (p->block > block) g->parts[n++] = (struct iovec){g->gap, (p->block - block) * VS_BLOCK_BYTES};

@@ -13,8 +13,8 @@ enum { BLOCK = VS_BLOCK, BLOCKS = 64, SIZE = BLOCKS * BLOCK, ODD_SIZE = 1 << 20,
 static vs_store real; /* the functions that were replaced */
 
 static struct {
-    int calls;      /* of read_parts that waited */
-    int tries;      /* of read_parts that did not */
+    int calls;      /* that waited for what they read */
+    int tries;      /* that did not */
     int asked;      /* calls of will_need */
     int asked_late; /* of them after a read that waited */
     uint64_t asked_bytes;
@@ -34,6 +34,7 @@ static int64_t bad_answer(void) {
 }
 
 static int64_t test_read(vs_store *s, int file, uint64_t offset_bytes, void *buf, size_t length_bytes) {
+    seen.calls++;
     return has_bad_block(offset_bytes, length_bytes) ? bad_answer() : real.read(s, file, offset_bytes, buf, length_bytes);
 }
 
