@@ -50,7 +50,7 @@ static column column_at(const uint8_t *head, const uint8_t *bits) {
     return (column){.minimum = vs_get64(head), .shift = head[8], .width = head[9], .bits = bits};
 }
 
-/* The i-th value as it is stored. Where it may reach into a ninth byte, that is read too. */
+/* The i-th value as it is stored; 0 where all are the same. Where it may reach into a ninth byte, that is read too. */
 static inline uint64_t column_bits(const column *c, uint64_t i) {
     uint64_t first_bit = i * c->width;
     const uint8_t *p = c->bits + first_bit / 8;
@@ -86,27 +86,49 @@ uint64_t vs_packed_value(const vs_packed *t, uint64_t i, uint32_t column_index) 
     return column_value(&c, i % VS_PACKED_GROUP);
 }
 
-/* Both searches halve without a branch that depends on what they find: it would be guessed wrong every second time, which costs more than
- * the step itself. */
-static uint64_t fences_le(const vs_packed *t, uint64_t key) {
-    uint64_t low = 0, left = t->groups;
-    if (left == 0) return 0;
-    for (uint64_t half; left > 1; left -= half) {
-        half = left / 2;
-        low += half & -(uint64_t)(vs_get64(t->fences + (low + half - 1) * 8) <= key);
+/* Searches of several tables go step by step side by side: a step needs what the one before it found, and a processor waits for
+ * that unless it has another search to go on with. No branch depends on what is found: it would be guessed wrong every second time. */
+
+/* low[i]: how many groups of table i begin at or before key. */
+static void fences_le(const vs_packed *const *tables, int count, uint64_t key, uint64_t *low) {
+    uint64_t left[VS_PACKED_AT_ONCE], most = 0;
+    for (int i = 0; i < count; i++) {
+        low[i] = 0;
+        left[i] = tables[i]->groups;
+        if (left[i] > most) most = left[i];
     }
-    return low + (vs_get64(t->fences + low * 8) <= key);
+    for (; most > 1; most -= most / 2) {
+        for (int i = 0; i < count; i++) {
+            uint64_t half = left[i] / 2, at = low[i] + half - (half > 0);
+            low[i] += half & -(uint64_t)(vs_get64(tables[i]->fences + at * 8) <= key);
+            left[i] -= half;
+        }
+    }
+    for (int i = 0; i < count; i++) low[i] += left[i] > 0 && vs_get64(tables[i]->fences + low[i] * 8) <= key;
 }
 
-/* How many of the rows of a group, whose first is <= key, are. The bits ascend as the values do. */
-static uint64_t column_le(const column *c, uint64_t rows, uint64_t key) {
-    if (c->width == 0) return rows;
-    uint64_t bits = (key - c->minimum) >> c->shift, low = 0, left = rows;
-    for (uint64_t half; left > 1; left -= half) {
-        half = left / 2;
-        low += half & -(uint64_t)(column_bits(c, low + half - 1) <= bits);
-    }
-    return low + (column_bits(c, low) <= bits);
+/* The search in one group, whose first row is <= key. Bits ascend as the values do. */
+typedef struct group_search {
+    column c;
+    uint64_t bits; /* the largest that stand for a value <= key */
+    uint64_t low, left;
+} group_search;
+
+static group_search group_begin(const vs_packed *t, uint64_t group, uint64_t key) {
+    const uint8_t *head = group_at(t, group);
+    group_search g = {.c = column_at(head, head + t->columns * COLUMN_HEAD), .left = rows_in_group(t, group)};
+    g.bits = (key - g.c.minimum) >> g.c.shift;
+    return g;
+}
+
+static void group_step(group_search *g) {
+    uint64_t half = g->left / 2, at = g->low + half - (half > 0);
+    g->low += half & -(uint64_t)(column_bits(&g->c, at) <= g->bits);
+    g->left -= half;
+}
+
+static uint64_t group_found(const group_search *g) {
+    return g->low - (g->low > 0 && column_bits(&g->c, g->low) > g->bits);
 }
 
 /* Bring what a search in the group needs: its heads and, at usual widths, the first column's bits. */
@@ -114,22 +136,23 @@ static void group_prefetch(const uint8_t *head) {
     for (int at = 0; at < PREFETCH_BYTES; at += CACHE_LINE_BYTES) __builtin_prefetch(head + at);
 }
 
-uint64_t vs_packed_group_le(const vs_packed *t, uint64_t key) {
-    uint64_t groups = fences_le(t, key);
-    if (groups == 0) return VS_PACKED_NONE;
-    group_prefetch(group_at(t, groups - 1));
-    return groups - 1;
-}
-
-uint64_t vs_packed_last_le(const vs_packed *t, uint64_t group, uint64_t key) {
-    const uint8_t *head = group_at(t, group);
-    column c = column_at(head, head + t->columns * COLUMN_HEAD);
-    return group * VS_PACKED_GROUP + column_le(&c, rows_in_group(t, group), key) - 1;
+void vs_packed_find_le(const vs_packed *const *tables, int count, uint64_t key, uint64_t *rows) {
+    uint64_t groups[VS_PACKED_AT_ONCE];
+    group_search search[VS_PACKED_AT_ONCE];
+    fences_le(tables, count, key, groups);
+    for (int i = 0; i < count; i++)
+        if (groups[i] > 0) group_prefetch(group_at(tables[i], groups[i] - 1));
+    for (int i = 0; i < count; i++) search[i] = groups[i] > 0 ? group_begin(tables[i], groups[i] - 1, key) : (group_search){0};
+    for (int most = VS_PACKED_GROUP; most > 1; most /= 2)
+        for (int i = 0; i < count; i++)
+            if (search[i].left > 1) group_step(&search[i]);
+    for (int i = 0; i < count; i++) rows[i] = groups[i] > 0 ? (groups[i] - 1) * VS_PACKED_GROUP + group_found(&search[i]) : VS_PACKED_NONE;
 }
 
 uint64_t vs_packed_count_le(const vs_packed *t, uint64_t key) {
-    uint64_t group = vs_packed_group_le(t, key);
-    return group == VS_PACKED_NONE ? 0 : vs_packed_last_le(t, group, key) + 1;
+    uint64_t row;
+    vs_packed_find_le(&t, 1, key, &row);
+    return row == VS_PACKED_NONE ? 0 : row + 1;
 }
 
 /* ---- opening ---- */

@@ -54,9 +54,9 @@ static void row_load(const vs_packed *t, uint64_t row, vs_cursor_at *a) {
     a->end_bytes = v[0] + v[1];
 }
 
-/* The first extent that ends after offset_bytes. group: of vs_packed_group_le. */
-static void packed_find(const vs_packed *t, uint64_t group, uint64_t offset_bytes, vs_cursor_at *a) {
-    row_load(t, group == VS_PACKED_NONE ? 0 : vs_packed_last_le(t, group, offset_bytes), a);
+/* The first extent that ends after offset_bytes. row: the last that begins at or before it, or VS_PACKED_NONE. */
+static void packed_found(const vs_packed *t, uint64_t row, uint64_t offset_bytes, vs_cursor_at *a) {
+    row_load(t, row == VS_PACKED_NONE ? 0 : row, a);
     if (offset_bytes >= a->end_bytes) row_load(t, a->row + 1, a);
 }
 
@@ -66,7 +66,9 @@ static void packed_go_on(const vs_packed *t, uint64_t offset_bytes, vs_cursor_at
         row_load(t, a->row + 1, a);
         if (offset_bytes < a->end_bytes) return;
     }
-    packed_find(t, vs_packed_group_le(t, offset_bytes), offset_bytes, a);
+    uint64_t row;
+    vs_packed_find_le(&t, 1, offset_bytes, &row);
+    packed_found(t, row, offset_bytes, a);
 }
 
 static void memory_find(const vs_extent_map *m, uint64_t offset_bytes, vs_cursor_at *a) {
@@ -79,15 +81,18 @@ static void memory_find(const vs_extent_map *m, uint64_t offset_bytes, vs_cursor
 
 /* Search the next few layers that were never asked. */
 static void layers_begin(vs_cursor *c, uint64_t offset_bytes) {
-    enum { AT_ONCE = 8 };
-    uint64_t group[AT_ONCE];
     const vs_layer *layers = c->stack->layers + c->begun;
-    size_t n = c->stack->count - c->begun < AT_ONCE ? c->stack->count - c->begun : AT_ONCE;
+    const vs_packed *tables[VS_PACKED_AT_ONCE];
+    uint64_t rows[VS_PACKED_AT_ONCE];
+    size_t n = c->stack->count - c->begun < VS_PACKED_AT_ONCE ? c->stack->count - c->begun : VS_PACKED_AT_ONCE;
+    int packed = 0;
     for (size_t i = 0; i < n; i++)
-        if (!layers[i].memory) group[i] = vs_packed_group_le(&layers[i].packed, offset_bytes);
+        if (!layers[i].memory) tables[packed++] = &layers[i].packed;
+    vs_packed_find_le(tables, packed, offset_bytes, rows);
+    packed = 0;
     for (size_t i = 0; i < n; i++) {
         if (layers[i].memory) memory_find(layers[i].memory, offset_bytes, &c->at[c->begun + i]);
-        else packed_find(&layers[i].packed, group[i], offset_bytes, &c->at[c->begun + i]);
+        else packed_found(&layers[i].packed, rows[packed++], offset_bytes, &c->at[c->begun + i]);
     }
     c->begun += n;
 }

@@ -200,22 +200,11 @@ int vs_view_apply(vs_view *v, vs_store *s, int file) {
     return r == 0 ? s->sync(s, file) : r;
 }
 
-/* A view as an open file. Reads that follow each other and had to wait are read ahead of: AHEAD_TIMES times after the last one that waited,
- * so that a reader of what is cached anyway pays nothing. These fields are guesses of several threads: each is right or soon
- * right again. */
+/* A view as an open file. */
 typedef struct view_file {
     vs_volume_file ops;
     vs_view *view;
-    _Atomic uint64_t read_end;  /* of the last large read */
-    _Atomic uint64_t ahead_end; /* so far has been asked for */
-    _Atomic int ahead_left;
 } view_file;
-
-enum {
-    AHEAD_READ_BYTES = 65536, /* smaller reads are not looked at: a stream comes in larger ones */
-    AHEAD_BYTES = 4 << 20,
-    AHEAD_TIMES = 16,
-};
 
 static vs_view *file_view(vs_volume_file *f) {
     return ((view_file *)f)->view;
@@ -225,32 +214,8 @@ static uint64_t view_size(vs_volume_file *f) {
     return file_view(f)->state.size_bytes;
 }
 
-/* Does the read go on about where the last one ended? The kernel's own read-ahead comes in several requests at once, in any order. */
-static int is_stream(view_file *f, uint64_t offset_bytes, uint64_t end) {
-    uint64_t last = atomic_exchange_explicit(&f->read_end, end, memory_order_relaxed);
-    return offset_bytes <= last + AHEAD_BYTES && last <= offset_bytes + AHEAD_BYTES;
-}
-
-/* A large read is about to be made: ask for what will be read after it, once half of what was asked for has been read. */
-static void read_ahead(view_file *f, uint64_t offset_bytes, uint64_t end) {
-    if (!is_stream(f, offset_bytes, end)) {
-        atomic_store_explicit(&f->ahead_left, 0, memory_order_relaxed);
-        atomic_store_explicit(&f->ahead_end, end, memory_order_relaxed);
-    }
-    if (atomic_load_explicit(&f->ahead_left, memory_order_relaxed) <= 0) return;
-    uint64_t asked = atomic_load_explicit(&f->ahead_end, memory_order_relaxed);
-    uint64_t from = asked > end ? asked : end, to = end + AHEAD_BYTES;
-    if (from > end + AHEAD_BYTES / 2 || !atomic_compare_exchange_strong(&f->ahead_end, &asked, to)) return;
-    atomic_fetch_sub_explicit(&f->ahead_left, 1, memory_order_relaxed);
-    vs_view_will_need(f->view, from, to);
-}
-
-static int64_t view_read(vs_volume_file *file, uint64_t offset_bytes, void *buf, size_t length_bytes) {
-    view_file *f = (view_file *)file;
-    int waited, large = length_bytes >= AHEAD_READ_BYTES;
-    if (large) read_ahead(f, offset_bytes, offset_bytes + length_bytes);
-    int64_t n = vs_view_read_cold(f->view, offset_bytes, buf, length_bytes, &waited);
-    if (large && waited) atomic_store_explicit(&f->ahead_left, AHEAD_TIMES, memory_order_relaxed);
+static int64_t view_read(vs_volume_file *f, uint64_t offset_bytes, void *buf, size_t length_bytes) {
+    int64_t n = vs_view_read(file_view(f), offset_bytes, buf, length_bytes);
     return n == -EBADMSG ? -EIO : n;
 }
 

@@ -27,12 +27,6 @@ struct vs_view {
 /* The segment that a run of data lies in; NULL: none of the view's. Not for runs of the base. */
 vs_segment *vs_view_segment(const vs_view *v, const vs_stack_run *run);
 
-/* vs_view_read, with *waited set if something was not in the cache and the read waited for it; what is small is not looked at. */
-int64_t vs_view_read_cold(vs_view *v, uint64_t offset_bytes, void *buf, uint64_t length_bytes, int *waited);
-
-/* Have the kernel fetch what [from, to) of the volume, in bytes, is made of. It is a hint: failures show when it is read. */
-void vs_view_will_need(vs_view *v, uint64_t from, uint64_t to);
-
 /* Write what the view's maps hold to file: data as data, zeros as zeros, holes are left alone; then sync. */
 int vs_view_apply(vs_view *v, vs_store *s, int file);
 

@@ -8,7 +8,8 @@
  *   group b   [ b0 ]
  *
  * A large read asks the cache first. What is not there is asked for all at once before anything is waited for, so that a
- * read of scattered extents costs a cold disk the time of a few blocks and not of all.
+ * read of scattered extents costs a cold disk the time of a few blocks and not of all. Nothing is asked for beyond the read: what comes
+ * next is being read already, by the kernel's own read-ahead of the mount (measured: no gain).
  *
  * Wherever the call for a group does not give all of it, its blocks are read one by one: the fault names the block that fails, and a gap that
  * cannot be read harms nobody. Everything is on the stack: 120 KiB, of which a small read touches little.
@@ -192,8 +193,13 @@ static int group_check(const gather *g, const group *of) {
 /* In one call. 1: all of it is there; 0: not all. */
 static int group_read(gather *g, const group *of, int file, uint32_t flags) {
     vs_store *store = g->view->journal->store;
+    const piece *only = &g->pieces[of->first];
     uint64_t block = of->block;
     int n = 0;
+    if (of->first == of->last && !flags) { /* what most small reads are: a plain read is the quicker call */
+        size_t length = (size_t)only->count * VS_BLOCK_BYTES;
+        return store->read(store, file, block * VS_BLOCK_BYTES, piece_at(g, only), length) == (int64_t)length;
+    }
     for (int i = of->first; i >= 0; i = g->pieces[i].next) {
         const piece *p = &g->pieces[i];
         if (p->block > block) g->parts[n++] = (struct iovec){g->gap, (p->block - block) * VS_BLOCK_BYTES};
@@ -232,24 +238,20 @@ static int group_wait(gather *g, const group *of) {
     return r == 0 ? group_check(g, of) : r;
 }
 
-static void group_will_need(const gather *g, const group *of, int file) {
-    vs_store *store = g->view->journal->store;
-    store->will_need(store, file, of->block * VS_BLOCK_BYTES, (of->end_block - of->block) * VS_BLOCK_BYTES);
-}
-
 /* 1: it was in the cache, and is right; 0: it was not, and is on its way there. */
 static int group_try(gather *g, const group *of) {
+    vs_store *store = g->view->journal->store;
     int file = file_get(g, of);
     if (file < 0) return file;
     int there = group_read(g, of, file, VS_READ_CACHED);
-    if (!there) group_will_need(g, of, file);
+    if (!there) store->will_need(store, file, of->block * VS_BLOCK_BYTES, (of->end_block - of->block) * VS_BLOCK_BYTES);
     file_put(of);
     int r = there ? group_check(g, of) : 0;
     return r < 0 ? r : there;
 }
 
 /* First all that the cache has, then the rest. */
-static int gather_try(gather *g, int *waited) {
+static int gather_try(gather *g) {
     int rest = 0;
     for (int i = 0; i < g->group_count; i++) {
         int r = group_try(g, &g->groups[i]);
@@ -257,19 +259,17 @@ static int gather_try(gather *g, int *waited) {
         if (r == 0) g->groups[rest++] = g->groups[i];
     }
     g->group_count = rest;
-    if (rest) *waited = 1;
     return 0;
 }
 
-static int gather_read(gather *g, uint64_t length_bytes, int *waited) {
-    int r = g->group_count > 1 || length_bytes >= PROBE_BYTES ? gather_try(g, waited) : 0;
+static int gather_read(gather *g, uint64_t length_bytes) {
+    int r = g->group_count > 1 || length_bytes >= PROBE_BYTES ? gather_try(g) : 0;
     for (int i = 0; r == 0 && i < g->group_count; i++) r = group_wait(g, &g->groups[i]);
     return r;
 }
 
-int64_t vs_view_read_cold(vs_view *v, uint64_t offset_bytes, void *buf, uint64_t length_bytes, int *waited) {
+int64_t vs_view_read(vs_view *v, uint64_t offset_bytes, void *buf, uint64_t length_bytes) {
     uint64_t size = v->state.size_bytes;
-    *waited = 0;
     if (offset_bytes >= size) return 0;
     if (length_bytes > size - offset_bytes) length_bytes = size - offset_bytes;
     uint64_t end = offset_bytes + length_bytes;
@@ -287,39 +287,8 @@ int64_t vs_view_read_cold(vs_view *v, uint64_t offset_bytes, void *buf, uint64_t
             if (run.kind == VS_STACK_DATA) r = run_add(&g, &run);
             else memset(g.buf + (at - offset_bytes), 0, run.length_bytes);
         }
-        if (r == 0) r = gather_read(&g, length_bytes, waited);
+        if (r == 0) r = gather_read(&g, length_bytes);
     }
     vs_cursor_end(&c);
     return r < 0 ? r : (int64_t)length_bytes;
-}
-
-int64_t vs_view_read(vs_view *v, uint64_t offset_bytes, void *buf, uint64_t length_bytes) {
-    int waited;
-    return vs_view_read_cold(v, offset_bytes, buf, length_bytes, &waited);
-}
-
-/* ---- reading ahead ---- */
-
-void vs_view_will_need(vs_view *v, uint64_t from, uint64_t to) {
-    gather g;
-    vs_cursor c;
-    vs_stack_run run;
-    g.view = v;
-    if (to > v->state.size_bytes) to = v->state.size_bytes;
-    int r = vs_cursor_init(&c, &v->stack);
-    for (uint64_t at = from; r == 0 && at < to;) {
-        gather_clear(&g);
-        for (; r == 0 && at < to && gather_has_room(&g); at += run.length_bytes) {
-            vs_stack_run_at(&c, at, to, &run);
-            if (run.kind == VS_STACK_DATA) r = run_add(&g, &run);
-        }
-        for (int i = 0; r == 0 && i < g.group_count; i++) {
-            int file = file_get(&g, &g.groups[i]);
-            if (file < 0) r = file;
-            if (r < 0) break;
-            group_will_need(&g, &g.groups[i], file);
-            file_put(&g.groups[i]);
-        }
-    }
-    vs_cursor_end(&c);
 }

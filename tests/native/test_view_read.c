@@ -13,11 +13,10 @@ enum { BLOCK = VS_BLOCK, BLOCKS = 64, SIZE = BLOCKS * BLOCK, ODD_SIZE = 1 << 20,
 static vs_store real; /* the functions that were replaced */
 
 static struct {
-    int calls;      /* of read_parts that waited */
-    int tries;      /* of read_parts that did not */
+    int calls;      /* that waited for what they read */
+    int tries;      /* that did not */
     int asked;      /* calls of will_need */
     int asked_late; /* of them after a read that waited */
-    uint64_t asked_bytes;
     int nothing_cached;
     int64_t bad_block; /* of any file: cannot be read */
     int bad_ends;      /* the file seems to end there */
@@ -34,6 +33,7 @@ static int64_t bad_answer(void) {
 }
 
 static int64_t test_read(vs_store *s, int file, uint64_t offset_bytes, void *buf, size_t length_bytes) {
+    seen.calls++;
     return has_bad_block(offset_bytes, length_bytes) ? bad_answer() : real.read(s, file, offset_bytes, buf, length_bytes);
 }
 
@@ -48,7 +48,6 @@ static int64_t test_read_parts(vs_store *s, int file, uint64_t offset_bytes, con
 
 static void test_will_need(vs_store *s, int file, uint64_t offset_bytes, uint64_t length_bytes) {
     seen.asked++;
-    seen.asked_bytes += length_bytes;
     if (seen.calls) seen.asked_late++;
     real.will_need(s, file, offset_bytes, length_bytes);
 }
@@ -219,49 +218,6 @@ static void all_is_asked_for_before_anything_is_waited_for(void) {
     ground_end();
 }
 
-static vs_volume_file *as_file(void) {
-    vs_volume_file *f;
-    vs_view *second;
-    CHECK_EQ(vs_view_open(g.journal, g.volume, 3, &second), 0);
-    CHECK_EQ(vs_view_file(second, &f), 0);
-    return f;
-}
-
-static void read_file(vs_volume_file *f, uint64_t offset_bytes) {
-    static uint8_t buf[16 * BLOCK];
-    forget();
-    seen.nothing_cached = 1;
-    CHECK_EQ(f->read(f, offset_bytes, buf, sizeof buf), sizeof buf);
-    CHECK(memcmp(buf, g.want + offset_bytes, sizeof buf) == 0);
-}
-
-static void a_stream_that_waits_is_read_ahead_of(void) {
-    enum { READ = 16 * BLOCK };
-    ground_begin("ahead", ODD_SIZE);
-    put(0, ODD_SIZE / 2);
-    put(ODD_SIZE / 2, ODD_SIZE / 2);
-    seal();
-    look();
-    vs_volume_file *f = as_file();
-    read_file(f, 0);
-    CHECK_EQ(seen.asked_bytes, READ); /* nothing is known of the reader yet */
-    read_file(f, READ);
-    CHECK_EQ(seen.asked_bytes, ODD_SIZE - 2 * READ + READ); /* all that follows, and itself */
-    read_file(f, 2 * READ);
-    CHECK_EQ(seen.asked_bytes, READ); /* what follows was asked for */
-    seen.nothing_cached = 0;
-    f->release(f);
-    f = as_file();
-    uint8_t buf[READ];
-    for (uint64_t at = 0; at < ODD_SIZE; at += READ) { /* cached: nothing is asked for */
-        forget();
-        CHECK_EQ(f->read(f, at, buf, READ), READ);
-        CHECK_EQ(seen.asked, 0);
-    }
-    f->release(f);
-    ground_end();
-}
-
 /* ---- damage ---- */
 
 /* The block at bad is lost: reads that need it fail and name it, all others are right. */
@@ -395,7 +351,6 @@ int main(void) {
     neighbours_are_one_call();
     segments_are_read_apart();
     all_is_asked_for_before_anything_is_waited_for();
-    a_stream_that_waits_is_read_ahead_of();
     damage_costs_its_block();
     a_block_that_cannot_be_read_costs_itself();
     what_lies_in_a_gap_harms_nobody();
