@@ -1,6 +1,7 @@
 /* journal.h: all writes of all volumes of a repository, in one order.
  *
- * One owner appends, any number of readers follow, also in other processes. An owner's append is answered from memory; it is
+ * One owner appends, any number of readers follow, also in other processes. An owner's append is answered from memory (of a keep, if there
+ * is one: then it survives the death of the process, and the next owner takes it over); it is
  * durable, and then applied to its primary, when vs_journal_commit has returned (group commit: the first caller
  * writes for all who wait). Until it is applied, vs_journal_read_live finds it in memory: the primary is never ahead of the journal.
  * There are no threads in here: work is done by the callers.
@@ -14,8 +15,10 @@
 #ifndef VS_JOURNAL_H
 #define VS_JOURNAL_H
 
+#include "keep.h"
 #include "status.h"
 #include "store_ops.h"
+#include "volume_file.h"
 
 /* CFFI-BEGIN */
 typedef struct vs_journal vs_journal;
@@ -38,6 +41,7 @@ typedef struct vs_journal_options {
     int32_t ack_journal;     /* 1: a commit returns after the journal's sync, 0: after the primaries' too */
     uint64_t segment_bytes;  /* a segment is sealed when it has grown past this; 0: 64 MiB */
     uint64_t batch_bytes;    /* appends past this write the batch out; 0: 8 MiB */
+    vs_keep *keep;           /* owner: what is appended lies there until it is in a segment and applied; borrowed; NULL: in private memory */
 } vs_journal_options;
 
 typedef struct vs_journal_facts {
@@ -52,6 +56,7 @@ typedef struct vs_journal_facts {
     uint64_t commits;          /* batches written by this process */
     uint64_t commit_waits;     /* commit calls answered by this process */
     uint64_t torn_bytes;       /* cut off when this process opened the journal */
+    uint64_t kept_records;     /* taken over from a process that died when this one opened the journal */
     uint64_t clock_jumps;      /* records whose time was moved on because the clock stood or went back by over 1 s */
     uint64_t failed_volume;    /* id of a volume whose primary failed: its writes are refused; 0: none */
     int32_t failed;            /* 0, or the -errno that ended all appends */
@@ -78,8 +83,9 @@ typedef struct vs_volume_state {
     uint64_t size_bytes, added_seqno, last_write_seqno, last_write_ns, data_bytes;
 } vs_volume_state;
 
-/* Open the journal of the repository below s (borrowed, outlives *out). An owner recovers first: cuts a torn tail (kept as *.torn)
- * and finishes an interrupted seal. -EUCLEAN, -EXDEV, -EPROTONOSUPPORT, -ENOENT with vs_fault_last. */
+/* Open the journal of the repository below s (borrowed, outlives *out). An owner recovers first: cuts a torn tail (kept as *.torn),
+ * finishes an interrupted seal, and commits what a dead process has left in the keep (then a torn tail is a piece of that, and not
+ * kept). -EUCLEAN, -EXDEV, -EPROTO (the keep), -EPROTONOSUPPORT, -ENOENT with vs_fault_last. */
 int vs_journal_open(vs_store *s, const vs_journal_options *o, vs_journal **out);
 
 /* Make journal/ ready in a new repository: writes the first segment. */
@@ -94,9 +100,13 @@ void vs_journal_facts_get(vs_journal *j, vs_journal_facts *out);
 int vs_journal_refresh(vs_journal *j);
 
 /* Append one write of at most VS_WRITE_MAX bytes (buf is copied) or one zero of any length; *seqno may be NULL. They may write a batch
- * out when much is pending. The caller has checked them against the volume's size. */
-int vs_journal_write(vs_journal *j, uint32_t volume, uint64_t offset_bytes, const void *buf, uint64_t length_bytes, uint64_t *seqno);
-int vs_journal_zero(vs_journal *j, uint32_t volume, uint64_t offset_bytes, uint64_t length_bytes, uint64_t *seqno);
+ * out when much is pending. The caller has checked them against the volume's size.
+ *
+ * q (may be NULL) is the request it came with. One with VS_REQUEST_RESENT that is in the journal already is not appended again: *seqno is
+ * its record. A process that resends to itself what it is still working on gets it twice: ask for resends before the first request is read. */
+int vs_journal_write(vs_journal *j, uint32_t volume, uint64_t offset_bytes, const void *buf, uint64_t length_bytes, const vs_request *q,
+                     uint64_t *seqno);
+int vs_journal_zero(vs_journal *j, uint32_t volume, uint64_t offset_bytes, uint64_t length_bytes, const vs_request *q, uint64_t *seqno);
 
 /* Append an event (type >= VS_RECORD_VOLUME_ADD). For VOLUME_ADD, volume 0 takes the next free id; *volume_out says which.
  * For BOOKMARK_ADD a = 0 names the event's own seqno. */

@@ -38,6 +38,10 @@ struct vs_store {
     int64_t (*read)(vs_store *s, int file, uint64_t offset_bytes, void *buf, size_t length_bytes);
     int (*write)(vs_store *s, int file, uint64_t offset_bytes, const struct iovec *parts, int part_count);
     int (*sync)(vs_store *s, int file);                                       /* fdatasync */
+    /* Read from the medium what is read next: what a failed sync left in the page cache is not there. Sync before. */
+    int (*forget)(vs_store *s, int file);
+    /* Begin to write out what was written to the range, without waiting: a hint, which promises nothing and cannot fail. */
+    void (*write_back)(vs_store *s, int file, uint64_t offset_bytes, uint64_t length_bytes);
     int (*truncate)(vs_store *s, int file, uint64_t size_bytes);
     /* What lies in the file of the range then reads as zeros, its space given back where possible; the size stays. */
     int (*zero)(vs_store *s, int file, uint64_t offset_bytes, uint64_t length_bytes);

@@ -11,7 +11,6 @@
 
 /* CFFI-BEGIN */
 typedef struct vs_volume_file vs_volume_file;
-/* CFFI-END */
 
 /* Which request a change belongs to, so that one that is sent again after a crash is made once. A lane has one request at a time: the
  * next one on it means that the one before was answered. */
@@ -21,6 +20,8 @@ typedef struct vs_request {
 } vs_request;
 
 enum { VS_REQUEST_LANES = 1024 };
+/* CFFI-END */
+
 #define VS_REQUEST_RESENT (UINT64_C(1) << 63) /* set in number: the request was sent before, maybe to a process that is dead */
 
 struct vs_volume_file {

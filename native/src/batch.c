@@ -9,24 +9,29 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 enum { STREAM_FULL = 4 << 20, COVERED_MAX = VS_WRITE_MAX / VS_BLOCK_BYTES + 1 };
 
-int vs_batch_init(vs_batch *b, uint64_t batch_bytes) {
+uint64_t vs_batch_stream_bytes(void) {
+    return STREAM_FULL + VS_RECORD_HEAD + VS_BODY_MAX;
+}
+
+uint64_t vs_batch_payload_bytes(uint64_t batch_bytes) {
+    return (batch_bytes / VS_BLOCK_BYTES + COVERED_MAX) * VS_BLOCK_BYTES;
+}
+
+void vs_batch_init(vs_batch *b, vs_kept *k, int which, uint64_t batch_bytes) {
     memset(b, 0, sizeof *b);
-    b->payload_room = batch_bytes / VS_BLOCK_BYTES + COVERED_MAX;
-    void *p = mmap(NULL, b->payload_room * VS_BLOCK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) return -ENOMEM;
-    b->payload = p;
-    return 0;
+    b->kept = &k->batches->batch[which];
+    b->stream = k->stream[which];
+    b->stream_room = vs_batch_stream_bytes();
+    b->payload = k->payload[which];
+    b->payload_room = vs_batch_payload_bytes(batch_bytes) / VS_BLOCK_BYTES;
 }
 
 void vs_batch_end(vs_batch *b) {
     for (size_t i = 0; i < b->map_count; i++) vs_extent_map_free(b->maps[i].map);
     free(b->maps);
-    free(b->stream);
-    if (b->payload) munmap(b->payload, b->payload_room * VS_BLOCK_BYTES);
     memset(b, 0, sizeof *b);
 }
 
@@ -36,6 +41,16 @@ void vs_batch_reset(vs_batch *b) {
     b->records = 0;
     b->stream_bytes = 0;
     b->payload_blocks = 0;
+    atomic_store_explicit(&b->kept->records, 0, memory_order_release);
+}
+
+void vs_batch_publish(vs_batch *b, uint64_t seqno) {
+    if (b->records == 0) {
+        b->first_seqno = seqno;
+        b->kept->first_seqno = seqno;
+    }
+    b->last_seqno = seqno;
+    atomic_store_explicit(&b->kept->records, ++b->records, memory_order_release);
 }
 
 int vs_batch_full(const vs_batch *b, uint64_t batch_bytes) {
@@ -57,7 +72,7 @@ static vs_extent_map *map_need(vs_batch *b, uint32_t volume) {
 }
 
 static uint8_t *stream_need(vs_batch *b, size_t bytes) {
-    if (vs_room(&b->stream, &b->stream_room, b->stream_bytes, bytes, 1) < 0) return NULL;
+    if (bytes > b->stream_room - b->stream_bytes) return NULL;
     memset(b->stream + b->stream_bytes, 0, bytes);
     return b->stream + b->stream_bytes;
 }
@@ -152,10 +167,39 @@ static int other_put(vs_batch *b, const vs_record *r) {
 }
 
 int vs_batch_put(vs_batch *b, const vs_record *r) {
-    int status = r->type == VS_RECORD_WRITE ? write_put(b, r) : other_put(b, r);
-    if (status < 0) return status;
-    if (b->records++ == 0) b->first_seqno = r->seqno;
-    b->last_seqno = r->seqno;
+    return r->type == VS_RECORD_WRITE ? write_put(b, r) : other_put(b, r);
+}
+
+/* Payload blocks of the record at p, whose tail was found to lie within the stream. -EBADMSG: its lengths do not agree. */
+static int64_t record_blocks(const uint8_t *p, uint32_t tail_bytes) {
+    uint64_t length_bytes = vs_get64(p + 24);
+    if (p[0] != VS_RECORD_WRITE) return 0;
+    if (length_bytes > VS_WRITE_MAX) return -EBADMSG;
+    uint64_t covered = (vs_get64(p + 16) % VS_BLOCK_BYTES + length_bytes + VS_BLOCK_BYTES - 1) / VS_BLOCK_BYTES;
+    uint64_t bitmap_bytes = p[1] & VS_RECORD_HAS_BITMAP ? (covered + 7) / 8 : 0;
+    if (tail_bytes != covered * 4 + bitmap_bytes) return -EBADMSG;
+    int64_t blocks = (int64_t)covered;
+    for (uint64_t i = 0; i < bitmap_bytes; i++) blocks -= __builtin_popcount(p[VS_RECORD_HEAD + covered * 4 + i]);
+    return blocks < 0 ? -EBADMSG : blocks;
+}
+
+int vs_batch_restore(vs_batch *b) {
+    uint32_t records = atomic_load_explicit(&b->kept->records, memory_order_acquire);
+    size_t at = 0, blocks = 0;
+    for (uint32_t i = 0; i < records; i++) {
+        if (b->stream_room - at < VS_RECORD_HEAD) return -EBADMSG;
+        uint32_t tail_bytes = vs_get32(b->stream + at + 32);
+        if (tail_bytes > VS_BODY_MAX || vs_record_bytes(tail_bytes) > b->stream_room - at) return -EBADMSG;
+        int64_t n = record_blocks(b->stream + at, tail_bytes);
+        if (n < 0 || (uint64_t)n > b->payload_room - blocks) return -EBADMSG;
+        blocks += (size_t)n;
+        at += vs_record_bytes(tail_bytes);
+    }
+    b->records = records;
+    b->first_seqno = b->kept->first_seqno;
+    b->last_seqno = b->first_seqno + records - 1;
+    b->stream_bytes = at;
+    b->payload_blocks = blocks;
     return 0;
 }
 

@@ -11,8 +11,22 @@ typedef struct vs_record {
     uint32_t body_bytes;
 } vs_record;
 
-/* Put a record into b, whose next seqno it is. -ENOMEM leaves the batch as it was. */
+/* What the memory of a batch must hold: its stream, its payload. */
+uint64_t vs_batch_stream_bytes(void);
+uint64_t vs_batch_payload_bytes(uint64_t batch_bytes);
+
+/* Batch 0 or 1 on kept memory, which stays as it is: what is counted there is not taken in (vs_batch_restore). */
+void vs_batch_init(vs_batch *b, vs_kept *k, int which, uint64_t batch_bytes);
+void vs_batch_end(vs_batch *b);
+
+/* Put a record into b without counting it. -ENOMEM: the batch must not be used for anything but what was counted before. */
 int vs_batch_put(vs_batch *b, const vs_record *r);
+
+/* Count the record that was put in, whose seqno this is. From here on it outlives the process. */
+void vs_batch_publish(vs_batch *b, uint64_t seqno);
+
+/* Take the lengths of b from what is counted in its memory (0 records: none), without its maps. -EBADMSG: it does not parse. */
+int vs_batch_restore(vs_batch *b);
 
 /* May another record be put in, or must the batch be written first? */
 int vs_batch_full(const vs_batch *b, uint64_t batch_bytes);

@@ -229,6 +229,17 @@ static int posix_sync(vs_store *s, int file) {
     return fdatasync(file) < 0 ? -errno : 0;
 }
 
+static int posix_forget(vs_store *s, int file) {
+    (void)s;
+    return -posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+}
+
+/* An error of the device stays with the file: the next sync reports it. */
+static void posix_write_back(vs_store *s, int file, uint64_t offset_bytes, uint64_t length_bytes) {
+    (void)s;
+    sync_file_range(file, (off_t)offset_bytes, (off_t)length_bytes, SYNC_FILE_RANGE_WRITE);
+}
+
 static int posix_truncate(vs_store *s, int file, uint64_t size_bytes) {
     (void)s;
     if (!range_fits(size_bytes, 0)) return -EFBIG;
@@ -336,6 +347,8 @@ static const vs_store posix_functions = {
     .read = posix_read,
     .write = posix_write,
     .sync = posix_sync,
+    .forget = posix_forget,
+    .write_back = posix_write_back,
     .truncate = posix_truncate,
     .zero = posix_zero,
     .rename = posix_rename,

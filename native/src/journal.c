@@ -96,8 +96,10 @@ static int active_recover(vs_journal *j, vs_segment *g, int tail) {
     if (file < 0) return file;
     int r = 0;
     if (g->file_bytes > g->index->end_bytes) {
-        r = vs_tail_cut(g, g->index, file, g->file_bytes, tail == VS_TAIL_TORN);
-        if (tail == VS_TAIL_TORN) j->torn_bytes = g->file_bytes - g->index->end_bytes;
+        /* What a killed process was writing is in kept memory whole: its torn piece is nothing to keep. */
+        int keep = tail == VS_TAIL_TORN && !atomic_load(&j->kept.batches->used);
+        r = vs_tail_cut(g, g->index, file, g->file_bytes, keep);
+        if (keep) j->torn_bytes = g->file_bytes - g->index->end_bytes;
     } else {
         r = j->store->sync(j->store, file); /* what was read may not have been on the medium yet */
     }
@@ -107,6 +109,18 @@ static int active_recover(vs_journal *j, vs_segment *g, int tail) {
     }
     j->active_file = file;
     return 0;
+}
+
+/* Owner: after a sync that failed, or with nobody there to say that none did, the page cache is no evidence of what is on the medium. */
+static int medium_ask(vs_journal *j, vs_segment *g) {
+    const vs_kept_batches *kept = j->kept.batches;
+    if (atomic_load(&kept->used) && !atomic_load(&kept->failed)) return 0;
+    int file = j->store->open(j->store, g->name, VS_OPEN_WRITE);
+    if (file < 0) return file;
+    int r = j->store->sync(j->store, file);
+    if (r == 0) r = j->store->forget(j->store, file);
+    j->store->close(j->store, file);
+    return r;
 }
 
 static int index_begin(vs_segment *g, const vs_segment *before) {
@@ -121,6 +135,7 @@ static int unsealed_load(vs_journal *j, vs_segment *g, const vs_segment *before,
     int tail = VS_TAIL_CLEAN;
     int r = vs_segment_load_header(g, j->options.uuid);
     if (r == 0) r = index_begin(g, before);
+    if (r == 0 && is_last && j->options.owner) r = medium_ask(j, g);
     if (r == 0) r = vs_segment_digest_begin(g, &j->digest);
     if (r == 0) r = unsealed_read(j, g, &tail);
     if (r < 0) return r;
@@ -161,21 +176,29 @@ static int segments_load(vs_journal *j) {
     return r < 0 ? r : 0;
 }
 
-/* Where the loaded segments end is where we go on. */
-static int head_begin(vs_journal *j) {
+int vs_journal_begin_head(vs_journal *j) {
     const vs_segment *last = vs_journal_segment(j, j->segment_count - 1);
-    j->last_seqno = j->committed_seqno = j->durable_seqno = last->last_seqno;
+    j->last_seqno = j->committed_seqno = j->written_seqno = last->last_seqno;
     j->last_time_ns = last->last_time_ns;
     j->applied_seqno = last->applied_seqno;
     return vs_journal_states(j, j->segment_count - 1, UINT64_MAX, &j->head);
 }
 
+/* Owner: memory for batches, with what a process before this one may have left in it. */
+static int kept_begin(vs_journal *j) {
+    uint64_t payload_bytes = vs_batch_payload_bytes(j->options.batch_bytes);
+    int r = vs_kept_open(&j->kept, j->options.keep, j->options.uuid, vs_batch_stream_bytes(), payload_bytes);
+    for (int i = 0; r == 0 && i < 2; i++) vs_batch_init(&j->batch[i], &j->kept, i, j->options.batch_bytes);
+    return r;
+}
+
 static int owner_begin(vs_journal *j) {
-    for (int i = 0; i < 2; i++) {
-        int r = vs_batch_init(&j->batch[i], j->options.batch_bytes);
-        if (r < 0) return r;
-    }
-    return j->active ? 0 : vs_journal_begin_segment(j);
+    int r = j->active ? 0 : vs_journal_begin_segment(j);
+    if (r == 0) r = vs_journal_take_over(j);
+    if (r < 0) return r;
+    atomic_store(&j->kept.batches->failed, 0); /* what is in the file now was read back, or has just been synced */
+    atomic_store(&j->kept.batches->used, 1);
+    return vs_journal_worker_start(j);
 }
 
 static void journal_free(vs_journal *j) {
@@ -183,11 +206,13 @@ static void journal_free(vs_journal *j) {
     for (int i = 0; i < VS_DIRECTORY_CHUNKS; i++) free(j->chunks[i]);
     for (size_t i = 0; i < j->map_count; i++) vs_merged_map_close(j->store, j->maps[i]);
     for (int i = 0; i < 2; i++) vs_batch_end(&j->batch[i]);
+    vs_kept_close(&j->kept);
     if (j->active_file >= 0) j->store->close(j->store, j->active_file);
     if (j->digest) vs_digest_free(j->digest);
     vs_journal_bases_close(j);
     vs_states_clear(&j->head);
     vs_files_end(&j->files);
+    pthread_cond_destroy(&j->work);
     pthread_cond_destroy(&j->changed);
     pthread_mutex_destroy(&j->mu);
     free(j->maps);
@@ -206,6 +231,7 @@ static vs_journal *journal_new(vs_store *s, const vs_journal_options *o) {
     j->active_file = -1;
     pthread_mutex_init(&j->mu, NULL);
     pthread_cond_init(&j->changed, NULL);
+    pthread_cond_init(&j->work, NULL);
     vs_files_init(&j->files, s);
     return j;
 }
@@ -213,8 +239,9 @@ static vs_journal *journal_new(vs_store *s, const vs_journal_options *o) {
 int vs_journal_open(vs_store *s, const vs_journal_options *o, vs_journal **out) {
     vs_journal *j = journal_new(s, o);
     if (!j) return -ENOMEM;
-    int r = segments_load(j);
-    if (r == 0) r = head_begin(j);
+    int r = o->owner ? kept_begin(j) : 0;
+    if (r == 0) r = segments_load(j);
+    if (r == 0) r = vs_journal_begin_head(j);
     if (r == 0 && o->owner) r = owner_begin(j);
     if (r < 0) {
         journal_free(j);
@@ -252,11 +279,11 @@ static int checkpoint(vs_journal *j) {
 int vs_journal_close(vs_journal *j) {
     int r = 0;
     if (j->options.owner) {
+        vs_journal_worker_stop(j);
         r = vs_journal_commit(j);
         pthread_mutex_lock(&j->mu);
         vs_journal_lead_begin(j);
         pthread_mutex_unlock(&j->mu);
-        if (r == 0) r = vs_journal_flush(j, 1); /* nothing is pending: syncs primaries that only have been written to */
         if (r == 0) r = checkpoint(j);
     }
     journal_free(j);
@@ -327,7 +354,7 @@ int vs_journal_refresh(vs_journal *j) {
     while (r > 0) r = j->active ? active_follow(j) : next_follow(j);
     if (r == 0 && vs_journal_segment(j, j->segment_count - 1)->last_seqno != before) {
         vs_states_clear(&j->head);
-        r = head_begin(j);
+        r = vs_journal_begin_head(j);
     }
     int changed = j->committed_seqno != before;
     pthread_mutex_unlock(&j->mu);
@@ -349,7 +376,7 @@ void vs_journal_facts_get(vs_journal *j, vs_journal_facts *out) {
                               .committed_seqno = j->committed_seqno, .applied_seqno = j->applied_seqno, .last_time_ns = j->last_time_ns,
                               .segments = j->segment_count, .journal_bytes = journal_bytes(j), .payload_bytes = j->payload_bytes,
                               .commits = j->commits, .commit_waits = j->commit_waits, .torn_bytes = j->torn_bytes,
-                              .clock_jumps = j->clock_jumps, .failed = j->failed, .pending = j->durable_seqno < j->last_seqno};
+                              .kept_records = j->kept_records, .clock_jumps = j->clock_jumps, .failed = j->failed, .pending = vs_journal_durable(j) < j->last_seqno};
     for (size_t i = 0; i < j->primary_count; i++)
         if (j->primaries[i]->error) out->failed_volume = j->primaries[i]->volume;
     pthread_mutex_unlock(&j->mu);

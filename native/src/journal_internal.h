@@ -6,7 +6,7 @@
  *   files.mu                           open files of segments
  *
  * Batches: one is filled by appends while the leader writes the other and applies it. A batch's maps answer reads of live volumes until
- * its records are on the primaries, so a batch is emptied only after that.
+ * its records are on the primaries, so a batch is emptied only after that. Their bytes lie in kept memory (kept.h).
  */
 #ifndef VS_JOURNAL_INTERNAL_H
 #define VS_JOURNAL_INTERNAL_H
@@ -17,6 +17,7 @@
 #include "base.h"
 #include "codec.h"
 #include "journal.h"
+#include "kept.h"
 #include "merged_map.h"
 #include "recovery.h"
 #include "segment.h"
@@ -30,11 +31,12 @@ typedef struct vs_batch_map {
 } vs_batch_map;
 
 typedef struct vs_batch {
+    vs_kept_batch *kept; /* what of it outlives the process */
     uint64_t first_seqno, last_seqno;
     uint32_t records;
-    uint8_t *stream;
+    uint8_t *stream; /* with payload: in kept memory */
     size_t stream_bytes, stream_room;
-    uint8_t *payload; /* payload_room blocks, mapped once */
+    uint8_t *payload; /* payload_room blocks */
     size_t payload_blocks, payload_room;
     vs_batch_map *maps;
     size_t map_count, map_room;
@@ -43,16 +45,20 @@ typedef struct vs_batch {
 typedef struct vs_primary {
     uint32_t volume;
     int file;
-    int dirty; /* written since its last sync */
+    uint64_t dirty_from;   /* seqno: from here on it was written to since its last sync began; 0: it was not */
+    uint64_t syncing_from; /* the same before the sync that is under way; 0: none is */
     int error; /* -errno of the failure after which nothing is trusted, 0: none */
-    int readers; /* reads of the live volume that use file now; detach waits for them */
+    int users; /* reads and syncs that use file now; detach waits for them */
 } vs_primary;
 
 struct vs_journal {
     vs_store *store;
     vs_journal_options options;
     pthread_mutex_t mu;
-    pthread_cond_t changed;
+    pthread_cond_t changed; /* for everybody: leadership, commits, syncs */
+    pthread_cond_t work;    /* for the owner's thread */
+    pthread_t worker;
+    int working, stopping, sync_wanted;
     vs_files files;
 
     /* Segments by ordinal. Chunks never move and slots are filled before a view can ask for them, so views look up without the lock. */
@@ -63,9 +69,12 @@ struct vs_journal {
     vs_digest *digest;  /* owner: of the active segment so far */
 
     vs_states head; /* appended, not only committed */
-    uint64_t last_seqno, last_time_ns, committed_seqno, durable_seqno, applied_seqno;
+    uint64_t last_seqno, last_time_ns, committed_seqno;
+    uint64_t written_seqno; /* on their primaries, but not all of it synced */
+    uint64_t applied_seqno; /* and synced; a later open applies what comes after */
+    vs_kept kept;
     vs_batch batch[2];
-    int filling, leading, hold_applied;
+    int filling, leading, lead_wanted, hold_applied;
     int failed;
 
     vs_primary **primaries;
@@ -76,7 +85,7 @@ struct vs_journal {
     struct vs_base_slot *bases;
     uint64_t merge_next[VS_MERGE_LEVELS]; /* per level: groups before this ordinal have their map */
 
-    uint64_t payload_bytes, commits, commit_waits, torn_bytes, clock_jumps;
+    uint64_t payload_bytes, commits, commit_waits, torn_bytes, clock_jumps, kept_records;
 };
 
 static inline vs_segment *vs_journal_segment(const vs_journal *j, uint64_t index) {
@@ -125,12 +134,43 @@ int vs_merged_map_compare(vs_journal *j, vs_merged_map *m, vs_fault *fault);
 int vs_journal_base(vs_journal *j, uint32_t volume, vs_base **out);
 void vs_journal_bases_close(vs_journal *j);
 
-int vs_batch_init(vs_batch *b, uint64_t batch_bytes);
-void vs_batch_end(vs_batch *b);
 vs_extent_map *vs_batch_find(const vs_batch *b, uint32_t volume);
 vs_primary *vs_journal_primary(const vs_journal *j, uint32_t volume);
 
-/* leader: write what is pending, sync, apply it to the primaries; durable: sync those too. */
-int vs_journal_flush(vs_journal *j, int durable);
+/* leader: commit what is in the filling batch, write it to the primaries, seal if that is due. */
+int vs_journal_flush(vs_journal *j);
+/* Lead one flush, when nobody leads. */
+void vs_journal_lead_flush(vs_journal *j);
+
+/* Set what ends all appends; returns it. And what callers get after it: a full disk is a thing that people can mend. */
+int vs_journal_fail(vs_journal *j, int status);
+int vs_journal_failed(const vs_journal *j);
+
+/* Up to where a durable request has nothing to wait for. */
+uint64_t vs_journal_durable(const vs_journal *j);
+
+/* vs_journal_commit for one volume: other primaries need not be synced. 0: for all. Takes mu itself. */
+int vs_journal_commit_volume(vs_journal *j, uint32_t volume);
+
+/* Sync what was written to a primary (volume 0: to all of them) up to target, and wait for those who are at it. Gives mu up meanwhile. */
+void vs_journal_sync_primaries(vs_journal *j, uint32_t volume, uint64_t target);
+
+/* Owner's thread. Tell it that a record was appended. Start and stop want mu not held. */
+void vs_journal_work_tell(vs_journal *j);
+int vs_journal_worker_start(vs_journal *j);
+void vs_journal_worker_stop(vs_journal *j);
+
+/* leader: make a batch durable in the journal and known to readers of it. */
+int vs_journal_commit_batch(vs_journal *j, const vs_batch *b, uint64_t applied_seqno);
+
+/* mu held: is q a request that was sent again and is in the journal already? Then *seqno (may be NULL) is its record. q may be NULL. */
+int vs_journal_find_request(vs_journal *j, const vs_request *q, uint64_t *seqno);
+
+/* open: where the loaded segments end is where we go on. */
+int vs_journal_begin_head(vs_journal *j);
+
+/* open, with an active segment: commit what kept memory holds and the journal does not, oldest first, and empty it. It is not applied; that is
+ * done when primaries are attached. -EUCLEAN: it does not continue the journal. May be interrupted and done again. */
+int vs_journal_take_over(vs_journal *j);
 
 #endif

@@ -70,7 +70,7 @@ static int gaps_read(vs_journal *j, vs_primary *p, const gap *gaps, int count, u
     int r = 0;
     for (int i = 0; r == 0 && i < count; i++) r = gap_read(j->store, p->file, &gaps[i], to + (gaps[i].offset_bytes - from));
     pthread_mutex_lock(&j->mu);
-    if (--p->readers == 0) pthread_cond_broadcast(&j->changed);
+    if (--p->users == 0) pthread_cond_broadcast(&j->changed);
     pthread_mutex_unlock(&j->mu);
     return r;
 }
@@ -84,7 +84,7 @@ static int piece_read(vs_journal *j, uint32_t volume, uint64_t from, uint64_t *e
     int count = 0, r = !v || v->removed || !p ? -ENOENT : p->error ? -EIO : 0;
     if (r == 0 && *end > v->size_bytes) *end = from < v->size_bytes ? v->size_bytes : from;
     if (r == 0 && from < *end) count = memory_read(j, volume, from, end, to, gaps);
-    if (count) p->readers++;
+    if (count) p->users++;
     pthread_mutex_unlock(&j->mu);
     return count ? gaps_read(j, p, gaps, count, from, to) : r;
 }
@@ -127,7 +127,7 @@ static int64_t live_read(vs_volume_file *f, uint64_t offset_bytes, void *buf, si
 /* Commit, and see that it reached this volume's primary. */
 static int live_sync(vs_volume_file *f) {
     vs_journal *j = live(f)->journal;
-    int r = vs_journal_commit(j);
+    int r = vs_journal_commit_volume(j, live(f)->volume);
     pthread_mutex_lock(&j->mu);
     const vs_primary *p = vs_journal_primary(j, live(f)->volume);
     if (r == 0 && p && p->error) r = -EIO;
@@ -135,23 +135,31 @@ static int live_sync(vs_volume_file *f) {
     return r;
 }
 
+/* Was the request sent again, and is all of it in the journal? */
+static int request_done(vs_journal *j, const vs_request *q) {
+    if (!q || !(q->number & VS_REQUEST_RESENT)) return 0;
+    pthread_mutex_lock(&j->mu);
+    int done = vs_journal_find_request(j, q, NULL);
+    pthread_mutex_unlock(&j->mu);
+    return done;
+}
+
 static int64_t live_write(vs_volume_file *f, uint64_t offset_bytes, const void *buf, size_t length_bytes, int durable, const vs_request *q) {
-    (void)q;
-    uint64_t size = live_size(f), done = 0;
+    uint64_t size = live_size(f), done = request_done(live(f)->journal, q) ? length_bytes : 0;
     if (offset_bytes >= size) return -ENOSPC;
     if (length_bytes > size - offset_bytes) length_bytes = size - offset_bytes;
     int r = 0;
-    for (uint64_t n; r == 0 && done < length_bytes; done += n) {
+    for (uint64_t n; r == 0 && done < length_bytes; done += n) { /* of several records, the last one stands for the request */
         n = length_bytes - done < VS_WRITE_MAX ? length_bytes - done : VS_WRITE_MAX;
-        r = vs_journal_write(live(f)->journal, live(f)->volume, offset_bytes + done, (const uint8_t *)buf + done, n, NULL);
+        r = vs_journal_write(live(f)->journal, live(f)->volume, offset_bytes + done, (const uint8_t *)buf + done, n,
+                             done + n == length_bytes ? q : NULL, NULL);
     }
     if (r == 0 && durable) r = live_sync(f);
     return r < 0 ? r : (int64_t)length_bytes;
 }
 
 static int live_zero(vs_volume_file *f, uint64_t offset_bytes, uint64_t length_bytes, const vs_request *q) {
-    (void)q;
-    return vs_journal_zero(live(f)->journal, live(f)->volume, offset_bytes, length_bytes, NULL);
+    return vs_journal_zero(live(f)->journal, live(f)->volume, offset_bytes, length_bytes, q, NULL);
 }
 
 /* The primary's holes are not known here: all of it counts as data, which is always allowed. */

@@ -21,7 +21,8 @@
 
 #include "status.h"
 
-enum { STACK_BYTES = 512 << 10, OTHER_THREADS = 2 };
+/* READERS_BESIDE_RINGS: of forgets and interrupts; and of all, if rings were agreed on and cannot be made. */
+enum { STACK_BYTES = 512 << 10, READERS_BESIDE_RINGS = 4 };
 
 /* ---- threads ---- */
 
@@ -35,14 +36,14 @@ static void tell_ended(vs_plane *p) {
 /* ENOENT: the request was given up before we had it. Anything we do not expect ends the connection, as an error is better than a hang. */
 static int goes_on(vs_plane *p, int error) {
     if (error == EINTR || error == EAGAIN || error == ENOENT || error == ENOMEM) return 1;
-    if (error != ENODEV && error != ECONNABORTED) vs_plane_mount_abort(&p->mount);
+    if (error != ENODEV && error != ECONNABORTED) vs_plane_device_abort(&p->device);
     return 0;
 }
 
 static void work(vs_plane_thread *t) {
     vs_plane *p = t->plane;
     for (;;) {
-        ssize_t n = read(p->mount.device_fd, t->buf, VS_PLANE_BUFFER);
+        ssize_t n = read(p->device.device_fd, t->buf, VS_PLANE_BUFFER);
         if (n >= (ssize_t)sizeof(struct fuse_in_header)) vs_plane_request(t, (size_t)n);
         else if (n < 0 && !goes_on(p, errno)) break;
     }
@@ -86,7 +87,7 @@ int vs_plane_thread_begin(pthread_t *id, void *(*body)(void *), void *arg, const
 
 static int start_threads(vs_plane *p) {
     int code = 0;
-    while (code == 0 && p->threads_started < p->workers + OTHER_THREADS) {
+    while (code == 0 && p->threads_started < p->workers + VS_PLANE_OTHER_THREADS) {
         vs_plane_thread *t = &p->threads[p->threads_started];
         char name[16];
         snprintf(name, sizeof name, "vsnapfs-io-%u", (unsigned)p->threads_started % 1000);
@@ -101,7 +102,7 @@ static void join_threads(vs_plane *p) {
 }
 
 static int make_threads(vs_plane *p, int workers) {
-    size_t count = (size_t)workers + OTHER_THREADS;
+    size_t count = (size_t)workers + VS_PLANE_OTHER_THREADS;
     p->workers = workers;
     p->threads = calloc(count, sizeof *p->threads);
     if (!p->threads) return -ENOMEM;
@@ -117,39 +118,28 @@ static int make_threads(vs_plane *p, int workers) {
 
 /* ---- start and stop ---- */
 
-/* A plane without threads and without a mount; vs_plane_free ends it whatever went wrong. */
-static int make(vs_plane *p, int workers) {
+/* What can go wrong without a mount; vs_plane_free ends it whatever did. */
+static int make(vs_plane *p, int device_fd, vs_keep *k, int workers) {
     p->names_fd = p->pyfuse3_fd = p->notice_in = p->notice_out = -1;
-    p->mount.device_fd = p->mount.abort_fd = -1;
+    p->device.device_fd = p->device.abort_fd = -1;
     p->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (p->ended_fd < 0) return -errno;
-    int code = vs_plane_names_open(p);
-    return code < 0 ? code : make_threads(p, workers);
+    int code = vs_plane_connection_of(k, &p->connection);
+    if (code == 0 && !atomic_load(&p->connection->agreed)) code = -EPROTO;
+    if (code == 0) code = vs_plane_names_open(p);
+    if (code == 0 && p->connection->by_io_uring && workers > READERS_BESIDE_RINGS) workers = READERS_BESIDE_RINGS;
+    if (code == 0) code = make_threads(p, workers);
+    return code < 0 ? code : vs_plane_device_adopt(&p->device, device_fd, &p->connection->place);
 }
 
-static int begin(vs_plane *p, const vs_plane_options *o, int workers) {
-    int code = make(p, workers);
-    if (code < 0) return vs_fault_set(code, 0, 0, 0, 0, "no memory or descriptors to mount on %s: %s", o->mountpoint, strerror(-code));
-    code = o->transport == VS_PLANE_IO_URING ? vs_plane_uring_wanted(o->transport, vs_plane_uring_enabled()) : 0;
-    if (code >= 0) code = vs_plane_mount_open(&p->mount, o);
-    if (code < 0) return code;
-    code = start_threads(p);
-    if (code < 0) {
-        vs_plane_mount_detach(&p->mount, 1);
-        vs_plane_stop(p);
-        return vs_fault_set(code, 0, 0, 0, 0, "no threads to serve %s: %s", o->mountpoint, strerror(-code));
-    }
-    return 0;
-}
-
-int vs_plane_start(const vs_plane_options *o, vs_plane **out) {
-    int workers = o->threads ? o->threads : VS_PLANE_THREADS_DEFAULT;
+int vs_plane_open(int device_fd, vs_keep *k, int threads, vs_plane **out) {
+    int workers = threads ? threads : VS_PLANE_THREADS_DEFAULT;
     if (workers < 1 || workers > VS_PLANE_THREADS_MAX)
         return vs_fault_set(-EINVAL, 0, 0, 0, 0, "%d threads: 1 to %d are possible", workers, VS_PLANE_THREADS_MAX);
     vs_plane *p = calloc(1, sizeof *p);
     if (!p) return -ENOMEM;
     int code = -pthread_mutex_init(&p->life, NULL);
-    if (code == 0) code = vs_plane_files_init(&p->files);
+    if (code == 0) code = vs_plane_files_init(&p->files, k);
     if (code == 0) code = vs_plane_waiting_init(&p->waiting);
     if (code == 0) code = vs_plane_faults_init(&p->faults);
     if (code == 0) code = vs_plane_uring_init(&p->uring);
@@ -157,26 +147,35 @@ int vs_plane_start(const vs_plane_options *o, vs_plane **out) {
         free(p);
         return code;
     }
-    p->transport = o->transport;
-    p->rings_threads = o->threads;
-    code = begin(p, o, workers);
+    p->rings_threads = threads;
+    code = make(p, device_fd, k, workers);
     if (code < 0) {
         if (p->pyfuse3_fd >= 0) close(p->pyfuse3_fd);
         vs_plane_free(p);
-        return code;
+        return vs_fault_set(code, 0, 0, 0, 0, "the mount cannot be served: %s", strerror(-code));
     }
     *out = p;
     return 0;
 }
 
+int vs_plane_run(vs_plane *p) {
+    int code = vs_plane_greet(p);
+    /* Before anything else is read, so that what was asked first is answered first. */
+    if (code == 0 && atomic_fetch_add(&p->connection->workers, 1) > 0) code = vs_plane_connection_resend(p->device.device_fd);
+    if (code == 0) code = start_threads(p);
+    /* Without rings the device serves. */
+    if (code == 0 && p->connection->by_io_uring) vs_plane_uring_start(p, p->rings_threads);
+    return code < 0 ? vs_fault_set(code, 0, 0, 0, 0, "%s cannot be served: %s", p->device.place.path, strerror(-code)) : 0;
+}
+
 int vs_plane_unmount(vs_plane *p, int lazy) {
-    return atomic_load(&p->ended) ? 0 : vs_plane_mount_detach(&p->mount, lazy);
+    return atomic_load(&p->ended) ? 0 : vs_plane_place_detach(&p->device.place, lazy);
 }
 
 int vs_plane_stop(vs_plane *p) {
     pthread_mutex_lock(&p->life);
     int code = 0;
-    if (!p->stopped && !atomic_load(&p->ended)) code = vs_plane_mount_abort(&p->mount);
+    if (!p->stopped && !atomic_load(&p->ended)) code = vs_plane_device_abort(&p->device);
     if (!p->stopped && code == 0) {
         shutdown(p->names_fd, SHUT_RDWR);
         shutdown(p->notice_in, SHUT_RDWR);
@@ -184,7 +183,7 @@ int vs_plane_stop(vs_plane *p) {
         vs_plane_uring_join(&p->uring);
         tell_ended(p);
         vs_plane_names_close(p);
-        vs_plane_mount_close(&p->mount);
+        vs_plane_device_close(&p->device);
         vs_plane_files_close(&p->files);
         p->stopped = 1;
     }
@@ -194,11 +193,12 @@ int vs_plane_stop(vs_plane *p) {
 
 void vs_plane_free(vs_plane *p) {
     if (!p) return;
-    if (!p->stopped) { /* never started */
+    if (!p->stopped) { /* never run */
         vs_plane_names_close(p);
-        vs_plane_mount_close(&p->mount);
+        vs_plane_device_close(&p->device);
+        vs_plane_files_close(&p->files);
     }
-    if (p->buffers) munmap(p->buffers, ((size_t)p->workers + OTHER_THREADS) * VS_PLANE_BUFFER);
+    if (p->buffers) munmap(p->buffers, ((size_t)p->workers + VS_PLANE_OTHER_THREADS) * VS_PLANE_BUFFER);
     if (p->ended_fd >= 0) close(p->ended_fd);
     vs_plane_files_end(&p->files);
     vs_plane_waiting_end(&p->waiting);
@@ -223,25 +223,10 @@ int vs_plane_ended_fd(const vs_plane *p) {
     return p->ended_fd;
 }
 
-int vs_plane_add_file(vs_plane *p, vs_volume_file *f, uint64_t *fh) {
-    return vs_plane_files_add(&p->files, f, fh);
+int vs_plane_add_file(vs_plane *p, vs_volume_file *f, uint64_t ino, int32_t backing_id, uint64_t *fh) {
+    return vs_plane_files_add(&p->files, f, ino, backing_id, fh);
 }
 
 int vs_plane_remove_file(vs_plane *p, uint64_t fh) {
     return vs_plane_files_remove(&p->files, fh);
-}
-
-static void add_tally(vs_plane_count *count, const vs_plane_tally *tally) {
-    count->requests += atomic_load_explicit(&tally->requests, memory_order_relaxed);
-    count->errors += atomic_load_explicit(&tally->errors, memory_order_relaxed);
-    count->bytes += atomic_load_explicit(&tally->bytes, memory_order_relaxed);
-    count->nanoseconds += atomic_load_explicit(&tally->nanoseconds, memory_order_relaxed);
-}
-
-void vs_plane_counts(vs_plane *p, vs_plane_count out[64]) {
-    memset(out, 0, VS_PLANE_OPCODES * sizeof *out);
-    for (int i = 0; i < p->workers + OTHER_THREADS; i++)
-        for (int k = 0; k < VS_PLANE_OPCODES; k++) add_tally(&out[k], &p->threads[i].tally[k]);
-    for (int i = atomic_load(&p->uring.serving); i-- > 0;)
-        for (int k = 0; k < VS_PLANE_OPCODES; k++) add_tally(&out[k], &vs_plane_uring_tally(&p->uring, i)[k]);
 }

@@ -1,13 +1,15 @@
 /* plane_internal.h: what the parts of the plane share.
  *
- *   plane.c           its life: start, stop, the threads, the counts
+ *   plane.c           its life: start, stop, the threads
  *   plane_mount.c     /dev/fuse, the mount and its end
+ *   plane_connection.c  what is agreed with the kernel, and what pyfuse3 is told of it
  *   plane_files.c     open files by their fh
  *   plane_requests.c  requests that carry bytes, answered here
  *   plane_uring.c     requests through io_uring, and their way back
  *   plane_names.c     all others: to pyfuse3 and back
  *   plane_waiting.c   what pyfuse3 was asked and has not answered yet
  *   plane_faults.c    why requests failed, for the log
+ *   plane_counts.c    how many, how large, how slow
  *
  * Locks: vs_plane.life (held by stop while it joins the threads, which never take it), vs_plane_files.mu, vs_plane_waiting.mu,
  * vs_plane_faults.mu and vs_plane_uring.mu, leaves: nothing is called and no other lock taken under them.
@@ -27,55 +29,114 @@
 #include <stdint.h>
 
 #include "fuse_abi.h"
+#include "keep.h"
 #include "plane.h"
 #include "status.h"
 
 enum {
     VS_PLANE_THREADS_DEFAULT = 16,
     VS_PLANE_THREADS_MAX = 256,
+    VS_PLANE_OTHER_THREADS = 2, /* replies, notices */
     VS_PLANE_REQUEST_MAX = 1048576, /* bytes of one READ or WRITE */
     VS_PLANE_HEAD = 4096,           /* room for headers, and the place of a READ's data, so that they lie on a page */
     /* As large as libfuse's own buffer, so that nothing we forward is cut there. */
     VS_PLANE_BUFFER = VS_PLANE_HEAD + VS_PLANE_REQUEST_MAX,
 };
 
+/* ---- plane_counts.c ---- */
+
+/* Of one operation: written by one thread only, read by any. Of one open file: written by any. */
+typedef struct vs_plane_tally {
+    _Atomic uint64_t requests, errors, bytes, nanoseconds, latency[VS_PLANE_LATENCIES];
+} vs_plane_tally;
+
+/* For a tally of one thread's own. */
+static inline void vs_plane_tally_add(_Atomic uint64_t *count, uint64_t n) {
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+/* An answer about to be given: what it moved, or that it is an error. own: of the thread and the operation; file may be NULL. */
+void vs_plane_count_answer(vs_plane_tally *own, vs_plane_tally *file, int error, uint64_t bytes);
+/* After it was given: the time from its request on. */
+void vs_plane_count_time(vs_plane_tally *own, vs_plane_tally *file, uint64_t nanoseconds);
+/* Its place in latency. */
+unsigned vs_plane_latency_class(uint64_t nanoseconds);
+void vs_plane_tally_sum(vs_plane_count *sum, const vs_plane_tally *tally);
+
 /* ---- plane_mount.c ---- */
 
-typedef struct vs_plane_mount {
+/* Where a filesystem is mounted, and which: it is known by its device number. Lies in the keep. */
+typedef struct vs_plane_place {
+    uint32_t dev_major, dev_minor;
+    char path[VS_PLANE_PATH_MAX];
+} vs_plane_place;
+
+typedef struct vs_plane_device {
     int device_fd; /* /dev/fuse */
     int abort_fd;  /* the connection's `abort` in fusectl */
-    unsigned dev_major, dev_minor;
-    char path[PATH_MAX];
-} vs_plane_mount;
+    vs_plane_place place;
+} vs_plane_device;
 
-/* Mount as the options say; fails with nothing left behind and vs_fault_last. */
-int vs_plane_mount_open(vs_plane_mount *m, const vs_plane_options *o);
-int vs_plane_mount_detach(const vs_plane_mount *m, int lazy);
+/* Mount as the options say, and fill *place; fails with nothing left behind and vs_fault_last. Returns the descriptor of /dev/fuse. */
+int vs_plane_mount_make(const vs_plane_options *o, vs_plane_place *place);
+/* Take hold of a mounted filesystem; device_fd is duplicated. */
+int vs_plane_device_adopt(vs_plane_device *d, int device_fd, const vs_plane_place *place);
+int vs_plane_place_detach(const vs_plane_place *place, int lazy);
 /* End the connection wherever it is still in use: reads of the device return, users of the mount get errors. */
-int vs_plane_mount_abort(const vs_plane_mount *m);
-/* Read ahead as far as one request goes; the kernel's default is an eighth (at 200 us a read: 0.7 against 2 GB/s). Only after the INIT
- * reply, which resets it. */
-void vs_plane_mount_read_ahead(const vs_plane_mount *m);
-void vs_plane_mount_close(vs_plane_mount *m);
+int vs_plane_device_abort(const vs_plane_device *d);
+/* Read ahead two requests of the largest size; the kernel's default is 128 KiB (at 200 us a read: 0.7 against 2 GB/s). dd of a bookmark
+ * was a tenth faster than with one request, and not faster with four, while each piece between holes that `tar -S` reads costs what is
+ * read ahead past its end. Only after the INIT reply, which resets it. */
+void vs_plane_place_read_ahead(const vs_plane_place *place);
+void vs_plane_device_close(vs_plane_device *d);
+
+/* ---- plane_connection.c ---- */
+
+enum { VS_PLANE_INIT_MAX = 256 };
+
+/* What outlives a worker: the mount, and the kernel's INIT, from which each pyfuse3 session is told its own. Lies in the keep. */
+typedef struct vs_plane_connection {
+    _Atomic uint32_t agreed;  /* 1: all of this stands */
+    _Atomic uint32_t workers; /* that have served it before the one now */
+    vs_plane_place place;
+    uint32_t by_io_uring; /* the kernel was promised rings; no other process can serve it */
+    uint32_t init_bytes;
+    _Alignas(8) unsigned char init[VS_PLANE_INIT_MAX]; /* the kernel's request, as it came */
+} vs_plane_connection;
+
+/* The connection in a keep. */
+int vs_plane_connection_of(vs_keep *k, vs_plane_connection **out);
+/* Read the kernel's INIT from a device that was just mounted, and answer it. */
+int vs_plane_connection_agree(vs_plane_connection *c, int device_fd, int32_t transport);
+/* What the kernel offers, all 64 flags. */
+uint64_t vs_plane_connection_offered(const vs_plane_connection *c);
+/* Ask the kernel for the requests that a worker before has read and not answered. */
+int vs_plane_connection_resend(int device_fd);
 
 /* ---- plane_files.c ---- */
 
 struct vs_plane_slot;
+struct vs_plane_kept;
 
 typedef struct vs_plane_files {
     pthread_mutex_t mu;
+    struct vs_plane_kept *kept; /* in the keep: the numbers, and what they are of */
     struct vs_plane_slot *slots;
     uint32_t slots_count, free_first;
-    uint64_t serial;
     int closed;
 } vs_plane_files;
 
-int vs_plane_files_init(vs_plane_files *t);
-int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t *fh);
+int vs_plane_files_init(vs_plane_files *t, vs_keep *k);
+/* No file is open any more: the mount that they belonged to is gone. */
+int vs_plane_files_forget(vs_keep *k);
+int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t ino, int32_t backing_id, uint64_t *fh);
+/* Could fh be one of ours? Files that Python serves itself have other numbers. */
+int vs_plane_files_is_ours(uint64_t fh);
 int vs_plane_files_remove(vs_plane_files *t, uint64_t fh);
-/* Borrow the file until vs_plane_files_put; NULL: not one of ours. */
-vs_volume_file *vs_plane_files_get(vs_plane_files *t, uint64_t fh);
+/* Borrow the file, and its tally, until vs_plane_files_put; NULL: not one of ours. */
+vs_volume_file *vs_plane_files_get(vs_plane_files *t, uint64_t fh, vs_plane_tally **tally);
 void vs_plane_files_put(vs_plane_files *t, uint64_t fh);
+uint64_t vs_plane_files_list(vs_plane_files *t, vs_plane_open_file *out, uint64_t room);
 /* Release what was never removed; no request may be under way. From now on add fails with -ENODEV. */
 void vs_plane_files_close(vs_plane_files *t);
 void vs_plane_files_end(vs_plane_files *t);
@@ -93,8 +154,6 @@ typedef struct vs_plane_asked {
     int32_t kind;
     uint32_t whence;        /* SEEK: SEEK_DATA or SEEK_HOLE */
     uint64_t offset_bytes;  /* SEEK */
-    uint64_t flags;         /* INIT: what the kernel offers */
-    uint32_t max_readahead; /* INIT: bytes */
 } vs_plane_asked;
 
 typedef struct vs_plane_waiting {
@@ -130,11 +189,6 @@ void vs_plane_faults_end(vs_plane_faults *q);
 
 /* ---- threads ---- */
 
-/* Written by one thread only, read by any. */
-typedef struct vs_plane_tally {
-    _Atomic uint64_t requests, errors, bytes, nanoseconds;
-} vs_plane_tally;
-
 typedef struct vs_plane_thread {
     vs_plane *plane;
     pthread_t id;
@@ -159,8 +213,6 @@ typedef struct vs_plane_uring {
 int vs_plane_uring_init(vs_plane_uring *u);
 /* Before INIT is answered: shall the reply say FUSE_OVER_IO_URING? offered: the flags of the kernel's INIT. 0: no. -errno: transport asks
  * for it, and it cannot be had; vs_fault_last says why. */
-/* The flag that the kernel will offer, before it has said INIT. */
-uint64_t vs_plane_uring_enabled(void);
 int vs_plane_uring_wanted(int32_t transport, uint64_t offered);
 /* After a reply that said so, at once: no request is sent before. Makes the rings and starts their threads, about `threads` of them (0: as
  * many as are good). -errno: it could not be done, and the kernel has been told to use the device. */
@@ -177,9 +229,9 @@ const vs_plane_tally *vs_plane_uring_tally(const vs_plane_uring *u, int i);
 /* ---- plane.c ---- */
 
 struct vs_plane {
-    vs_plane_mount mount;
+    vs_plane_device device;
+    vs_plane_connection *connection;
     vs_plane_uring uring;
-    int32_t transport; /* as asked for */
     int rings_threads; /* as asked for */
     vs_plane_files files;
     vs_plane_waiting waiting;
@@ -196,10 +248,6 @@ struct vs_plane {
     vs_plane_thread *threads; /* workers, then replies, then notices */
     unsigned char *buffers;
 };
-
-static inline void vs_plane_tally_add(_Atomic uint64_t *count, uint64_t n) {
-    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + n, memory_order_relaxed);
-}
 
 /* Start a thread of the plane's: a small stack, no signals. name: at most 15 characters. */
 int vs_plane_thread_begin(pthread_t *id, void *(*body)(void *), void *arg, const char *name);
@@ -238,6 +286,9 @@ void vs_plane_names_close(vs_plane *p);
 void vs_plane_forward(const vs_plane_exchange *x);
 /* LSEEK of a file that Python serves: pyfuse3 knows no such request, but its GETATTR tells the size, which is all we need. */
 void vs_plane_forward_seek(const vs_plane_exchange *x);
+
+/* Put the INIT that pyfuse3's session begins with before all else. */
+int vs_plane_greet(vs_plane *p);
 
 /* Thread bodies: until the pair is shut down or pyfuse3 has closed its end. */
 void vs_plane_replies(vs_plane_thread *t);

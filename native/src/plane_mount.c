@@ -21,15 +21,15 @@
 
 #include "status.h"
 
-static int mount_on(vs_plane_mount *m, const vs_plane_options *o) {
+static int mount_on(int device_fd, const char *path, const vs_plane_options *o) {
     char data[160];
-    snprintf(data, sizeof data, "fd=%d,rootmode=40000,user_id=%u,group_id=%u%s,default_permissions", m->device_fd, geteuid(),
-             getegid(), o->allow_other ? ",allow_other" : "");
+    snprintf(data, sizeof data, "fd=%d,rootmode=40000,user_id=%u,group_id=%u%s,default_permissions", device_fd, geteuid(), getegid(),
+             o->allow_other ? ",allow_other" : "");
     unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | (o->read_only ? MS_RDONLY : 0);
-    return mount(o->source, m->path, "fuse.vsnapfs", flags, data) == 0 ? 0 : -errno;
+    return mount(o->source, path, "fuse.vsnapfs", flags, data) == 0 ? 0 : -errno;
 }
 
-static int device_at(const char *path, unsigned *dev_major, unsigned *dev_minor) {
+static int device_at(const char *path, uint32_t *dev_major, uint32_t *dev_minor) {
     struct statx st;
     if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW, 0, &st) != 0) return -errno;
     *dev_major = st.stx_dev_major;
@@ -66,51 +66,54 @@ static int open_device(void) {
     return vs_fault_set(code, 0, 0, 0, 0, "/dev/fuse cannot be opened: %s", strerror(-code));
 }
 
-static int take_hold(vs_plane_mount *m) {
-    int code = device_at(m->path, &m->dev_major, &m->dev_minor);
-    if (code == 0) code = m->abort_fd = open_abort(m->dev_minor);
-    if (code >= 0) return 0;
-    umount2(m->path, MNT_DETACH | UMOUNT_NOFOLLOW);
-    return vs_fault_set(code, 0, 0, 0, 0, "the FUSE connection of %s cannot be controlled: %s", m->path, strerror(-code));
+int vs_plane_mount_make(const vs_plane_options *o, vs_plane_place *place) {
+    int fd = open_device();
+    if (fd < 0) return fd;
+    int code = realpath(o->mountpoint, place->path) ? mount_on(fd, place->path, o) : -errno;
+    if (code == 0) {
+        code = device_at(place->path, &place->dev_major, &place->dev_minor);
+        if (code == 0) return fd;
+        umount2(place->path, MNT_DETACH | UMOUNT_NOFOLLOW);
+    }
+    close(fd);
+    return vs_fault_set(code, 0, 0, 0, 0, "%s cannot be mounted on: %s", o->mountpoint, strerror(-code));
 }
 
-int vs_plane_mount_open(vs_plane_mount *m, const vs_plane_options *o) {
-    m->abort_fd = -1;
-    m->device_fd = open_device();
-    if (m->device_fd < 0) return m->device_fd;
-    int code = realpath(o->mountpoint, m->path) ? mount_on(m, o) : -errno;
-    if (code < 0) vs_fault_set(code, 0, 0, 0, 0, "%s cannot be mounted on: %s", o->mountpoint, strerror(-code));
-    else code = take_hold(m);
-    if (code < 0) vs_plane_mount_close(m);
-    return code;
+int vs_plane_device_adopt(vs_plane_device *d, int device_fd, const vs_plane_place *place) {
+    d->place = *place;
+    d->device_fd = fcntl(device_fd, F_DUPFD_CLOEXEC, 0);
+    int code = d->device_fd < 0 ? -errno : open_abort(place->dev_minor);
+    if (code < 0) return vs_fault_set(code, 0, 0, 0, 0, "the FUSE connection of %s cannot be controlled: %s", place->path, strerror(-code));
+    d->abort_fd = code;
+    return 0;
 }
 
-int vs_plane_mount_detach(const vs_plane_mount *m, int lazy) {
-    unsigned dev_major, dev_minor;
-    int code = device_at(m->path, &dev_major, &dev_minor);
+int vs_plane_place_detach(const vs_plane_place *place, int lazy) {
+    uint32_t dev_major, dev_minor;
+    int code = device_at(place->path, &dev_major, &dev_minor);
     if (code < 0) return code;
-    if (dev_major != m->dev_major || dev_minor != m->dev_minor) return -EINVAL;
-    if (umount2(m->path, UMOUNT_NOFOLLOW) == 0) return 0;
+    if (dev_major != place->dev_major || dev_minor != place->dev_minor) return -EINVAL;
+    if (umount2(place->path, UMOUNT_NOFOLLOW) == 0) return 0;
     if (errno != EBUSY || !lazy) return -errno;
-    return umount2(m->path, UMOUNT_NOFOLLOW | MNT_DETACH) == 0 ? 0 : -errno;
+    return umount2(place->path, UMOUNT_NOFOLLOW | MNT_DETACH) == 0 ? 0 : -errno;
 }
 
-int vs_plane_mount_abort(const vs_plane_mount *m) {
-    return write(m->abort_fd, "1", 1) == 1 ? 0 : -errno;
+int vs_plane_device_abort(const vs_plane_device *d) {
+    return write(d->abort_fd, "1", 1) == 1 ? 0 : -errno;
 }
 
-void vs_plane_mount_read_ahead(const vs_plane_mount *m) {
+void vs_plane_place_read_ahead(const vs_plane_place *place) {
     char path[64];
-    snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", m->dev_major, m->dev_minor);
+    snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", place->dev_major, place->dev_minor);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0) return;
-    ssize_t written = write(fd, "1024", 4);
+    ssize_t written = write(fd, "2048", 4);
     (void)written; /* sysfs may be read-only: the default then stands */
     close(fd);
 }
 
-void vs_plane_mount_close(vs_plane_mount *m) {
-    if (m->abort_fd >= 0) close(m->abort_fd);
-    if (m->device_fd >= 0) close(m->device_fd);
-    m->abort_fd = m->device_fd = -1;
+void vs_plane_device_close(vs_plane_device *d) {
+    if (d->abort_fd >= 0) close(d->abort_fd);
+    if (d->device_fd >= 0) close(d->device_fd);
+    d->abort_fd = d->device_fd = -1;
 }

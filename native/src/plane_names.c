@@ -26,9 +26,10 @@ enum {
     SOCKET_BYTES = 4 << 20,
     SEND_SECONDS_MAX = 15,
     FORGETS_MAX = 4096, /* in one message: large ones need memory in one piece in the kernel, which it may not have */
-    /* The kernel's 12 read-aheads and asynchronous requests at once leave workers idle: at 200 us a read it was 31k against 50k IOPS. */
-    BACKGROUND_MIN = 64,
 };
+
+/* The kernel's own numbers are even. */
+#define GREETING UINT64_C(1)
 
 /* ---- the pairs ---- */
 
@@ -114,7 +115,6 @@ static void ask(const vs_plane_exchange *x, const vs_plane_asked *asked) {
 }
 
 void vs_plane_forward(const vs_plane_exchange *x) {
-    const struct fuse_init_in *init = x->args;
     vs_plane_asked asked = {.unique = x->head->unique, .entry = x->entry};
     switch (x->head->opcode) {
     case FUSE_BATCH_FORGET:
@@ -124,15 +124,21 @@ void vs_plane_forward(const vs_plane_exchange *x) {
     case FUSE_NOTIFY_REPLY:
         if (send_request(x) < 0) vs_plane_tally_add(&x->thread->tally[x->head->opcode].errors, 1);
         return;
-    case FUSE_INIT:
-        asked.kind = VS_ASKED_INIT;
-        asked.flags = init->flags | (init->flags & FUSE_INIT_EXT ? (uint64_t)init->flags2 << 32 : 0);
-        asked.max_readahead = init->max_readahead;
-        break;
     default:
         break;
     }
     ask(x, &asked);
+}
+
+int vs_plane_greet(vs_plane *p) {
+    unsigned char message[VS_PLANE_INIT_MAX];
+    struct fuse_in_header head;
+    memcpy(message, p->connection->init, sizeof message);
+    memcpy(&head, message, sizeof head);
+    head.unique = GREETING;
+    memcpy(message, &head, sizeof head);
+    int code = vs_plane_waiting_add(&p->waiting, &(vs_plane_asked){.unique = GREETING, .kind = VS_ASKED_INIT});
+    return code < 0 ? code : send_message(p, &(struct iovec){message, p->connection->init_bytes}, 1);
 }
 
 void vs_plane_forward_seek(const vs_plane_exchange *x) {
@@ -149,30 +155,6 @@ void vs_plane_forward_seek(const vs_plane_exchange *x) {
 
 /* ---- and back ---- */
 
-/* Large requests, many at once, and through io_uring (1) or the device (0); only what the kernel offers, everything else as libfuse made it
- * out. The kernel reads as much of the struct as it is long, which follows from the minor version. */
-static int amend_init(const vs_plane *p, unsigned char *reply, size_t n, const vs_plane_asked *asked) {
-    vs_fuse_init_out *out = (void *)(reply + sizeof(struct fuse_out_header));
-    if (n < sizeof(struct fuse_out_header) + sizeof *out) return 0;
-    /* Without HANDLE_KILLPRIV_V2 each write asks for security.capability first, of files that never carry any. */
-    uint32_t wanted = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_BIG_WRITES | FUSE_MAX_PAGES | FUSE_HANDLE_KILLPRIV_V2;
-    out->flags |= wanted & (uint32_t)asked->flags;
-    /* Nobody but the kernel writes to a live file, and who does (resize, import) says so: no GETATTR before each read. */
-    out->flags &= ~(uint32_t)(FUSE_WRITEBACK_CACHE | FUSE_AUTO_INVAL_DATA);
-    out->max_readahead = asked->max_readahead;
-    out->max_background = out->max_background < BACKGROUND_MIN ? BACKGROUND_MIN : out->max_background;
-    out->congestion_threshold = (uint16_t)(out->max_background / 4 * 3);
-    if (!(out->flags & FUSE_MAX_PAGES)) return 0;
-    out->max_write = VS_PLANE_REQUEST_MAX;
-    out->max_pages = (uint16_t)(VS_PLANE_REQUEST_MAX / (uint32_t)sysconf(_SC_PAGESIZE));
-    int rings = vs_plane_uring_wanted(p->transport, asked->flags) > 0;
-    if (rings) {
-        out->flags |= FUSE_INIT_EXT;
-        out->flags2 |= (uint32_t)(FUSE_OVER_IO_URING >> 32);
-    }
-    return rings;
-}
-
 /* The file is one run of data, as the kernel itself has it for files that know no holes. */
 static int amend_seek(unsigned char *reply, size_t n, const vs_plane_asked *asked, struct fuse_lseek_out *out) {
     const struct fuse_attr_out *attr = (const void *)(reply + sizeof(struct fuse_out_header));
@@ -187,17 +169,8 @@ static void pass_on(const vs_plane *p, const vs_plane_asked *asked, const unsign
     const struct fuse_out_header *head = (const void *)reply;
     int refused = 0;
     if (asked->entry && head->len == n) vs_plane_uring_answer(asked->entry, head->error, head + 1, n - sizeof *head);
-    else refused = asked->entry || (write(p->mount.device_fd, reply, n) < 0 && errno != ENOENT && errno != ENODEV);
+    else refused = asked->entry || (write(p->device.device_fd, reply, n) < 0 && errno != ENOENT && errno != ENODEV);
     if (refused) vs_plane_answer(p, asked->entry, asked->unique, -EIO, NULL, 0);
-}
-
-/* The rings are there before the kernel sends the first request through them. */
-static void take_init(vs_plane_thread *t, size_t n, const vs_plane_asked *asked) {
-    vs_plane *p = t->plane;
-    int rings = amend_init(p, t->buf, n, asked);
-    pass_on(p, asked, t->buf, n);
-    vs_plane_mount_read_ahead(&p->mount);
-    if (rings) vs_plane_uring_start(p, p->rings_threads);
 }
 
 static void take_reply(vs_plane_thread *t, size_t n) {
@@ -211,8 +184,8 @@ static void take_reply(vs_plane_thread *t, size_t n) {
         vs_plane_answer(p, asked.entry, asked.unique, error, &seek, sizeof seek);
         return;
     }
-    if (asked.kind == VS_ASKED_INIT && head->error == 0) take_init(t, n, &asked);
-    else pass_on(p, &asked, t->buf, n);
+    if (asked.kind == VS_ASKED_INIT) return; /* the kernel's own was answered when it was mounted */
+    pass_on(p, &asked, t->buf, n);
 }
 
 /* A message of the pair; 0 when it has ended. */
@@ -242,6 +215,6 @@ void vs_plane_notices(vs_plane_thread *t) {
     for (size_t n; (n = receive(t, p->notice_out)) > 0;) {
         vs_plane_tally_add(&t->tally[0].requests, 1);
         /* -ENOENT: the kernel has nothing of it in its cache. */
-        if (write(p->mount.device_fd, t->buf, n) < 0 && errno != ENOENT) vs_plane_tally_add(&t->tally[0].errors, 1);
+        if (write(p->device.device_fd, t->buf, n) < 0 && errno != ENOENT) vs_plane_tally_add(&t->tally[0].errors, 1);
     }
 }

@@ -32,6 +32,7 @@ typedef union reply_body {
 
 /* An answer in the making: negative is -errno, else the body and how many bytes of the volume it moved. */
 typedef struct outcome {
+    vs_plane_tally *file_tally; /* NULL: not about an open file of ours */
     reply_body reply;
     const void *body;
     size_t body_bytes;
@@ -140,7 +141,7 @@ int vs_plane_answer(const vs_plane *p, vs_plane_entry *entry, uint64_t unique, i
     struct fuse_out_header head = {.unique = unique, .error = error};
     head.len = (uint32_t)(sizeof head + bytes);
     struct iovec parts[2] = {{&head, sizeof head}, {(void *)(uintptr_t)body, bytes}};
-    return writev(p->mount.device_fd, parts, bytes ? 2 : 1) < 0 ? -errno : 0;
+    return writev(p->device.device_fd, parts, bytes ? 2 : 1) < 0 ? -errno : 0;
 }
 
 static uint64_t now_ns(void) {
@@ -159,15 +160,15 @@ static void answer(const vs_plane_exchange *x, int64_t code, const outcome *out,
     vs_plane_tally *tally = &x->thread->tally[x->head->opcode];
     int error = as_error(code);
     /* Counted first: who has the answer finds it in the counts. */
-    if (error) vs_plane_tally_add(&tally->errors, 1);
-    else vs_plane_tally_add(&tally->bytes, out->moved_bytes);
+    vs_plane_count_answer(tally, out->file_tally, error, out->moved_bytes);
     /* -ENOENT: the kernel has given the request up. */
     vs_plane_answer(x->thread->plane, x->entry, x->head->unique, error, out->body, out->body_bytes);
-    vs_plane_tally_add(&tally->nanoseconds, now_ns() - begun_ns);
+    vs_plane_count_time(tally, out->file_tally, now_ns() - begun_ns);
 }
 
-/* The answer for an fh of Python's, or 1: it is pyfuse3's to give. */
-static int64_t without_file(const vs_plane_exchange *x) {
+/* The answer for an fh that has no file, or 1: it is pyfuse3's to give. */
+static int64_t without_file(const vs_plane_exchange *x, uint64_t fh) {
+    if (vs_plane_files_is_ours(fh)) return -EIO; /* it was open, and could not be opened anew after a crash */
     switch (x->head->opcode) {
     case FUSE_FSYNC:
     case FUSE_FLUSH:
@@ -190,7 +191,7 @@ static void serve(const vs_plane_exchange *x, const struct served *how) {
     }
     vs_plane_files *files = &x->thread->plane->files;
     uint64_t fh = *(const uint64_t *)x->args;
-    vs_volume_file *f = vs_plane_files_get(files, fh);
+    vs_volume_file *f = vs_plane_files_get(files, fh, &out.file_tally);
     if (f) {
         vs_fault fault;
         vs_fault_clear();
@@ -201,7 +202,7 @@ static void serve(const vs_plane_exchange *x, const struct served *how) {
         vs_plane_files_put(files, fh);
         return;
     }
-    int64_t code = without_file(x);
+    int64_t code = without_file(x, fh);
     if (code <= 0) answer(x, code, &out, begun_ns);
     else if (x->head->opcode == FUSE_LSEEK) vs_plane_forward_seek(x);
     else vs_plane_forward(x);

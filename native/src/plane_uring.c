@@ -234,7 +234,7 @@ static void serve(vs_plane_entry *e) {
         ring_put(&e->ring, FUSE_IO_URING_CMD_COMMIT_AND_FETCH, e->queue, e->commit_id, NULL);
     }
     /* As with the device: what we do not expect ends the connection, as an error is better than a hang. */
-    if (code != -ENOTCONN && code != -ECONNABORTED && code != -ECANCELED) vs_plane_mount_abort(&e->thread.plane->mount);
+    if (code != -ENOTCONN && code != -ECONNABORTED && code != -ECANCELED) vs_plane_device_abort(&e->thread.plane->device);
 }
 
 /* Stay on the CPU that the requests come from: the process that waits makes room for us, and nobody has to be woken on another CPU (a
@@ -308,7 +308,7 @@ static int make_entry(vs_plane *p, int number, int queue) {
     e->thread.plane = p;
     e->thread.buf = p->uring.buffers + (size_t)number * VS_PLANE_BUFFER;
     if (sem_init(&e->answered, 0, 0) != 0) return -errno;
-    int code = ring_open(&e->ring, p->mount.device_fd);
+    int code = ring_open(&e->ring, p->device.device_fd);
     if (code < 0) sem_destroy(&e->answered);
     return code;
 }
@@ -363,9 +363,9 @@ static void decide(vs_plane_uring *u, int verdict_) {
 
 /* Make the kernel forget what INIT promised, by an offer for a queue that is not there. */
 static void decline(const vs_plane *p) {
-    vs_plane_entry e = {.queue = NO_SUCH_QUEUE, .thread.buf = p->uring.buffers};
-    int code = ring_open(&e.ring, p->mount.device_fd);
-    if (code < 0 || offer(&e) != -EINVAL) vs_plane_mount_abort(&p->mount);
+    vs_plane_entry e = {.queue = NO_SUCH_QUEUE, .thread.buf = p->buffers}; /* nothing is laid there */
+    int code = ring_open(&e.ring, p->device.device_fd);
+    if (code < 0 || offer(&e) != -EINVAL) vs_plane_device_abort(&p->device);
     ring_close(&e.ring);
 }
 
@@ -407,15 +407,6 @@ static int can_be_had(void) {
     if (code == 0) code = ring_open(&r, -1);
     if (code == 0) ring_close(&r);
     return code;
-}
-
-uint64_t vs_plane_uring_enabled(void) {
-    int fd = open(ENABLE, O_RDONLY | O_CLOEXEC);
-    char answer = 0;
-    if (fd < 0) return 0;
-    ssize_t n = read(fd, &answer, 1);
-    close(fd);
-    return n == 1 && answer == 'Y' ? FUSE_OVER_IO_URING : 0;
 }
 
 int vs_plane_uring_wanted(int32_t transport, uint64_t offered) {

@@ -1,7 +1,7 @@
 /* primary.c: which volumes have their primary here, and how one comes and goes.
  *
  * A primary comes under leadership, so that no batch is applied meanwhile: first it gets what the journal has and it may not have, then
- * it is in the list. It goes when everything is committed and applied, and no read uses it any more.
+ * it is in the list. It goes when everything is committed and applied, and no read or sync uses it any more.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -31,11 +31,11 @@ static int primary_replay(vs_journal *j, uint32_t volume, int file) {
 }
 
 /* mu held. */
-static int primary_add(vs_journal *j, uint32_t volume, int file) {
+static int primary_add(vs_journal *j, uint32_t volume, int file, int error) {
     if (vs_room(&j->primaries, &j->primary_room, j->primary_count, 1, sizeof *j->primaries) < 0) return -ENOMEM;
     vs_primary *p = malloc(sizeof *p);
     if (!p) return -ENOMEM;
-    *p = (vs_primary){.volume = volume, .file = file};
+    *p = (vs_primary){.volume = volume, .file = file, .error = error};
     j->primaries[j->primary_count++] = p;
     return 0;
 }
@@ -46,8 +46,10 @@ int vs_journal_attach_primary(vs_journal *j, uint32_t volume, int file) {
     vs_journal_lead_begin(j);
     const vs_volume_state *v = vs_states_find(&j->head, volume);
     int r = !v || v->removed ? -ENOENT : vs_journal_primary(j, volume) ? -EEXIST : 0;
-    if (r == 0) r = primary_replay(j, volume, file);
-    if (r == 0) r = primary_add(j, volume, file);
+    int failed = r == 0 && vs_kept_primary_failed(&j->kept, volume); /* in a process before this one: nobody has mended it */
+    if (r == 0 && !failed) r = primary_replay(j, volume, file);
+    if (r == 0) r = primary_add(j, volume, file, failed ? -EIO : 0);
+    if (failed) j->hold_applied = 1;
     vs_journal_lead_end(j);
     pthread_mutex_unlock(&j->mu);
     return r;
@@ -58,7 +60,7 @@ static void primary_take_out(vs_journal *j, vs_primary *p) {
     size_t i = 0;
     while (j->primaries[i] != p) i++;
     j->primaries[i] = j->primaries[--j->primary_count];
-    while (p->readers) pthread_cond_wait(&j->changed, &j->mu);
+    while (p->users) pthread_cond_wait(&j->changed, &j->mu);
     free(p);
 }
 
@@ -66,6 +68,7 @@ int vs_journal_detach_primary(vs_journal *j, uint32_t volume) {
     int r = vs_journal_commit(j);
     pthread_mutex_lock(&j->mu);
     vs_journal_lead_begin(j);
+    vs_journal_sync_primaries(j, volume, UINT64_MAX);
     vs_primary *p = vs_journal_primary(j, volume);
     if (p) primary_take_out(j, p);
     else r = -ENOENT;

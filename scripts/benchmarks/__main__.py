@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import opening, reads, writes
+from benchmarks import extents, kernel, length, opening, reads, sparse, writes
 from benchmarks.places import Plan
 from vsnapfs import __version__
 from vsnapfs.core.units import parse_size
@@ -17,6 +17,10 @@ from vsnapfs.core.units import parse_size
 GROUPS: dict[str, Callable[[Plan], None]] = {
     "writes": writes.measure,
     "reads": reads.measure,
+    "extents": extents.measure,
+    "length": length.measure,
+    "kernel": kernel.measure,
+    "sparse": sparse.measure,
     "opening": opening.measure,
 }
 
@@ -31,6 +35,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--records", type=int, default=1_000_000, help="in the largest journal (%(default)s)")
     parser.add_argument("--bookmarks", type=int, default=10_000, help="in the largest journal (%(default)s)")
     parser.add_argument(
+        "--extents",
+        type=int,
+        default=1_000_000,
+        help="in the bookmark that is read; 8 KiB of memory each (%(default)s)",
+    )
+    parser.add_argument(
+        "--passthrough-hp", type=Path, help="libfuse's example of that name, to compare with; else not compared with"
+    )
+    parser.add_argument(
         "--disk", type=Path, default=Path("/var/tmp"), help="where writes and journals go (%(default)s)"
     )
     parser.add_argument("--memory", type=Path, default=Path("/dev/shm"), help="where reads come from (%(default)s)")
@@ -38,6 +51,8 @@ def arguments() -> argparse.Namespace:
     unknown = set(chosen.groups) - set(GROUPS)
     if unknown:
         parser.error(f"no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+    if chosen.passthrough_hp and not os.access(chosen.passthrough_hp, os.X_OK):
+        parser.error(f"{chosen.passthrough_hp} is not a program")
     return chosen
 
 
@@ -51,9 +66,11 @@ def plan_of(chosen: argparse.Namespace, disk: str, memory: str) -> Plan:
         volume_bytes=chosen.volume,
         records=chosen.records,
         bookmarks=chosen.bookmarks,
+        extents=chosen.extents,
+        passthrough_hp=chosen.passthrough_hp and chosen.passthrough_hp.absolute(),
     )
     if chosen.quick:
-        return plan._replace(runs=1, seconds=0.2, volume_bytes=16 << 20, records=2_000, bookmarks=20)
+        return plan._replace(runs=1, seconds=0.2, volume_bytes=16 << 20, records=2_000, bookmarks=20, extents=2_000)
     return plan
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
+
+Load = Callable[[Path], float]
+"""Measures one file; returns a rate a second."""
 
 BLOCK = ["--bs=4k", "--ioengine=psync", "--thread", "--group_reporting", "--output-format=json"]
 
@@ -25,9 +28,19 @@ def run(files: Sequence[Path], kind: Literal["read", "write"], seconds: float, o
     return float(report["jobs"][0][kind]["iops"])
 
 
-def random_reads(files: Sequence[Path], seconds: float) -> float:
-    """Past the kernel's cache of the files."""
-    return run(files, "read", seconds, ["--readonly", "--direct=1"])
+def random_reads(files: Sequence[Path], seconds: float, *, every_bytes: int = 4096) -> float:
+    """Past the kernel's cache of the files. every_bytes: each request begins at a multiple of it."""
+    return run(files, "read", seconds, ["--readonly", "--direct=1", f"--blockalign={every_bytes}"])
+
+
+def cached_random_reads(files: Sequence[Path], seconds: float) -> float:
+    """Out of the kernel's cache, if the files are in it."""
+    return run(files, "read", seconds, ["--readonly", "--invalidate=0", "--norandommap"])
+
+
+def random_writes(files: Sequence[Path], seconds: float) -> float:
+    """Past the kernel's cache of the files, as far as the mount is concerned."""
+    return run(files, "write", seconds, ["--direct=1", "--allow_file_create=0"])
 
 
 def durable_writes(files: Sequence[Path], seconds: float) -> float:

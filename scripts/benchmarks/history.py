@@ -1,4 +1,4 @@
-"""A long history, made straight through the journal: scattered 4 KiB writes, and bookmarks evenly among them.
+"""A long history, made straight through the journal: 4 KiB writes, and bookmarks evenly among them.
 
 Nothing is mounted and there is no primary, so that 10^7 records take minutes and not hours. The same seed gives the
 same history.
@@ -21,11 +21,16 @@ from vsnapfs.binding import Journal, RecordKind, Store
 BLOCK = 4096
 VOLUME = "volume"
 VOLUME_ID = 1
-VOLUME_BYTES = 64 << 30
+LONG_VOLUME_BYTES = 64 << 30
 POOL_BYTES = 8 << 20
 TRAILER_MAGIC = b"VSNAPEND"
 DATA_END = slice(64, 72)
 """In a trailer; native/FORMAT.md section 2.4."""
+
+
+def bookmark(number: int) -> str:
+    """The name of a bookmark of a history, from 1."""
+    return f"mark-{number:07d}"
 
 
 class Extent(NamedTuple):
@@ -46,25 +51,41 @@ class Sizes(NamedTuple):
     """Headers and descriptors of the journal: what makes it a journal."""
 
 
-class History:
-    """A repository that grows. ``path`` does not exist yet."""
+def anywhere(volume_bytes: int) -> Iterator[int]:
+    """Places of writes: any block, any number of times. Offsets in bytes."""
+    dice = random.Random(3)
+    while True:
+        yield dice.randrange(volume_bytes // BLOCK) * BLOCK
 
-    def __init__(self, path: Path) -> None:
+
+def each_once(volume_bytes: int, blocks: int) -> Iterator[int]:
+    """Places of writes: so many blocks of the volume, evenly apart, each once and in no order: an extent each."""
+    every_bytes = volume_bytes // blocks // BLOCK * BLOCK
+    places = [number * every_bytes for number in range(blocks)]
+    random.Random(3).shuffle(places)
+    return iter(places)
+
+
+class History:
+    """A repository that grows. ``path`` does not exist yet. ``places``: where the writes go, in their order."""
+
+    def __init__(self, path: Path, volume_bytes: int, places: Iterator[int]) -> None:
         self.path = path
         self.extent = Extent(0, 0)
-        self._dice = random.Random(3)
+        self._places = places
+        self._dice = random.Random(5)
         self._pool = memoryview(self._dice.randbytes(POOL_BYTES))
         Repository.create(path)
         with self._journal() as journal:
             body = {"name": VOLUME, "primary": "none", "base": False}
-            journal.event(RecordKind.VOLUME_ADD, a=512, b=VOLUME_BYTES, body=json.dumps(body).encode())
+            journal.event(RecordKind.VOLUME_ADD, a=512, b=volume_bytes, body=json.dumps(body).encode())
 
     def grow(self, until: Extent) -> None:
         """Append writes and bookmarks until there are so many; make all maps, and the catalog as a server would."""
         with self._journal() as journal:
             for number in range(self.extent.records, until.records):
                 self._write(journal)
-                while self.extent.bookmarks * until.records < (number + 1) * until.bookmarks:
+                while (self.extent.bookmarks + 1) * until.records <= (number + 1) * until.bookmarks:
                     self._mark(journal)
             while journal.merge_maps():
                 pass
@@ -86,12 +107,11 @@ class History:
 
     def _write(self, journal: Journal) -> None:
         at = self._dice.randrange(POOL_BYTES // BLOCK) * BLOCK
-        offset_bytes = self._dice.randrange(VOLUME_BYTES // BLOCK) * BLOCK
-        journal.write(VOLUME_ID, offset_bytes, self._pool[at : at + BLOCK])
+        journal.write(VOLUME_ID, next(self._places), self._pool[at : at + BLOCK])
 
     def _mark(self, journal: Journal) -> None:
         number = self.extent.bookmarks + 1
-        body = {"name": f"mark-{number:07d}", "consistency": "crash", "application": "", "note": ""}
+        body = {"name": bookmark(number), "consistency": "crash", "application": "", "note": ""}
         journal.event(RecordKind.BOOKMARK_ADD, body=json.dumps(body).encode())
         self.extent = self.extent._replace(bookmarks=number)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import table
-from benchmarks.history import VOLUME, VOLUME_BYTES, Extent, History
+from benchmarks.history import LONG_VOLUME_BYTES, VOLUME, Extent, History, anywhere
 from benchmarks.places import Plan
 from benchmarks.samples import Samples
 from benchmarks.servers import memory_bytes, vsnapfs_at
@@ -43,7 +43,7 @@ class Opened(NamedTuple):
 
 def measure(plan: Plan) -> None:
     """Print the table of openings."""
-    history = History(plan.disk / "repository")
+    history = History(plan.disk / "repository", LONG_VOLUME_BYTES, anywhere(LONG_VOLUME_BYTES))
     rows = []
     for part in STEPS:
         started = time.perf_counter()
@@ -81,7 +81,7 @@ def _read_byte(file: Path, dice: random.Random) -> None:
     """The first byte of data at or after some place in the first half."""
     fd = os.open(file, os.O_RDONLY)
     try:
-        offset_bytes = os.lseek(fd, dice.randrange(VOLUME_BYTES // 2), os.SEEK_DATA)
+        offset_bytes = os.lseek(fd, dice.randrange(LONG_VOLUME_BYTES // 2), os.SEEK_DATA)
         if len(os.pread(fd, 1, offset_bytes)) != 1:
             raise RuntimeError(f"{file} ends at {offset_bytes}, where it has data")
     finally:

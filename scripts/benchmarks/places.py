@@ -1,4 +1,4 @@
-"""Where the benchmark may write, and how much it does."""
+"""Where the benchmark may write, how much it does, and whom it compares with."""
 
 from __future__ import annotations
 
@@ -20,3 +20,7 @@ class Plan(NamedTuple):
     records: int
     """Of the largest journal that is opened."""
     bookmarks: int
+    extents: int
+    """Of the bookmark that is read most."""
+    passthrough_hp: Path | None
+    """libfuse's example program, if there is one."""

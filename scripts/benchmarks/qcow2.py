@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from benchmarks.servers import qemu_export
+from benchmarks.peers import qemu_export
 from benchmarks.trace import Write, apply
 
 

@@ -1,4 +1,4 @@
-"""Reading one volume: as a view, as the plain file, through a pyfuse3 pass-through, and as a chain of qcow2 images.
+"""Reading one volume: as a view, as the plain file, through pass-throughs in Python and C, and as chains of qcow2 images.
 
 All of them hold the same bytes: one full image and scattered 4 KiB writes over it, which the journal has in segments
 and the chain in its layers. Everything lies in memory, so what is measured is the way, not the medium.
@@ -11,16 +11,17 @@ import random
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from benchmarks import fio, table
+from benchmarks.claims import Claims
+from benchmarks.peers import passthrough_hp, pyfuse3_file, qemu_export
 from benchmarks.places import Plan
 from benchmarks.qcow2 import make_chain
 from benchmarks.samples import Samples, take_turns
-from benchmarks.servers import drop_cache_of, memory_bytes, passthrough, qemu_export, vsnapfs, vsnapfs_at
+from benchmarks.servers import drop_cache_of, memory_bytes, mounted_data, vsnapfs, vsnapfs_at
 from benchmarks.trace import Write, apply
 
 BLOCK = 4096
@@ -31,7 +32,7 @@ WRITES_PER_MIB = 64
 LAYERS = 10
 
 BOOKMARK = "written"
-PLAIN = "plain file"
+PLAIN, VIEW, HP = "plain file", "vsnapfs view", "passthrough_hp"
 
 
 def scattered(size_bytes: int) -> list[Write]:
@@ -71,24 +72,33 @@ def sequential(file: Path) -> float:
 
 
 def measure(plan: Plan) -> None:
-    """Print the table of reads, and what the reader took of memory."""
+    """Print the table of reads, what the reader took of memory, and what is asked of it."""
     top, writes = plan.memory, scattered(plan.volume_bytes)
-    plain, repository = top / "plain", top / "repository"
+    (top / "plain").mkdir()
+    plain, repository = top / "plain" / VOLUME, top / "repository"
     make_plain(plain, plan.volume_bytes)
-    chains = {depth: make_chain(top / f"chain-{depth}", plain, writes, depth) for depth in (1, LAYERS)}
+    chains = {_chain(depth): make_chain(top / f"chain-{depth}", plain, writes, depth) for depth in (1, LAYERS)}
     make_repository(repository, plain, writes, top / "live")
     apply(plain, writes)
     with ExitStack() as stack:
-        reader = stack.enter_context(vsnapfs_at(repository, top / "mount", "mount", "--foreground"))
-        files = {PLAIN: plain, "vsnapfs view": top / "mount" / "snaps" / BOOKMARK / VOLUME}
-        files["pyfuse3 pass-through"] = stack.enter_context(passthrough(plain, top / "passthrough"))
-        for depth, image in chains.items():
-            files[f"qcow2 chain, {depth} deep"] = stack.enter_context(qemu_export(image, top / f"export-{depth}"))
+        reader = vsnapfs_at(repository, top / "mount", "mount", "--foreground", *mounted_data("verify"))
+        process = stack.enter_context(reader)
+        files = {PLAIN: plain, VIEW: top / "mount" / "snaps" / BOOKMARK / VOLUME}
+        files["pyfuse3 pass-through"] = stack.enter_context(pyfuse3_file(plain, top / "pyfuse3"))
+        if plan.passthrough_hp is not None:
+            files[HP] = stack.enter_context(passthrough_hp(plan.passthrough_hp, plain.parent, top / "hp")) / VOLUME
+        for number, (name, image) in enumerate(chains.items()):
+            files[name] = stack.enter_context(qemu_export(image, top / f"export-{number}"))
         _check_equal(files)
         taken = [_taken(plan, files, load) for load in _loads(plan)]
-        memory = memory_bytes(reader.pid)
+        memory = memory_bytes(process.pid)
     used = f"reader: {table.mebibytes(memory['VmHWM'])} resident at most, {table.mebibytes(memory['RssAnon'])} its own"
     _show(plan, list(files), taken, used)
+    _show_claims(plan, taken, list(chains))
+
+
+def _chain(depth: int) -> str:
+    return f"qcow2 chain, {depth} deep"
 
 
 def _check_equal(files: dict[str, Path]) -> None:
@@ -97,7 +107,7 @@ def _check_equal(files: dict[str, Path]) -> None:
             raise RuntimeError(f"{name} reads other bytes than the plain file")
 
 
-def _loads(plan: Plan) -> list[Callable[[Path], float]]:
+def _loads(plan: Plan) -> list[fio.Load]:
     return [
         sequential,
         lambda file: fio.random_reads([file], plan.seconds),
@@ -105,7 +115,7 @@ def _loads(plan: Plan) -> list[Callable[[Path], float]]:
     ]
 
 
-def _taken(plan: Plan, files: dict[str, Path], load: Callable[[Path], float]) -> dict[str, Samples]:
+def _taken(plan: Plan, files: dict[str, Path], load: fio.Load) -> dict[str, Samples]:
     return take_turns({name: partial(load, file) for name, file in files.items()}, plan.runs)
 
 
@@ -120,3 +130,16 @@ def _show(plan: Plan, names: list[str], taken: list[dict[str, Samples]], used: s
     heads = ["", "dd, cold mount", "ratio", "4 KiB random, 1 job", "ratio", "8 jobs", "ratio"]
     spread = table.spread(samples for group in taken for samples in group.values())
     table.show(f"Reading, {table.mebibytes(plan.volume_bytes)} volume in memory", heads, rows, f"{used}; {spread}")
+
+
+def _show_claims(plan: Plan, taken: list[dict[str, Samples]], chains: list[str]) -> None:
+    claims = Claims("Reading: what is asked")
+    if plan.passthrough_hp is None:
+        claims.absent("passthrough_hp", "needs --passthrough-hp")
+    else:
+        claims.rate("dd, cold mount", taken[0], VIEW, HP, unit="B/s", asked=1.2)
+        claims.rate("4 KiB random, 1 job", taken[1], VIEW, HP, asked=1.0)
+        claims.rate("4 KiB random, 8 jobs", taken[2], VIEW, HP, asked=1.0)
+    for chain in chains:
+        claims.rate("dd, cold mount", taken[0], VIEW, chain, unit="B/s", asked=4.0)
+    claims.show("from the table above; the chains are shown by qemu-storage-daemon")

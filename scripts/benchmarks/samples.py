@@ -24,6 +24,11 @@ class Samples(NamedTuple):
         return (max(self.values) - min(self.values)) / self.median
 
 
+def paired_ratio(samples: Samples, reference: Samples) -> float:
+    """The median of the rounds' ratios: of two that took turns, whatever else the machine did meanwhile met both."""
+    return median(mine / other for mine, other in zip(samples.values, reference.values, strict=True))
+
+
 def take_turns(candidates: Mapping[str, Measure], runs: int) -> dict[str, Samples]:
     """Measure each candidate ``runs`` times, all of them in every round."""
     values: dict[str, list[float]] = {name: [] for name in candidates}

@@ -1,7 +1,8 @@
-"""Programs that show a file or a tree, started for a measurement and ended after it."""
+"""Programs that show a file or a tree, started for a measurement and ended after it; above all, our own."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,10 +11,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 READY_S_MAX = 60.0
 END_S_MAX = 60.0
 POLL_S = 0.0005
+WRONG_USAGE = 2
+"""The exit status of vsnapfs for what it does not know."""
 
 VSNAPFS = [sys.executable, "-m", "vsnapfs.cli"]
 
@@ -82,27 +86,39 @@ def vsnapfs_at(repository: Path, mountpoint: Path, *command: str) -> Iterator[su
         yield process
 
 
-@contextmanager
-def passthrough(file: Path, mountpoint: Path) -> Iterator[Path]:
-    """The file as the pyfuse3 pass-through shows it."""
-    mountpoint.mkdir()
-    with running([sys.executable, "-m", "benchmarks.passthrough", file, mountpoint], mountpoint, ends_by_umount=True):
-        yield mountpoint / "volume"
+def vsnapfs_json(repository: Path, *arguments: str) -> Any:
+    """The object that a vsnapfs command printed. Whatever its exit status: ``status`` fails where protection does."""
+    command = [*VSNAPFS, "-r", str(repository), *arguments, "--json"]
+    return json.loads(subprocess.run(command, check=False, capture_output=True, text=True).stdout)
 
 
-@contextmanager
-def qemu_export(image: Path, shown: Path, *, writable: bool = False) -> Iterator[Path]:
-    """A qcow2 image as qemu-storage-daemon's FUSE export shows it: as a raw file over the file ``shown``."""
-    shown.touch()
-    node = f"driver=qcow2,node-name=disk,read-only={_on(not writable)},file.driver=file,file.filename={image}"
-    export = f"type=fuse,id=export,node-name=disk,mountpoint={shown},writable={_on(writable)}"
-    command = ["qemu-storage-daemon", "--blockdev", node, "--export", export]
-    with running(command, shown, ends_by_umount=False):
-        yield shown
+def has_option(command: str, option: str) -> bool:
+    """Does this vsnapfs command know this option?"""
+    done = subprocess.run([*VSNAPFS, command, "--help"], check=True, capture_output=True, text=True)
+    return option in done.stdout.split()
 
 
-def _on(flag: bool) -> str:
-    return "on" if flag else "off"
+def mounted_data(mode: str) -> tuple[str, ...]:
+    """The options of ``vsnapfs mount`` for a data mode; none where there is but one."""
+    return ("--data", mode) if has_option("mount", "--data") else ()
+
+
+def takes_settings(repository: Path, settings: str) -> bool:
+    """Write the repository's settings; False, with the ones before left in place, if this vsnapfs does not know one."""
+    file = repository / "vsnapfs.toml"
+    before = file.read_text() if file.exists() else ""
+    file.write_text(settings)
+    words = [*VSNAPFS, "-r", str(repository), "status"]
+    known = subprocess.run(words, check=False, capture_output=True).returncode != WRONG_USAGE
+    if not known:
+        file.write_text(before)
+    return known
+
+
+def serving_pid(repository: Path) -> int:
+    """The process that answers the requests of a server's mount."""
+    status = vsnapfs_json(repository, "status")
+    return int(status.get("worker_pid") or status["pid"])
 
 
 def memory_bytes(pid: int) -> dict[str, int]:

@@ -54,5 +54,5 @@ def show(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], captio
     if not console.is_terminal:
         console = Console(width=WIDTH)
     console.print(table)
-    console.print(caption, highlight=False)
+    console.print(caption, highlight=False, markup=False)
     console.print()

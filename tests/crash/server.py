@@ -32,7 +32,7 @@ class Server:
         """Start the process, and do not wait for anything."""
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                [*program(), "serve", str(self.mountpoint)],
+                [*program(), "serve", "--keeper", "none", str(self.mountpoint)],
                 env=environment(self.repository), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 

@@ -5,6 +5,8 @@ who wrote it, and with which of its writes. Each writer has a stripe of every vo
 page, because the kernel splits a write that begins inside one and goes over its end.
 
     python -m tests.crash.writers SEED STRIPE MOUNT LOG
+
+SIGTERM lets one end after the write that it is at; it then prints how many seconds the slowest took.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ import contextlib
 import errno
 import os
 import random
+import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -77,8 +81,9 @@ class Writer:
         self._log_path.touch()
         arguments = [str(plan.seed), str(stripe), str(mountpoint), str(log_path)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.writers", *arguments], env=environment(), stdin=subprocess.DEVNULL
-        )
+            [sys.executable, "-m", "tests.crash.writers", *arguments],
+            env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
 
     def acknowledged(self) -> int:
         """Number of the last write that is known to be durable, and all before it with it; 0: none yet."""
@@ -93,9 +98,16 @@ class Writer:
         status = self._process.wait(deadline_s)
         assert status == 0, f"a writer ended with {status}"
 
+    def stop(self, deadline_s: float) -> float:
+        """End it, which must not have failed. Returns: the seconds that its slowest write took."""
+        self._process.terminate()
+        said, _ = self._process.communicate(timeout=deadline_s)
+        assert self._process.returncode == 0, f"a writer ended with {self._process.returncode}"
+        return float(said)
+
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
 
 @contextlib.contextmanager
@@ -110,13 +122,24 @@ def writing(plans: list[Plan], mountpoint: Path, logs: Path) -> Iterator[list[Wr
 
 
 def main(seed: int, stripe: int, mountpoint: Path, log_path: Path) -> None:
-    """Write and log until the server is gone; any other failure raises."""
-    plan = Plan(seed, stripe)
+    """Write and log until the server is gone or SIGTERM comes; any other failure raises."""
+    asked_to_end = False
+
+    def end(*_: object) -> None:
+        nonlocal asked_to_end
+        asked_to_end = True
+
+    signal.signal(signal.SIGTERM, end)
+    plan, slowest_s = Plan(seed, stripe), 0.0
     log = os.open(log_path, os.O_WRONLY | os.O_APPEND)
     try:
         files = {name: os.open(mountpoint / "live" / name, os.O_RDWR) for name in VOLUMES}
         for write in plan.writes():
-            _put(files[write.volume], write, plan.content(write))
+            if asked_to_end:
+                break
+            content, began = plan.content(write), time.monotonic()
+            _put(files[write.volume], write, content)
+            slowest_s = max(slowest_s, time.monotonic() - began)
             if write.request != "nothing":
                 os.write(log, b"%d\n" % write.number)
     except (ConnectionAbortedError, ConnectionRefusedError):
@@ -124,6 +147,7 @@ def main(seed: int, stripe: int, mountpoint: Path, log_path: Path) -> None:
     except OSError as error:
         if error.errno != errno.ENOTCONN:
             raise
+    print(slowest_s)
 
 
 def _put(file: int, write: Write, content: bytes) -> None:

@@ -20,7 +20,7 @@ import trio
 from tests.support.processes import child, environment, is_mounted, program, unmount
 from tests.support.waiting import eventually
 from vsnapfs.repository.repository import Repository
-from vsnapfs.tree.fuse import Mount
+from vsnapfs.tree.fuse import Connection, Mount
 
 END_S = 30.0
 MIB = 1 << 20
@@ -38,9 +38,11 @@ class Shown:
     ) -> None:
         self.repository = repository
         self.path = mountpoint
+        self._connection = Connection()
         self.mount = Mount(
             repository,
             mountpoint,
+            self._connection,
             live=live,
             allow_other=allow_other,
             uid=os.geteuid(),
@@ -102,6 +104,7 @@ class Shown:
         unmount(self.path)
         self._thread.join(END_S)
         assert not self._thread.is_alive(), "the mount does not end"
+        self._connection.close()
         assert not is_mounted(self.path)
 
 
@@ -134,7 +137,7 @@ def served(repository: Repository, mountpoint: Path) -> Iterator[Shown]:
 
 Showing = Callable[[Path, str], subprocess.Popen[bytes]]
 
-VERBS = {"serve": ["serve"], "mount": ["mount", "--foreground"]}
+VERBS = {"serve": ["serve", "--keeper", "none"], "mount": ["mount", "--foreground", "--keeper", "none"]}
 
 
 @pytest.fixture

@@ -41,7 +41,6 @@ class Options(ctypes.Structure):
         ("source", ctypes.c_char_p),
         ("allow_other", ctypes.c_int32),
         ("read_only", ctypes.c_int32),
-        ("threads", ctypes.c_int32),
         ("transport", ctypes.c_int32),
     )
 
@@ -52,6 +51,7 @@ class Count(ctypes.Structure):
         ("errors", ctypes.c_uint64),
         ("bytes", ctypes.c_uint64),
         ("nanoseconds", ctypes.c_uint64),
+        ("latency", ctypes.c_uint64 * 32),
     )
 
 
@@ -64,13 +64,20 @@ def load(path: str) -> ctypes.CDLL:
 
 
 def start(lib: ctypes.CDLL, mountpoint: str, transport: str = "auto") -> ctypes.c_void_p:
-    """A plane, mounted. Raises: OSError."""
-    plane = ctypes.c_void_p()
-    options = Options(mountpoint.encode(), b"plane test", 0, 0, 0, TRANSPORTS[transport])
-    code = lib.vs_plane_start(ctypes.byref(options), ctypes.byref(plane))
-    if code < 0:
-        raise OSError(-code, "vs_plane_start")
+    """A plane, mounted. The keep is never closed: the process ends with the mount. Raises: OSError."""
+    keep, plane = ctypes.c_void_p(), ctypes.c_void_p()
+    checked(lib.vs_keep_open(checked(lib.vs_keep_make()), ctypes.byref(keep)))
+    options = Options(mountpoint.encode(), b"plane test", 0, 0, TRANSPORTS[transport])
+    device = checked(lib.vs_plane_mount(ctypes.byref(options), keep))
+    checked(lib.vs_plane_open(device, keep, 0, ctypes.byref(plane)))
+    checked(lib.vs_plane_run(plane))
     return plane
+
+
+def checked(code: int) -> int:
+    if code < 0:
+        raise OSError(-code, "the plane")
+    return code
 
 
 class Names(pyfuse3.Operations):
@@ -125,7 +132,7 @@ class Names(pyfuse3.Operations):
         if inode != VOLUME:
             return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(inode), direct_io=inode == COUNTS)
         fh = ctypes.c_uint64()
-        code = self._lib.vs_plane_add_file(self._plane, self._volume, ctypes.byref(fh))
+        code = self._lib.vs_plane_add_file(self._plane, self._volume, ctypes.c_uint64(inode), 0, ctypes.byref(fh))
         if code < 0:
             raise FUSEError(-code)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(fh.value), keep_cache=True)

@@ -37,7 +37,8 @@ class Volume:
         return self._client.call(GetStatus())
 
     def fsyncs(self) -> int:
-        return self.status().requests.get("fsync", {"requests": 0})["requests"]
+        count = self.status().requests.get("fsync")
+        return 0 if count is None else count.requests
 
     def next(self) -> tuple[int, bytes]:
         """Where to write next, and what."""

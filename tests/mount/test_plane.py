@@ -40,6 +40,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("plane") / "libplane.so"
     sources = [
         *sorted((NATIVE / "src").glob("plane*.c")),
+        NATIVE / "src/keep.c",
         NATIVE / "src/status.c",
         ROOT / "tests/mount/plane_library.c",
     ]

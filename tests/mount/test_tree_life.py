@@ -22,7 +22,7 @@ from tests.support.processes import child, is_mounted
 from tests.support.waiting import eventually
 from vsnapfs.core.errors import BusyError
 from vsnapfs.repository.repository import Repository
-from vsnapfs.tree.fuse import Mount, mount
+from vsnapfs.tree.fuse import Connection, Mount, mount
 from vsnapfs.tree.mountpoint import holders, mounts, prepare
 
 pytestmark = [pytest.mark.mount, pytest.mark.requires_fuse]
@@ -61,7 +61,7 @@ def test_descriptors_are_given_back(served: Shown) -> None:
 def test_one_process_has_one_mount(served: Shown, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    second = Mount(served.repository, other, live=True, allow_other=False, uid=0, gid=0)
+    second = Mount(served.repository, other, Connection(), live=True, allow_other=False, uid=0, gid=0)
     with pytest.raises(BusyError, match="this process has a mount already"):
         trio.run(second.run)
     assert os.listdir(served / "live")

@@ -30,6 +30,7 @@ enum { NODE_VOLUME = 2, NODE_TEXT = 3, NODE_NOTIFY = 4, NAME_MESSAGE_MAX = 1 << 
 typedef struct name_server {
     vs_plane *plane;
     memory_file *volume;
+    vs_volume_file *(*open_volume)(struct name_server *s); /* NULL: each open is of volume itself */
     int fd;
     pthread_t thread;
     uint32_t open_flags;      /* of the volume: FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE */
@@ -101,7 +102,8 @@ static void name_open(name_server *s, const struct fuse_in_header *in) {
     struct fuse_open_out out = {.fh = NODE_TEXT};
     if (in->nodeid == NODE_VOLUME) {
         out.open_flags = s->open_flags;
-        CHECK_EQ(vs_plane_add_file(s->plane, &s->volume->file, (uint64_t *)&out.fh), 0);
+        vs_volume_file *f = s->open_volume ? s->open_volume(s) : &s->volume->file;
+        CHECK_EQ(vs_plane_add_file(s->plane, f, in->nodeid, 0, (uint64_t *)&out.fh), 0);
     }
     name_reply(s, in->unique, 0, &out, sizeof out);
 }

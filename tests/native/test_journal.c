@@ -25,13 +25,13 @@ static void write_some(world *w) {
     if (length > SIZE - offset) length = SIZE - offset;
     for (uint64_t i = 0; i < length; i++) buf[i] = (uint8_t)draw(&w->random);
     if (draw_below(&w->random, 3) == 0) memset(buf + length / 4, 0, length / 2);
-    CHECK_EQ(vs_journal_write(w->journal, w->volume, offset, buf, length, NULL), 0);
+    CHECK_EQ(vs_journal_write(w->journal, w->volume, offset, buf, length, NULL, NULL), 0);
     memcpy(w->now + offset, buf, length);
 }
 
 static void zero_some(world *w) {
     uint64_t offset = draw_below(&w->random, SIZE), length = 1 + draw_below(&w->random, SIZE - offset);
-    CHECK_EQ(vs_journal_zero(w->journal, w->volume, offset, length, NULL), 0);
+    CHECK_EQ(vs_journal_zero(w->journal, w->volume, offset, length, NULL, NULL), 0);
     memset(w->now + offset, 0, length);
 }
 
@@ -141,7 +141,7 @@ static void equals_model(uint64_t seed) {
     }
     for (int i = 1; i < w.mark_count; i++) check_changes(&w, (int)draw_below(&w.random, (uint64_t)i), i);
     check_sound(w.journal);
-    CHECK_EQ(vs_journal_write(reader, w.volume, 0, "x", 1, NULL), -EROFS);
+    CHECK_EQ(vs_journal_write(reader, w.volume, 0, "x", 1, NULL, NULL), -EROFS);
     CHECK_EQ(vs_journal_close(reader), 0);
     world_end(&w);
     CHECK_EQ(chdir(".."), 0);
@@ -169,7 +169,7 @@ static void survives_no_memory(void) {
         uint8_t bytes[5000];
         memset(bytes, (int)good + 1, sizeof bytes);
         faults_fail_allocations(good % 8);
-        int r = vs_journal_write(w.journal, w.volume, 0, bytes, sizeof bytes, NULL);
+        int r = vs_journal_write(w.journal, w.volume, 0, bytes, sizeof bytes, NULL, NULL);
         int c = vs_journal_commit(w.journal);
         int failed = faults_allocation_failed();
         faults_fail_allocations(-1);
@@ -192,12 +192,12 @@ static void limits(void) {
     uint32_t v = ground_volume(j, SIZE);
     vs_view *view;
     static uint8_t large[VS_WRITE_MAX + 1];
-    CHECK_EQ(vs_journal_write(j, v, SIZE, "x", 1, NULL), -EINVAL);
-    CHECK_EQ(vs_journal_write(j, v, UINT64_MAX, "x", 1, NULL), -EINVAL);
-    CHECK_EQ(vs_journal_write(j, v, 0, large, sizeof large, NULL), -EINVAL);
-    CHECK_EQ(vs_journal_write(j, v, 0, "x", 0, NULL), -EINVAL);
-    CHECK_EQ(vs_journal_write(j, v + 1, 0, "x", 1, NULL), -ENOENT);
-    CHECK_EQ(vs_journal_zero(j, v, 1, UINT64_MAX, NULL), -EINVAL);
+    CHECK_EQ(vs_journal_write(j, v, SIZE, "x", 1, NULL, NULL), -EINVAL);
+    CHECK_EQ(vs_journal_write(j, v, UINT64_MAX, "x", 1, NULL, NULL), -EINVAL);
+    CHECK_EQ(vs_journal_write(j, v, 0, large, sizeof large, NULL, NULL), -EINVAL);
+    CHECK_EQ(vs_journal_write(j, v, 0, "x", 0, NULL, NULL), -EINVAL);
+    CHECK_EQ(vs_journal_write(j, v + 1, 0, "x", 1, NULL, NULL), -ENOENT);
+    CHECK_EQ(vs_journal_zero(j, v, 1, UINT64_MAX, NULL, NULL), -EINVAL);
     CHECK_EQ(vs_journal_event(j, VS_RECORD_BOOKMARK_ADD, 0, 99, 0, "", 0, NULL, NULL), -ERANGE);
     CHECK_EQ(vs_journal_event(j, VS_RECORD_WRITE, v, 0, 1, "", 0, NULL, NULL), -EINVAL);
     CHECK_EQ(vs_view_open(j, v, 2, &view), -ERANGE);

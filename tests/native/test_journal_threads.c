@@ -19,7 +19,7 @@ static void *write_all(void *arg) {
         for (uint64_t i = 0; i < BLOCKS; i++) {
             stamp++;
             for (size_t k = 0; k < VS_BLOCK / 8; k++) block[k] = stamp;
-            CHECK_EQ(vs_journal_write(journal, volume, (writer * BLOCKS + i) * VS_BLOCK, block, VS_BLOCK, NULL), 0);
+            CHECK_EQ(vs_journal_write(journal, volume, (writer * BLOCKS + i) * VS_BLOCK, block, VS_BLOCK, NULL, NULL), 0);
             if (i % 5 == 0) CHECK_EQ(vs_journal_commit(journal), 0);
         }
     atomic_fetch_sub(&writing, 1);

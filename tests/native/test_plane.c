@@ -23,6 +23,7 @@
 #include "faults.h"
 #include "memory_file.h"
 #include "name_server.h"
+#include "plane_begin.h"
 #include "plane_internal.h"
 #include "status.h"
 
@@ -30,6 +31,7 @@
 enum { SIZE = (4 << 20) + 1234, DEADLINE_S = 30 };
 
 typedef struct fixture {
+    vs_keep *keep;
     vs_plane *plane;
     memory_file *volume;
     name_server names;
@@ -54,7 +56,7 @@ static char offer_io_uring(char value) {
 static char offered_before;
 
 static void clean_up(void) {
-    if (current) vs_plane_mount_abort(&current->mount);
+    if (current) vs_plane_device_abort(&current->device);
     if (offered_before) offer_io_uring(offered_before);
 }
 
@@ -78,11 +80,11 @@ static void start_watch(void) {
 }
 
 static void mount_up(fixture *x, uint32_t open_flags) {
-    vs_plane_options o = {.mountpoint = "mnt", .source = "test", .threads = 4, .transport = transport};
+    vs_plane_options o = {.mountpoint = "mnt", .source = "test", .transport = transport};
     memset(x, 0, sizeof *x);
     x->volume = memory_file_new(SIZE);
     x->names.open_flags = open_flags;
-    CHECK_EQ(vs_plane_start(&o, &x->plane), 0);
+    CHECK_EQ(plane_begin(&o, 4, &x->keep, &x->plane), 0);
     current = x->plane;
     alarm(DEADLINE_S);
     name_server_start(&x->names, x->plane, x->volume);
@@ -98,6 +100,7 @@ static void end(fixture *x) {
     stop(x);
     name_server_end(&x->names);
     vs_plane_free(x->plane);
+    vs_keep_close(x->keep);
     memory_file_end(x->volume);
 }
 
@@ -447,6 +450,7 @@ static void names_may_go(void) {
     CHECK_EQ(vs_plane_unmount(x.plane, 0), 0);
     stop(&x);
     vs_plane_free(x.plane);
+    vs_keep_close(x.keep);
     CHECK_EQ(x.volume->releases, 1); /* its RELEASE found nobody; stop did it */
     memory_file_end(x.volume);
 }
@@ -482,7 +486,7 @@ static void init_is_amended(void) {
     FILE *f = fopen(path, "r");
     if (f) {
         CHECK(fgets(kib, sizeof kib, f) != NULL);
-        CHECK_EQ(atoi(kib), 1024);
+        CHECK_EQ(atoi(kib), 2048);
         fclose(f);
     }
     down(&x);
@@ -599,6 +603,7 @@ static int count_mounts(void);
 
 static void the_transport_is_chosen(void) {
     fixture x;
+    vs_keep *k;
     vs_plane *p;
     vs_fault fault;
     const vs_plane_options wants = {.mountpoint = "mnt", .source = "test", .transport = VS_PLANE_IO_URING};
@@ -615,7 +620,7 @@ static void the_transport_is_chosen(void) {
         close(open_volume(0));
         down(&x);
         if (offered) continue;
-        CHECK_EQ(vs_plane_start(&wants, &p), -EOPNOTSUPP);
+        CHECK_EQ(plane_begin(&wants, 0, &k, &p), -EOPNOTSUPP);
         vs_fault_last(&fault);
         CHECK(strstr(fault.text, ENABLE) != NULL);
         CHECK_EQ(count_mounts(), mounts);
@@ -627,10 +632,13 @@ static void without_room_for_rings_the_device_serves(void) {
     fixture x;
     struct rlimit before, few;
     struct stat st;
-    vs_plane_options o = {.mountpoint = "mnt", .source = "test", .threads = 4};
+    vs_plane_options o = {.mountpoint = "mnt", .source = "test"};
     memset(&x, 0, sizeof x);
     x.volume = memory_file_new(SIZE);
-    CHECK_EQ(vs_plane_start(&o, &x.plane), 0);
+    x.keep = keep_new();
+    int device = vs_plane_mount(&o, x.keep);
+    CHECK_EQ(vs_plane_open(device, x.keep, 4, &x.plane), 0);
+    close(device);
     current = x.plane;
     alarm(DEADLINE_S);
     CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
@@ -638,9 +646,10 @@ static void without_room_for_rings_the_device_serves(void) {
     close(lowest);
     few = (struct rlimit){.rlim_cur = (rlim_t)lowest + 3, .rlim_max = before.rlim_max};
     CHECK_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+    CHECK_EQ(vs_plane_run(x.plane), 0);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
     name_server_start(&x.names, x.plane, x.volume);
     CHECK_EQ(stat("mnt/text", &st), 0);
-    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
     int fd = open_volume(0);
     CHECK_EQ(pwrite(fd, "bytes", 5, 100), 5);
     CHECK(volume_has(&x, 100, "bytes", 5));
@@ -685,22 +694,20 @@ static int count_threads(void) {
 /* Nothing is left behind: no descriptor, no mount, no thread. */
 static void a_start_that_fails_leaves_nothing(void) {
     vs_plane *p;
+    vs_keep *k;
     vs_fault fault;
     vs_plane_options o = {.mountpoint = "nowhere", .source = "test"};
     int fds = count_entries("/proc/self/fd"), mounts = count_mounts(), failed = 0;
-    CHECK_EQ(vs_plane_start(&o, &p), -ENOENT);
+    CHECK_EQ(plane_begin(&o, 1, &k, &p), -ENOENT);
     vs_fault_last(&fault);
     CHECK_EQ(fault.code, -ENOENT);
     CHECK(strstr(fault.text, "nowhere") != NULL);
     o.mountpoint = "mnt";
-    o.threads = -1;
-    CHECK_EQ(vs_plane_start(&o, &p), -EINVAL);
-    o.threads = 257;
-    CHECK_EQ(vs_plane_start(&o, &p), -EINVAL);
-    o.threads = 1;
+    CHECK_EQ(plane_begin(&o, -1, &k, &p), -EINVAL);
+    CHECK_EQ(plane_begin(&o, 257, &k, &p), -EINVAL);
     for (long good = 0; good < 100; good++) {
         faults_fail_allocations(good);
-        int code = vs_plane_start(&o, &p);
+        int code = plane_begin(&o, 1, &k, &p);
         int was_refused = faults_allocation_failed();
         faults_fail_allocations(-1);
         if (code == 0) {
@@ -708,6 +715,7 @@ static void a_start_that_fails_leaves_nothing(void) {
             CHECK_EQ(vs_plane_stop(p), 0);
             close(vs_plane_socket(p));
             vs_plane_free(p);
+            vs_keep_close(k);
         } else {
             CHECK_EQ(code, -ENOMEM);
             failed++;

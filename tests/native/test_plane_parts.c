@@ -8,49 +8,55 @@
 
 #include "check.h"
 #include "memory_file.h"
+#include "plane_begin.h"
 #include "plane_internal.h"
 
 /* ---- open files ---- */
 
 static void numbers_are_never_used_twice(void) {
     enum { ROUNDS = 2000, OPEN = 100 };
+    vs_keep *keep = keep_new();
     vs_plane_files t;
+    vs_plane_tally *tally;
     memory_file *m = memory_file_new(MEMORY_BLOCK);
     uint64_t open[OPEN], last = 0, fh, seed = 1;
-    CHECK_EQ(vs_plane_files_init(&t), 0);
-    for (int i = 0; i < OPEN; i++) CHECK_EQ(vs_plane_files_add(&t, &m->file, &open[i]), 0);
+    CHECK_EQ(vs_plane_files_init(&t, keep), 0);
+    for (int i = 0; i < OPEN; i++) CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, &open[i]), 0);
     for (int i = 0; i < ROUNDS; i++) {
         uint64_t k = draw_below(&seed, OPEN);
         CHECK_EQ(vs_plane_files_remove(&t, open[k]), 0);
-        CHECK(vs_plane_files_get(&t, open[k]) == NULL);
+        CHECK(vs_plane_files_get(&t, open[k], &tally) == NULL);
         CHECK_EQ(vs_plane_files_remove(&t, open[k]), -EBADF);
-        CHECK_EQ(vs_plane_files_add(&t, &m->file, &fh), 0);
+        CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, &fh), 0);
         CHECK(fh > last && fh >= UINT64_C(1) << 32 && fh < UINT64_C(1) << 63);
         last = open[k] = fh;
     }
-    CHECK(vs_plane_files_get(&t, 0) == NULL);
-    CHECK(vs_plane_files_get(&t, 7) == NULL);
-    CHECK(vs_plane_files_get(&t, UINT64_MAX) == NULL);
+    CHECK(vs_plane_files_get(&t, 0, &tally) == NULL);
+    CHECK(vs_plane_files_get(&t, 7, &tally) == NULL);
+    CHECK(vs_plane_files_get(&t, UINT64_MAX, &tally) == NULL);
     CHECK_EQ(m->releases, ROUNDS);
     vs_plane_files_close(&t);
     CHECK_EQ(m->releases, ROUNDS + OPEN);
-    CHECK_EQ(vs_plane_files_add(&t, &m->file, &fh), -ENODEV);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, &fh), -ENODEV);
     CHECK_EQ(vs_plane_files_remove(&t, last), -EBADF);
     vs_plane_files_end(&t);
+    vs_keep_close(keep);
     memory_file_end(m);
 }
 
 static void the_last_user_releases(void) {
+    vs_keep *keep = keep_new();
     vs_plane_files t;
+    vs_plane_tally *tally;
     memory_file *m = memory_file_new(MEMORY_BLOCK);
     uint64_t fh;
-    CHECK_EQ(vs_plane_files_init(&t), 0);
-    CHECK_EQ(vs_plane_files_add(&t, &m->file, &fh), 0);
-    CHECK(vs_plane_files_get(&t, fh) == &m->file);
-    CHECK(vs_plane_files_get(&t, fh) == &m->file);
+    CHECK_EQ(vs_plane_files_init(&t, keep), 0);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, &fh), 0);
+    CHECK(vs_plane_files_get(&t, fh, &tally) == &m->file);
+    CHECK(vs_plane_files_get(&t, fh, &tally) == &m->file);
     CHECK_EQ(vs_plane_files_remove(&t, fh), 0);
     CHECK_EQ(vs_plane_files_remove(&t, fh), -EBADF);
-    CHECK(vs_plane_files_get(&t, fh) == NULL);
+    CHECK(vs_plane_files_get(&t, fh, &tally) == NULL);
     vs_plane_files_put(&t, fh);
     CHECK_EQ(m->releases, 0);
     vs_plane_files_put(&t, fh);
@@ -58,6 +64,7 @@ static void the_last_user_releases(void) {
     vs_plane_files_close(&t);
     CHECK_EQ(m->releases, 1);
     vs_plane_files_end(&t);
+    vs_keep_close(keep);
     memory_file_end(m);
 }
 
@@ -72,9 +79,10 @@ typedef struct race {
 
 static void *use_handles(void *arg) {
     race *r = arg;
+    vs_plane_tally *tally;
     while (!atomic_load(&r->over)) {
         uint64_t fh = atomic_load(&r->fh);
-        vs_volume_file *f = vs_plane_files_get(&r->files, fh);
+        vs_volume_file *f = vs_plane_files_get(&r->files, fh, &tally);
         if (!f) continue;
         CHECK_EQ(f->size(f), MEMORY_BLOCK);
         vs_plane_files_put(&r->files, fh);
@@ -84,17 +92,19 @@ static void *use_handles(void *arg) {
 
 static void removals_race_with_requests(void) {
     race r = {.fh = 0};
+    vs_plane_tally *tally;
     memory_file *m[HANDLES];
     pthread_t users[USERS];
-    CHECK_EQ(vs_plane_files_init(&r.files), 0);
+    vs_keep *keep = keep_new();
+    CHECK_EQ(vs_plane_files_init(&r.files, keep), 0);
     for (int i = 0; i < USERS; i++) CHECK_EQ(pthread_create(&users[i], NULL, use_handles, &r), 0);
     for (int i = 0; i < HANDLES; i++) {
         uint64_t fh;
         m[i] = memory_file_new(MEMORY_BLOCK);
-        CHECK_EQ(vs_plane_files_add(&r.files, &m[i]->file, &fh), 0);
+        CHECK_EQ(vs_plane_files_add(&r.files, &m[i]->file, 2, 0, &fh), 0);
         atomic_store(&r.fh, fh);
         for (int k = 0; k < 20; k++) {
-            if (vs_plane_files_get(&r.files, fh)) vs_plane_files_put(&r.files, fh);
+            if (vs_plane_files_get(&r.files, fh, &tally)) vs_plane_files_put(&r.files, fh);
         }
         CHECK_EQ(vs_plane_files_remove(&r.files, fh), 0);
     }
@@ -106,6 +116,66 @@ static void removals_race_with_requests(void) {
     }
     vs_plane_files_close(&r.files);
     vs_plane_files_end(&r.files);
+    vs_keep_close(keep);
+}
+
+/* ---- counts ---- */
+
+static void latencies_have_classes(void) {
+    CHECK_EQ(vs_plane_latency_class(0), 0);
+    CHECK_EQ(vs_plane_latency_class(1), 0);
+    for (unsigned i = 1; i < 64; i++) {
+        unsigned class = i < VS_PLANE_LATENCIES ? i : VS_PLANE_LATENCIES - 1;
+        CHECK_EQ(vs_plane_latency_class(UINT64_C(1) << i), class);
+        CHECK_EQ(vs_plane_latency_class((UINT64_C(1) << i) + ((UINT64_C(1) << i) - 1)), class);
+    }
+}
+
+/* More files than the table has room for in the beginning: what was counted before it grew is still there, and what is counted
+ * through a tally that was borrowed before. */
+static void open_files_are_counted(void) {
+    enum { OPEN = 300 };
+    vs_keep *keep = keep_new();
+    vs_plane_files t;
+    vs_plane_tally *first, *tally, own = {0};
+    static vs_plane_open_file got[OPEN];
+    memory_file *m = memory_file_new(MEMORY_BLOCK);
+    uint64_t fh[OPEN];
+    CHECK_EQ(vs_plane_files_init(&t, keep), 0);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 7, 0, &fh[0]), 0);
+    CHECK(vs_plane_files_get(&t, fh[0], &first) != NULL);
+    vs_plane_count_answer(&own, first, 0, 4096);
+    for (int i = 1; i < OPEN; i++) CHECK_EQ(vs_plane_files_add(&t, &m->file, 7, 0, &fh[i]), 0);
+    vs_plane_count_answer(&own, first, -EIO, 0);
+    vs_plane_count_time(&own, first, 1000);
+    vs_plane_count_time(&own, NULL, 5);
+    vs_plane_files_put(&t, fh[0]);
+    CHECK_EQ(vs_plane_files_list(&t, got, 1), OPEN);
+    CHECK_EQ(vs_plane_files_list(&t, got, OPEN), OPEN);
+    CHECK_EQ(got[0].fh, fh[0]);
+    CHECK_EQ(got[0].ino, 7);
+    CHECK_EQ(got[0].count.requests, 2);
+    CHECK_EQ(got[0].count.errors, 1);
+    CHECK_EQ(got[0].count.bytes, 4096);
+    CHECK_EQ(got[0].count.nanoseconds, 1000);
+    CHECK_EQ(got[0].count.latency[9], 1);
+    CHECK_EQ(own.latency[9], 1);
+    CHECK_EQ(own.latency[2], 1);
+    for (int i = 1; i < OPEN; i++) CHECK_EQ(got[i].count.requests, 0);
+    /* A file that was removed is not listed any more, even if somebody uses it; its place starts anew. */
+    CHECK(vs_plane_files_get(&t, fh[0], &tally) != NULL);
+    CHECK_EQ(vs_plane_files_remove(&t, fh[0]), 0);
+    CHECK_EQ(vs_plane_files_list(&t, got, OPEN), OPEN - 1);
+    vs_plane_count_answer(&own, tally, 0, 1);
+    vs_plane_files_put(&t, fh[0]);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 7, 0, &fh[0]), 0);
+    CHECK_EQ(vs_plane_files_list(&t, got, OPEN), OPEN);
+    CHECK_EQ(got[0].fh, fh[0]);
+    CHECK_EQ(got[0].count.requests, 0);
+    vs_plane_files_close(&t);
+    vs_plane_files_end(&t);
+    memory_file_end(m);
+    vs_keep_close(keep);
 }
 
 /* ---- what pyfuse3 was asked ---- */
@@ -150,6 +220,7 @@ static void waiting_is_a_map(void) {
 /* ---- messages ---- */
 
 typedef struct wire {
+    vs_keep *keep;
     vs_plane plane;
     vs_plane_thread thread;
     int kernel; /* the other end of what the plane takes for /dev/fuse */
@@ -158,11 +229,12 @@ typedef struct wire {
 static wire *wire_open(void) {
     int pair[2];
     wire *w = calloc(1, sizeof *w);
+    w->keep = keep_new();
     CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
     CHECK_EQ(vs_plane_names_open(&w->plane), 0);
     CHECK_EQ(vs_plane_waiting_init(&w->plane.waiting), 0);
-    CHECK_EQ(vs_plane_files_init(&w->plane.files), 0);
-    w->plane.mount.device_fd = pair[0];
+    CHECK_EQ(vs_plane_files_init(&w->plane.files, w->keep), 0);
+    w->plane.device.device_fd = pair[0];
     w->kernel = pair[1];
     w->thread.plane = &w->plane;
     w->thread.buf = aligned_alloc(VS_PLANE_HEAD, VS_PLANE_BUFFER);
@@ -174,8 +246,9 @@ static void wire_close(wire *w) {
     vs_plane_waiting_end(&w->plane.waiting);
     vs_plane_files_close(&w->plane.files);
     vs_plane_files_end(&w->plane.files);
+    vs_keep_close(w->keep);
     if (w->plane.pyfuse3_fd >= 0) close(w->plane.pyfuse3_fd);
-    close(w->plane.mount.device_fd);
+    close(w->plane.device.device_fd);
     close(w->kernel);
     free(w->thread.buf);
     free(w);
@@ -266,7 +339,7 @@ static void requests_that_make_no_sense(void) {
     struct fuse_fallocate_in alloc = {.offset = UINT64_MAX - 5, .length = 10};
     struct fuse_lseek_in seek = {.whence = SEEK_END};
     uint64_t fh;
-    CHECK_EQ(vs_plane_files_add(&w->plane.files, &m->file, &fh), 0);
+    CHECK_EQ(vs_plane_files_add(&w->plane.files, &m->file, 2, 0, &fh), 0);
     read.fh = write.fh = alloc.fh = seek.fh = fh;
     request(w, FUSE_READ, 2, &read, sizeof read);
     CHECK_EQ(error_of(w, 2), -EINVAL);
@@ -296,6 +369,8 @@ int main(void) {
     numbers_are_never_used_twice();
     the_last_user_releases();
     removals_race_with_requests();
+    latencies_have_classes();
+    open_files_are_counted();
     waiting_is_a_map();
     forgets_go_in_pieces();
     a_gone_pyfuse3_is_an_error();

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vsnapfs.core.errors import UsageError
-from vsnapfs.core.units import SIZE_BYTES_MAX, format_size, parse_duration, parse_size
+from vsnapfs.core.units import SIZE_BYTES_MAX, format_size, format_span, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,11 @@ def test_durations(text: str, span_ns: int) -> None:
 def test_no_duration(text: str) -> None:
     with pytest.raises(UsageError):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [(0, "0 ns"), (999, "999 ns"), (1000, "1.0 us"), (131072, "131 us"), (4194304, "4.2 ms"), (2**31, "2.1 s")],
+)
+def test_spans_for_people(nanoseconds: int, text: str) -> None:
+    assert format_span(nanoseconds) == text

@@ -16,8 +16,10 @@ from vsnapfs.binding.journal import (
     JournalFacts,
     RecordKind,
     RecordPiece,
+    Request,
 )
-from vsnapfs.binding.plane import Plane, PlaneCount, Transport
+from vsnapfs.binding.keep import Keep
+from vsnapfs.binding.plane import KeptFile, Plane, PlaneCount, Transport, detach, mount, mounted_at, resumable
 from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
 
@@ -28,10 +30,13 @@ __all__ = [
     "Fault",
     "Journal",
     "JournalFacts",
+    "Keep",
+    "KeptFile",
     "Plane",
     "PlaneCount",
     "RecordKind",
     "RecordPiece",
+    "Request",
     "Run",
     "RunKind",
     "Store",
@@ -39,4 +44,8 @@ __all__ = [
     "View",
     "VolumeFile",
     "VolumeState",
+    "detach",
+    "mount",
+    "mounted_at",
+    "resumable",
 ]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from vsnapfs.binding._native import ffi, lib
 from vsnapfs.binding.closing import Closing
 from vsnapfs.binding.faults import Fault, check, fault_from
+from vsnapfs.binding.keep import Keep
 from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import View, VolumeFile, VolumeState, state_from
 
@@ -46,6 +47,7 @@ class JournalFacts(NamedTuple):
     commits: int
     commit_waits: int
     torn_bytes: int
+    kept_records: int
     clock_jumps: int
     failed_volume: int
     failed: int
@@ -75,6 +77,20 @@ class RecordPiece(NamedTuple):
     zero: bool
 
 
+class Request(NamedTuple):
+    """Which request a change came with, so that one that is sent again is made once (volume_file.h)."""
+
+    number: int
+    lane: int
+    resent: bool = False
+
+
+def _request(request: Request | None) -> Any:
+    if request is None:
+        return ffi.NULL
+    return ffi.new("vs_request *", {"number": request.number | request.resent << 63, "lane": request.lane})
+
+
 class Journal(Closing):
     """An open journal. One owner, any number of readers; any thread may call anything but ``close``."""
 
@@ -87,8 +103,9 @@ class Journal(Closing):
         ack_journal: bool = False,
         segment_bytes: int = 0,
         batch_bytes: int = 0,
+        keep: Keep | None = None,
     ) -> None:
-        """Open; an owner recovers first.
+        """Open; an owner recovers first. ``keep`` (borrowed until ``close``) holds what is appended beyond the process's death.
 
         Raises: IntegrityError: damage, a missing or foreign segment. FormatUnknownError: made by a newer program.
         """
@@ -98,6 +115,7 @@ class Journal(Closing):
         options.ack_journal = ack_journal
         options.segment_bytes = segment_bytes
         options.batch_bytes = batch_bytes
+        options.keep = ffi.NULL if keep is None else keep.c
         out = ffi.new("vs_journal **")
         check(lib.vs_journal_open(store.c, options, out), "open the journal")
         self._c: Any = out[0]
@@ -127,17 +145,24 @@ class Journal(Closing):
         """Reader: take in what was appended since. True: something new."""
         return bool(check(lib.vs_journal_refresh(self._c), "follow the journal"))
 
-    def write(self, volume: int, offset_bytes: int, buf: bytes | bytearray | memoryview) -> int:
-        """Append a write of 1 byte to 1 MiB; answered from memory. Returns its seqno."""
-        seqno = ffi.new("uint64_t *")
+    def write(
+        self,
+        volume: int,
+        offset_bytes: int,
+        buf: bytes | bytearray | memoryview,
+        request: Request | None = None,
+    ) -> int:
+        """Append a write of 1 byte to 1 MiB; answered from memory. Returns its seqno, also that of a resent request."""
+        seqno, q = ffi.new("uint64_t *"), _request(request)
         source = ffi.from_buffer("uint8_t[]", buf)
-        check(lib.vs_journal_write(self._c, volume, offset_bytes, source, len(source), seqno), "write to the journal")
+        status = lib.vs_journal_write(self._c, volume, offset_bytes, source, len(source), q, seqno)
+        check(status, "write to the journal")
         return int(seqno[0])
 
-    def zero(self, volume: int, offset_bytes: int, length_bytes: int) -> int:
-        """Append a zero record of any length > 0. Returns its seqno."""
-        seqno = ffi.new("uint64_t *")
-        check(lib.vs_journal_zero(self._c, volume, offset_bytes, length_bytes, seqno), "write to the journal")
+    def zero(self, volume: int, offset_bytes: int, length_bytes: int, request: Request | None = None) -> int:
+        """Append a zero record of any length > 0. Returns its seqno, also that of a resent request."""
+        seqno, q = ffi.new("uint64_t *"), _request(request)
+        check(lib.vs_journal_zero(self._c, volume, offset_bytes, length_bytes, q, seqno), "write to the journal")
         return int(seqno[0])
 
     def event(self, kind: RecordKind, *, volume: int = 0, a: int = 0, b: int = 0, body: bytes = b"") -> tuple[int, int]:

@@ -48,6 +48,13 @@ def _takes_next(word: str, value_options: Collection[str]) -> bool:
     return bool(taking) and taking[0] == len(word) - 1
 
 
+class MountPath(click.Path):
+    """A mount point, completed as a path and not looked at: a worker that looked would wait for its own answer."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value
+
+
 class PointsCommand(click.Command):
     """A command whose arguments may begin with a dash."""
 

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from vsnapfs.cli.arguments import MountPath
+from vsnapfs.cli.keeping import Keeper, keeper_options, run
 from vsnapfs.cli.mount_options import parse
 from vsnapfs.cli.session import Session, global_options, pass_session
 
+if TYPE_CHECKING:
+    from vsnapfs.daemon.holding import Holding
+
 
 @click.command("mount")
-@click.argument("mountpoint", metavar="MOUNT", type=click.Path())
+@click.argument("mountpoint", metavar="MOUNT", type=MountPath())
 @click.option("-o", "options", multiple=True, metavar="OPTIONS", help="As in fstab: ro,allow_other,noauto,x-…")
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("--ready-fd", type=int, hidden=True)
+@keeper_options
 @global_options()
 @pass_session
 def command(
-    session: Session, mountpoint: str, options: tuple[str, ...], foreground: bool, ready_fd: int | None
-) -> None:
+    session: Session,
+    mountpoint: str,
+    options: tuple[str, ...],
+    foreground: bool,
+    ready_fd: int | None,
+    keeper: Keeper,
+    worker: str | None,
+) -> int:
     """Show all points read-only, without a server.
 
     Works beside a server too, and on a copy that cannot be written. Returns when the mount answers; umount MOUNT
@@ -28,19 +42,26 @@ def command(
     """
     allow_other = parse(options)
     target = Path(os.path.abspath(mountpoint))
-    if foreground or ready_fd is not None:
-        _stay(session, target, allow_other, ready_fd)
-    else:
-        _leave(session, target, options)
+    again = ["mount", str(target), *(word for option in options for word in ("-o", option))]
+    if foreground or ready_fd is not None or worker is not None:
+        return _stay(session, target, allow_other, ready_fd, keeper, worker, again)
+    _leave(session, target, [*again, "--keeper", keeper])
+    return 0
 
 
-def _stay(session: Session, target: Path, allow_other: bool | None, ready_fd: int | None) -> None:
+def _stay(
+    session: Session,
+    target: Path,
+    allow_other: bool | None,
+    ready_fd: int | None,
+    keeper: Keeper,
+    worker: str | None,
+    again: list[str],
+) -> int:
     from vsnapfs.daemon.background import tell_ready
     from vsnapfs.daemon.logs import set_up
-    from vsnapfs.daemon.mount import show
-    from vsnapfs.daemon.serving import MountOptions
 
-    set_up("auto" if ready_fd is None else "syslog")
+    set_up("auto")
 
     def announce() -> None:
         if ready_fd is None:
@@ -48,15 +69,20 @@ def _stay(session: Session, target: Path, allow_other: bool | None, ready_fd: in
         else:
             tell_ready(ready_fd)
 
-    show(session.repository, target, MountOptions(allow_other=allow_other), announce)
+    def work(holding: Holding, ready: Callable[[], None]) -> None:
+        from vsnapfs.daemon.mount import show
+        from vsnapfs.daemon.serving import MountOptions
+
+        show(session.repository, target, MountOptions(allow_other=allow_other), ready, holding)
+
+    background = ready_fd is not None
+    return run(session, work, announce, keeper, worker, again=again, live=False, background=background)
 
 
-def _leave(session: Session, target: Path, options: tuple[str, ...]) -> None:
+def _leave(session: Session, target: Path, again: list[str]) -> None:
     from vsnapfs.daemon.background import start
 
-    given = [word for option in options for word in ("-o", option)]
-    pid = start(["--repo", str(session.repository), "--json", "mount", str(target), *given])
-    _tell(session, target, pid)
+    _tell(session, target, start(["--json", "--repo", str(session.repository), *again]))
 
 
 def _tell(session: Session, target: Path, pid: int) -> None:

@@ -43,6 +43,12 @@ class Session:
             raise UsageError("no repository was named", hint="give -r REPO or set VSNAPFS_REPO")
         return self._repository
 
+    @property
+    def arguments(self) -> list[str]:
+        """The global options again, for another run of the command."""
+        chosen = [("--json", self.json), ("--debug", self.debug)]
+        return ["--repo", str(self.repository), *(option for option, wanted in chosen if wanted)]
+
     def client(self) -> Client:
         from vsnapfs.daemon.client import connect
 

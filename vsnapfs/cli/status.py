@@ -10,10 +10,15 @@ import click
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.table import moment, printable
 from vsnapfs.core.errors import DegradedError
-from vsnapfs.core.units import format_size
+from vsnapfs.core.units import format_size, format_span
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import Point, Status
+    from vsnapfs.core.model import OpenFile, Point, RequestCount, Status
+
+BYTES = ("read", "write", "fsync", "fallocate")
+"""Operations that people look at; --json has all."""
+
+OPEN_FILES_MAX = 8
 
 
 @click.command("status")
@@ -45,6 +50,13 @@ def _lines(status: Status) -> Iterator[str]:
     for volume in status.volumes:
         place = printable(volume.primary_path or "no primary")
         yield f"{'volume:':12}{volume.name}, {format_size(volume.size_bytes)}, {place}"
+    for name in BYTES:
+        if name in status.requests:
+            yield f"{'served:':12}{name}, {_figures(status.requests[name])}"
+    for file in status.open_files[:OPEN_FILES_MAX]:
+        yield f"{'open:':12}{_place(file)}, {_figures(file)}"
+    if len(status.open_files) > OPEN_FILES_MAX:
+        yield f"{'open:':12}and {len(status.open_files) - OPEN_FILES_MAX} more"
     for problem in status.problems:
         yield f"{'problem:':12}{printable(problem)}"
 
@@ -54,6 +66,18 @@ def _server(status: Status) -> str:
         return "none"
     transport = f", by {status.transport}" if status.transport else ""
     return f"process {status.pid} at {status.mountpoint}{transport}"
+
+
+def _figures(count: RequestCount | OpenFile) -> str:
+    said = [f"{count.requests} requests", format_size(count.bytes)]
+    said += [f"{count.errors} errors"] if count.errors else []
+    limit = count.latency.p99_ns
+    return ", ".join([*said, f"99 % under {format_span(limit)}"] if limit else said)
+
+
+def _place(file: OpenFile) -> str:
+    where = "live" if file.point is None else f"@{file.point.seqno}"
+    return f"{where}/{file.volume}"
 
 
 def _moment(point: Point | None) -> str:

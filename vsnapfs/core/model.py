@@ -8,6 +8,8 @@ Source: design of the tree and the command in docs/tree.md and docs/command.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Literal
 
 import msgspec
@@ -89,6 +91,63 @@ class VolumeDiff(msgspec.Struct, frozen=True, kw_only=True):
     extents: list[Extent]
 
 
+class LatencyClass(msgspec.Struct, frozen=True, kw_only=True):
+    """Answers that took less than ``below_ns`` and at least half of it; None: all that took longer."""
+
+    below_ns: int | None
+    requests: int
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """How long answers took. ``pN_ns``: N of a hundred took less, as exactly as the classes tell: within a factor of 2;
+    None: some of them are in the class without a limit, or there are none."""
+
+    p50_ns: int | None
+    p90_ns: int | None
+    p99_ns: int | None
+    classes: list[LatencyClass]
+    """Those that have requests, the quickest first."""
+
+    @classmethod
+    def of(cls, counts: Sequence[int]) -> Latency:
+        """counts[i]: answers in [2**i, 2**(i+1)) nanoseconds; the last: all that took longer."""
+        limits: list[int | None] = [*(2 << i for i in range(len(counts) - 1)), None]
+
+        def below(percent: int) -> int | None:
+            sums = accumulate(counts)
+            wanted = sum(counts) * percent
+            return next((limit for limit, n in zip(limits, sums, strict=True) if n and 100 * n >= wanted), None)
+
+        classes = [LatencyClass(below_ns=limit, requests=n) for limit, n in zip(limits, counts, strict=True) if n]
+        return cls(p50_ns=below(50), p90_ns=below(90), p99_ns=below(99), classes=classes)
+
+
+class RequestCount(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests of one operation. What names answer (lookup, open …) counts ``requests`` alone."""
+
+    requests: int
+    errors: int
+    bytes: int
+    """Of volumes: read, written or zeroed."""
+    nanoseconds: int
+    latency: Latency
+
+
+class OpenFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume that somebody has open in the mount, and what was asked of it since."""
+
+    handle: int
+    volume: str
+    live: bool
+    point: Point | None
+    """A point at which it is as it is shown; None for a live volume."""
+    requests: int
+    errors: int
+    bytes: int
+    nanoseconds: int
+    latency: Latency
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What ``vsnapfs status`` tells."""
 
@@ -97,6 +156,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     served: bool
     mountpoint: str | None
     pid: int | None
+    """Whom to signal to end the server."""
     transport: str | None
     """How requests come from the kernel: ``device`` or ``io_uring``; None: nothing is mounted."""
     protected: bool
@@ -117,8 +177,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     volumes: list[Volume]
     commits: int
     commit_waits: int
-    requests: dict[str, dict[str, int]]
-    """FUSE requests by operation: requests, errors, bytes, nanoseconds. Empty when nothing is mounted."""
+    worker_pid: int | None
+    """Of the process that serves; another than ``pid`` if a keeper stands behind it."""
+    keeper: str | None
+    """Who goes on with the mount if that process dies: ``process``, ``systemd``, ``none``."""
+    requests: dict[str, RequestCount]
+    """FUSE requests by operation, of this worker's life. Empty when nothing is mounted."""
+    open_files: list[OpenFile]
+    """The busiest first. Empty when nothing is mounted."""
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):

@@ -66,3 +66,12 @@ def parse_duration(text: str) -> int:
     if span_ns > DURATION_NS_MAX:
         raise UsageError(f"{text!r} is longer than 292 years")
     return int(span_ns)
+
+
+def format_span(nanoseconds: int) -> str:
+    """``131 us``, ``4.2 ms``, ``2.1 s``: for people; at most one decimal, below 10 of a unit."""
+    for unit, size_ns in (("s", 10**9), ("ms", 10**6), ("us", 10**3)):
+        if nanoseconds >= size_ns:
+            number = nanoseconds / size_ns
+            return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
+    return f"{nanoseconds} ns"

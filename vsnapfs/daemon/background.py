@@ -56,12 +56,17 @@ def start(arguments: Sequence[str]) -> int:
         return child.pid
 
 
-def tell_ready(ready_fd: int) -> None:
-    """In the child: let go of the terminal and the working directory, then say that the mount answers."""
+def let_go() -> None:
+    """In the child, and in what it has started: of the terminal and the working directory."""
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 2)
     os.close(null)
+
+
+def tell_ready(ready_fd: int) -> None:
+    """In the child: let go, then say that the mount answers."""
+    let_go()
     os.write(ready_fd, READY)
     os.close(ready_fd)
 

@@ -27,6 +27,7 @@ from vsnapfs.daemon.requests import Commit, Request
 from vsnapfs.repository.layout import SOCKET
 
 if TYPE_CHECKING:
+    from vsnapfs.binding import Keep
     from vsnapfs.repository.repository import Repository
 
 R = TypeVar("R")
@@ -93,11 +94,11 @@ def create(path: Path) -> str:
         return repository.uuid
 
 
-def open_repository(path: Path, *, owner: bool) -> Repository:
+def open_repository(path: Path, *, owner: bool, keep: Keep | None = None, locked: bool = False) -> Repository:
     """Repository.open; loaded only here, so that a command with a server does not load the C library."""
     from vsnapfs.repository.repository import Repository
 
-    return Repository.open(path, owner=owner)
+    return Repository.open(path, owner=owner, keep=keep, locked=locked)
 
 
 def told_unserved(answer: Any) -> Any:

@@ -5,6 +5,7 @@ It takes no lock and changes nothing. The tree itself looks for new bookmarks wh
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -12,26 +13,28 @@ import structlog
 import trio
 
 from vsnapfs.daemon.client import open_repository
-from vsnapfs.daemon.serving import Announce, MountOptions, errors_unwrapped, mount_of, mounted, notify_systemd
+from vsnapfs.daemon.holding import Holding
+from vsnapfs.daemon.serving import Announce, MountOptions, announced, errors_unwrapped, mount_of, mounted
 
 in_thread = trio.to_thread.run_sync
 log = structlog.get_logger()
 
 
-def show(path: Path, mountpoint: Path, options: MountOptions, announce: Announce) -> None:
-    """Show the tree until a signal or ``umount``. Raises: what Repository.open and Mount.run raise."""
-    with errors_unwrapped():
-        trio.run(_show, path, mountpoint, options, announce)
+def show(path: Path, mountpoint: Path, options: MountOptions, announce: Announce, holding: Holding) -> None:
+    """Show the tree until a signal or ``umount``. ``holding`` is closed at the end. Raises: what Repository.open and
+    Mount.run raise."""
+    with closing(holding), errors_unwrapped():
+        trio.run(_show, path, mountpoint, options, announce, holding)
+        holding.ended()
 
 
-async def _show(path: Path, mountpoint: Path, options: MountOptions, announce: Announce) -> None:
+async def _show(path: Path, mountpoint: Path, options: MountOptions, announce: Announce, holding: Holding) -> None:
     repository = await in_thread(partial(open_repository, path, owner=False))
     try:
-        mount = mount_of(repository, mountpoint, options, live=False)
-        async with mounted(mount) as life:
+        mount = mount_of(repository, mountpoint, options, holding, live=False)
+        async with mounted(mount, holding) as life:
             log.info("showing", repository=str(repository.path), mountpoint=str(mount.mountpoint))
-            announce()
-            notify_systemd("READY=1")
+            announced(holding, announce)
             await life.ending.wait()
     finally:
         with trio.CancelScope(shield=True):

@@ -10,6 +10,7 @@ Concurrency: trio runs names, calls and signals; whatever touches storage runs i
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,11 @@ from vsnapfs.core.model import Status
 from vsnapfs.daemon.api import Report, Verb
 from vsnapfs.daemon.client import open_repository
 from vsnapfs.daemon.control import control_socket
+from vsnapfs.daemon.counts import open_files, requests_by_name
+from vsnapfs.daemon.holding import Holding
 from vsnapfs.daemon.http import make_app
-from vsnapfs.daemon.opcodes import name_of
 from vsnapfs.daemon.requests import Request
-from vsnapfs.daemon.serving import Announce, MountOptions, errors_unwrapped, mount_of, mounted, notify_systemd
+from vsnapfs.daemon.serving import Announce, MountOptions, announced, errors_unwrapped, mount_of, mounted
 
 if TYPE_CHECKING:
     from vsnapfs.binding import JournalFacts
@@ -50,36 +52,38 @@ in_thread = trio.to_thread.run_sync
 log = structlog.get_logger()
 
 
-def serve(path: Path, mountpoint: Path, options: MountOptions, announce: Announce) -> None:
-    """Serve until a signal or ``umount``.
+def serve(path: Path, mountpoint: Path, options: MountOptions, announce: Announce, holding: Holding) -> None:
+    """Serve until a signal or ``umount``. ``holding`` is closed at the end.
 
     Raises: LockedError: another server, with its pid. What Repository.open and Mount.run raise.
     """
-    with errors_unwrapped():
-        trio.run(_serve, path, mountpoint, options, announce)
+    with closing(holding), errors_unwrapped():
+        trio.run(_serve, path, mountpoint, options, announce, holding)
+        holding.ended()
 
 
-async def _serve(path: Path, mountpoint: Path, options: MountOptions, announce: Announce) -> None:
-    repository = await in_thread(partial(open_repository, path, owner=True))
+async def _serve(path: Path, mountpoint: Path, options: MountOptions, announce: Announce, holding: Holding) -> None:
+    open_it = partial(open_repository, path, owner=True, keep=holding.keep, locked=holding.locked)
+    repository = await in_thread(open_it)
     try:
         _tell_recovery(repository)
-        await _answer_and_tend(repository, mount_of(repository, mountpoint, options, live=True), announce)
+        mount = mount_of(repository, mountpoint, options, holding, live=True)
+        await _answer_and_tend(repository, mount, announce, holding)
     finally:
         with trio.CancelScope(shield=True):
             await in_thread(repository.close)
     log.info("ended")
 
 
-async def _answer_and_tend(repository: Repository, mount: Mount, announce: Announce) -> None:
-    app = make_app(Answers(repository, mount), partial(_health, repository, mount))
+async def _answer_and_tend(repository: Repository, mount: Mount, announce: Announce, holding: Holding) -> None:
+    app = make_app(Answers(repository, mount, holding), partial(_health, repository, mount))
     directory_fd = os.open(repository.path, os.O_PATH | os.O_DIRECTORY)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_tend, repository)
-            async with control_socket(directory_fd, app), mounted(mount) as life:
+            async with control_socket(directory_fd, app), mounted(mount, holding) as life:
                 log.info("serving", repository=str(repository.path), mountpoint=str(mount.mountpoint))
-                announce()
-                notify_systemd("READY=1")
+                announced(holding, announce)
                 await life.ending.wait()
             nursery.cancel_scope.cancel()
     finally:
@@ -89,9 +93,10 @@ async def _answer_and_tend(repository: Repository, mount: Mount, announce: Annou
 class Answers:
     """Carries verbs out in the serving process; adds what only it knows. Called in worker threads."""
 
-    def __init__(self, repository: Repository, mount: Mount) -> None:
+    def __init__(self, repository: Repository, mount: Mount, holding: Holding) -> None:
         self._repository = repository
         self._mount = mount
+        self._holding = holding
 
     def __call__(self, verb: Verb, request: Request[Any], report: Report) -> Any:
         result = verb.run(self._repository, request, report)
@@ -104,13 +109,17 @@ class Answers:
     def _served(self, status: Status) -> Status:
         counts = trio.from_thread.run_sync(self._mount.counts)
         transport = trio.from_thread.run_sync(self._mount.transport)
+        opened = trio.from_thread.run(self._mount.open_volumes)
         return msgspec.structs.replace(
             status,
             served=True,
             mountpoint=str(self._mount.mountpoint),
-            pid=os.getpid(),
+            pid=self._holding.pid,
+            worker_pid=os.getpid(),
+            keeper=self._holding.kind,
             transport=transport,
-            requests={name_of(opcode): count._asdict() for opcode, count in counts.items()},
+            requests=requests_by_name(counts),
+            open_files=open_files(opened, status.volumes),
         )
 
 
@@ -126,6 +135,8 @@ def _health(repository: Repository, mount: Mount) -> dict[str, Any]:
 
 def _tell_recovery(repository: Repository) -> None:
     facts = repository.journal.facts()
+    if facts.kept_records:
+        log.warning("took over what the worker before had answered and not yet written", records=facts.kept_records)
     if facts.torn_bytes:
         log.warning("cut a torn tail, never acknowledged, kept as journal/*.torn", torn_bytes=facts.torn_bytes)
 

@@ -19,6 +19,7 @@ import trio
 from sdnotify import SystemdNotifier
 
 from vsnapfs.core.errors import VsnapfsError
+from vsnapfs.daemon.holding import Holding
 from vsnapfs.tree.fuse import Mount
 
 if TYPE_CHECKING:
@@ -37,12 +38,13 @@ Announce = Callable[[], None]
 """Called once, when the mount answers."""
 
 
-def mount_of(repository: Repository, mountpoint: Path, options: MountOptions, *, live: bool) -> Mount:
+def mount_of(repository: Repository, mountpoint: Path, options: MountOptions, holding: Holding, *, live: bool) -> Mount:
     """A mount, not yet running, with the settings of the repository where ``options`` are silent."""
     settings = repository.settings.mount
     return Mount(
         repository,
         mountpoint,
+        holding,
         live=live,
         allow_other=settings.allow_other if options.allow_other is None else options.allow_other,
         uid=os.geteuid() if settings.uid is None else settings.uid,
@@ -60,14 +62,16 @@ class Life:
 
 
 @asynccontextmanager
-async def mounted(mount: Mount) -> AsyncIterator[Life]:
-    """Run ``mount`` while the block runs; signals end it. The block waits for ``ending`` and tidies up; after it, the
-    mount is waited for, or unmounted if the block ended by itself."""
+async def mounted(mount: Mount, holding: Holding) -> AsyncIterator[Life]:
+    """Run ``mount`` while the block runs; signals end it, and the death of its keeper. The block waits for ``ending`` and
+    tidies up; after it, the mount is waited for, or unmounted if the block ended by itself."""
     life = Life()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(_run, mount, life)
             nursery.start_soon(_stop_on_signal, signals, mount, life)
+            if holding.left_fd is not None:
+                nursery.start_soon(_stop_when_left, holding.left_fd, mount, life)
             yield life
             if not life.ending.is_set():
                 await mount.stop()
@@ -84,9 +88,27 @@ async def _run(mount: Mount, life: Life, *, task_status: trio.TaskStatus[None]) 
 async def _stop_on_signal(signals: AsyncIterator[int], mount: Mount, life: Life) -> None:
     async for number in signals:
         log.info("ending", signal=signal.Signals(number).name)
-        notify_systemd("STOPPING=1")
-        life.ending.set()
-        await mount.stop()
+        await _stop(mount, life)
+
+
+async def _stop_when_left(left_fd: int, mount: Mount, life: Life) -> None:
+    """A keeper says nothing after it has mounted, so what can be read is its end."""
+    await trio.lowlevel.wait_readable(left_fd)
+    log.error("the keeper died; ending")
+    await _stop(mount, life)
+
+
+async def _stop(mount: Mount, life: Life) -> None:
+    notify_systemd("STOPPING=1")
+    life.ending.set()
+    await mount.stop()
+
+
+def announced(holding: Holding, announce: Announce) -> None:
+    """The mount answers: say so to all who want to know."""
+    announce()
+    holding.ready()
+    notify_systemd("READY=1")
 
 
 def notify_systemd(state: str) -> None:

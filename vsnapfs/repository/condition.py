@@ -32,6 +32,8 @@ def status(parts: Parts) -> Status:
         mountpoint=None,
         pid=None,
         transport=None,
+        worker_pid=None,
+        keeper=None,
         protected=not problems,
         problems=problems,
         window_first=None if reach is None else reach[0],
@@ -49,6 +51,7 @@ def status(parts: Parts) -> Status:
         commits=facts.commits,
         commit_waits=facts.commit_waits,
         requests={},
+        open_files=[],
     )
 
 

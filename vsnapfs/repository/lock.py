@@ -1,6 +1,6 @@
 """One writer: the file ``lock`` and who holds it.
 
-The lock is the kernel's (flock), on the inode: it ends with the process that holds it, however that dies, and it holds
+The lock is the kernel's (flock), on the inode: it ends with the processes that hold it, however they die, and it holds
 between mount namespaces and containers. The pid inside is only for people to read.
 """
 
@@ -16,26 +16,30 @@ PID_BYTES_MAX = 32
 
 
 class OwnerLock:
-    """The right to change a repository, held until ``release``."""
+    """The right to change a repository, held until ``release``. ``fd`` may be handed to another process, which has the
+    right too as long as it keeps it open."""
 
-    def __init__(self, layout: Layout) -> None:
-        """Raises: LockedError: another process has it, with its pid. PermissionDeniedError, ReadOnlyError."""
-        self._fd = layout.open(LOCK, os.O_RDWR | os.O_CREAT)
+    def __init__(self, layout: Layout, fd: int | None = None) -> None:
+        """fd: of a process before, which is dead and whose right goes on; taken over.
+
+        Raises: LockedError: another process has it, with its pid. PermissionDeniedError, ReadOnlyError.
+        """
+        self.fd = layout.open(LOCK, os.O_RDWR | os.O_CREAT) if fd is None else fd
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(self.fd, 0)
+            os.pwrite(self.fd, b"%d\n" % os.getpid(), 0)
         except BlockingIOError as error:
-            pid = _pid(self._fd)
-            os.close(self._fd)
+            pid = _pid(self.fd)
+            os.close(self.fd)
             raise _locked(layout, pid) from error
         except OSError as error:
-            os.close(self._fd)
+            os.close(self.fd)
             raise from_os_error(error, f"lock {layout.absolute(LOCK)}") from error
 
     def release(self) -> None:
-        os.ftruncate(self._fd, 0)
-        os.close(self._fd)
+        os.ftruncate(self.fd, 0)
+        os.close(self.fd)
 
 
 def _pid(fd: int) -> int | None:

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from vsnapfs.binding import Closing, Journal, Store, View
+from vsnapfs.binding import Closing, Journal, Keep, Store, View
 from vsnapfs.core.errors import UsageError
 from vsnapfs.core.model import Bookmark, Check, Consistency, Point, Status, Volume, VolumeAt, VolumeDiff
 from vsnapfs.repository import bookmarks, identity, intake, reading, settings, volumes
@@ -56,8 +56,11 @@ class Repository(Closing):
             identity.write(layout, uuid)
 
     @classmethod
-    def open(cls, path: Path, *, owner: bool) -> Repository:
+    def open(cls, path: Path, *, owner: bool, keep: Keep | None = None, locked: bool = False) -> Repository:
         """Open for changes (owner) or for reading; a reader takes no lock and writes nothing.
+
+        Args: keep: memory that outlives this process: what it holds of the journal is taken over first. Borrowed. locked:
+        the caller holds the lock for longer than this.
 
         An owner finishes what a crash interrupted, brings every primary up to the journal, and holds the lock until
         ``close``. Raises: NotFoundError, FormatUnknownError, LockedError (with the holder's pid), UsageError
@@ -68,7 +71,8 @@ class Repository(Closing):
             stack.callback(layout.close)
             uuid = identity.read(layout)
             if owner:
-                stack.callback(OwnerLock(layout).release)
+                if not locked:
+                    stack.callback(OwnerLock(layout).release)
                 for directory in DIRECTORIES:
                     if directory != JOURNAL and not layout.exists(directory):
                         layout.make_directory(directory)
@@ -80,6 +84,7 @@ class Repository(Closing):
                 owner=owner,
                 ack_journal=chosen.journal.ack == "journal",
                 segment_bytes=chosen.journal.segment_bytes,
+                keep=keep,
             )
             primaries: dict[int, int] = {}
             stack.callback(_close_all, primaries)

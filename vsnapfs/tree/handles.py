@@ -1,57 +1,44 @@
 """Open files of text and open directories, by handle number.
 
-Numbers have bit 63 set; those that the plane gives to volumes never have.
+A number is the inode's with bit 63 set, which those of volumes never have: it needs no table, so that it means the same to
+the worker that goes on after another was killed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import count
-
-from vsnapfs.tree.nodes import Directory
-from vsnapfs.tree.tree import Entry
-
 HANDLE_BIT = 1 << 63
 
 
-class OpenDirectory:
-    """A directory that somebody lists. Its entries are read once, and again after a rewind. An entry's cookie is the
-    number of entries up to it, so what is added or removed meanwhile makes none of the others come twice or not at
-    all."""
-
-    def __init__(self, node: Directory) -> None:
-        self.node = node
-        self.entries: Sequence[Entry] | None = None
+def handle_of(ino: int) -> int:
+    """The handle of an inode."""
+    return ino | HANDLE_BIT
 
 
-class Handles:
-    """Threads: one, the event loop's. Raises KeyError for a number that is not open."""
+def inode_of(handle: int) -> int:
+    """The inode of a handle that ``handle_of`` made."""
+    return handle & ~HANDLE_BIT
+
+
+class Texts:
+    """What open files of text hold: it stays as it was when the first of those who have it open now opened it, whatever
+    becomes of the file. Threads: one, the event loop's.
+    """
 
     def __init__(self) -> None:
-        self._numbers = count(HANDLE_BIT)
-        self._texts: dict[int, bytes] = {}
-        self._directories: dict[int, OpenDirectory] = {}
+        self._open: dict[int, tuple[bytes, int]] = {}
 
-    def open_text(self, content: bytes) -> int:
-        """The content stays as it was at the open, whatever becomes of the file."""
-        number = next(self._numbers)
-        self._texts[number] = content
-        return number
+    def open(self, ino: int, content: bytes) -> None:
+        held, users = self._open.get(ino, (content, 0))
+        self._open[ino] = (held, users + 1)
 
-    def text(self, number: int) -> bytes:
-        return self._texts[number]
+    def get(self, ino: int) -> bytes | None:
+        """None: it was opened in another process."""
+        held = self._open.get(ino)
+        return None if held is None else held[0]
 
-    def close_text(self, number: int) -> bool:
-        """False: no file of text has that number."""
-        return self._texts.pop(number, None) is not None
-
-    def open_directory(self, node: Directory) -> int:
-        number = next(self._numbers)
-        self._directories[number] = OpenDirectory(node)
-        return number
-
-    def directory(self, number: int) -> OpenDirectory:
-        return self._directories[number]
-
-    def close_directory(self, number: int) -> None:
-        del self._directories[number]
+    def close(self, ino: int) -> None:
+        held, users = self._open.get(ino, (b"", 0))
+        if users > 1:
+            self._open[ino] = (held, users - 1)
+        else:
+            self._open.pop(ino, None)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from vsnapfs.core.model import Bookmark, Point, Volume
 from vsnapfs.tree.inodes import Kind
-from vsnapfs.tree.nodes import Attributes, PointDirectory, Source
+from vsnapfs.tree.nodes import Attributes, Node, PointDirectory, Source
 
-Entry = tuple[str, PointDirectory, Attributes]
+
+class Entry(NamedTuple):
+    """What a listing says of one name. cookie: greater than 0, ascending, and the entry's for as long as it is there: a
+    listing goes on behind it, whatever came or went meanwhile, and whoever answers."""
+
+    cookie: int
+    name: str
+    node: Node
+    attributes: Attributes
 
 
 class Listing:
@@ -22,8 +32,21 @@ class Listing:
         self.live: Mapping[str, Volume] = {
             volume.name: volume for volume in volumes if volume.primary != "none" and not volume.removed
         }
-        self.snaps: Sequence[Entry] = [_entry(bookmark) for bookmark in sorted(bookmarks, key=_age)]
-        self.directories: Mapping[str, PointDirectory] = {name: directory for name, directory, _ in self.snaps}
+        self.directories: Mapping[str, PointDirectory] = {
+            bookmark.name: directory_of(Kind.SNAP, bookmark) for bookmark in bookmarks
+        }
+        self._created: Sequence[int] = sorted(self.by_created)
+        self._snaps: Sequence[Entry] = [self._entry(created) for created in self._created]
+
+    def _entry(self, created_seqno: int) -> Entry:
+        name = self.by_created[created_seqno].name
+        directory = self.directories[name]
+        return Entry(created_seqno, name, directory, directory.attributes())
+
+    def snaps(self, after: int, count_max: int) -> Sequence[Entry]:
+        """Bookmarks behind a cookie, in the order in which they were made."""
+        start = bisect_right(self._created, after)
+        return self._snaps[start : start + count_max]
 
     @classmethod
     def of(cls, source: Source) -> Listing:
@@ -44,8 +67,3 @@ def directory_of(kind: Kind, bookmark: Bookmark) -> PointDirectory:
 
 def _age(bookmark: Bookmark) -> tuple[int, int]:
     return bookmark.seqno, bookmark.created_seqno
-
-
-def _entry(bookmark: Bookmark) -> Entry:
-    directory = directory_of(Kind.SNAP, bookmark)
-    return bookmark.name, directory, directory.attributes()

@@ -10,9 +10,11 @@ FRESH_FOR_S, and always before it says that a name is not there: a new bookmark 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from errno import ESTALE
+from functools import partial
 from typing import Any, TypeVar, assert_never
 
 import msgspec
@@ -24,7 +26,7 @@ from vsnapfs.core.points import Instant, Seqno, parse_point
 from vsnapfs.tree import inodes
 from vsnapfs.tree.content import ContentCache, json_text
 from vsnapfs.tree.inodes import DIRECTORY_OF, Kind
-from vsnapfs.tree.listing import Listing, directory_of
+from vsnapfs.tree.listing import Entry, Listing, directory_of
 from vsnapfs.tree.nodes import (
     DIRECTORY_MODE,
     LINK_MODE,
@@ -43,13 +45,17 @@ from vsnapfs.tree.nodes import (
     Text,
     ViewFile,
 )
+from vsnapfs.tree.remembered import Remembered
 
 FRESH_FOR_S = 0.25
 NAME_BYTES_MAX = 255
+PRIVATE_BYTES = 1 << 16
 SUFFIX = ".json"
 TOP = {"snaps": inodes.SNAPS, "at": inodes.AT, "diff": inodes.DIFF, "live": inodes.LIVE}
 
-Entry = tuple[str, Node, Attributes]
+LATEST_COOKIE = inodes.VALUE_MAX + 1
+"""Behind every bookmark's."""
+
 T = TypeVar("T")
 
 
@@ -60,9 +66,18 @@ class StaleError(VsnapfsError):
 
 
 class Tree:
-    """What a mount of ``source`` shows. live: with ``live/``, for the owner of the repository."""
+    """What a mount of ``source`` shows. live: with ``live/``, for the owner of the repository. memory: outlives this
+    process, for what no number tells; None: nothing has to outlive it."""
 
-    def __init__(self, source: Source, *, live: bool, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        live: bool,
+        clock: Callable[[], float] = time.monotonic,
+        memory: memoryview | None = None,
+    ) -> None:
+        self._remembered = Remembered(memoryview(bytearray(PRIVATE_BYTES)) if memory is None else memory)
         self._source = source
         self._live = live
         self._clock = clock
@@ -134,7 +149,9 @@ class Tree:
         if len(texts) != 2 or "" in texts:
             raise _missing(name)
         (since, since_stable), (until, until_stable) = map(self._resolve, texts)
-        return DiffPair(name=name, since=since, until=until, stable=since_stable and until_stable)
+        pair = DiffPair(name=name, since=since, until=until, stable=since_stable and until_stable)
+        self._remembered.add(pair)
+        return pair
 
     def _resolve(self, text: str) -> tuple[Point, bool]:
         """The point, and whether the text means it for ever: an instant does when a later record is committed."""
@@ -160,34 +177,42 @@ class Tree:
 
     # Directories
 
-    def entries(self, directory: Directory) -> Sequence[Entry]:
-        """What ``ls`` shows, with attributes; at/ and diff/ list nothing, their names are endless.
+    def entries(self, directory: Directory, after: int = 0, count_max: int = sys.maxsize) -> Sequence[Entry]:
+        """What ``ls`` shows, behind a cookie and so many at most; at/ and diff/ list nothing, their names are endless.
 
         Raises: what the repository raises for any of the entries: a listing with a gap would pass for complete.
         """
+        nodes: list[tuple[str, Callable[[], Node]]] = []
         match directory:
             case PointDirectory():
-                names = [volume.name for volume in self._source.volumes(directory.point)]
-                nodes = [(name, self._in_point(directory, name)) for name in sorted([*names, MANIFEST])]
+                names = sorted([*(volume.name for volume in self._source.volumes(directory.point)), MANIFEST])
+                nodes = [(name, partial(self._in_point, directory, name)) for name in names]
             case DiffPair() as pair:
                 volumes = self._source.volumes(pair.until)
-                nodes = [(volume.name + SUFFIX, _diff_file(pair, volume)) for volume in volumes]
+                nodes = [(volume.name + SUFFIX, partial(_diff_file, pair, volume)) for volume in volumes]
             case Fixed(ino=inodes.SNAPS):
-                return self._snaps()
-            case Fixed(ino=inodes.ROOT):
-                nodes = [(name, Fixed(ino)) for name, ino in self._top.items()]
+                return self._snaps(after, count_max)
             case Fixed(ino=inodes.LIVE):
-                nodes = [(name, LiveFile(volume.id)) for name, volume in sorted(self._now().live.items())]
-            case _:
-                nodes = []
-        return [(name, node, self.attributes(node)) for name, node in nodes]
+                return self._lives(after, count_max)
+            case Fixed(ino=inodes.ROOT):
+                nodes = [(name, partial(Fixed, ino)) for name, ino in self._top.items()]
+        chosen = list(enumerate(nodes, 1))[after:][:count_max]
+        return [self._entry(cookie, name, make()) for cookie, (name, make) in chosen]
 
-    def _snaps(self) -> Sequence[Entry]:
+    def _entry(self, cookie: int, name: str, node: Node) -> Entry:
+        return Entry(cookie, name, node, self.attributes(node))
+
+    def _snaps(self, after: int, count_max: int) -> Sequence[Entry]:
         listing = self._now()
-        if listing.newest is None:
-            return []
-        latest = Fixed(inodes.LATEST)
-        return [*listing.snaps, ("latest", latest, self.attributes(latest))]
+        found = list(listing.snaps(after, count_max))
+        if listing.newest is not None and len(found) < count_max and after < LATEST_COOKIE:
+            found.append(self._entry(LATEST_COOKIE, "latest", Fixed(inodes.LATEST)))
+        return found
+
+    def _lives(self, after: int, count_max: int) -> Sequence[Entry]:
+        volumes = sorted(self._now().live.values(), key=lambda volume: volume.id)
+        behind = [volume for volume in volumes if volume.id > after][:count_max]
+        return [self._entry(volume.id, volume.name, LiveFile(volume.id)) for volume in behind]
 
     # Nodes
 
@@ -261,6 +286,14 @@ class Tree:
             return self._source.journal.live_file(self._live_volume(node).id)
         return self._source.view(node.volume.name, node.point).file()
 
+    def open_again(self, ino: int) -> Any:
+        """As ``open``, by inode number: for a file that was open when the process before ended. Raises: StaleError: it is
+        no volume, or cannot be found again."""
+        node = self.node(ino)
+        if not isinstance(node, (ViewFile, LiveFile)):
+            raise StaleError("not a volume")
+        return self.open(node)
+
     def live_nodes(self) -> list[LiveFile]:
         """Every live volume."""
         return [LiveFile(volume.id) for volume in self._now().live.values()]
@@ -280,8 +313,18 @@ class Tree:
             case Kind.LIVE_VOLUME:
                 return LiveFile(value)
             case Kind.DIFF_PAIR | Kind.DIFF_FILE:
-                raise StaleError("a comparison that was not asked for here")
+                return self._difference(ino)
         assert_never(kind)
+
+    def _difference(self, ino: int) -> DiffPair | DiffFile:
+        for pair in self._remembered:
+            if pair.ino == ino:
+                return pair
+            for volume in self._source.volumes(pair.until):
+                file = _diff_file(pair, volume)
+                if file.ino == ino:
+                    return file
+        raise StaleError("a comparison that was not asked for here")
 
     def _directory(self, kind: Kind, value: int) -> PointDirectory:
         if kind is Kind.AT_POINT:

@@ -174,7 +174,7 @@ class TestVerbs:
         assert (status["served"], status["pid"], status["mountpoint"]) == (True, server.pid, str(server.mountpoint))
         assert (status["protected"], status["problems"]) == (True, [])
         assert status["requests"]["read"]["bytes"] == MIB
-        assert set(status["requests"]["read"]) == {"requests", "errors", "bytes", "nanoseconds"}
+        assert set(status["requests"]["read"]) == {"requests", "errors", "bytes", "nanoseconds", "latency"}
 
     def test_volumes_come_go_and_grow_while_it_runs(self, server: Mounted) -> None:
         live = server.mountpoint / "live"

@@ -252,7 +252,7 @@ def test_entries_are_what_lookup_finds(repository: FakeRepository, tree: Tree) -
         assert isinstance(node, (Fixed, PointDirectory, DiffPair))
         places.append(node)
     for place in places:
-        for name, node, attributes in tree.entries(place):
+        for _, name, node, attributes in tree.entries(place):
             found = tree.lookup(place, name)
             assert (found, tree.attributes(found)) == (node, attributes)
             assert attributes.ino == node.ino

@@ -19,4 +19,4 @@ def listed(tree: Tree, path: str) -> list[str]:
     """Names in a directory."""
     node = walk(tree, path)
     assert isinstance(node, (Fixed, PointDirectory, DiffPair))
-    return [name for name, _, _ in tree.entries(node)]
+    return [entry.name for entry in tree.entries(node)]

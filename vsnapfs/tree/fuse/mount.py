@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL
@@ -14,11 +14,12 @@ import pyfuse3
 import structlog
 import trio
 
-from vsnapfs.binding import Plane, PlaneCount, Transport
+from vsnapfs.binding import KeptFile, Plane, PlaneCount, Transport
 from vsnapfs.core.errors import BusyError, StoreError, UsageError, VsnapfsError
+from vsnapfs.tree.fuse.connection import Connection, Device, Wanted
 from vsnapfs.tree.fuse.operations import Operations
-from vsnapfs.tree.mountpoint import holders, prepare
-from vsnapfs.tree.nodes import Source
+from vsnapfs.tree.mountpoint import holders
+from vsnapfs.tree.nodes import LiveFile, Source, ViewFile
 from vsnapfs.tree.tree import Tree
 
 BUSY_GRACE_S = 5.0
@@ -28,7 +29,7 @@ in_thread = trio.to_thread.run_sync
 log = structlog.get_logger(__name__)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _session(plane: Plane, operations: Operations) -> Iterator[None]:
     """A pyfuse3 session on the plane's end of the pair, which libfuse closes with the session."""
     try:
@@ -60,7 +61,8 @@ class Mount:
     """A repository, mounted. pyfuse3 keeps one session per process, so a process has one Mount at a time.
 
     ``run`` mounts and serves until the kernel ends the mount (umount by anybody) or it is cancelled; ``stop``
-    unmounts. live: show live/, for the owner of the repository. uid, gid: who owns what is shown.
+    unmounts. live: show live/, for the owner of the repository. uid, gid: who owns what is shown. connection: who
+    mounts, and holds what outlives this process; borrowed.
     """
 
     _running: ClassVar[bool] = False
@@ -69,6 +71,7 @@ class Mount:
         self,
         repository: Source,
         mountpoint: Path,
+        connection: Connection,
         *,
         live: bool,
         allow_other: bool,
@@ -76,6 +79,7 @@ class Mount:
         gid: int,
         transport: Transport | Literal["auto"] = "auto",
     ) -> None:
+        self._connection = connection
         self._repository = repository
         self.mountpoint = mountpoint
         self._live = live
@@ -84,6 +88,7 @@ class Mount:
         self._owner = (uid, gid)
         self._plane: Plane | None = None
         self._tree: Tree | None = None
+        self._operations: Operations | None = None
         self._control = trio.Lock()
         """Held while a thread unmounts or ends the plane, so that neither finds it freed by the other."""
         self._scope = trio.CancelScope()
@@ -100,34 +105,64 @@ class Mount:
         Mount._running = True
         try:
             with self._scope:
-                self.mountpoint = await in_thread(prepare, self.mountpoint, self._repository.path)
-                self._tree = await in_thread(partial(Tree, self._repository, live=self._live))
-                self._plane = await in_thread(self._start_plane)
-                await self._serve(self._plane, self._tree, task_status)
+                memory = self._connection.keep.nodes()
+                self._tree = await in_thread(partial(Tree, self._repository, live=self._live, memory=memory))
+                device = self._connection.resumed
+                if device is None:
+                    device = await in_thread(self._mount)
+                self.mountpoint = Path(device.mountpoint)
+                self._plane = plane = await in_thread(self._start_plane, device, self._tree)
+                await self._serve(plane, self._tree, task_status)
         finally:
             Mount._running = False
             self._ended.set()
 
-    def _start_plane(self) -> Plane:
-        source = str(self._repository.path)
-        return Plane(
-            str(self.mountpoint),
-            source,
-            allow_other=self._allow_other,
-            read_only=not self._live,
-            transport=self._transport,
+    def _mount(self) -> Device:
+        return self._connection.device(
+            Wanted(
+                mountpoint=str(self.mountpoint),
+                source=str(self._repository.path),
+                allow_other=self._allow_other,
+                read_only=not self._live,
+                transport=self._connection.transport(self._transport),
+            )
         )
 
+    def _start_plane(self, device: Device, tree: Tree) -> Plane:
+        """A plane that runs, with the files open that the kernel has open."""
+        plane = Plane(device.fd, self._connection.keep)
+        try:
+            for kept in plane.kept_files():
+                self._restore(plane, tree, kept)
+            plane.run()
+        except BaseException:
+            os.close(plane.socket_fd)
+            plane.free()
+            raise
+        return plane
+
+    def _restore(self, plane: Plane, tree: Tree, kept: KeptFile) -> None:
+        """What cannot be opened any more gives its users EIO; all else goes on."""
+        try:
+            plane.restore_file(kept.fh, tree.open_again(kept.ino))
+        except VsnapfsError as error:
+            log.error("a file that was open cannot be opened again", inode=kept.ino, error=str(error))
+
     async def _serve(self, plane: Plane, tree: Tree, task_status: trio.TaskStatus[None]) -> None:
-        operations = Operations(tree, plane, self._repository.path, self._owner)
+        operations = self._operations = Operations(tree, plane, self._repository.path, self._owner)
         try:
             with _session(plane, operations):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._until_ended, plane, nursery.cancel_scope)
                     nursery.start_soon(_log_faults, plane)
                     nursery.start_soon(pyfuse3.main)
-                    await self._answered()
+                    if self._connection.resumed is None:
+                        await self._answered()
                     task_status.started()
+        except Exception:
+            log.exception("serving broke")
+            self._connection.broke()
+            raise
         finally:
             with trio.CancelScope(shield=True):
                 async with self._control:
@@ -189,6 +224,19 @@ class Mount:
     def transport(self) -> Transport | None:
         """How requests come from the kernel; None: nothing is mounted. On the trio loop only."""
         return None if self._plane is None else self._plane.transport
+
+    async def open_volumes(self) -> list[tuple[int, ViewFile | LiveFile, PlaneCount]]:
+        """Of each volume that is open: its handle, what it is, what was asked of it. On the trio loop only."""
+        if self._plane is None or self._operations is None:
+            return []
+        operations = self._operations
+        found: list[tuple[int, ViewFile | LiveFile, PlaneCount]] = []
+        for file in self._plane.open_files():
+            with contextlib.suppress(VsnapfsError):  # it can be read on, but nobody knows any more what it is
+                node = await operations.node(file.ino)
+                if isinstance(node, (ViewFile, LiveFile)):
+                    found.append((file.fh, node, file.counted))
+        return found
 
     async def changed(self, *, content: bool) -> None:
         """Volumes were changed past the mount: the kernel drops what it remembers of live ones, attributes and (after

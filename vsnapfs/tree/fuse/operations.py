@@ -1,9 +1,8 @@
 """pyfuse3's requests, answered from a Tree.
 
 The plane (native/include/plane.h) owns /dev/fuse and answers what carries bytes; here names, attributes and opens are
-answered. An ``open`` makes a file of the C core and gives it to the plane, whose number for it is the handle. Files
-of text (manifests, diffs) and directories have handles of Python's own, with bit 63 set, which the plane's numbers
-never have.
+answered. An ``open`` makes a file of the C core and gives it to the plane, whose number for it is the handle. Handles
+of files of text (manifests, diffs) and directories are made of their inode numbers.
 
 Handlers run on the trio loop; what may block goes to a worker thread, so one slow lookup holds up nobody. What changes
 snaps, at or diff is EROFS; what would change a live volume's name, size or mode is EPERM and a line in the log.
@@ -26,23 +25,25 @@ from pyfuse3 import FUSEError
 from vsnapfs.binding import Plane
 from vsnapfs.core.errors import VsnapfsError
 from vsnapfs.tree import inodes
-from vsnapfs.tree.handles import Handles
+from vsnapfs.tree.handles import HANDLE_BIT, Texts, handle_of, inode_of
 from vsnapfs.tree.nodes import (
     XATTR_PREFIX,
     Attributes,
     DiffFile,
-    DiffPair,
+    Directory,
     Fixed,
     LiveFile,
     ManifestFile,
     Node,
-    PointDirectory,
+    Text,
     ViewFile,
 )
 from vsnapfs.tree.registry import Registry
 from vsnapfs.tree.tree import Tree
 
 BLOCK_BYTES = 4096
+ENTRIES_MAX = 256
+"""At once."""
 STATVFS_FIELDS = "f_bsize f_frsize f_blocks f_bfree f_bavail f_files f_ffree f_favail f_namemax"
 USE_THE_COMMAND = "live volumes change by command alone: `vsnapfs volume resize`, `volume add`, `volume remove`"
 
@@ -80,7 +81,13 @@ class Operations(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, tree: Tree, plane: Plane, repository: Path, owner: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        plane: Plane,
+        repository: Path,
+        owner: tuple[int, int],
+    ) -> None:
         super().__init__()
         self._tree = tree
         self._plane = plane
@@ -88,11 +95,11 @@ class Operations(pyfuse3.Operations):
         self._uid, self._gid = owner
         self._registry = Registry()
         self._registry.remember(Fixed(inodes.ROOT))
-        self._handles = Handles()
+        self._texts = Texts()
 
     # Names and attributes
 
-    async def _node(self, ino: int) -> Node:
+    async def node(self, ino: int) -> Node:
         node = self._registry.get(ino)
         return node if node is not None else await in_thread(self._tree.node, ino)
 
@@ -117,7 +124,7 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def lookup(self, parent_inode: int, name: bytes, ctx: Any) -> pyfuse3.EntryAttributes:
-        parent, text = await self._node(parent_inode), os.fsdecode(name)
+        parent, text = await self.node(parent_inode), os.fsdecode(name)
         known = self._tree.lookup_nowait(parent, text)
         node, attributes = (known, known.attributes()) if known else await in_thread(self._find, parent, text)
         self._registry.remember(node)
@@ -128,7 +135,7 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def getattr(self, inode: int, ctx: Any) -> pyfuse3.EntryAttributes:
-        node = await self._node(inode)
+        node = await self.node(inode)
         return self._entry(await in_thread(self._tree.attributes, node))
 
     @_answers
@@ -151,26 +158,25 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def opendir(self, inode: int, ctx: Any) -> int:
-        node = await self._node(inode)
-        if not isinstance(node, (Fixed, PointDirectory, DiffPair)):
+        self._directory(await self.node(inode))
+        return handle_of(inode)
+
+    def _directory(self, node: Node) -> Directory:
+        if not isinstance(node, Directory):
             raise FUSEError(errno.ENOTDIR)
-        return self._handles.open_directory(node)
+        return node
 
     @_answers
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        directory = self._handles.directory(fh)
-        if directory.entries is None or start_id == 0:
-            directory.entries = await in_thread(self._tree.entries, directory.node)
-        entries = directory.entries
-        for index in range(start_id, len(entries)):
-            name, node, attributes = entries[index]
-            encoded = pyfuse3.FileNameT(os.fsencode(name))
-            if not pyfuse3.readdir_reply(token, encoded, self._entry(attributes), index + 1):
+        node = self._directory(await self.node(inode_of(fh)))
+        for entry in await in_thread(self._tree.entries, node, start_id, ENTRIES_MAX):
+            encoded = pyfuse3.FileNameT(os.fsencode(entry.name))
+            if not pyfuse3.readdir_reply(token, encoded, self._entry(entry.attributes), entry.cookie):
                 return
-            self._registry.remember(node)
+            self._registry.remember(entry.node)
 
     async def releasedir(self, fh: int) -> None:
-        self._handles.close_directory(fh)
+        """An open directory is nothing but its number."""
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         """Nothing to sync; ENOSYS would make the kernel stop asking."""
@@ -179,7 +185,7 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def open(self, inode: int, flags: int, ctx: Any) -> pyfuse3.FileInfo:
-        node = await self._node(inode)
+        node = await self.node(inode)
         match node:
             case LiveFile():
                 if flags & os.O_TRUNC:
@@ -202,17 +208,24 @@ class Operations(pyfuse3.Operations):
         """
 
         def opened() -> int:
-            return self._plane.add_file(self._tree.open(node))
+            return self._plane.add_file(self._tree.open(node), node.ino)
 
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(await in_thread(opened)), keep_cache=True)
 
     async def _open_text(self, node: ManifestFile | DiffFile) -> pyfuse3.FileInfo:
-        handle = self._handles.open_text(await in_thread(self._tree.content, node))
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=False)
+        content = await in_thread(self._tree.content, node)
+        self._texts.open(node.ino, content)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle_of(node.ino)), keep_cache=False)
 
     @_answers
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        return self._handles.text(fh)[off : off + size]
+        content = self._texts.get(inode_of(fh))
+        if content is None:
+            node = await self.node(inode_of(fh))
+            if not isinstance(node, Text):
+                raise FUSEError(errno.EBADF)
+            content = await in_thread(self._tree.content, node)
+        return content[off : off + size]
 
     async def flush(self, fh: int) -> None:
         """Nothing to do for files of text; the plane answers for volumes."""
@@ -222,14 +235,16 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def release(self, fh: int) -> None:
-        if not self._handles.close_text(fh):
+        if fh & HANDLE_BIT:
+            self._texts.close(inode_of(fh))
+        else:
             await in_thread(self._plane.remove_file, fh)
 
     # Extended attributes
 
     @_answers
     async def listxattr(self, inode: int, ctx: Any) -> Sequence[bytes]:
-        shown = self._tree.xattrs(await self._node(inode))
+        shown = self._tree.xattrs(await self.node(inode))
         return [(XATTR_PREFIX + name).encode() for name in shown]
 
     @_answers
@@ -238,25 +253,25 @@ class Operations(pyfuse3.Operations):
         text = os.fsdecode(name)
         if not text.startswith("user."):
             raise FUSEError(errno.EOPNOTSUPP)
-        value = self._tree.xattrs(await self._node(inode)).get(text.removeprefix(XATTR_PREFIX))
+        value = self._tree.xattrs(await self.node(inode)).get(text.removeprefix(XATTR_PREFIX))
         if value is None or not text.startswith(XATTR_PREFIX):
             raise FUSEError(errno.ENODATA)
         return value.encode()
 
     @_answers
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: Any) -> None:
-        raise FUSEError(errno.EOPNOTSUPP if isinstance(await self._node(inode), LiveFile) else errno.EROFS)
+        raise FUSEError(errno.EOPNOTSUPP if isinstance(await self.node(inode), LiveFile) else errno.EROFS)
 
     @_answers
     async def removexattr(self, inode: int, name: bytes, ctx: Any) -> None:
-        raise FUSEError(errno.EOPNOTSUPP if isinstance(await self._node(inode), LiveFile) else errno.EROFS)
+        raise FUSEError(errno.EOPNOTSUPP if isinstance(await self.node(inode), LiveFile) else errno.EROFS)
 
     # Changes, all refused
 
     @_answers
     async def setattr(self, inode: int, attr: Any, fields: pyfuse3.SetattrFields, fh: int | None, ctx: Any) -> Any:
         """Times of a live volume are taken without effect: ``touch`` and ``cp -p`` set them, nothing needs them."""
-        node = await self._node(inode)
+        node = await self.node(inode)
         if not isinstance(node, LiveFile):
             raise FUSEError(errno.EROFS)
         if fields.update_size:

@@ -1,6 +1,6 @@
 """One file through pyfuse3, each read in Python: what anybody would write first, for comparison.
 
-``python -m benchmarks.passthrough FILE MOUNT``; ``umount MOUNT`` ends it.
+``python -m benchmarks.pyfuse3_file FILE MOUNT``; ``umount MOUNT`` ends it.
 """
 
 from __future__ import annotations
