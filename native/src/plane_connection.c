@@ -125,8 +125,10 @@ int vs_plane_detach(vs_keep *k, int lazy) {
 
 int vs_plane_mount(const vs_plane_options *o, vs_keep *k) {
     vs_plane_connection *c;
+    vs_fault fault;
     int code = vs_plane_connection_of(k, &c);
     if (code < 0) return code;
+    vs_fault_clear();
     atomic_store(&c->agreed, 0);
     atomic_store(&c->workers, 0);
     code = vs_plane_files_forget(k);
@@ -140,7 +142,8 @@ int vs_plane_mount(const vs_plane_options *o, vs_keep *k) {
         vs_fault_last(&fault);
         vs_plane_place_detach(&c->place, 1);
         close(fd);
-        return fault.code == code ? code : vs_fault_set(code, 0, 0, 0, 0, "%s: no agreement with the kernel: %s", c->place.path, strerror(-code));
+        if (fault.code == code) return code;
+        return vs_fault_set(code, 0, 0, 0, 0, "%s: no agreement with the kernel: %s", c->place.path, strerror(-code));
     }
     vs_plane_place_read_ahead(&c->place);
     return fd;
