@@ -125,7 +125,6 @@ int vs_plane_detach(vs_keep *k, int lazy) {
 
 int vs_plane_mount(const vs_plane_options *o, vs_keep *k) {
     vs_plane_connection *c;
-    vs_fault fault;
     int code = vs_plane_connection_of(k, &c);
     if (code < 0) return code;
     vs_fault_clear();
