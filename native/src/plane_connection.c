@@ -127,7 +127,6 @@ int vs_plane_mount(const vs_plane_options *o, vs_keep *k) {
     vs_plane_connection *c;
     int code = vs_plane_connection_of(k, &c);
     if (code < 0) return code;
-    vs_fault_clear();
     atomic_store(&c->agreed, 0);
     atomic_store(&c->workers, 0);
     code = vs_plane_files_forget(k);
