@@ -345,6 +345,7 @@ static int posix_map(vs_store *s, int file, uint64_t size_bytes, const void **ou
     if (size_bytes > (uint64_t)size) return -EINVAL; /* a touch past the end would be SIGBUS */
     void *p = mmap(NULL, size_bytes, PROT_READ, MAP_SHARED, file, 0);
     if (p == MAP_FAILED) return -errno;
+    munlock(p, size_bytes); /* a process that locks its memory does not lock these: see memory.c */
     *out = p;
     return 0;
 }

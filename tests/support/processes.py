@@ -77,16 +77,22 @@ class Mounted:
     """A running `vsnapfs serve` or `vsnapfs mount`.
 
     A context manager: entered, it is ready; left, it was asked to end by SIGTERM, the mount is gone, and an exit status other than 0 is an
-    AssertionError with the log. ``mountpoint``: made if need be. ``log``: everything it printed.
+    AssertionError with the log. ``mountpoint``: made if need be. ``within``: stands before its command. ``log``: everything it printed.
     """
 
     def __init__(
-        self, repository: Path, mountpoint: Path, *, verb: str = "serve", options: tuple[str, ...] = ()
+        self,
+        repository: Path,
+        mountpoint: Path,
+        *,
+        verb: str = "serve",
+        options: tuple[str, ...] = (),
+        within: tuple[str, ...] = (),
     ) -> None:
         self.repository = repository
         self.mountpoint = mountpoint
         self.log_path = mountpoint.with_name(mountpoint.name + ".log")
-        self._command = [*program(), verb, *options, str(mountpoint)]
+        self._command = [*within, *program(), verb, *options, str(mountpoint)]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

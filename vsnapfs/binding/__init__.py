@@ -19,6 +19,7 @@ from vsnapfs.binding.journal import (
     Request,
 )
 from vsnapfs.binding.keep import Keep
+from vsnapfs.binding.memory import Protection, protect_memory
 from vsnapfs.binding.plane import KeptFile, Plane, PlaneCount, Transport, detach, mount, mounted_at, resumable
 from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
@@ -34,6 +35,7 @@ __all__ = [
     "KeptFile",
     "Plane",
     "PlaneCount",
+    "Protection",
     "RecordKind",
     "RecordPiece",
     "Request",
@@ -47,5 +49,6 @@ __all__ = [
     "detach",
     "mount",
     "mounted_at",
+    "protect_memory",
     "resumable",
 ]

@@ -148,6 +148,19 @@ class OpenFile(msgspec.Struct, frozen=True, kw_only=True):
     latency: Latency
 
 
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """How a server is protected when the system lacks memory; each needs rights that it may not have."""
+
+    locked: bool
+    """What it has used stays in memory, but for mapped files of the repository."""
+    kept: bool
+    """Freed memory stays with it, and a reserve of it is there."""
+    io_flusher: bool
+    """It does not wait for writes that may wait for it."""
+    killed_last: bool
+    """The kernel kills others before."""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What ``vsnapfs status`` tells."""
 
@@ -181,6 +194,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Of the process that serves; another than ``pid`` if a keeper stands behind it."""
     keeper: str | None
     """Who goes on with the mount if that process dies: ``process``, ``systemd``, ``none``."""
+    memory: Memory | None
+    """None when nothing serves."""
     requests: dict[str, RequestCount]
     """FUSE requests by operation, of this worker's life. Empty when nothing is mounted."""
     open_files: list[OpenFile]

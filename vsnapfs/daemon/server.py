@@ -20,8 +20,9 @@ import structlog
 import trio
 
 import vsnapfs
+from vsnapfs.binding import protect_memory
 from vsnapfs.core.errors import VsnapfsError
-from vsnapfs.core.model import Status
+from vsnapfs.core.model import Memory, Status
 from vsnapfs.daemon.api import Report, Verb
 from vsnapfs.daemon.client import open_repository
 from vsnapfs.daemon.control import control_socket
@@ -58,25 +59,38 @@ def serve(path: Path, mountpoint: Path, options: MountOptions, announce: Announc
     Raises: LockedError: another server, with its pid. What Repository.open and Mount.run raise.
     """
     with closing(holding), errors_unwrapped():
-        trio.run(_serve, path, mountpoint, options, announce, holding)
+        trio.run(_serve, path, mountpoint, options, announce, holding, _protected())
         holding.ended()
 
 
-async def _serve(path: Path, mountpoint: Path, options: MountOptions, announce: Announce, holding: Holding) -> None:
+def _protected() -> Memory:
+    memory = Memory(**protect_memory()._asdict())
+    if all(msgspec.structs.astuple(memory)):
+        log.info("protected against a lack of memory")
+    else:
+        log.warning("not fully protected against a lack of memory", **msgspec.structs.asdict(memory))
+    return memory
+
+
+async def _serve(
+    path: Path, mountpoint: Path, options: MountOptions, announce: Announce, holding: Holding, memory: Memory
+) -> None:
     open_it = partial(open_repository, path, owner=True, keep=holding.keep, locked=holding.locked)
     repository = await in_thread(open_it)
     try:
         _tell_recovery(repository)
         mount = mount_of(repository, mountpoint, options, holding, live=True)
-        await _answer_and_tend(repository, mount, announce, holding)
+        await _answer_and_tend(repository, mount, announce, holding, memory)
     finally:
         with trio.CancelScope(shield=True):
             await in_thread(repository.close)
     log.info("ended")
 
 
-async def _answer_and_tend(repository: Repository, mount: Mount, announce: Announce, holding: Holding) -> None:
-    app = make_app(Answers(repository, mount, holding), partial(_health, repository, mount))
+async def _answer_and_tend(
+    repository: Repository, mount: Mount, announce: Announce, holding: Holding, memory: Memory
+) -> None:
+    app = make_app(Answers(repository, mount, holding, memory), partial(_health, repository, mount))
     directory_fd = os.open(repository.path, os.O_PATH | os.O_DIRECTORY)
     try:
         async with trio.open_nursery() as nursery:
@@ -93,10 +107,11 @@ async def _answer_and_tend(repository: Repository, mount: Mount, announce: Annou
 class Answers:
     """Carries verbs out in the serving process; adds what only it knows. Called in worker threads."""
 
-    def __init__(self, repository: Repository, mount: Mount, holding: Holding) -> None:
+    def __init__(self, repository: Repository, mount: Mount, holding: Holding, memory: Memory) -> None:
         self._repository = repository
         self._mount = mount
         self._holding = holding
+        self._memory = memory
 
     def __call__(self, verb: Verb, request: Request[Any], report: Report) -> Any:
         result = verb.run(self._repository, request, report)
@@ -118,6 +133,7 @@ class Answers:
             worker_pid=os.getpid(),
             keeper=self._holding.kind,
             transport=transport,
+            memory=self._memory,
             requests=requests_by_name(counts),
             open_files=open_files(opened, status.volumes),
         )

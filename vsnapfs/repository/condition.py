@@ -50,6 +50,7 @@ def status(parts: Parts) -> Status:
         volumes=volumes.listed(parts, None, False),
         commits=facts.commits,
         commit_waits=facts.commit_waits,
+        memory=None,
         requests={},
         open_files=[],
     )

@@ -68,7 +68,9 @@ class TestLife:
         assert server.stop() == 0
         assert not is_mounted(mountpoint)
         assert not (repository / "vsnapfs.sock").exists()
-        assert [event["event"] for event in events(server.log)] == ["serving", "ending", "ended"]
+        (memory, *told) = [event["event"] for event in events(server.log)]
+        assert "protected against a lack of memory" in memory
+        assert told == ["serving", "ending", "ended"]
 
     def test_the_ready_line_with_json(self, repository: Path, mountpoint: Path) -> None:
         command = [*program(), "--json", "serve", str(mountpoint)]
@@ -176,6 +178,7 @@ class TestVerbs:
         status = must_json(server.repository, "status")
         assert (status["served"], status["pid"], status["mountpoint"]) == (True, server.pid, str(server.mountpoint))
         assert (status["protected"], status["problems"]) == (True, [])
+        assert set(status["memory"]) == {"locked", "kept", "io_flusher", "killed_last"}
         assert status["requests"]["read"]["bytes"] == MIB
         assert set(status["requests"]["read"]) == {"requests", "errors", "bytes", "nanoseconds", "latency"}
 
