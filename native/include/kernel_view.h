@@ -30,12 +30,13 @@ int vs_kernel_views_probe(vs_kernel_views *k, int *file);
 typedef struct vs_kernel_limits {
     uint64_t verify_bytes; /* how much may have to be read to compare it, or to put blocks together */
     uint64_t runs;         /* how many runs the maps may have */
+    uint64_t milliseconds; /* how long it may take, 0: for ever. What was compared by then is remembered */
 } vs_kernel_limits;
 
-/* Would the view be built within limits? 0: yes, or -E2BIG. Reads maps only. */
+/* Would the view be built within limits? 0: yes, or -E2BIG, -ETIMEDOUT. Reads maps only. */
 int vs_kernel_view_fits(vs_kernel_views *k, vs_view *v, const vs_kernel_limits *limits);
 
-/* Build it; *file: the file that the kernel reads, for the caller to close. -E2BIG: not within limits, nothing was read. -EBADMSG: a
+/* Build it; *file: the file that the kernel reads, for the caller to close. -E2BIG: not within limits, nothing was read; -ETIMEDOUT. -EBADMSG: a
  * block does not match its checksum, and the fault says which. -ENOSPC: it would take more than an eighth of what is free. */
 int vs_kernel_view_open(vs_kernel_views *k, vs_view *v, const vs_kernel_limits *limits, int *file);
 /* CFFI-END */

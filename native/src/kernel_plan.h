@@ -19,7 +19,7 @@ typedef struct vs_kernel_source {
 
 typedef struct vs_kernel_plan {
     vs_view *view;
-    uint64_t size_bytes, runs_max;
+    uint64_t size_bytes, runs_max, deadline_ns;
     vs_erofs_run *runs; /* those of composed blocks have device VS_KERNEL_SIDE */
     size_t run_count, run_room;
     vs_kernel_source *sources;
@@ -37,8 +37,11 @@ static inline uint64_t vs_kernel_base_name(uint32_t volume) {
     return UINT64_C(1) << 63 | volume;
 }
 
-/* Fill a plan of v. -E2BIG: over runs_max runs. */
-int vs_kernel_plan_make(vs_kernel_plan *p, vs_view *v, uint64_t runs_max);
+/* Fill a plan of v. -E2BIG: over runs_max runs. milliseconds: how long all may take, 0: for ever. */
+int vs_kernel_plan_make(vs_kernel_plan *p, vs_view *v, uint64_t runs_max, uint64_t milliseconds);
+
+/* -ETIMEDOUT when the time is over. */
+int vs_kernel_plan_time(const vs_kernel_plan *p);
 
 /* Give the runs of composed blocks their device: one more, if there are any. Returns how many devices there are then, or -EFBIG. */
 int vs_kernel_plan_number(vs_kernel_plan *p);

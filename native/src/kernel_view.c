@@ -147,6 +147,8 @@ static int chunk_compare(vs_store *store, const vs_kernel_plan *p, size_t source
                 return damaged(p, source, base + i);
         }
         first = next_set(c->bits, end, VS_BLOCK_CHUNK_BLOCKS);
+        int code = vs_kernel_plan_time(p);
+        if (code < 0) return code;
     }
     return 0;
 }
@@ -196,6 +198,7 @@ static int compose(vs_kernel_views *k, const vs_kernel_plan *p, files *f) {
         }
         struct iovec part = {buf, n * VS_BLOCK_BYTES};
         if (code >= 0) code = store->write(store, f->side, done * VS_BLOCK_BYTES, &part, 1);
+        if (code == 0) code = vs_kernel_plan_time(p);
     }
     free(buf);
     f->fds[p->source_count] = f->side;
@@ -215,7 +218,7 @@ static int within(vs_kernel_views *k, vs_kernel_plan *p, const vs_kernel_limits 
 }
 
 static int plan(vs_kernel_views *k, vs_view *v, const vs_kernel_limits *limits, vs_kernel_plan *p) {
-    int code = vs_kernel_plan_make(p, v, limits->runs < RUNS_MAX ? limits->runs : RUNS_MAX);
+    int code = vs_kernel_plan_make(p, v, limits->runs < RUNS_MAX ? limits->runs : RUNS_MAX, limits->milliseconds);
     if (code == 0) code = within(k, p, limits);
     if (code == -E2BIG) vs_fault_set(code, vs_view_volume(v), 0, 0, 0, "a kernel view of volume %u would take more than it may", vs_view_volume(v));
     return code;

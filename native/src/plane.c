@@ -148,6 +148,7 @@ int vs_plane_start(const vs_plane_options *o, vs_plane **out) {
     if (code == 0) code = vs_plane_files_init(&p->files);
     if (code == 0) code = vs_plane_waiting_init(&p->waiting);
     if (code == 0) code = vs_plane_faults_init(&p->faults);
+    if (code == 0) code = vs_plane_backings_init(&p->backings);
     if (code < 0) {
         free(p);
         return code;
@@ -195,6 +196,7 @@ void vs_plane_free(vs_plane *p) {
     vs_plane_files_end(&p->files);
     vs_plane_waiting_end(&p->waiting);
     vs_plane_faults_end(&p->faults);
+    vs_plane_backings_end(&p->backings);
     pthread_mutex_destroy(&p->life);
     free(p->threads);
     free(p);
@@ -210,12 +212,17 @@ int vs_plane_ended_fd(const vs_plane *p) {
     return p->ended_fd;
 }
 
-int vs_plane_add_file(vs_plane *p, vs_volume_file *f, uint64_t *fh) {
-    return vs_plane_files_add(&p->files, f, fh);
+int vs_plane_add_file(vs_plane *p, vs_volume_file *f, uint64_t ino, int32_t backing_id, uint64_t *fh) {
+    return vs_plane_files_add(&p->files, f, ino, backing_id, fh);
 }
 
 int vs_plane_remove_file(vs_plane *p, uint64_t fh) {
-    return vs_plane_files_remove(&p->files, fh);
+    uint64_t ino;
+    int32_t backing_id;
+    int code = vs_plane_files_inode(&p->files, fh, &ino, &backing_id);
+    if (code == 0) code = vs_plane_files_remove(&p->files, fh);
+    if (code == 0) vs_plane_backing_leave(p, ino);
+    return code;
 }
 
 static void add_tally(vs_plane_count *count, const vs_plane_tally *tally) {

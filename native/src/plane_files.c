@@ -20,6 +20,8 @@ enum { SLOT_BITS = 20, SLOTS_MAX = 1 << SLOT_BITS, SLOTS_FIRST = 64 };
 struct vs_plane_slot {
     uint64_t fh; /* 0: free */
     vs_volume_file *file;
+    uint64_t ino;
+    int32_t backing_id; /* of the kernel's file that reads go to; 0: none */
     uint32_t users;
     uint32_t free_next;
     int removed;
@@ -58,7 +60,7 @@ static vs_volume_file *drop(vs_plane_files *t, struct vs_plane_slot *s) {
     return f;
 }
 
-int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t *fh) {
+int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t ino, int32_t backing_id, uint64_t *fh) {
     pthread_mutex_lock(&t->mu);
     int code = 0;
     if (t->closed) code = -ENODEV;
@@ -68,7 +70,19 @@ int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t *fh) {
         uint32_t slot = t->free_first;
         t->free_first = t->slots[slot].free_next;
         *fh = t->serial++ << SLOT_BITS | slot;
-        t->slots[slot] = (struct vs_plane_slot){.fh = *fh, .file = f, .users = 1};
+        t->slots[slot] = (struct vs_plane_slot){.fh = *fh, .file = f, .ino = ino, .backing_id = backing_id, .users = 1};
+    }
+    pthread_mutex_unlock(&t->mu);
+    return code;
+}
+
+int vs_plane_files_inode(vs_plane_files *t, uint64_t fh, uint64_t *ino, int32_t *backing_id) {
+    pthread_mutex_lock(&t->mu);
+    const struct vs_plane_slot *s = find(t, fh);
+    int code = s && !s->removed ? 0 : -EBADF;
+    if (code == 0) {
+        *ino = s->ino;
+        *backing_id = s->backing_id;
     }
     pthread_mutex_unlock(&t->mu);
     return code;

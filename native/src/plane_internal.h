@@ -7,9 +7,10 @@
  *   plane_names.c     all others: to pyfuse3 and back
  *   plane_waiting.c   what pyfuse3 was asked and has not answered yet
  *   plane_faults.c    why requests failed, for the log
+ *   plane_backing.c   which inodes are open, and on which files in the kernel
  *
- * Locks: vs_plane.life (held by stop while it joins the threads, which never take it), vs_plane_files.mu, vs_plane_waiting.mu
- * and vs_plane_faults.mu, leaves: nothing is called and no other lock taken under them.
+ * Locks: vs_plane.life (held by stop while it joins the threads, which never take it), vs_plane_files.mu, vs_plane_waiting.mu,
+ * vs_plane_backings.mu and vs_plane_faults.mu, leaves: nothing is called and no other lock taken under them.
  * Errors: 0 or more, or -errno.
  */
 #ifndef VS_PLANE_INTERNAL_H
@@ -70,7 +71,9 @@ typedef struct vs_plane_files {
 } vs_plane_files;
 
 int vs_plane_files_init(vs_plane_files *t);
-int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t *fh);
+int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t ino, int32_t backing_id, uint64_t *fh);
+/* What the handle was added with. -EBADF: not one of ours, or removed. */
+int vs_plane_files_inode(vs_plane_files *t, uint64_t fh, uint64_t *ino, int32_t *backing_id);
 int vs_plane_files_remove(vs_plane_files *t, uint64_t fh);
 /* Borrow the file until vs_plane_files_put; NULL: not one of ours. */
 vs_volume_file *vs_plane_files_get(vs_plane_files *t, uint64_t fh);
@@ -81,7 +84,7 @@ void vs_plane_files_end(vs_plane_files *t);
 
 /* ---- plane_waiting.c ---- */
 
-enum { VS_ASKED_AS_IS = 0, VS_ASKED_INIT = 1, VS_ASKED_SEEK = 2 };
+enum { VS_ASKED_AS_IS = 0, VS_ASKED_INIT = 1, VS_ASKED_SEEK = 2, VS_ASKED_OPEN = 3 };
 
 /* One request that went to pyfuse3, and what its reply needs on the way back. */
 typedef struct vs_plane_asked {
@@ -90,6 +93,7 @@ typedef struct vs_plane_asked {
     uint32_t whence;        /* SEEK: SEEK_DATA or SEEK_HOLE */
     uint64_t offset_bytes;  /* SEEK */
     uint32_t flags;         /* INIT: what the kernel offers */
+    uint32_t flags2;        /* INIT: the upper half of flags */
     uint32_t max_readahead; /* INIT: bytes */
 } vs_plane_asked;
 
@@ -108,6 +112,19 @@ int vs_plane_waiting_take(vs_plane_waiting *w, uint64_t unique, vs_plane_asked *
 void vs_plane_waiting_close(vs_plane_waiting *w);
 uint64_t vs_plane_waiting_next(const vs_plane_waiting *w, uint64_t *cursor);
 void vs_plane_waiting_end(vs_plane_waiting *w);
+
+/* ---- plane_backing.c ---- */
+
+struct vs_plane_inode;
+
+typedef struct vs_plane_backings {
+    pthread_mutex_t mu;
+    struct vs_plane_inode **buckets;
+} vs_plane_backings;
+
+int vs_plane_backings_init(vs_plane_backings *b);
+/* What is still open stays so in the kernel, until the mount ends. */
+void vs_plane_backings_end(vs_plane_backings *b);
 
 /* ---- plane_faults.c ---- */
 
@@ -143,6 +160,7 @@ struct vs_plane {
     vs_plane_files files;
     vs_plane_waiting waiting;
     vs_plane_faults faults;
+    vs_plane_backings backings;
     int names_fd;    /* our end of the pair with pyfuse3 */
     int pyfuse3_fd;  /* the other end: the caller's */
     int notice_in, notice_out; /* a queue in the kernel's hands, see plane_names.c */

@@ -23,6 +23,7 @@
 enum {
     SOCKET_BYTES = 4 << 20,
     SEND_SECONDS_MAX = 15,
+    BACKING_DEPTH = 2, /* a kernel view is an EROFS on the repository's filesystem: what we are stacked on may be that deep */
     FORGETS_MAX = 4096, /* in one message: large ones need memory in one piece in the kernel, which it may not have */
     /* The kernel's 12 read-aheads and asynchronous requests at once leave workers idle: at 200 us a read it was 31k against 50k IOPS. */
     BACKGROUND_MIN = 64,
@@ -118,7 +119,11 @@ void vs_plane_forward(vs_plane_thread *t, size_t n) {
     case FUSE_INIT:
         asked.kind = VS_ASKED_INIT;
         asked.flags = init->flags;
+        asked.flags2 = init->flags & FUSE_INIT_EXT ? init->flags2 : 0;
         asked.max_readahead = init->max_readahead;
+        break;
+    case FUSE_OPEN:
+        asked.kind = VS_ASKED_OPEN;
         break;
     default:
         break;
@@ -143,8 +148,13 @@ void vs_plane_forward_seek(vs_plane_thread *t) {
 /* Large requests, and many at once; only what the kernel offers, everything else as libfuse made it out. The kernel reads as much
  * of the struct as it is long, which follows from the minor version. */
 static void amend_init(unsigned char *reply, size_t n, const vs_plane_asked *asked) {
-    struct fuse_init_out *out = (void *)(reply + sizeof(struct fuse_out_header));
+    vs_fuse_init_out *out = (void *)(reply + sizeof(struct fuse_out_header));
     if (n < sizeof(struct fuse_out_header) + sizeof *out) return;
+    if (asked->flags2 & FUSE_PASSTHROUGH >> 32) {
+        out->flags |= FUSE_INIT_EXT;
+        out->flags2 |= FUSE_PASSTHROUGH >> 32;
+        out->max_stack_depth = BACKING_DEPTH;
+    }
     /* Without HANDLE_KILLPRIV_V2 each write asks for security.capability first, of files that never carry any. */
     uint32_t wanted = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_BIG_WRITES | FUSE_MAX_PAGES | FUSE_HANDLE_KILLPRIV_V2;
     out->flags |= wanted & asked->flags;
@@ -156,6 +166,17 @@ static void amend_init(unsigned char *reply, size_t n, const vs_plane_asked *ask
     if (!(out->flags & FUSE_MAX_PAGES)) return;
     out->max_write = VS_PLANE_REQUEST_MAX;
     out->max_pages = (uint16_t)(VS_PLANE_REQUEST_MAX / (uint32_t)sysconf(_SC_PAGESIZE));
+}
+
+/* Flags that speak of the mount's page cache do not go with a backing file. */
+static void amend_open(vs_plane *p, unsigned char *reply, size_t n) {
+    vs_fuse_open_out *out = (void *)(reply + sizeof(struct fuse_out_header));
+    uint64_t ino;
+    int32_t backing_id;
+    if (n < sizeof(struct fuse_out_header) + sizeof *out) return;
+    if (vs_plane_files_inode(&p->files, out->fh, &ino, &backing_id) < 0 || backing_id == 0) return;
+    out->open_flags = FOPEN_PASSTHROUGH;
+    out->backing_id = backing_id;
 }
 
 /* The file is one run of data, as the kernel itself has it for files that know no holes. */
@@ -184,6 +205,7 @@ static void take_reply(vs_plane_thread *t, size_t n) {
         return;
     }
     if (asked.kind == VS_ASKED_INIT && head->error == 0) amend_init(t->buf, n, &asked);
+    if (asked.kind == VS_ASKED_OPEN && head->error == 0) amend_open(p, t->buf, n);
     pass_on(p, t->buf, n, asked.unique);
     if (asked.kind == VS_ASKED_INIT) vs_plane_mount_read_ahead(&p->mount);
 }

@@ -121,7 +121,7 @@ class Names(pyfuse3.Operations):
         if inode != VOLUME:
             return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(inode), direct_io=inode == COUNTS)
         fh = ctypes.c_uint64()
-        code = self._lib.vs_plane_add_file(self._plane, self._volume, ctypes.byref(fh))
+        code = self._lib.vs_plane_add_file(self._plane, self._volume, ctypes.c_uint64(inode), 0, ctypes.byref(fh))
         if code < 0:
             raise FUSEError(-code)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(fh.value), keep_cache=True)

@@ -101,7 +101,7 @@ static void name_open(name_server *s, const struct fuse_in_header *in) {
     struct fuse_open_out out = {.fh = NODE_TEXT};
     if (in->nodeid == NODE_VOLUME) {
         out.open_flags = s->open_flags;
-        CHECK_EQ(vs_plane_add_file(s->plane, &s->volume->file, (uint64_t *)&out.fh), 0);
+        CHECK_EQ(vs_plane_add_file(s->plane, &s->volume->file, 0, 0, (uint64_t *)&out.fh), 0);
     }
     name_reply(s, in->unique, 0, &out, sizeof out);
 }

@@ -12,7 +12,7 @@
 
 enum { TMPFS_MAGIC_NUMBER = 0x01021994 };
 
-static const vs_kernel_limits any = {UINT64_MAX, UINT64_MAX};
+static const vs_kernel_limits any = {UINT64_MAX, UINT64_MAX, 0};
 
 /* ---- sets of blocks ---- */
 
@@ -205,7 +205,7 @@ static void limits_hold_and_what_was_compared_is_known(ground *g) {
     for (int i = 0; i < 4; i++) put(g, volume, (uint64_t)i << 20, 1 << 20, 0);
     put(g, volume, 100, 10, 0); /* a block to be put together */
     vs_view *v = view_at(g, volume, now(g));
-    vs_kernel_limits little = {(4 << 20) - 4096, 100}, enough = {4 << 20, 100}, none = {4096, 100}, few = {UINT64_MAX, 1};
+    vs_kernel_limits little = {(4 << 20) - 4096, 100, 0}, enough = {4 << 20, 100, 60000}, none = {4096, 100, 0}, few = {UINT64_MAX, 1, 0};
     int file = -1;
     CHECK_EQ(vs_kernel_view_fits(g->views, v, &little), -E2BIG);
     CHECK_EQ(vs_kernel_view_open(g->views, v, &little, &file), -E2BIG);
@@ -218,7 +218,7 @@ static void limits_hold_and_what_was_compared_is_known(ground *g) {
     put(g, volume, 1 << 20, 8192, 0);
     v = view_at(g, volume, now(g));
     CHECK_EQ(vs_kernel_view_fits(g->views, v, &none), -E2BIG);
-    vs_kernel_limits three = {3 * 4096, 100};
+    vs_kernel_limits three = {3 * 4096, 100, 0};
     CHECK_EQ(vs_kernel_view_fits(g->views, v, &three), 0);
     vs_view_close(v);
 }

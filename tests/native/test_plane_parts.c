@@ -18,13 +18,13 @@ static void numbers_are_never_used_twice(void) {
     memory_file *m = memory_file_new(MEMORY_BLOCK);
     uint64_t open[OPEN], last = 0, fh, seed = 1;
     CHECK_EQ(vs_plane_files_init(&t), 0);
-    for (int i = 0; i < OPEN; i++) CHECK_EQ(vs_plane_files_add(&t, &m->file, &open[i]), 0);
+    for (int i = 0; i < OPEN; i++) CHECK_EQ(vs_plane_files_add(&t, &m->file, 0, 0, &open[i]), 0);
     for (int i = 0; i < ROUNDS; i++) {
         uint64_t k = draw_below(&seed, OPEN);
         CHECK_EQ(vs_plane_files_remove(&t, open[k]), 0);
         CHECK(vs_plane_files_get(&t, open[k]) == NULL);
         CHECK_EQ(vs_plane_files_remove(&t, open[k]), -EBADF);
-        CHECK_EQ(vs_plane_files_add(&t, &m->file, &fh), 0);
+        CHECK_EQ(vs_plane_files_add(&t, &m->file, 0, 0, &fh), 0);
         CHECK(fh > last && fh >= UINT64_C(1) << 32 && fh < UINT64_C(1) << 63);
         last = open[k] = fh;
     }
@@ -34,7 +34,7 @@ static void numbers_are_never_used_twice(void) {
     CHECK_EQ(m->releases, ROUNDS);
     vs_plane_files_close(&t);
     CHECK_EQ(m->releases, ROUNDS + OPEN);
-    CHECK_EQ(vs_plane_files_add(&t, &m->file, &fh), -ENODEV);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 0, 0, &fh), -ENODEV);
     CHECK_EQ(vs_plane_files_remove(&t, last), -EBADF);
     vs_plane_files_end(&t);
     memory_file_end(m);
@@ -45,7 +45,7 @@ static void the_last_user_releases(void) {
     memory_file *m = memory_file_new(MEMORY_BLOCK);
     uint64_t fh;
     CHECK_EQ(vs_plane_files_init(&t), 0);
-    CHECK_EQ(vs_plane_files_add(&t, &m->file, &fh), 0);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 0, 0, &fh), 0);
     CHECK(vs_plane_files_get(&t, fh) == &m->file);
     CHECK(vs_plane_files_get(&t, fh) == &m->file);
     CHECK_EQ(vs_plane_files_remove(&t, fh), 0);
@@ -91,7 +91,7 @@ static void removals_race_with_requests(void) {
     for (int i = 0; i < HANDLES; i++) {
         uint64_t fh;
         m[i] = memory_file_new(MEMORY_BLOCK);
-        CHECK_EQ(vs_plane_files_add(&r.files, &m[i]->file, &fh), 0);
+        CHECK_EQ(vs_plane_files_add(&r.files, &m[i]->file, 0, 0, &fh), 0);
         atomic_store(&r.fh, fh);
         for (int k = 0; k < 20; k++) {
             if (vs_plane_files_get(&r.files, fh)) vs_plane_files_put(&r.files, fh);
@@ -263,7 +263,7 @@ static void requests_that_make_no_sense(void) {
     struct fuse_fallocate_in alloc = {.offset = UINT64_MAX - 5, .length = 10};
     struct fuse_lseek_in seek = {.whence = SEEK_END};
     uint64_t fh;
-    CHECK_EQ(vs_plane_files_add(&w->plane.files, &m->file, &fh), 0);
+    CHECK_EQ(vs_plane_files_add(&w->plane.files, &m->file, 0, 0, &fh), 0);
     read.fh = write.fh = alloc.fh = seek.fh = fh;
     request(w, FUSE_READ, 2, &read, sizeof read);
     CHECK_EQ(error_of(w, 2), -EINVAL);

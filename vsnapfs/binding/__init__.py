@@ -17,6 +17,7 @@ from vsnapfs.binding.journal import (
     RecordKind,
     RecordPiece,
 )
+from vsnapfs.binding.kernel_view import KernelViews, Limits
 from vsnapfs.binding.plane import Plane, PlaneCount
 from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
@@ -28,6 +29,8 @@ __all__ = [
     "Fault",
     "Journal",
     "JournalFacts",
+    "KernelViews",
+    "Limits",
     "Plane",
     "PlaneCount",
     "RecordKind",

@@ -13,7 +13,7 @@ from vsnapfs.core.errors import DegradedError
 from vsnapfs.core.units import format_size
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import Point, Status
+    from vsnapfs.core.model import MountData, Point, Status
 
 
 @click.command("status")
@@ -42,11 +42,19 @@ def _lines(status: Status) -> Iterator[str]:
         "free": format_size(status.free_bytes),
     }
     yield from (f"{name + ':':12}{printable(value)}" for name, value in facts.items())
+    if status.data is not None:
+        yield f"{'data:':12}{_data(status.data)}"
     for volume in status.volumes:
         place = printable(volume.primary_path or "no primary")
         yield f"{'volume:':12}{volume.name}, {format_size(volume.size_bytes)}, {place}"
     for problem in status.problems:
         yield f"{'problem:':12}{printable(problem)}"
+
+
+def _data(data: MountData) -> str:
+    counts = f"{data.open_verify} open files verified, {data.open_kernel} read by the kernel"
+    why = "" if data.kernel or data.mode == "verify" else f"; not by the kernel: {printable(data.why_not or '')}"
+    return f"{data.mode}, {counts}{why}"
 
 
 def _moment(point: Point | None) -> str:

@@ -103,12 +103,14 @@ class Answers:
 
     def _served(self, status: Status) -> Status:
         counts = trio.from_thread.run_sync(self._mount.counts)
+        data = trio.from_thread.run_sync(self._mount.data)
         return msgspec.structs.replace(
             status,
             served=True,
             mountpoint=str(self._mount.mountpoint),
             pid=os.getpid(),
             requests={name_of(opcode): count._asdict() for opcode, count in counts.items()},
+            data=data,
         )
 
 

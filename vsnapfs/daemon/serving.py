@@ -19,6 +19,8 @@ import trio
 from sdnotify import SystemdNotifier
 
 from vsnapfs.core.errors import VsnapfsError
+from vsnapfs.core.model import DataMode
+from vsnapfs.tree.data_mode import DataRules
 from vsnapfs.tree.fuse import Mount
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ class MountOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller chose; None: as the repository's settings say."""
 
     allow_other: bool | None = None
+    data: DataMode | None = None
+    """For all points, whatever the settings say of some."""
 
 
 Announce = Callable[[], None]
@@ -47,6 +51,12 @@ def mount_of(repository: Repository, mountpoint: Path, options: MountOptions, *,
         allow_other=settings.allow_other if options.allow_other is None else options.allow_other,
         uid=os.geteuid() if settings.uid is None else settings.uid,
         gid=os.getegid() if settings.gid is None else settings.gid,
+        data=DataRules(
+            mode=options.data or settings.data,
+            points={} if options.data else settings.points,
+            kernel_verify=settings.kernel_verify,
+        ),
+        scratch=Path(settings.scratch),
     )
 
 

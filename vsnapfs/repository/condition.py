@@ -48,6 +48,7 @@ def status(parts: Parts) -> Status:
         commits=facts.commits,
         commit_waits=facts.commit_waits,
         requests={},
+        data=None,
     )
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pyfuse3
 import structlog
@@ -16,13 +16,21 @@ import trio
 
 from vsnapfs.binding import Plane, PlaneCount
 from vsnapfs.core.errors import BusyError, StoreError, UsageError, VsnapfsError
+from vsnapfs.core.model import MountData
+from vsnapfs.tree.data_mode import DataRules
 from vsnapfs.tree.fuse.operations import Operations
+from vsnapfs.tree.kernel_data import KernelData
 from vsnapfs.tree.mountpoint import holders, prepare
-from vsnapfs.tree.nodes import Source
 from vsnapfs.tree.tree import Tree
+
+if TYPE_CHECKING:
+    from vsnapfs.repository.repository import Repository
 
 BUSY_GRACE_S = 5.0
 """How long a mount that was taken away lazily is still served to those who use it."""
+
+DATA_DEFAULT = DataRules()
+SCRATCH_DEFAULT = Path("/var/tmp")
 
 in_thread = trio.to_thread.run_sync
 log = structlog.get_logger(__name__)
@@ -60,19 +68,32 @@ class Mount:
     """A repository, mounted. pyfuse3 keeps one session per process, so a process has one Mount at a time.
 
     ``run`` mounts and serves until the kernel ends the mount (umount by anybody) or it is cancelled; ``stop``
-    unmounts. live: show live/, for the owner of the repository. uid, gid: who owns what is shown.
+    unmounts. live: show live/, for the owner of the repository. uid, gid: who owns what is shown. data: who reads the
+    volumes at points. scratch: a directory on a disk for temporary files, where the repository's own must not be used.
     """
 
     _running: ClassVar[bool] = False
 
     def __init__(
-        self, repository: Source, mountpoint: Path, *, live: bool, allow_other: bool, uid: int, gid: int
+        self,
+        repository: Repository,
+        mountpoint: Path,
+        *,
+        live: bool,
+        allow_other: bool,
+        uid: int,
+        gid: int,
+        data: DataRules = DATA_DEFAULT,
+        scratch: Path = SCRATCH_DEFAULT,
     ) -> None:
         self._repository = repository
         self.mountpoint = mountpoint
         self._live = live
         self._allow_other = allow_other
         self._owner = (uid, gid)
+        self._rules = data
+        self._scratch = [repository.path, scratch] if live else [scratch]
+        self._data: KernelData | None = None
         self._plane: Plane | None = None
         self._tree: Tree | None = None
         self._control = trio.Lock()
@@ -104,7 +125,8 @@ class Mount:
         return Plane(str(self.mountpoint), source, allow_other=self._allow_other, read_only=not self._live)
 
     async def _serve(self, plane: Plane, tree: Tree, task_status: trio.TaskStatus[None]) -> None:
-        operations = Operations(tree, plane, self._repository.path, self._owner)
+        self._data = KernelData(self._repository.journal, plane, self._rules, self._scratch)
+        operations = Operations(tree, plane, self._data, self._repository.path, self._owner)
         try:
             with _session(plane, operations):
                 async with trio.open_nursery() as nursery:
@@ -112,12 +134,14 @@ class Mount:
                     nursery.start_soon(_log_faults, plane)
                     nursery.start_soon(pyfuse3.main)
                     await self._answered()
+                    await in_thread(self._data.probe)
                     task_status.started()
         finally:
             with trio.CancelScope(shield=True):
                 async with self._control:
                     self._plane = None
                     await in_thread(self._take_down, plane)
+                    self._data.close()
 
     async def _answered(self) -> None:
         """Another process looks at the mount. A thread of ours, killed while it waits for our own answer, would keep
@@ -170,6 +194,10 @@ class Mount:
     def counts(self) -> dict[int, PlaneCount]:
         """Requests by FUSE opcode since the mount began. On the trio loop only."""
         return {} if self._plane is None else self._plane.counts()
+
+    def data(self) -> MountData | None:
+        """Who reads volumes. On the trio loop only."""
+        return None if self._plane is None or self._data is None else self._data.counts()
 
     async def changed(self, *, content: bool) -> None:
         """Volumes were changed past the mount: the kernel drops what it remembers of live ones, attributes and (after
