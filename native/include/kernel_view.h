@@ -7,8 +7,8 @@
  * The kernel knows no checksums. So all blocks are compared with theirs when the view is built, but for those that were
  * compared for another view before; what becomes of them on the disk later is not seen. That is remembered for up to 2 TiB.
  *
- * Needs: a store of vs_store_posix, root, Linux 6.12 with EROFS, a filesystem below repository and scratch directory that can read folios
- * (ext4, xfs, btrfs; not tmpfs). Memory while building: 32 bytes a run of the maps; 16M runs at most.
+ * Needs: a store of vs_store_posix, root, Linux 6.12 with EROFS, a scratch directory on a filesystem that can read folios (ext4, xfs, btrfs; not
+ * tmpfs). Base and segments may lie on any filesystem. Memory while building: 32 bytes a run of the maps; 16M runs at most.
  *
  * Threads: any, at once; one lock, a leaf, for what is remembered. Errors: -errno with vs_fault_last. Lifetime: borrows journal and directory.
  */

@@ -1,7 +1,7 @@
 /* erofs_image.h: one file of an EROFS filesystem that has no data of its own: where each part of it lies on other files.
  *
  * The kernel's EROFS describes a file as equal chunks, each with the number of a device and a block of it, 8 bytes a chunk; 4 KiB is the
- * smallest chunk. A device may be any regular file on a filesystem that can read folios (ext4, xfs, btrfs; not tmpfs).
+ * smallest chunk. The image lies on a filesystem that can read folios (ext4, xfs, btrfs; not tmpfs); a device may be any file.
  *
  *   block 0         superblock at 1024
  *   then            nothing, to the length of a chunk

@@ -13,8 +13,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-enum { BUCKETS = 1024 };
-
 struct vs_plane_inode {
     uint64_t ino;
     uint32_t opens;
@@ -23,26 +21,22 @@ struct vs_plane_inode {
 };
 
 int vs_plane_backings_init(vs_plane_backings *b) {
-    *b = (vs_plane_backings){.buckets = calloc(BUCKETS, sizeof *b->buckets)};
-    if (!b->buckets) return -ENOMEM;
-    int code = -pthread_mutex_init(&b->mu, NULL);
-    if (code < 0) free(b->buckets);
-    return code;
+    *b = (vs_plane_backings){0};
+    return -pthread_mutex_init(&b->mu, NULL);
 }
 
 void vs_plane_backings_end(vs_plane_backings *b) {
-    for (size_t i = 0; i < BUCKETS; i++)
+    for (size_t i = 0; i < VS_PLANE_BUCKETS; i++)
         for (struct vs_plane_inode *n = b->buckets[i], *next; n; n = next) {
             next = n->next;
             free(n);
         }
-    free(b->buckets);
     pthread_mutex_destroy(&b->mu);
 }
 
 /* Where the inode hangs, or where it is to be hung. */
-static struct vs_plane_inode **place(const vs_plane_backings *b, uint64_t ino) {
-    struct vs_plane_inode **at = &b->buckets[(ino * UINT64_C(0x9E3779B97F4A7C15) >> 32) % BUCKETS];
+static struct vs_plane_inode **place(vs_plane_backings *b, uint64_t ino) {
+    struct vs_plane_inode **at = &b->buckets[(ino * UINT64_C(0x9E3779B97F4A7C15) >> 32) % VS_PLANE_BUCKETS];
     while (*at && (*at)->ino != ino) at = &(*at)->next;
     return at;
 }
@@ -105,7 +99,7 @@ void vs_plane_backing_leave(vs_plane *p, uint64_t ino) {
 void vs_plane_backing_counts(vs_plane *p, uint64_t *through_plane, uint64_t *in_kernel) {
     *through_plane = *in_kernel = 0;
     pthread_mutex_lock(&p->backings.mu);
-    for (size_t i = 0; i < BUCKETS; i++)
+    for (size_t i = 0; i < VS_PLANE_BUCKETS; i++)
         for (const struct vs_plane_inode *n = p->backings.buckets[i]; n; n = n->next) *(n->backing_id ? in_kernel : through_plane) += n->opens;
     pthread_mutex_unlock(&p->backings.mu);
 }

@@ -115,11 +115,13 @@ void vs_plane_waiting_end(vs_plane_waiting *w);
 
 /* ---- plane_backing.c ---- */
 
+enum { VS_PLANE_BUCKETS = 1024 };
+
 struct vs_plane_inode;
 
 typedef struct vs_plane_backings {
     pthread_mutex_t mu;
-    struct vs_plane_inode **buckets;
+    struct vs_plane_inode *buckets[VS_PLANE_BUCKETS];
 } vs_plane_backings;
 
 int vs_plane_backings_init(vs_plane_backings *b);

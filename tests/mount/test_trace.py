@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -22,6 +23,7 @@ from tests.support.processes import Mounted, make_repository
 from tests.support.reference import Add, History, Mark, Record, Write, Zero
 from tests.support.trace import Bookmark, Discard, Step, Trace
 from vsnapfs.binding import RecordPiece
+from vsnapfs.core.model import DataMode
 from vsnapfs.daemon.client import connect
 from vsnapfs.daemon.requests import BookmarkAdd
 from vsnapfs.repository.repository import Repository
@@ -177,10 +179,22 @@ def test_from_the_server_that_took_the_writes(traced: Traced) -> None:
             assert pread_all(fd, SIZES[volume] + 1) == traced.history.state(traced.history.last_seqno)[number].content
 
 
-def test_from_a_reader_beside_the_server(traced: Traced) -> None:
-    with Mounted(traced.repository, traced.server.mountpoint.with_name("beside"), verb="mount") as reader:
+@pytest.mark.parametrize("mode", get_args(DataMode))
+def test_from_a_reader_beside_the_server(traced: Traced, mode: DataMode) -> None:
+    beside = traced.server.mountpoint.with_name(f"beside-{mode}")
+    with Mounted(traced.repository, beside, verb="mount", options=("--data", mode)) as reader:
+        last = reader.mountpoint / "snaps/latest/a"
+        assert os.getxattr(last, "user.vsnapfs.data") == (b"verify" if mode == "verify" else b"kernel")
         assert_bookmarks(reader.mountpoint, traced)
         assert_points(reader.mountpoint, traced, 2)
+
+
+def test_after_a_restart_read_by_the_kernel(traced: Traced) -> None:
+    assert traced.server.stop() == 0
+    with Mounted(traced.repository, traced.server.mountpoint, options=("--data", "kernel")) as server:
+        assert_bookmarks(server.mountpoint, traced)
+        assert_points(server.mountpoint, traced, 6)
+    traced.server.start()
 
 
 def test_after_a_restart(traced: Traced) -> None:

@@ -135,6 +135,7 @@ class Mount:
                     nursery.start_soon(pyfuse3.main)
                     await self._answered()
                     await in_thread(self._data.probe)
+                    operations.probed.set()
                     task_status.started()
         finally:
             with trio.CancelScope(shield=True):

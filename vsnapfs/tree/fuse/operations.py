@@ -88,6 +88,8 @@ class Operations(pyfuse3.Operations):
         self._tree = tree
         self._plane = plane
         self._data = data
+        self.probed = trio.Event()
+        """Set when it is known what the kernel can do; until then opens of volumes at points wait."""
         self._opening: dict[int, trio.Lock] = {}
         self._repository = repository
         self._uid, self._gid = owner
@@ -193,6 +195,7 @@ class Operations(pyfuse3.Operations):
             case ViewFile() | ManifestFile() | DiffFile() if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
                 raise FUSEError(errno.EROFS)
             case ViewFile():
+                await self.probed.wait()
                 async with self._alone(node.ino):
                     return _volume(await in_thread(self._open_view, node, bool(flags & os.O_DIRECT)))
             case ManifestFile() | DiffFile():
@@ -245,6 +248,7 @@ class Operations(pyfuse3.Operations):
     async def _xattrs(self, node: Node) -> dict[str, str]:
         shown = self._tree.xattrs(node)
         if isinstance(node, ViewFile):
+            await self.probed.wait()
             reader = await in_thread(self._reader, node)
             shown |= {"data": reader, "verified": self._data.rules.verified(reader)}
         return shown
