@@ -319,7 +319,7 @@ def test_nothing_is_left(on_disk: Repository, mountpoint: Path) -> None:
 def test_the_command(tmp_path: Path, how: tuple[str, str]) -> None:
     repository = make_repository(tmp_path / "repository", db="1M")
     must(repository, "bookmark", "add", "a")
-    with Mounted(repository, tmp_path / "mnt", verb="mount", options=how) as mounted:
+    with Mounted(repository, tmp_path / "mnt", verb="mount", options=("-f", *how)) as mounted:
         assert mode_of(mounted.mountpoint / "snaps/a/db") == IN_KERNEL
 
 
