@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "codec.h"
+#include "deadline.h"
 
 enum {
     BLOCK = 4096,
@@ -64,7 +65,7 @@ static layout layout_of(const vs_erofs_image *m) {
 /* Pages of the index that lie together; only those with an entry are written. */
 typedef struct window {
     int file;
-    uint64_t index_block, first_page;
+    uint64_t deadline_ns, index_block, first_page;
     uint64_t used; /* a bit each page */
     uint8_t bytes[WINDOW_PAGES * BLOCK];
 } window;
@@ -82,7 +83,7 @@ static int write_all(int file, const void *buf, size_t n, uint64_t at) {
 }
 
 static int window_flush(window *w) {
-    int code = 0;
+    int code = vs_deadline_check(w->deadline_ns);
     while (code == 0 && w->used) {
         unsigned first = (unsigned)__builtin_ctzll(w->used);
         uint64_t rest = ~(w->used >> first);
@@ -127,6 +128,7 @@ static int write_index(int file, const vs_erofs_image *m, const layout *l) {
     window *w = malloc(sizeof *w);
     if (!w) return -ENOMEM;
     w->file = file;
+    w->deadline_ns = m->deadline_ns;
     w->index_block = l->index;
     w->first_page = w->used = 0;
     int code = 0;

@@ -16,7 +16,7 @@
  * The chunk is the largest power of two of blocks, up to 2 MiB, on which every run begins and ends: the index of a volume that is written in
  * aligned 64 KiB is a sixteenth.
  *
- * Threads: none shared. Errors: -errno of the file; -EFBIG: a block or a device that has no number in the format.
+ * Threads: none shared. Errors: -errno of the file; -EFBIG: a block or a device that has no number in the format; -ETIMEDOUT.
  */
 #ifndef VS_EROFS_IMAGE_H
 #define VS_EROFS_IMAGE_H
@@ -40,6 +40,7 @@ typedef struct vs_erofs_image {
     uint32_t devices;
     const vs_erofs_run *runs;
     size_t run_count;
+    uint64_t deadline_ns; /* deadline.h; a large index may have to wait for a slow disk */
 } vs_erofs_image;
 
 /* How much disk vs_erofs_image_write takes, in bytes. */

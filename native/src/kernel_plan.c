@@ -8,22 +8,12 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "deadline.h"
 #include "format.h"
 #include "room.h"
 
 enum { RUNS_BETWEEN_LOOKS = 65536 }; /* at the clock */
-
-static uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-int vs_kernel_plan_time(const vs_kernel_plan *p) {
-    return now_ns() <= p->deadline_ns ? 0 : -ETIMEDOUT;
-}
 
 /* ---- files ---- */
 
@@ -73,7 +63,7 @@ static int add_run(vs_kernel_plan *p, const vs_erofs_run *run) {
     if (p->run_count >= p->runs_max) return -E2BIG;
     if (vs_room(&p->runs, &p->run_room, p->run_count, 1, sizeof *p->runs) < 0) return -ENOMEM;
     p->runs[p->run_count++] = *run;
-    return p->run_count % RUNS_BETWEEN_LOOKS ? 0 : vs_kernel_plan_time(p);
+    return p->run_count % RUNS_BETWEEN_LOOKS ? 0 : vs_deadline_check(p->deadline_ns);
 }
 
 /* Once for each block, whatever number of pieces meet in it. */
@@ -99,9 +89,8 @@ static int add_piece(void *arg, const vs_view_piece *piece) {
     return code == 0 && end % VS_BLOCK_BYTES ? add_composed(p, whole_end) : code;
 }
 
-int vs_kernel_plan_make(vs_kernel_plan *p, vs_view *v, uint64_t runs_max, uint64_t milliseconds) {
-    *p = (vs_kernel_plan){.view = v, .size_bytes = vs_view_size(v), .runs_max = runs_max};
-    p->deadline_ns = milliseconds ? now_ns() + milliseconds * 1000000 : UINT64_MAX;
+int vs_kernel_plan_make(vs_kernel_plan *p, vs_view *v, uint64_t runs_max, uint64_t deadline_ns) {
+    *p = (vs_kernel_plan){.view = v, .size_bytes = vs_view_size(v), .runs_max = runs_max, .deadline_ns = deadline_ns};
     return vs_view_walk(v, add_piece, p);
 }
 

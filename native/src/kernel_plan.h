@@ -37,11 +37,8 @@ static inline uint64_t vs_kernel_base_name(uint32_t volume) {
     return UINT64_C(1) << 63 | volume;
 }
 
-/* Fill a plan of v. -E2BIG: over runs_max runs. milliseconds: how long all may take, 0: for ever. */
-int vs_kernel_plan_make(vs_kernel_plan *p, vs_view *v, uint64_t runs_max, uint64_t milliseconds);
-
-/* -ETIMEDOUT when the time is over. */
-int vs_kernel_plan_time(const vs_kernel_plan *p);
+/* Fill a plan of v. -E2BIG: over runs_max runs. -ETIMEDOUT: the deadline (deadline.h) has passed. */
+int vs_kernel_plan_make(vs_kernel_plan *p, vs_view *v, uint64_t runs_max, uint64_t deadline_ns);
 
 /* Give the runs of composed blocks their device: one more, if there are any. Returns how many devices there are then, or -EFBIG. */
 int vs_kernel_plan_number(vs_kernel_plan *p);

@@ -13,6 +13,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "deadline.h"
 #include "erofs_mount.h"
 #include "journal_internal.h"
 #include "kernel_plan.h"
@@ -147,7 +148,7 @@ static int chunk_compare(vs_store *store, const vs_kernel_plan *p, size_t source
                 return damaged(p, source, base + i);
         }
         first = next_set(c->bits, end, VS_BLOCK_CHUNK_BLOCKS);
-        int code = vs_kernel_plan_time(p);
+        int code = vs_deadline_check(p->deadline_ns);
         if (code < 0) return code;
     }
     return 0;
@@ -198,7 +199,7 @@ static int compose(vs_kernel_views *k, const vs_kernel_plan *p, files *f) {
         }
         struct iovec part = {buf, n * VS_BLOCK_BYTES};
         if (code >= 0) code = store->write(store, f->side, done * VS_BLOCK_BYTES, &part, 1);
-        if (code == 0) code = vs_kernel_plan_time(p);
+        if (code == 0) code = vs_deadline_check(p->deadline_ns);
     }
     free(buf);
     f->fds[p->source_count] = f->side;
@@ -218,7 +219,7 @@ static int within(vs_kernel_views *k, vs_kernel_plan *p, const vs_kernel_limits 
 }
 
 static int plan(vs_kernel_views *k, vs_view *v, const vs_kernel_limits *limits, vs_kernel_plan *p) {
-    int code = vs_kernel_plan_make(p, v, limits->runs < RUNS_MAX ? limits->runs : RUNS_MAX, limits->milliseconds);
+    int code = vs_kernel_plan_make(p, v, limits->runs < RUNS_MAX ? limits->runs : RUNS_MAX, vs_deadline_after(limits->milliseconds));
     if (code == 0) code = within(k, p, limits);
     if (code == -E2BIG) vs_fault_set(code, vs_view_volume(v), 0, 0, 0, "a kernel view of volume %u would take more than it may", vs_view_volume(v));
     return code;
@@ -245,7 +246,8 @@ static int build(vs_kernel_views *k, vs_kernel_plan *p, int *file) {
     files f;
     int devices = vs_kernel_plan_number(p);
     if (devices < 0) return devices;
-    vs_erofs_image image = {.size_bytes = p->size_bytes, .devices = (uint32_t)devices, .runs = p->runs, .run_count = p->run_count};
+    vs_erofs_image image = {.size_bytes = p->size_bytes, .devices = (uint32_t)devices, .runs = p->runs, .run_count = p->run_count,
+                            .deadline_ns = p->deadline_ns};
     int code = space_check(k, vs_erofs_image_bytes(&image) + p->composed_count * VS_BLOCK_BYTES);
     if (code < 0) return code;
     code = files_open(&f, p);
@@ -280,7 +282,7 @@ int vs_kernel_views_probe(vs_kernel_views *k, int *file) {
     int fd = vs_segment_file_get(g);
     if (fd < 0) return fd;
     vs_erofs_run run = {.block = 0, .count = 1, .device_block = 0, .device = 1};
-    vs_erofs_image image = {.size_bytes = VS_BLOCK_BYTES, .devices = 1, .runs = &run, .run_count = 1};
+    vs_erofs_image image = {.size_bytes = VS_BLOCK_BYTES, .devices = 1, .runs = &run, .run_count = 1, .deadline_ns = VS_DEADLINE_NEVER};
     int code = mount_image(k, &image, &fd, file);
     int64_t n = store->read(store, fd, 0, want, sizeof want);
     vs_segment_file_put(g);

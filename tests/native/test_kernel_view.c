@@ -43,7 +43,7 @@ static void sets_hold_what_was_added(void) {
 /* The index of a file is as long as its runs need, not as the file. */
 static void images_are_small(void) {
     vs_erofs_run fine[2] = {{0, 1, 9, 1}, {UINT64_C(1) << 28, 1, 3, 1}};
-    vs_erofs_image m = {.size_bytes = UINT64_C(1) << 42, .devices = 1, .runs = fine, .run_count = 2};
+    vs_erofs_image m = {.size_bytes = UINT64_C(1) << 42, .devices = 1, .runs = fine, .run_count = 2, .deadline_ns = UINT64_MAX};
     CHECK_EQ(vs_erofs_image_bytes(&m), (4 + 2) * 4096);
     vs_erofs_run coarse = {0, UINT64_C(1) << 28, 0, 1}; /* 1 TiB in one piece */
     m.runs = &coarse;
@@ -223,6 +223,21 @@ static void limits_hold_and_what_was_compared_is_known(ground *g) {
     vs_view_close(v);
 }
 
+/* An open that gives up leaves nothing; what it has compared is known to the next. */
+static void time_is_kept(ground *g) {
+    enum { MIBS = 64 };
+    uint32_t volume = ground_volume(g->journal, (uint64_t)MIBS << 20);
+    for (uint64_t i = 0; i < MIBS; i++) put(g, volume, i << 20, 1 << 20, 0);
+    vs_view *v = view_at(g, volume, now(g));
+    vs_kernel_limits hurry = {UINT64_MAX, UINT64_MAX, 1}, none = {0, UINT64_MAX, 0};
+    int file = -1;
+    CHECK_EQ(vs_kernel_view_open(g->views, v, &hurry, &file), -ETIMEDOUT); /* 64 GB/s would be needed */
+    CHECK_EQ(vs_kernel_view_fits(g->views, v, &none), -E2BIG);
+    close(built(g, v));
+    CHECK_EQ(vs_kernel_view_fits(g->views, v, &none), 0);
+    vs_view_close(v);
+}
+
 static void damage_one_byte(const char *name, uint8_t needle) {
     char path[64];
     snprintf(path, sizeof path, "journal/%s", name);
@@ -320,6 +335,7 @@ int main(void) {
     an_open_view_stays(&g);
     large_chunks_and_large_holes(&g);
     limits_hold_and_what_was_compared_is_known(&g);
+    time_is_kept(&g);
     damage_is_found(&g);
     int before = open_descriptors();
     uint32_t volume = ground_volume(g.journal, 1 << 20);

@@ -40,6 +40,41 @@ static void numbers_are_never_used_twice(void) {
     memory_file_end(m);
 }
 
+/* Opens of one inode are counted; the first says of which kind they are. */
+static void an_inode_is_open_in_one_way(void) {
+    vs_plane p = {0};
+    int32_t id = -1, slot_id = -1;
+    uint64_t ino, fh, plane, kernel;
+    memory_file *m = memory_file_new(MEMORY_BLOCK);
+    CHECK_EQ(vs_plane_files_init(&p.files), 0);
+    CHECK_EQ(vs_plane_backings_init(&p.backings), 0);
+    p.mount.device_fd = -1;
+    CHECK_EQ(vs_plane_backing_join(&p, 7, &id), 0);
+    CHECK_EQ(vs_plane_backing_open(&p, 7, 0, &id), -EBADF); /* the kernel's device is not there */
+    CHECK_EQ(vs_plane_backing_join(&p, 7, &id), 0);
+    for (uint64_t i = 7; i < 7 + 3000; i++) CHECK_EQ(vs_plane_backing_open(&p, i, -1, &id), 0);
+    CHECK_EQ(id, 0);
+    CHECK_EQ(vs_plane_backing_open(&p, 7, -1, &id), -EEXIST);
+    CHECK_EQ(vs_plane_backing_join(&p, 7, &id), 1);
+    vs_plane_backing_counts(&p, &plane, &kernel);
+    CHECK_EQ(plane, 3001);
+    CHECK_EQ(kernel, 0);
+    for (uint64_t i = 7; i < 7 + 3000; i++) vs_plane_backing_leave(&p, i);
+    CHECK_EQ(vs_plane_add_file(&p, &m->file, 7, 5, &fh), 0);
+    CHECK_EQ(vs_plane_files_inode(&p.files, fh, &ino, &slot_id), 0);
+    CHECK_EQ(ino, 7);
+    CHECK_EQ(slot_id, 5);
+    CHECK_EQ(vs_plane_remove_file(&p, fh), 0);
+    CHECK_EQ(vs_plane_files_inode(&p.files, fh, &ino, &slot_id), -EBADF);
+    CHECK_EQ(vs_plane_backing_join(&p, 7, &id), 0); /* the handle was the last open */
+    vs_plane_backing_leave(&p, 7);
+    CHECK_EQ(vs_plane_remove_file(&p, fh), -EBADF);
+    CHECK_EQ(vs_plane_backing_open(&p, 8, -1, &id), 0);
+    vs_plane_backings_end(&p.backings); /* with one left */
+    vs_plane_files_end(&p.files);
+    memory_file_end(m);
+}
+
 static void the_last_user_releases(void) {
     vs_plane_files t;
     memory_file *m = memory_file_new(MEMORY_BLOCK);
@@ -291,6 +326,7 @@ int main(void) {
         return EXIT_SKIPPED;
     }
     numbers_are_never_used_twice();
+    an_inode_is_open_in_one_way();
     the_last_user_releases();
     removals_race_with_requests();
     waiting_is_a_map();
