@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import mmap
 import os
@@ -192,6 +193,10 @@ def test_the_first_open_decides(on_disk: Repository, mountpoint: Path) -> None:
             with pytest.raises(OSError, match=str(errno.EINVAL)):
                 os.open(path, os.O_RDONLY | os.O_DIRECT)
             assert served.data().open_kernel == 1
+        with opened(path) as fd:
+            fcntl.fcntl(fd, fcntl.F_SETFL, os.O_DIRECT)
+            with pytest.raises(OSError, match=str(errno.EINVAL)):
+                os.preadv(fd, [block], 0)
 
 
 def test_rules_for_points(on_disk: Repository, mountpoint: Path) -> None:
