@@ -51,6 +51,7 @@ class Count(ctypes.Structure):
         ("errors", ctypes.c_uint64),
         ("bytes", ctypes.c_uint64),
         ("nanoseconds", ctypes.c_uint64),
+        ("latency", ctypes.c_uint64 * 32),
     )
 
 

@@ -19,6 +19,7 @@ from vsnapfs.binding.journal import (
     Request,
 )
 from vsnapfs.binding.keep import Keep
+from vsnapfs.binding.kernel_view import KernelViews, Limits
 from vsnapfs.binding.plane import KeptFile, Plane, PlaneCount, Transport, detach, mount, mounted_at, resumable
 from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
@@ -32,6 +33,8 @@ __all__ = [
     "JournalFacts",
     "Keep",
     "KeptFile",
+    "KernelViews",
+    "Limits",
     "Plane",
     "PlaneCount",
     "RecordKind",

@@ -52,6 +52,7 @@ def status(parts: Parts) -> Status:
         commit_waits=facts.commit_waits,
         requests={},
         open_files=[],
+        data=None,
     )
 
 
