@@ -4,10 +4,10 @@
  * is one: then it survives the death of the process, and the next owner takes it over); it is
  * durable, and then applied to its primary, when vs_journal_commit has returned (group commit: the first caller
  * writes for all who wait). Until it is applied, vs_journal_read_live finds it in memory: the primary is never ahead of the journal.
- * There are no threads in here: work is done by the callers.
+ * One thread belongs to an owner: it writes out early what only piles up, and syncs primaries nobody waits for. All else is done by the callers.
  *
  * Threads: every function but open and close may be called from any thread. Lock order: commit (leadership) before state before
- * segment. No lock is held over storage I/O but leadership.
+ * segment. No lock is held over storage I/O but leadership; primaries are synced without it, so that the next batch goes on meanwhile.
  * Errors: after a failed write or sync of the journal every append and commit returns -EIO (-ENOSPC if the disk was
  * full) until the journal is opened again.
  * Memory: bounded by batch_bytes * 3 and the active segment's index; it does not grow with the journal.

@@ -36,8 +36,7 @@ void vs_batch_end(vs_batch *b) {
 }
 
 void vs_batch_reset(vs_batch *b) {
-    for (size_t i = 0; i < b->map_count; i++) vs_extent_map_free(b->maps[i].map);
-    b->map_count = 0;
+    for (size_t i = 0; i < b->map_count; i++) vs_extent_map_clear(b->maps[i].map); /* kept: the next batch need not ask for memory */
     b->records = 0;
     b->stream_bytes = 0;
     b->payload_blocks = 0;

@@ -179,7 +179,7 @@ static void batch_apply(vs_journal *j, const vs_batch *b) {
         vs_primary *p = vs_journal_primary(j, b->maps[i].volume);
         const vs_volume_state *v = vs_states_find(&j->head, b->maps[i].volume);
         uint64_t size_bytes = v && !v->removed ? v->size_bytes : 0;
-        int skip = !p || p->error;
+        int skip = !p || p->error || vs_extent_map_count(b->maps[i].map) == 0;
         pthread_mutex_unlock(&j->mu);
         if (skip) continue;
         int r = volume_apply(j, b, b->maps[i].map, p, size_bytes);

@@ -22,7 +22,8 @@
 
 #include "status.h"
 
-enum { STACK_BYTES = 512 << 10, WAKE_EVERY_NS = 10000000 };
+/* READERS_BESIDE_RINGS: of forgets and interrupts; and of all, if rings were agreed on and cannot be made. */
+enum { STACK_BYTES = 512 << 10, READERS_BESIDE_RINGS = 4, WAKE_EVERY_NS = 10000000 };
 
 /* ---- threads ---- */
 
@@ -156,6 +157,7 @@ static int make(vs_plane *p, int device_fd, vs_keep *k, int workers) {
     int code = vs_plane_connection_of(k, &p->connection);
     if (code == 0 && !atomic_load(&p->connection->agreed)) code = -EPROTO;
     if (code == 0) code = vs_plane_names_open(p);
+    if (code == 0 && p->connection->by_io_uring && workers > READERS_BESIDE_RINGS) workers = READERS_BESIDE_RINGS;
     if (code == 0) code = make_threads(p, workers);
     if (code == 0) code = vs_plane_device_adopt(&p->device, device_fd, &p->connection->place);
     return code < 0 ? code : vs_plane_backings_restore(p);

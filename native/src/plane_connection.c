@@ -147,7 +147,8 @@ int vs_plane_mount(const vs_plane_options *o, vs_keep *k) {
         vs_fault_last(&fault);
         vs_plane_place_detach(&c->place, 1);
         close(fd);
-        return fault.code == code ? code : vs_fault_set(code, 0, 0, 0, 0, "%s: no agreement with the kernel: %s", c->place.path, strerror(-code));
+        if (fault.code == code) return code;
+        return vs_fault_set(code, 0, 0, 0, 0, "%s: no agreement with the kernel: %s", c->place.path, strerror(-code));
     }
     vs_plane_place_read_ahead(&c->place);
     return fd;

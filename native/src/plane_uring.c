@@ -18,8 +18,8 @@
  * and posts `answered`. FORGET, INTERRUPT and notifications go through the device as ever, for which few readers are enough.
  *
  * The end: when the connection ends, commands that wait end with -ENOTCONN, later ones are refused with it. If the process is killed the
- * kernel ends them, the device is closed with the last, and the connection with the device. Requests that a dead process had in its entries are not
- * sent again by FUSE_NOTIFY_RESEND: that looks through the requests of devices only.
+ * kernel ends them, the device is closed with the last, and the connection with the device. Requests that a dead process had in its
+ * entries are not sent again by FUSE_NOTIFY_RESEND: that looks through the requests of devices only.
  *
  * Whoever cannot make the rings after INIT has promised them tells the kernel by a command that is wrong on purpose: it then forgets the
  * promise and uses the device, as long as not every queue has an entry.

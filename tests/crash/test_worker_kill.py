@@ -83,7 +83,15 @@ FIO_JOBS = (
 
 def fio(mountpoint: Path, seed: int, *options: str) -> None:
     """Write each job's half of a volume at random, and compare checksums with what is read back."""
-    command = ["fio", "--rw=randwrite", "--verify=crc32c", "--verify_fatal=1", "--verify_backlog=64", "--thread"]
+    command = [
+        "fio",
+        "--rw=randwrite",
+        "--verify=crc32c",
+        "--verify_fatal=1",
+        "--verify_backlog=64",
+        "--verify_state_save=0",
+        "--thread",
+    ]
     command += [f"--randseed={seed}", f"--size={VOLUME_BYTES // 2}", "--allow_file_create=0", *options]
     for name, volume, half, how in FIO_JOBS:
         place = [f"--filename={mountpoint / 'live' / volume}", f"--offset={half * VOLUME_BYTES // 2}"]

@@ -603,8 +603,8 @@ static int count_mounts(void);
 
 static void the_transport_is_chosen(void) {
     fixture x;
-    vs_plane *p;
     vs_keep *k;
+    vs_plane *p;
     vs_fault fault;
     const vs_plane_options wants = {.mountpoint = "mnt", .source = "test", .transport = VS_PLANE_IO_URING};
     int mounts = count_mounts();
@@ -620,7 +620,7 @@ static void the_transport_is_chosen(void) {
         close(open_volume(0));
         down(&x);
         if (offered) continue;
-        CHECK_EQ(plane_begin(&wants, 4, &k, &p), -EOPNOTSUPP);
+        CHECK_EQ(plane_begin(&wants, 0, &k, &p), -EOPNOTSUPP);
         vs_fault_last(&fault);
         CHECK(strstr(fault.text, ENABLE) != NULL);
         CHECK_EQ(count_mounts(), mounts);
@@ -648,9 +648,9 @@ static void without_room_for_rings_the_device_serves(void) {
     few = (struct rlimit){.rlim_cur = (rlim_t)lowest + 3, .rlim_max = before.rlim_max};
     CHECK_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
     CHECK_EQ(vs_plane_run(x.plane), 0);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
     name_server_start(&x.names, x.plane, x.volume);
     CHECK_EQ(stat("mnt/text", &st), 0);
-    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
     int fd = open_volume(0);
     CHECK_EQ(pwrite(fd, "bytes", 5, 100), 5);
     CHECK(volume_has(&x, 100, "bytes", 5));

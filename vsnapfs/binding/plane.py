@@ -58,18 +58,16 @@ def mount(
     *,
     allow_other: bool,
     read_only: bool,
-    transport: Transport | Literal["auto"] = "auto",
+    transport: Transport | Literal["auto"],
 ) -> int:
     """Mount, and agree with the kernel; ``keep`` keeps what was agreed. Returns the device's descriptor, the caller's.
 
-    Raises: PermissionDeniedError: not root. StoreError: the transport is io_uring, and the kernel does not offer it. What
-    the kernel refuses.
+    Raises: PermissionDeniedError: not root. StoreError: io_uring, and the kernel does not offer it. What the kernel refuses.
     """
     options = ffi.new("vs_plane_options *")
     point, name = ffi.new("char[]", os.fsencode(mountpoint)), ffi.new("char[]", os.fsencode(source))
     options.mountpoint, options.source = point, name
-    options.allow_other, options.read_only = allow_other, read_only
-    options.transport = _TRANSPORTS[transport]
+    options.allow_other, options.read_only, options.transport = allow_other, read_only, _TRANSPORTS[transport]
     return check(lib.vs_plane_mount(options, keep.c), f"mount {mountpoint}")
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 from sdnotify import SystemdNotifier
 
-from vsnapfs.binding import Keep, mounted_at, resumable
+from vsnapfs.binding import Keep, Transport, mounted_at, resumable
 from vsnapfs.core.errors import StoreError, UsageError
 from vsnapfs.daemon.wire import ErrorObject, error_of
 from vsnapfs.repository.identity import find
@@ -79,7 +79,9 @@ class Holding(Connection):
 class _Held(Holding):
     """Another process goes on, so a defect is no reason to take the mount away."""
 
-    outlives = True
+    def transport(self, chosen: Transport | Literal["auto"], *, live: bool) -> Transport | Literal["auto"]:
+        """Live volumes by the device unless somebody insists: the kernel does not send again what was lost in a ring."""
+        return "device" if chosen == "auto" and live else chosen
 
     def broke(self) -> None:
         """Without a word to the mount, the repository or the threads that serve: what they have is in the keep."""

@@ -53,9 +53,6 @@ class Connection:
     a time; calls may block.
     """
 
-    outlives: bool = False
-    """Another process can go on when this one dies."""
-
     def __init__(self) -> None:
         fd = Keep.make()
         try:
@@ -64,6 +61,10 @@ class Connection:
             os.close(fd)
         self.resumed: Device | None = None
         self._device_fd = -1
+
+    def transport(self, chosen: Transport | Literal["auto"], *, live: bool) -> Transport | Literal["auto"]:
+        """What to mount with. live: with volumes that are written to."""
+        return chosen
 
     def device(self, wanted: Wanted) -> Device:
         """Mount. Raises: as ``mount_device``."""

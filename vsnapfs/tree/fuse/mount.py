@@ -150,15 +150,9 @@ class Mount:
                 source=str(self._repository.path),
                 allow_other=self._allow_other,
                 read_only=not self._live,
-                transport=self._wanted_transport(),
+                transport=self._connection.transport(self._transport, live=self._live),
             )
         )
-
-    def _wanted_transport(self) -> Transport | Literal["auto"]:
-        """Requests in the rings of a dead worker are not sent again. So where another can go on, a live volume's come by the
-        device, whatever the kernel offers."""
-        by_device = self._transport == "auto" and self._live and self._connection.outlives
-        return "device" if by_device else self._transport
 
     def _start_plane(self, device: Device, tree: Tree) -> Plane:
         """A plane that runs, with the files open that the kernel has open."""
