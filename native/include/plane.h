@@ -3,13 +3,16 @@
  * Threads read requests from /dev/fuse. READ, WRITE, LSEEK, FALLOCATE (punch, zero), FSYNC and FLUSH of handles made with
  * vs_plane_add_file are answered here; every other request goes as it came to the other end of a SOCK_SEQPACKET pair, which pyfuse3
  * takes for the device, and its reply comes back. FSYNC, FLUSH and FSYNCDIR of all else are answered with 0, LSEEK of a file that Python
- * serves from its size. FUSE_INTERRUPT is dropped: no request of ours waits for another's.
+ * serves from its size. FUSE_INTERRUPT is dropped: no request of ours waits for another's. The reply to an OPEN of a file with a backing
+ * id is amended: the kernel then reads and maps the backing file and asks us for LSEEK and attributes only. Such a file cannot be opened
+ * with O_DIRECT if the backing file cannot: the caller refuses.
  *
  * A mount outlives the process that serves it, if another holds two descriptors: that of the device, and that of a keep. The kernel's
  * INIT is answered once, by vs_plane_mount (1 MiB requests, no writeback cache, no questions about names before bytes); it stays in the
  * keep, and every pyfuse3 session is told one of its own. When a worker is killed, the next begins with vs_plane_open on the same two;
  * vs_plane_run then asks the kernel to send again what was not answered (Linux 6.9; vs_plane_resumable). Open files keep their numbers;
- * the caller opens them anew before it runs the plane.
+ * the caller opens them anew before it runs the plane. What the kernel reads by itself it goes on reading: the backing files are the
+ * connection's, and vs_plane_open knows from the keep which inodes are open on them.
  *
  * The caller's part, in this order:
  *   1. vs_plane_mount, or what another process made with it. The mount is there; whoever looks at it waits for 4.
@@ -109,9 +112,24 @@ int vs_plane_transport(vs_plane *p);
 /* An eventfd that becomes readable when the kernel has ended the mount. Owned by the plane, open until vs_plane_free. */
 int vs_plane_ended_fd(const vs_plane *p);
 
-/* Register an open file of inode ino, which the kernel reads through backing_id (0: through us); takes the reference over if it succeeds.
- * Returns in *fh a number from 2^32 to 2^63 - 1 that is never used twice: all others are for files that Python serves itself. -ENODEV
- * after vs_plane_stop. */
+/* Opens of files whose bytes the kernel may read by itself (FUSE passthrough). All opens of one inode are of one kind, and the first
+ * decides: who answers an open joins, or, where nobody has the inode open, opens; and leaves if the open fails after all.
+ *
+ * join: 1: the inode is open, and once more now, with *backing_id; 0: it is not.
+ * open: as the first, with file as what the kernel reads (borrowed for the call), or -1: bytes go through the plane, *backing_id is 0.
+ *       -EEXIST: it is open. -EPERM, -ELOOP and others, with vs_fault_last: the kernel cannot.
+ * leave: one open less; the last one closes the kernel's file. Nothing happens for an inode that is not open.
+ */
+int vs_plane_backing_join(vs_plane *p, uint64_t ino, int32_t *backing_id);
+int vs_plane_backing_open(vs_plane *p, uint64_t ino, int file, int32_t *backing_id);
+void vs_plane_backing_leave(vs_plane *p, uint64_t ino);
+
+/* How many opens of each kind there are. */
+void vs_plane_backing_counts(vs_plane *p, uint64_t *through_plane, uint64_t *in_kernel);
+
+/* Register an open file of inode ino; takes the reference over if it succeeds. backing_id: as vs_plane_backing_join or _open gave it, and
+ * then vs_plane_remove_file leaves; 0 for an inode that was not joined. Returns in *fh a number from 2^32 to 2^63 - 1 that is never used
+ * twice: all others are for files that Python serves itself. -ENODEV after vs_plane_stop. */
 int vs_plane_add_file(vs_plane *p, vs_volume_file *f, uint64_t ino, int32_t backing_id, uint64_t *fh);
 /* -EBADF: not there. */
 int vs_plane_remove_file(vs_plane *p, uint64_t fh);

@@ -159,7 +159,8 @@ static int make(vs_plane *p, int device_fd, vs_keep *k, int workers) {
     if (code == 0) code = vs_plane_names_open(p);
     if (code == 0 && p->connection->by_io_uring && workers > READERS_BESIDE_RINGS) workers = READERS_BESIDE_RINGS;
     if (code == 0) code = make_threads(p, workers);
-    return code < 0 ? code : vs_plane_device_adopt(&p->device, device_fd, &p->connection->place);
+    if (code == 0) code = vs_plane_device_adopt(&p->device, device_fd, &p->connection->place);
+    return code < 0 ? code : vs_plane_backings_restore(p);
 }
 
 int vs_plane_open(int device_fd, vs_keep *k, int threads, vs_plane **out) {
@@ -173,6 +174,7 @@ int vs_plane_open(int device_fd, vs_keep *k, int threads, vs_plane **out) {
     if (code == 0) code = vs_plane_waiting_init(&p->waiting);
     if (code == 0) code = vs_plane_faults_init(&p->faults);
     if (code == 0) code = vs_plane_uring_init(&p->uring);
+    if (code == 0) code = vs_plane_backings_init(&p->backings);
     if (code < 0) {
         free(p);
         return code;
@@ -234,6 +236,7 @@ void vs_plane_free(vs_plane *p) {
     vs_plane_waiting_end(&p->waiting);
     vs_plane_faults_end(&p->faults);
     vs_plane_uring_end(&p->uring);
+    vs_plane_backings_end(&p->backings);
     pthread_mutex_destroy(&p->life);
     free(p->threads);
     free(p);
@@ -254,9 +257,12 @@ int vs_plane_ended_fd(const vs_plane *p) {
 }
 
 int vs_plane_add_file(vs_plane *p, vs_volume_file *f, uint64_t ino, int32_t backing_id, uint64_t *fh) {
-    return vs_plane_files_add(&p->files, f, ino, backing_id, fh);
+    return vs_plane_files_add(&p->files, f, ino, backing_id, vs_plane_backing_counts_inode(p, ino), fh);
 }
 
 int vs_plane_remove_file(vs_plane *p, uint64_t fh) {
-    return vs_plane_files_remove(&p->files, fh);
+    uint64_t counted_ino = 0;
+    int code = vs_plane_files_remove(&p->files, fh, &counted_ino);
+    if (code == 0 && counted_ino) vs_plane_backing_leave(p, counted_ino);
+    return code;
 }

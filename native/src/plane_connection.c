@@ -15,6 +15,7 @@ enum {
     MINOR_MAX = 38,
     /* The kernel's 12 read-aheads and asynchronous requests at once leave workers idle: at 200 us a read it was 31k against 50k IOPS. */
     BACKGROUND = 64,
+    BACKING_DEPTH = 2, /* a kernel view is an EROFS on the repository's filesystem: what we are stacked on may be that deep */
 };
 
 /* No FUSE_WRITEBACK_CACHE: a write(2) reaches us before it returns, in order. No FUSE_AUTO_INVAL_DATA: nobody but the kernel writes to a
@@ -68,6 +69,9 @@ static int answer_init(vs_plane_connection *c, int device_fd, int32_t transport)
     if (rings < 0) return rings;
     if (rings) flags |= FUSE_OVER_IO_URING;
     c->by_io_uring = (uint32_t)rings;
+    /* Only root may name backing files, and nobody can put an overlay on a mount that has them. */
+    uint64_t passthrough = geteuid() == 0 ? offered & FUSE_PASSTHROUGH : 0;
+    flags |= passthrough;
     vs_fuse_init_out out = {
         .major = FUSE_KERNEL_VERSION,
         .minor = in->minor < MINOR_MAX ? in->minor : MINOR_MAX,
@@ -79,6 +83,7 @@ static int answer_init(vs_plane_connection *c, int device_fd, int32_t transport)
         .max_write = request_max,
         .time_gran = 1,
         .max_pages = (uint16_t)(request_max / (uint32_t)sysconf(_SC_PAGESIZE)),
+        .max_stack_depth = passthrough ? BACKING_DEPTH : 0,
     };
     struct fuse_out_header reply = {.len = sizeof reply + sizeof out, .unique = head->unique};
     struct iovec parts[2] = {{&reply, sizeof reply}, {&out, sizeof out}};
@@ -129,6 +134,8 @@ int vs_plane_mount(const vs_plane_options *o, vs_keep *k) {
     if (code < 0) return code;
     atomic_store(&c->agreed, 0);
     atomic_store(&c->workers, 0);
+    atomic_store(&c->backing_first, 1); /* the kernel begins with 1 */
+    atomic_store(&c->backing_end, 1);
     code = vs_plane_files_forget(k);
     if (code < 0) return code;
     int fd = vs_plane_mount_make(o, &c->place);

@@ -5,6 +5,8 @@
  *
  * The kernel goes on using an fh when the worker that gave it is dead. So the numbers, and what they are of, lie in the keep; the files
  * themselves are the worker's own, and opened anew by the next one. An entry of the keep is published by its fh, last in and first out.
+ * An fh that the kernel was never told is no use to anybody: the next worker forgets it, and where it cannot know whether it was told,
+ * when the kernel sends the OPEN again.
  *
  * A slot counts the handle and each request under way. Whoever takes the last count away releases the file, outside the lock:
  * a release may do I/O, and a removal waits for nothing.
@@ -25,8 +27,9 @@ enum { SLOT_BITS = 20, SLOTS_MAX = 1 << SLOT_BITS, SLOTS_FIRST = 64 };
 typedef struct kept_file {
     _Atomic uint64_t fh; /* 0: free */
     uint64_t ino;
-    int32_t backing_id;
-    uint32_t reserved;
+    int32_t backing_id;        /* of the kernel's file that reads go to; 0: none */
+    _Atomic uint32_t counted;  /* 1: among the opens of its inode */
+    _Atomic uint64_t answered; /* the OPEN that it answers; 0: no answer yet */
 } kept_file;
 
 struct vs_plane_kept {
@@ -82,10 +85,17 @@ int vs_plane_files_forget(vs_keep *k) {
     return 0;
 }
 
+static void forget_unanswered(struct vs_plane_kept *kept) {
+    uint32_t count = atomic_load(&kept->slots_count);
+    for (uint32_t i = 0; i < count; i++)
+        if (!atomic_load(&kept->files[i].answered)) atomic_store(&kept->files[i].fh, 0);
+}
+
 int vs_plane_files_init(vs_plane_files *t, vs_keep *k) {
     *t = (vs_plane_files){.free_first = NO_SLOT};
     int code = kept_of(k, &t->kept);
     if (code < 0) return code;
+    forget_unanswered(t->kept);
     uint32_t count = atomic_load(&t->kept->slots_count);
     if (count) code = grow(t, count);
     if (code == 0) code = -pthread_mutex_init(&t->mu, NULL);
@@ -132,7 +142,7 @@ static int take_slot(vs_plane_files *t, uint32_t *slot) {
     return 0;
 }
 
-int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t ino, int32_t backing_id, uint64_t *fh) {
+int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t ino, int32_t backing_id, int counted, uint64_t *fh) {
     vs_plane_tally *tally = calloc(1, sizeof *tally);
     uint32_t slot;
     if (!tally) return -ENOMEM;
@@ -143,6 +153,8 @@ int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t ino, int32
         *fh = next_serial(t) << SLOT_BITS | slot;
         kept->ino = ino;
         kept->backing_id = backing_id;
+        atomic_store(&kept->counted, (uint32_t)counted);
+        atomic_store(&kept->answered, 0);
         t->slots[slot] = (struct vs_plane_slot){.file = f, .tally = tally, .users = 1};
         atomic_store_explicit(&kept->fh, *fh, memory_order_release);
     }
@@ -151,7 +163,27 @@ int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t ino, int32
     return code;
 }
 
-int vs_plane_files_remove(vs_plane_files *t, uint64_t fh) {
+int vs_plane_files_answer(vs_plane_files *t, uint64_t fh, uint64_t unique, int32_t *backing_id) {
+    pthread_mutex_lock(&t->mu);
+    uint32_t slot = find(t, fh);
+    if (slot != NO_SLOT) {
+        atomic_store(&t->kept->files[slot].answered, unique & ~FUSE_UNIQUE_RESEND);
+        *backing_id = t->kept->files[slot].backing_id;
+    }
+    pthread_mutex_unlock(&t->mu);
+    return slot == NO_SLOT ? -EBADF : 0;
+}
+
+uint64_t vs_plane_files_answered(vs_plane_files *t, uint64_t unique) {
+    uint64_t fh = 0;
+    pthread_mutex_lock(&t->mu);
+    for (uint32_t i = 0; !fh && i < t->slots_count; i++)
+        if (atomic_load(&t->kept->files[i].answered) == (unique & ~FUSE_UNIQUE_RESEND)) fh = fh_of(t, i);
+    pthread_mutex_unlock(&t->mu);
+    return fh;
+}
+
+int vs_plane_files_remove(vs_plane_files *t, uint64_t fh, uint64_t *counted_ino) {
     pthread_mutex_lock(&t->mu);
     uint32_t slot = find(t, fh);
     if (slot == NO_SLOT || t->slots[slot].removed) {
@@ -160,6 +192,8 @@ int vs_plane_files_remove(vs_plane_files *t, uint64_t fh) {
     }
     if (!t->slots[slot].file) t->slots[slot].users = 1; /* never restored */
     t->slots[slot].removed = 1;
+    /* At once, though requests under way may keep the entry: its inode is left at once. */
+    if (atomic_exchange(&t->kept->files[slot].counted, 0)) *counted_ino = t->kept->files[slot].ino;
     vs_volume_file *last = drop(t, slot);
     pthread_mutex_unlock(&t->mu);
     if (last) last->release(last);
@@ -202,6 +236,19 @@ uint64_t vs_plane_files_list(vs_plane_files *t, vs_plane_open_file *out, uint64_
 }
 
 /* ---- what a worker before has left open ---- */
+
+int vs_plane_files_counted(vs_plane_files *t, uint32_t *cursor, uint64_t *ino, int32_t *backing_id) {
+    int found = 0;
+    pthread_mutex_lock(&t->mu);
+    while (!found && *cursor < t->slots_count) {
+        const kept_file *kept = &t->kept->files[(*cursor)++];
+        found = atomic_load(&kept->fh) && atomic_load(&kept->counted);
+        *ino = kept->ino;
+        *backing_id = kept->backing_id;
+    }
+    pthread_mutex_unlock(&t->mu);
+    return found;
+}
 
 int vs_plane_kept_file(vs_plane *p, uint32_t *cursor, uint64_t *fh, uint64_t *ino, int32_t *backing_id) {
     vs_plane_files *t = &p->files;

@@ -11,9 +11,10 @@
  *   plane_waiting.c   what pyfuse3 was asked and has not answered yet
  *   plane_faults.c    why requests failed, for the log
  *   plane_counts.c    how many, how large, how slow
+ *   plane_backing.c   which inodes are open, and on which files in the kernel
  *
  * Locks: vs_plane.life (held by stop while it joins the threads, which never take it), vs_plane_files.mu, vs_plane_waiting.mu,
- * vs_plane_faults.mu and vs_plane_uring.mu, leaves: nothing is called and no other lock taken under them.
+ * vs_plane_backings.mu, vs_plane_faults.mu and vs_plane_uring.mu, leaves: nothing is called and no other lock taken under them.
  * Errors: 0 or more, or -errno.
  */
 #ifndef VS_PLANE_INTERNAL_H
@@ -109,6 +110,7 @@ typedef struct vs_plane_connection {
     _Atomic uint32_t agreed;  /* 1: all of this stands */
     _Atomic uint32_t workers; /* that have served it before the one now */
     vs_plane_place place;
+    _Atomic int32_t backing_first, backing_end; /* the kernel's files have numbers in [first, end], if there are any */
     uint32_t by_io_uring; /* the kernel was promised rings; no other process can serve it */
     uint32_t init_bytes;
     _Alignas(8) unsigned char init[VS_PLANE_INIT_MAX]; /* the kernel's request, as it came */
@@ -139,10 +141,18 @@ typedef struct vs_plane_files {
 int vs_plane_files_init(vs_plane_files *t, vs_keep *k);
 /* No file is open any more: the mount that they belonged to is gone. */
 int vs_plane_files_forget(vs_keep *k);
-int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t ino, int32_t backing_id, uint64_t *fh);
+/* counted: it is one of the opens of its inode, see plane_backing.c. */
+int vs_plane_files_add(vs_plane_files *t, vs_volume_file *f, uint64_t ino, int32_t backing_id, int counted, uint64_t *fh);
+/* The OPEN of this number is about to be answered with fh. Returns in *backing_id what fh was added with. -EBADF: not one of ours. */
+int vs_plane_files_answer(vs_plane_files *t, uint64_t fh, uint64_t unique, int32_t *backing_id);
+/* The handle that an OPEN was to be answered with, 0: there is none. */
+uint64_t vs_plane_files_answered(vs_plane_files *t, uint64_t unique);
+/* The next handle that a worker before has counted; 0: no more. */
+int vs_plane_files_counted(vs_plane_files *t, uint32_t *cursor, uint64_t *ino, int32_t *backing_id);
 /* Could fh be one of ours? Files that Python serves itself have other numbers. */
 int vs_plane_files_is_ours(uint64_t fh);
-int vs_plane_files_remove(vs_plane_files *t, uint64_t fh);
+/* In *counted_ino the inode that has one open less now, unchanged if it was not counted. -EBADF: not one of ours, or removed. */
+int vs_plane_files_remove(vs_plane_files *t, uint64_t fh, uint64_t *counted_ino);
 /* Borrow the file, and its tally, until vs_plane_files_put; NULL: not one of ours. */
 vs_volume_file *vs_plane_files_get(vs_plane_files *t, uint64_t fh, vs_plane_tally **tally);
 void vs_plane_files_put(vs_plane_files *t, uint64_t fh);
@@ -155,7 +165,7 @@ typedef struct vs_plane_entry vs_plane_entry; /* see plane_uring.c */
 
 /* ---- plane_waiting.c ---- */
 
-enum { VS_ASKED_AS_IS = 0, VS_ASKED_INIT = 1, VS_ASKED_SEEK = 2 };
+enum { VS_ASKED_AS_IS = 0, VS_ASKED_INIT = 1, VS_ASKED_SEEK = 2, VS_ASKED_OPEN = 3 };
 
 /* One request that went to pyfuse3, and what its reply needs on the way back. */
 typedef struct vs_plane_asked {
@@ -181,6 +191,26 @@ int vs_plane_waiting_take(vs_plane_waiting *w, uint64_t unique, vs_plane_asked *
 void vs_plane_waiting_close(vs_plane_waiting *w);
 const vs_plane_asked *vs_plane_waiting_next(const vs_plane_waiting *w, uint64_t *cursor);
 void vs_plane_waiting_end(vs_plane_waiting *w);
+
+/* ---- plane_backing.c ---- */
+
+enum { VS_PLANE_BUCKETS = 1024 };
+
+struct vs_plane_inode;
+
+typedef struct vs_plane_backings {
+    pthread_mutex_t mu;
+    uint32_t in_kernel; /* inodes with a backing file */
+    struct vs_plane_inode *buckets[VS_PLANE_BUCKETS];
+} vs_plane_backings;
+
+int vs_plane_backings_init(vs_plane_backings *b);
+/* Count again what a worker before has left open, and close what it was about to use. */
+int vs_plane_backings_restore(vs_plane *p);
+/* Is the inode open, as one whose opens are counted? */
+int vs_plane_backing_counts_inode(vs_plane *p, uint64_t ino);
+/* What is still open stays so in the kernel, until the mount ends. */
+void vs_plane_backings_end(vs_plane_backings *b);
 
 /* ---- plane_faults.c ---- */
 
@@ -246,6 +276,7 @@ struct vs_plane {
     vs_plane_files files;
     vs_plane_waiting waiting;
     vs_plane_faults faults;
+    vs_plane_backings backings;
     int names_fd;    /* our end of the pair with pyfuse3 */
     int pyfuse3_fd;  /* the other end: the caller's */
     int notice_in, notice_out; /* a queue in the kernel's hands, see plane_names.c */

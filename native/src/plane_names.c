@@ -116,6 +116,12 @@ static void ask(const vs_plane_exchange *x, const vs_plane_asked *asked) {
     vs_plane_answer(p, asked->entry, asked->unique, code, NULL, 0);
 }
 
+/* The kernel never heard of the handle that a worker before was about to answer this OPEN with. */
+static void forget_answer(vs_plane *p, uint64_t unique) {
+    uint64_t fh = vs_plane_files_answered(&p->files, unique);
+    if (fh) vs_plane_remove_file(p, fh);
+}
+
 void vs_plane_forward(const vs_plane_exchange *x) {
     vs_plane_asked asked = {.unique = x->head->unique, .entry = x->entry};
     switch (x->head->opcode) {
@@ -126,6 +132,10 @@ void vs_plane_forward(const vs_plane_exchange *x) {
     case FUSE_NOTIFY_REPLY:
         if (send_request(x) < 0) vs_plane_tally_add(&x->thread->tally[x->head->opcode].errors, 1);
         return;
+    case FUSE_OPEN:
+        asked.kind = VS_ASKED_OPEN;
+        if (asked.unique & FUSE_UNIQUE_RESEND) forget_answer(x->thread->plane, asked.unique);
+        break;
     default:
         break;
     }
@@ -157,6 +167,16 @@ void vs_plane_forward_seek(const vs_plane_exchange *x) {
 
 /* ---- and back ---- */
 
+/* Flags that speak of the mount's page cache do not go with a backing file. */
+static void amend_open(vs_plane *p, unsigned char *reply, size_t n, const vs_plane_asked *asked) {
+    vs_fuse_open_out *out = (void *)(reply + sizeof(struct fuse_out_header));
+    int32_t backing_id;
+    if (n < sizeof(struct fuse_out_header) + sizeof *out) return;
+    if (vs_plane_files_answer(&p->files, out->fh, asked->unique, &backing_id) < 0 || backing_id == 0) return;
+    out->open_flags = FOPEN_PASSTHROUGH;
+    out->backing_id = backing_id;
+}
+
 /* The file is one run of data, as the kernel itself has it for files that know no holes. */
 static int amend_seek(unsigned char *reply, size_t n, const vs_plane_asked *asked, struct fuse_lseek_out *out) {
     const struct fuse_attr_out *attr = (const void *)(reply + sizeof(struct fuse_out_header));
@@ -187,6 +207,7 @@ static void take_reply(vs_plane_thread *t, size_t n) {
         return;
     }
     if (asked.kind == VS_ASKED_INIT) return; /* the kernel's own was answered when it was mounted */
+    if (asked.kind == VS_ASKED_OPEN && head->error == 0) amend_open(p, t->buf, n, &asked);
     pass_on(p, &asked, t->buf, n);
 }
 

@@ -200,6 +200,26 @@ int vs_view_apply(vs_view *v, vs_store *s, int file) {
     return r == 0 ? s->sync(s, file) : r;
 }
 
+int vs_view_walk(vs_view *v, int (*each)(void *arg, const vs_view_piece *piece), void *arg) {
+    vs_cursor c;
+    vs_stack_run run;
+    int r = vs_cursor_init(&c, &v->stack);
+    for (uint64_t at = 0, size = v->state.size_bytes; r >= 0 && at < size; at += run.length_bytes) {
+        vs_stack_run_at(&c, at, size, &run);
+        if (run.kind != VS_STACK_DATA) continue;
+        vs_view_piece piece = {.offset_bytes = at, .length_bytes = run.length_bytes, .block = run.block, .base = v->base};
+        if (!run.base && !(piece.segment = vs_view_segment(v, &run))) r = -EBADMSG;
+        piece.pinned = piece.segment && piece.segment == v->pinned;
+        if (r >= 0) r = each(arg, &piece);
+    }
+    vs_cursor_end(&c);
+    return r < 0 ? r : 0;
+}
+
+uint32_t vs_view_volume(const vs_view *v) {
+    return v->volume;
+}
+
 /* A view as an open file. */
 typedef struct view_file {
     vs_volume_file ops;

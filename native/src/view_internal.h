@@ -30,4 +30,18 @@ vs_segment *vs_view_segment(const vs_view *v, const vs_stack_run *run);
 /* Write what the view's maps hold to file: data as data, zeros as zeros, holes are left alone; then sync. */
 int vs_view_apply(vs_view *v, vs_store *s, int file);
 
+/* A run of data as one map has it: block of the file holds its first byte, at the same place in the block as in the volume. */
+typedef struct vs_view_piece {
+    uint64_t offset_bytes, length_bytes;
+    uint64_t block;
+    vs_segment *segment; /* NULL: it lies in the base image */
+    vs_base *base;
+    int pinned;          /* for vs_segment_crcs */
+} vs_view_piece;
+
+/* Call each for every run of data, in order, until it returns a negative number, which is returned then. */
+int vs_view_walk(vs_view *v, int (*each)(void *arg, const vs_view_piece *piece), void *arg);
+
+uint32_t vs_view_volume(const vs_view *v);
+
 #endif

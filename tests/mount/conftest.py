@@ -19,8 +19,11 @@ import trio
 
 from tests.support.processes import child, environment, is_mounted, program, unmount
 from tests.support.waiting import eventually
+from vsnapfs.core.model import MountData
 from vsnapfs.repository.repository import Repository
+from vsnapfs.tree.data_mode import DataRules
 from vsnapfs.tree.fuse import Connection, Mount
+from vsnapfs.tree.fuse.mount import DATA_DEFAULT, SCRATCH_DEFAULT
 
 END_S = 30.0
 MIB = 1 << 20
@@ -34,7 +37,15 @@ class Shown:
     """
 
     def __init__(
-        self, repository: Repository, mountpoint: Path, *, live: bool, allow_other: bool = False, gid: int | None = None
+        self,
+        repository: Repository,
+        mountpoint: Path,
+        *,
+        live: bool,
+        allow_other: bool = False,
+        gid: int | None = None,
+        data: DataRules = DATA_DEFAULT,
+        scratch: Path = SCRATCH_DEFAULT,
     ) -> None:
         self.repository = repository
         self.path = mountpoint
@@ -47,6 +58,8 @@ class Shown:
             allow_other=allow_other,
             uid=os.geteuid(),
             gid=os.getegid() if gid is None else gid,
+            data=data,
+            scratch=scratch,
         )
         self.failure: BaseException | None = None
         self._token: trio.lowlevel.TrioToken | None = None
@@ -76,6 +89,12 @@ class Shown:
     async def _serve(self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
         await self.mount.run(task_status=task_status)
         scope.cancel()
+
+    def data(self) -> MountData:
+        """As the server asks for ``status``."""
+        found = trio.from_thread.run_sync(self.mount.data, trio_token=self._token)
+        assert found is not None
+        return found
 
     def changed(self, *, content: bool) -> None:
         """As the server after a change of volumes."""

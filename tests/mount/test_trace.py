@@ -22,6 +22,7 @@ from tests.support.processes import Mounted, make_repository
 from tests.support.reference import Add, History, Mark, Record, Write, Zero
 from tests.support.trace import Bookmark, Discard, Step, Trace
 from vsnapfs.binding import RecordPiece
+from vsnapfs.core.model import DataMode
 from vsnapfs.daemon.client import connect
 from vsnapfs.daemon.requests import BookmarkAdd
 from vsnapfs.repository.repository import Repository
@@ -177,10 +178,23 @@ def test_from_the_server_that_took_the_writes(traced: Traced) -> None:
             assert pread_all(fd, SIZES[volume] + 1) == traced.history.state(traced.history.last_seqno)[number].content
 
 
-def test_from_a_reader_beside_the_server(traced: Traced) -> None:
-    with Mounted(traced.repository, traced.server.mountpoint.with_name("beside"), verb="mount") as reader:
+@pytest.mark.parametrize("mode", ["verify", "kernel"])
+def test_from_a_reader_beside_the_server(traced: Traced, mode: DataMode) -> None:
+    beside = traced.server.mountpoint.with_name(f"beside-{mode}")
+    with Mounted(traced.repository, beside, verb="mount", options=("--data", mode)) as reader:
+        last = reader.mountpoint / "snaps/latest/a"
+        assert os.getxattr(last, "user.vsnapfs.data") == mode.encode()
         assert_bookmarks(reader.mountpoint, traced)
         assert_points(reader.mountpoint, traced, 2)
+
+
+def test_after_a_restart_in_the_mode_that_is_faster(traced: Traced) -> None:
+    assert traced.server.stop() == 0
+    with Mounted(traced.repository, traced.server.mountpoint, options=("--data", "auto")) as server:
+        assert os.getxattr(server.mountpoint / "snaps/latest/a", "user.vsnapfs.data") == b"kernel"
+        assert_bookmarks(server.mountpoint, traced)
+        assert_points(server.mountpoint, traced, 6)
+    traced.server.start()
 
 
 def test_after_a_restart(traced: Traced) -> None:

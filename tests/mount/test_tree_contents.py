@@ -153,6 +153,7 @@ def test_xattrs_of_a_volume(three: Shown) -> None:
     assert shown == {
         "user.vsnapfs.seqno": str(volume.last_write_seqno),
         "user.vsnapfs.time": volume.last_write_time,
+        "user.vsnapfs.data": "verify",
         "user.vsnapfs.verified": "checksums",
     }
 

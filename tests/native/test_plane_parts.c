@@ -19,15 +19,15 @@ static void numbers_are_never_used_twice(void) {
     vs_plane_files t;
     vs_plane_tally *tally;
     memory_file *m = memory_file_new(MEMORY_BLOCK);
-    uint64_t open[OPEN], last = 0, fh, seed = 1;
+    uint64_t open[OPEN], last = 0, fh, seed = 1, counted;
     CHECK_EQ(vs_plane_files_init(&t, keep), 0);
-    for (int i = 0; i < OPEN; i++) CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, &open[i]), 0);
+    for (int i = 0; i < OPEN; i++) CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, 0, &open[i]), 0);
     for (int i = 0; i < ROUNDS; i++) {
         uint64_t k = draw_below(&seed, OPEN);
-        CHECK_EQ(vs_plane_files_remove(&t, open[k]), 0);
+        CHECK_EQ(vs_plane_files_remove(&t, open[k], &counted), 0);
         CHECK(vs_plane_files_get(&t, open[k], &tally) == NULL);
-        CHECK_EQ(vs_plane_files_remove(&t, open[k]), -EBADF);
-        CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, &fh), 0);
+        CHECK_EQ(vs_plane_files_remove(&t, open[k], &counted), -EBADF);
+        CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, 0, &fh), 0);
         CHECK(fh > last && fh >= UINT64_C(1) << 32 && fh < UINT64_C(1) << 63);
         last = open[k] = fh;
     }
@@ -37,9 +37,63 @@ static void numbers_are_never_used_twice(void) {
     CHECK_EQ(m->releases, ROUNDS);
     vs_plane_files_close(&t);
     CHECK_EQ(m->releases, ROUNDS + OPEN);
-    CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, &fh), -ENODEV);
-    CHECK_EQ(vs_plane_files_remove(&t, last), -EBADF);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, 0, &fh), -ENODEV);
+    CHECK_EQ(vs_plane_files_remove(&t, last, &counted), -EBADF);
     vs_plane_files_end(&t);
+    vs_keep_close(keep);
+    memory_file_end(m);
+}
+
+/* Opens of one inode are counted, by the next worker too; the first says of which kind they are. */
+static void an_inode_is_open_in_one_way(void) {
+    vs_keep *keep = keep_new();
+    vs_plane_connection connection = {.backing_first = 5, .backing_end = 5};
+    vs_plane p = {.connection = &connection};
+    int32_t id = -1, slot_id = -1;
+    uint64_t fh, live, plane, kernel;
+    memory_file *m = memory_file_new(MEMORY_BLOCK);
+    CHECK_EQ(vs_plane_files_init(&p.files, keep), 0);
+    CHECK_EQ(vs_plane_backings_init(&p.backings), 0);
+    p.device.device_fd = -1;
+    CHECK_EQ(vs_plane_backing_join(&p, 7, &id), 0);
+    CHECK_EQ(vs_plane_backing_open(&p, 7, 0, &id), -EBADF); /* the kernel's device is not there */
+    CHECK_EQ(vs_plane_backing_join(&p, 7, &id), 0);
+    for (uint64_t i = 7; i < 7 + 3000; i++) CHECK_EQ(vs_plane_backing_open(&p, i, -1, &id), 0);
+    CHECK_EQ(id, 0);
+    CHECK_EQ(vs_plane_backing_open(&p, 7, -1, &id), -EEXIST);
+    CHECK_EQ(vs_plane_backing_join(&p, 7, &id), 1);
+    vs_plane_backing_counts(&p, &plane, &kernel);
+    CHECK_EQ(plane, 3001);
+    CHECK_EQ(kernel, 0);
+    for (uint64_t i = 7; i < 7 + 3000; i++) vs_plane_backing_leave(&p, i);
+    CHECK_EQ(vs_plane_add_file(&p, &m->file, 7, 5, &fh), 0);
+    CHECK_EQ(vs_plane_files_answer(&p.files, fh, 2, &slot_id), 0);
+    CHECK_EQ(slot_id, 5);
+    CHECK_EQ(vs_plane_add_file(&p, &m->file, 6000, 0, &live), 0); /* nobody joined it: its opens are not counted */
+    CHECK_EQ(vs_plane_files_answer(&p.files, live, 4, &slot_id), 0);
+    vs_plane_backings_end(&p.backings);
+    vs_plane_files_close(&p.files);
+    vs_plane_files_end(&p.files);
+
+    atomic_store(&connection.workers, 1);
+    CHECK_EQ(vs_plane_files_init(&p.files, keep), 0);
+    CHECK_EQ(vs_plane_backings_init(&p.backings), 0);
+    CHECK_EQ(vs_plane_backings_restore(&p), 0);
+    vs_plane_backing_counts(&p, &plane, &kernel);
+    CHECK_EQ(plane, 0);
+    CHECK_EQ(kernel, 1);
+    CHECK_EQ(vs_plane_backing_join(&p, 7, &id), 1);
+    CHECK_EQ(id, 5);
+    vs_plane_backing_leave(&p, 7);
+    CHECK_EQ(vs_plane_remove_file(&p, fh), 0); /* which was not opened anew */
+    CHECK_EQ(vs_plane_files_answer(&p.files, fh, 6, &slot_id), -EBADF);
+    CHECK_EQ(vs_plane_backing_join(&p, 7, &id), 0); /* the handle was the last open */
+    vs_plane_backing_leave(&p, 7);
+    CHECK_EQ(vs_plane_remove_file(&p, fh), -EBADF);
+    CHECK_EQ(vs_plane_backing_open(&p, 8, -1, &id), 0);
+    vs_plane_backings_end(&p.backings); /* with one left */
+    vs_plane_files_close(&p.files);
+    vs_plane_files_end(&p.files);
     vs_keep_close(keep);
     memory_file_end(m);
 }
@@ -50,12 +104,15 @@ static void open_files_outlive_their_table(void) {
     vs_plane p = {.names_fd = -1};
     vs_plane_tally *tally;
     memory_file *before = memory_file_new(MEMORY_BLOCK), *after = memory_file_new(MEMORY_BLOCK);
-    uint64_t fh[3], found, ino, another;
+    uint64_t fh[3], found, ino, another, counted;
     int32_t backing_id;
     uint32_t cursor = 0;
     CHECK_EQ(vs_plane_files_init(&p.files, keep), 0);
-    for (int i = 0; i < 3; i++) CHECK_EQ(vs_plane_files_add(&p.files, &before->file, 100 + (uint64_t)i, i, &fh[i]), 0);
-    CHECK_EQ(vs_plane_files_remove(&p.files, fh[1]), 0);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(vs_plane_files_add(&p.files, &before->file, 100 + (uint64_t)i, i, 0, &fh[i]), 0);
+        CHECK_EQ(vs_plane_files_answer(&p.files, fh[i], 2 + 2 * (uint64_t)i, &backing_id), 0);
+    }
+    CHECK_EQ(vs_plane_files_remove(&p.files, fh[1], &counted), 0);
     CHECK_EQ(vs_plane_kept_file(&p, &cursor, &found, &ino, &backing_id), 0); /* those of its own are no news */
     vs_plane_files_close(&p.files);
     vs_plane_files_end(&p.files);
@@ -75,11 +132,11 @@ static void open_files_outlive_their_table(void) {
     CHECK_EQ(vs_plane_restore_file(&p, fh[0], &after->file), -EBADF);
     CHECK(vs_plane_files_get(&p.files, fh[0], &tally) == &after->file);
     vs_plane_files_put(&p.files, fh[0]);
-    CHECK_EQ(vs_plane_files_add(&p.files, &after->file, 7, 0, &another), 0);
+    CHECK_EQ(vs_plane_files_add(&p.files, &after->file, 7, 0, 0, &another), 0);
     CHECK(another > fh[2]); /* no number is given twice, in no process */
-    CHECK_EQ(vs_plane_files_remove(&p.files, fh[2]), 0); /* it may be closed, restored or not */
-    CHECK_EQ(vs_plane_files_remove(&p.files, fh[2]), -EBADF);
-    CHECK_EQ(vs_plane_files_remove(&p.files, fh[0]), 0);
+    CHECK_EQ(vs_plane_files_remove(&p.files, fh[2], &counted), 0); /* it may be closed, restored or not */
+    CHECK_EQ(vs_plane_files_remove(&p.files, fh[2], &counted), -EBADF);
+    CHECK_EQ(vs_plane_files_remove(&p.files, fh[0], &counted), 0);
     CHECK_EQ(after->releases, 1);
     CHECK(vs_plane_files_is_ours(fh[0]) && !vs_plane_files_is_ours(7) && !vs_plane_files_is_ours(fh[0] | UINT64_C(1) << 63));
     vs_plane_files_close(&p.files);
@@ -101,13 +158,13 @@ static void the_last_user_releases(void) {
     vs_plane_files t;
     vs_plane_tally *tally;
     memory_file *m = memory_file_new(MEMORY_BLOCK);
-    uint64_t fh;
+    uint64_t fh, counted;
     CHECK_EQ(vs_plane_files_init(&t, keep), 0);
-    CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, &fh), 0);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, 0, &fh), 0);
     CHECK(vs_plane_files_get(&t, fh, &tally) == &m->file);
     CHECK(vs_plane_files_get(&t, fh, &tally) == &m->file);
-    CHECK_EQ(vs_plane_files_remove(&t, fh), 0);
-    CHECK_EQ(vs_plane_files_remove(&t, fh), -EBADF);
+    CHECK_EQ(vs_plane_files_remove(&t, fh, &counted), 0);
+    CHECK_EQ(vs_plane_files_remove(&t, fh, &counted), -EBADF);
     CHECK(vs_plane_files_get(&t, fh, &tally) == NULL);
     vs_plane_files_put(&t, fh);
     CHECK_EQ(m->releases, 0);
@@ -151,14 +208,14 @@ static void removals_race_with_requests(void) {
     CHECK_EQ(vs_plane_files_init(&r.files, keep), 0);
     for (int i = 0; i < USERS; i++) CHECK_EQ(pthread_create(&users[i], NULL, use_handles, &r), 0);
     for (int i = 0; i < HANDLES; i++) {
-        uint64_t fh;
+        uint64_t fh, counted;
         m[i] = memory_file_new(MEMORY_BLOCK);
-        CHECK_EQ(vs_plane_files_add(&r.files, &m[i]->file, 2, 0, &fh), 0);
+        CHECK_EQ(vs_plane_files_add(&r.files, &m[i]->file, 2, 0, 0, &fh), 0);
         atomic_store(&r.fh, fh);
         for (int k = 0; k < 20; k++) {
             if (vs_plane_files_get(&r.files, fh, &tally)) vs_plane_files_put(&r.files, fh);
         }
-        CHECK_EQ(vs_plane_files_remove(&r.files, fh), 0);
+        CHECK_EQ(vs_plane_files_remove(&r.files, fh, &counted), 0);
     }
     atomic_store(&r.over, 1);
     for (int i = 0; i < USERS; i++) pthread_join(users[i], NULL);
@@ -183,6 +240,50 @@ static void latencies_have_classes(void) {
     }
 }
 
+/* A worker is killed. Its handles that the kernel has been told are there, those that it was about to tell can be found by the OPEN, and
+ * those that it had only made are gone; an inode's count is taken down when a handle is removed, whoever still uses it. */
+static void what_a_worker_leaves(void) {
+    vs_keep *keep = keep_new();
+    vs_plane_files t;
+    vs_plane_tally *tally;
+    memory_file *m = memory_file_new(MEMORY_BLOCK);
+    uint64_t told, removed, made, ino, counted = 0, unique = 6;
+    int32_t backing_id;
+    uint32_t cursor = 0;
+    CHECK_EQ(vs_plane_files_init(&t, keep), 0);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 2, 0, 0, &made), 0); /* a live volume, not counted */
+    CHECK_EQ(vs_plane_files_answer(&t, made, 4, &backing_id), 0);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 7, 11, 1, &told), 0);
+    CHECK_EQ(vs_plane_files_answer(&t, told, unique | FUSE_UNIQUE_RESEND, &backing_id), 0);
+    CHECK_EQ(backing_id, 11);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 7, 11, 1, &removed), 0);
+    CHECK_EQ(vs_plane_files_answer(&t, removed, 8, &backing_id), 0);
+    CHECK(vs_plane_files_get(&t, removed, &tally) != NULL);
+    CHECK_EQ(vs_plane_files_remove(&t, removed, &counted), 0);
+    CHECK_EQ(counted, 7);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 9, 12, 1, &made), 0);
+    vs_plane_files_close(&t);
+    vs_plane_files_end(&t);
+
+    CHECK_EQ(vs_plane_files_init(&t, keep), 0);
+    CHECK_EQ(vs_plane_files_counted(&t, &cursor, &ino, &backing_id), 1);
+    CHECK_EQ(ino, 7);
+    CHECK_EQ(backing_id, 11);
+    CHECK_EQ(vs_plane_files_counted(&t, &cursor, &ino, &backing_id), 0);
+    CHECK_EQ(vs_plane_files_answered(&t, unique), told);
+    CHECK_EQ(vs_plane_files_answered(&t, unique | FUSE_UNIQUE_RESEND), told);
+    CHECK_EQ(vs_plane_files_answered(&t, 10), 0);
+    CHECK_EQ(vs_plane_files_remove(&t, made, &counted), -EBADF);
+    counted = 0;
+    CHECK_EQ(vs_plane_files_remove(&t, told, &counted), 0);
+    CHECK_EQ(counted, 7);
+    CHECK_EQ(vs_plane_files_answered(&t, unique), 0);
+    vs_plane_files_close(&t);
+    vs_plane_files_end(&t);
+    memory_file_end(m);
+    vs_keep_close(keep);
+}
+
 /* More files than the table has room for in the beginning: what was counted before it grew is still there, and what is counted
  * through a tally that was borrowed before. */
 static void open_files_are_counted(void) {
@@ -192,12 +293,12 @@ static void open_files_are_counted(void) {
     vs_plane_tally *first, *tally, own = {0};
     static vs_plane_open_file got[OPEN];
     memory_file *m = memory_file_new(MEMORY_BLOCK);
-    uint64_t fh[OPEN];
+    uint64_t fh[OPEN], counted;
     CHECK_EQ(vs_plane_files_init(&t, keep), 0);
-    CHECK_EQ(vs_plane_files_add(&t, &m->file, 7, 0, &fh[0]), 0);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 7, 0, 0, &fh[0]), 0);
     CHECK(vs_plane_files_get(&t, fh[0], &first) != NULL);
     vs_plane_count_answer(&own, first, 0, 4096);
-    for (int i = 1; i < OPEN; i++) CHECK_EQ(vs_plane_files_add(&t, &m->file, 7, 0, &fh[i]), 0);
+    for (int i = 1; i < OPEN; i++) CHECK_EQ(vs_plane_files_add(&t, &m->file, 7, 0, 0, &fh[i]), 0);
     vs_plane_count_answer(&own, first, -EIO, 0);
     vs_plane_count_time(&own, first, 1000);
     vs_plane_count_time(&own, NULL, 5);
@@ -216,11 +317,11 @@ static void open_files_are_counted(void) {
     for (int i = 1; i < OPEN; i++) CHECK_EQ(got[i].count.requests, 0);
     /* A file that was removed is not listed any more, even if somebody uses it; its place starts anew. */
     CHECK(vs_plane_files_get(&t, fh[0], &tally) != NULL);
-    CHECK_EQ(vs_plane_files_remove(&t, fh[0]), 0);
+    CHECK_EQ(vs_plane_files_remove(&t, fh[0], &counted), 0);
     CHECK_EQ(vs_plane_files_list(&t, got, OPEN), OPEN - 1);
     vs_plane_count_answer(&own, tally, 0, 1);
     vs_plane_files_put(&t, fh[0]);
-    CHECK_EQ(vs_plane_files_add(&t, &m->file, 7, 0, &fh[0]), 0);
+    CHECK_EQ(vs_plane_files_add(&t, &m->file, 7, 0, 0, &fh[0]), 0);
     CHECK_EQ(vs_plane_files_list(&t, got, OPEN), OPEN);
     CHECK_EQ(got[0].fh, fh[0]);
     CHECK_EQ(got[0].count.requests, 0);
@@ -286,6 +387,7 @@ static wire *wire_open(void) {
     CHECK_EQ(vs_plane_names_open(&w->plane), 0);
     CHECK_EQ(vs_plane_waiting_init(&w->plane.waiting), 0);
     CHECK_EQ(vs_plane_files_init(&w->plane.files, w->keep), 0);
+    CHECK_EQ(vs_plane_backings_init(&w->plane.backings), 0);
     w->plane.device.device_fd = pair[0];
     w->kernel = pair[1];
     w->thread.plane = &w->plane;
@@ -298,6 +400,7 @@ static void wire_close(wire *w) {
     vs_plane_waiting_end(&w->plane.waiting);
     vs_plane_files_close(&w->plane.files);
     vs_plane_files_end(&w->plane.files);
+    vs_plane_backings_end(&w->plane.backings);
     vs_keep_close(w->keep);
     if (w->plane.pyfuse3_fd >= 0) close(w->plane.pyfuse3_fd);
     close(w->plane.device.device_fd);
@@ -326,6 +429,34 @@ static int error_of(wire *w, uint64_t unique) {
 static int kernel_got_nothing(wire *w) {
     char byte;
     return recv(w->kernel, &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+/* A worker was killed when it was about to answer an OPEN: the kernel asks again, and the handle that it never heard of is gone. */
+static void an_open_that_comes_again(void) {
+    wire *w = wire_open();
+    memory_file *m = memory_file_new(MEMORY_BLOCK);
+    struct fuse_open_in open = {0};
+    uint64_t fh, other, through_plane, in_kernel;
+    int32_t backing_id;
+    CHECK_EQ(vs_plane_backing_open(&w->plane, 7, -1, &backing_id), 0);
+    CHECK_EQ(vs_plane_add_file(&w->plane, &m->file, 7, backing_id, &fh), 0);
+    CHECK_EQ(vs_plane_backing_join(&w->plane, 7, &backing_id), 1);
+    CHECK_EQ(vs_plane_add_file(&w->plane, &m->file, 7, backing_id, &other), 0);
+    CHECK_EQ(vs_plane_files_answer(&w->plane.files, fh, 20, &backing_id), 0);
+    CHECK_EQ(vs_plane_files_answer(&w->plane.files, other, 22, &backing_id), 0);
+    request(w, FUSE_OPEN, 24, &open, sizeof open);
+    CHECK_EQ(m->releases, 0);
+    request(w, FUSE_OPEN, 20 | FUSE_UNIQUE_RESEND, &open, sizeof open);
+    CHECK_EQ(m->releases, 1);
+    CHECK_EQ(vs_plane_remove_file(&w->plane, fh), -EBADF);
+    vs_plane_backing_counts(&w->plane, &through_plane, &in_kernel);
+    CHECK_EQ(through_plane, 1);
+    CHECK_EQ(in_kernel, 0);
+    CHECK_EQ(vs_plane_remove_file(&w->plane, other), 0);
+    vs_plane_backing_counts(&w->plane, &through_plane, &in_kernel);
+    CHECK_EQ(through_plane, 0);
+    wire_close(w);
+    memory_file_end(m);
 }
 
 static void forgets_go_in_pieces(void) {
@@ -391,7 +522,7 @@ static void requests_that_make_no_sense(void) {
     struct fuse_fallocate_in alloc = {.offset = UINT64_MAX - 5, .length = 10};
     struct fuse_lseek_in seek = {.whence = SEEK_END};
     uint64_t fh;
-    CHECK_EQ(vs_plane_files_add(&w->plane.files, &m->file, 2, 0, &fh), 0);
+    CHECK_EQ(vs_plane_files_add(&w->plane.files, &m->file, 2, 0, 0, &fh), 0);
     read.fh = write.fh = alloc.fh = seek.fh = fh;
     request(w, FUSE_READ, 2, &read, sizeof read);
     CHECK_EQ(error_of(w, 2), -EINVAL);
@@ -419,12 +550,15 @@ int main(void) {
         return EXIT_SKIPPED;
     }
     numbers_are_never_used_twice();
+    an_inode_is_open_in_one_way();
     the_last_user_releases();
     open_files_outlive_their_table();
     removals_race_with_requests();
     latencies_have_classes();
     open_files_are_counted();
+    what_a_worker_leaves();
     waiting_is_a_map();
+    an_open_that_comes_again();
     forgets_go_in_pieces();
     a_gone_pyfuse3_is_an_error();
     a_stuck_pyfuse3_is_an_error();

@@ -27,6 +27,7 @@ OBJECTS = [
     model.Bookmark,
     model.VolumeDiff,
     model.Status,
+    model.MountData,
     model.Check,
     model.Damage,
 ]

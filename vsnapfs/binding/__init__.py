@@ -19,6 +19,7 @@ from vsnapfs.binding.journal import (
     Request,
 )
 from vsnapfs.binding.keep import Keep
+from vsnapfs.binding.kernel_view import KernelViews, Limits
 from vsnapfs.binding.memory import Protection, protect_memory
 from vsnapfs.binding.plane import KeptFile, Plane, PlaneCount, Transport, detach, mount, mounted_at, resumable
 from vsnapfs.binding.store import Store
@@ -33,6 +34,8 @@ __all__ = [
     "JournalFacts",
     "Keep",
     "KeptFile",
+    "KernelViews",
+    "Limits",
     "Plane",
     "PlaneCount",
     "Protection",

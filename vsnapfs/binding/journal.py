@@ -120,6 +120,11 @@ class Journal(Closing):
         check(lib.vs_journal_open(store.c, options, out), "open the journal")
         self._c: Any = out[0]
 
+    @property
+    def c(self) -> Any:
+        """The C object, for other modules of this package."""
+        return self._c
+
     @staticmethod
     def create(store: Store, uuid: bytes) -> None:
         """Write the first segment of a new repository; its directory journal/ exists."""

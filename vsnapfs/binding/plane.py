@@ -141,14 +141,41 @@ class Plane:
         return int(lib.vs_plane_ended_fd(self._c))
 
     def add_file(self, file: VolumeFile, ino: int, backing_id: int = 0) -> int:
-        """Register an open file of inode ``ino``, which the plane takes over. Returns its handle number, never used
-        twice, bit 63 clear."""
+        """Register an open file of an inode, which the plane takes over. backing_id: as ``join`` or ``open_backing`` said.
+
+        Returns its handle number, never used twice, bit 63 clear.
+        """
         fh = ffi.new("uint64_t *")
         check(lib.vs_plane_add_file(self._c, file.take(), ino, backing_id, fh), "register an open file")
         return int(fh[0])
 
+    def join(self, ino: int) -> int | None:
+        """One more open of an inode that is open: the number of the file that the kernel reads, 0: none, bytes go through
+        the plane. None: it is not open, so ``open_backing`` it."""
+        out = ffi.new("int32_t *")
+        return int(out[0]) if lib.vs_plane_backing_join(self._c, ino, out) else None
+
+    def open_backing(self, ino: int, fd: int | None) -> int:
+        """The first open of an inode. fd: the file that the kernel shall read, which stays the caller's; None: none.
+
+        Returns: as ``join``. Raises: NameTakenError: it is open. PermissionDeniedError, StoreError: the kernel cannot.
+        """
+        out = ffi.new("int32_t *")
+        check(lib.vs_plane_backing_open(self._c, ino, -1 if fd is None else fd, out), "let the kernel read a file")
+        return int(out[0])
+
+    def leave(self, ino: int) -> None:
+        """Take back a ``join`` or ``open_backing`` for which no file was added; ``remove_file`` does it for the others."""
+        lib.vs_plane_backing_leave(self._c, ino)
+
+    def open_counts(self) -> tuple[int, int]:
+        """How many opens of joined inodes are read through the plane, and how many by the kernel."""
+        through_plane, in_kernel = ffi.new("uint64_t *"), ffi.new("uint64_t *")
+        lib.vs_plane_backing_counts(self._c, through_plane, in_kernel)
+        return int(through_plane[0]), int(in_kernel[0])
+
     def remove_file(self, fh: int) -> None:
-        """Forget a handle; its file is released after its last request."""
+        """Forget a handle, and leave its inode; its file is released after its last request."""
         check(lib.vs_plane_remove_file(self._c, fh), "release an open file")
 
     def counts(self) -> dict[int, PlaneCount]:

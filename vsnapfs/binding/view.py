@@ -74,6 +74,11 @@ class View(Closing):
         self._c: Any = c
 
     @property
+    def c(self) -> Any:
+        """The C object, for other modules of this package."""
+        return self._c
+
+    @property
     def size_bytes(self) -> int:
         """Size of the volume at the view's point."""
         return int(lib.vs_view_size(self._c))

@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING
 import click
 
 from vsnapfs.cli.arguments import MountPath
+from vsnapfs.cli.data_option import HELP, MODES
 from vsnapfs.cli.keeping import Keeper, keeper_options, run
-from vsnapfs.cli.mount_options import parse
+from vsnapfs.cli.mount_options import Given, parse
 from vsnapfs.cli.session import Session, global_options, pass_session
 
 if TYPE_CHECKING:
+    from vsnapfs.core.model import DataMode
     from vsnapfs.daemon.holding import Holding
 
 
 @click.command("mount")
 @click.argument("mountpoint", metavar="MOUNT", type=MountPath())
-@click.option("-o", "options", multiple=True, metavar="OPTIONS", help="As in fstab: ro,allow_other,noauto,x-…")
+@click.option(
+    "-o", "options", multiple=True, metavar="OPTIONS", help="As in fstab: ro,allow_other,data=MODE,noauto,x-…"
+)
+@click.option("--data", type=click.Choice(MODES), help=HELP)
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("--ready-fd", type=int, hidden=True)
 @keeper_options
@@ -30,6 +35,7 @@ def command(
     session: Session,
     mountpoint: str,
     options: tuple[str, ...],
+    data: DataMode | None,
     foreground: bool,
     ready_fd: int | None,
     keeper: Keeper,
@@ -40,11 +46,12 @@ def command(
     Works beside a server too, and on a copy that cannot be written. Returns when the mount answers; umount MOUNT
     ends it. In fstab: REPO MOUNT fuse.vsnapfs ro,noauto 0 0
     """
-    allow_other = parse(options)
+    words = [*options, f"data={data}"] if data else options
+    given = parse(words)
     target = Path(os.path.abspath(mountpoint))
-    again = ["mount", str(target), *(word for option in options for word in ("-o", option))]
+    again = ["mount", str(target), *(word for option in words for word in ("-o", option))]
     if foreground or ready_fd is not None or worker is not None:
-        return _stay(session, target, allow_other, ready_fd, keeper, worker, again)
+        return _stay(session, target, given, ready_fd, keeper, worker, again)
     _leave(session, target, [*again, "--keeper", keeper])
     return 0
 
@@ -52,7 +59,7 @@ def command(
 def _stay(
     session: Session,
     target: Path,
-    allow_other: bool | None,
+    options: Given,
     ready_fd: int | None,
     keeper: Keeper,
     worker: str | None,
@@ -73,7 +80,8 @@ def _stay(
         from vsnapfs.daemon.mount import show
         from vsnapfs.daemon.serving import MountOptions
 
-        show(session.repository, target, MountOptions(allow_other=allow_other), ready, holding)
+        chosen = MountOptions(allow_other=options.allow_other, data=options.data)
+        show(session.repository, target, chosen, ready, holding)
 
     background = ready_fd is not None
     return run(session, work, announce, keeper, worker, again=again, live=False, background=background)

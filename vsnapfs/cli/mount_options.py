@@ -8,11 +8,17 @@ always read-only, nosuid, nodev and noexec, whatever they say.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
+from vsnapfs.cli.data_option import MODES
 from vsnapfs.core.errors import UsageError
 from vsnapfs.core.names import near
 
+if TYPE_CHECKING:
+    from vsnapfs.core.model import DataMode
+
 ALLOW_OTHER = "allow_other"
+DATA = "data="
 WITHOUT_EFFECT = frozenset(
     [
         *("defaults", "ro", "rw", "dev", "nodev", "suid", "nosuid", "exec", "noexec", "auto", "noauto"),
@@ -23,20 +29,38 @@ WITHOUT_EFFECT = frozenset(
 FOR_OTHERS = ("x-", "X-", "comment=")
 
 
-def parse(words: Iterable[str]) -> bool | None:
-    """Whether other users may look in; None when the options do not say. words: each a comma-separated list.
+class Given(NamedTuple):
+    """What the options say; None: nothing."""
 
-    Raises: UsageError: an unknown option, with near ones.
+    allow_other: bool | None = None
+    data: DataMode | None = None
+
+
+def parse(words: Iterable[str]) -> Given:
+    """words: each a comma-separated list. Of an option that is given twice the last counts.
+
+    Raises: UsageError: an unknown option, with near ones; a mode that is none.
     """
-    options = [option for word in words for option in word.split(",") if option]
-    for option in options:
-        _check(option)
-    return True if ALLOW_OTHER in options else None
+    given = Given()
+    for option in (option for word in words for option in word.split(",") if option):
+        if option == ALLOW_OTHER:
+            given = given._replace(allow_other=True)
+        elif option.startswith(DATA):
+            given = given._replace(data=_mode(option.removeprefix(DATA)))
+        else:
+            _check(option)
+    return given
+
+
+def _mode(text: str) -> DataMode:
+    for mode in MODES:
+        if text == mode:
+            return mode
+    raise UsageError(f"mount option data={text}", hint=f"modes are {', '.join(MODES)}")
 
 
 def _check(option: str) -> None:
-    known = WITHOUT_EFFECT | {ALLOW_OTHER}
-    if option in known or option.startswith(FOR_OTHERS):
+    if option in WITHOUT_EFFECT or option.startswith(FOR_OTHERS):
         return
-    like = near(option, known)
+    like = near(option, WITHOUT_EFFECT | {ALLOW_OTHER, *(DATA + mode for mode in MODES)})
     raise UsageError(f"unknown mount option {option!r}", hint=f"did you mean {' or '.join(like)}?" if like else None)

@@ -13,7 +13,7 @@ from vsnapfs.core.errors import DegradedError
 from vsnapfs.core.units import format_size, format_span
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import OpenFile, Point, RequestCount, Status
+    from vsnapfs.core.model import MountData, OpenFile, Point, RequestCount, Status
 
 BYTES = ("read", "write", "fsync", "fallocate")
 """Operations that people look at; --json has all."""
@@ -47,6 +47,8 @@ def _lines(status: Status) -> Iterator[str]:
         "free": format_size(status.free_bytes),
     }
     yield from (f"{name + ':':12}{printable(value)}" for name, value in facts.items())
+    if status.data is not None:
+        yield f"{'data:':12}{_data(status.data)}"
     for volume in status.volumes:
         place = printable(volume.primary_path or "no primary")
         yield f"{'volume:':12}{volume.name}, {format_size(volume.size_bytes)}, {place}"
@@ -71,6 +73,12 @@ def _figures(count: RequestCount | OpenFile) -> str:
 def _place(file: OpenFile) -> str:
     where = "live" if file.point is None else f"@{file.point.seqno}"
     return f"{where}/{file.volume}"
+
+
+def _data(data: MountData) -> str:
+    counts = f"{data.open_verify} open files verified, {data.open_kernel} read by the kernel"
+    why = "" if data.kernel or data.mode == "verify" else f"; not by the kernel: {printable(data.why_not or '')}"
+    return f"{data.mode}, {counts}{why}"
 
 
 def _server(status: Status) -> str:

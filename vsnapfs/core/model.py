@@ -16,6 +16,8 @@ import msgspec
 
 Consistency = Literal["crash", "filesystem", "application"]
 PrimaryKind = Literal["repository", "path", "none"]
+DataMode = Literal["verify", "kernel", "auto"]
+"""Who reads volumes at points: docs/tree.md, section on reading through the kernel."""
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +163,20 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """The kernel kills others before."""
 
 
+class MountData(msgspec.Struct, frozen=True, kw_only=True):
+    """Who reads the volumes at points of a mount."""
+
+    mode: DataMode
+    """As it was chosen."""
+    kernel: bool
+    """True if the kernel can read volumes by itself here."""
+    why_not: str | None
+    open_verify: int
+    """Open files whose reads are compared with their checksums."""
+    open_kernel: int
+    """Open files that the kernel reads by itself."""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What ``vsnapfs status`` tells."""
 
@@ -200,6 +216,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """FUSE requests by operation, of this worker's life. Empty when nothing is mounted."""
     open_files: list[OpenFile]
     """The busiest first. Empty when nothing is mounted."""
+    data: MountData | None
+    """None when nothing is mounted."""
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):

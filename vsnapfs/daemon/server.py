@@ -124,6 +124,7 @@ class Answers:
     def _served(self, status: Status) -> Status:
         counts = trio.from_thread.run_sync(self._mount.counts)
         opened = trio.from_thread.run(self._mount.open_volumes)
+        data = trio.from_thread.run_sync(self._mount.data)
         transport = trio.from_thread.run_sync(self._mount.transport)
         return msgspec.structs.replace(
             status,
@@ -136,6 +137,7 @@ class Answers:
             memory=self._memory,
             requests=requests_by_name(counts),
             open_files=open_files(opened, status.volumes),
+            data=data,
         )
 
 

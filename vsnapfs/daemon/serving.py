@@ -19,7 +19,9 @@ import trio
 from sdnotify import SystemdNotifier
 
 from vsnapfs.core.errors import VsnapfsError
+from vsnapfs.core.model import DataMode
 from vsnapfs.daemon.holding import Holding
+from vsnapfs.tree.data_mode import DataRules
 from vsnapfs.tree.fuse import Mount
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ class MountOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller chose; None: as the repository's settings say."""
 
     allow_other: bool | None = None
+    data: DataMode | None = None
+    """For all points, whatever the settings say of some."""
 
 
 Announce = Callable[[], None]
@@ -50,6 +54,12 @@ def mount_of(repository: Repository, mountpoint: Path, options: MountOptions, ho
         uid=os.geteuid() if settings.uid is None else settings.uid,
         gid=os.getegid() if settings.gid is None else settings.gid,
         transport=settings.transport,
+        data=DataRules(
+            mode=options.data or settings.data,
+            points={} if options.data else settings.points,
+            kernel_verify=settings.kernel_verify,
+        ),
+        scratch=Path(settings.scratch),
     )
 
 

@@ -53,6 +53,7 @@ def status(parts: Parts) -> Status:
         memory=None,
         requests={},
         open_files=[],
+        data=None,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from vsnapfs.core.errors import UsageError, from_os_error
+from vsnapfs.core.model import DataMode
 from vsnapfs.core.names import near
 from vsnapfs.core.units import format_size, parse_size
 from vsnapfs.repository.layout import SETTINGS, Layout
@@ -51,6 +52,15 @@ class MountSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     uid: Id | None = None
     gid: Id | None = None
     transport: Literal["auto", "device", "io_uring"] = "auto"
+    data: DataMode = "verify"
+    kernel_verify: bool = True
+    scratch: str = "/var/tmp"
+    points: dict[str, DataMode] = {}
+    """``[mount.points]``: patterns of bookmarks' names, as the shell has them."""
+
+    def __post_init__(self) -> None:
+        if not os.path.isabs(self.scratch):
+            raise ValueError(f"scratch: {self.scratch!r} is not an absolute path")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +82,12 @@ DEFAULT_TEXT = """\
 # uid = 0                 # owner of everything shown; default: the user of the server
 # gid = 0
 # transport = "auto"      # how requests come from the kernel: "device", "io_uring", or the faster one that it offers
+# data = "verify"         # who reads points: "verify": vsnapfs, comparing every block; "kernel", "auto": docs/tree.md
+# kernel_verify = true    # the kernel's files are compared when they are opened
+# scratch = "/var/tmp"    # where a reader may make temporary files for the kernel; on a disk
+
+[mount.points]
+# "nightly-*" = "kernel"  # the same for bookmarks by name; the first pattern that fits counts
 """
 
 
@@ -107,10 +123,12 @@ _KEYS = {
     "": Settings.__struct_fields__,
     "journal": JournalSettings.__struct_fields__,
     "mount": MountSettings.__struct_fields__,
+    "mount.points": (),
 }
 _HEADING = re.compile(r"\s*\[\s*\"?(?P<name>[^\"\]]*?)\"?\s*\]")
 _ASSIGNMENT = re.compile(r"\s*\"?(?P<name>[^\"=]*?)\"?\s*=")
 _UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`")
+ANY_KEY = "[...]"
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 
 
@@ -118,6 +136,8 @@ def _error(source: str, text: str, message: str) -> UsageError:
     """One line out of the decoder's message: where, what, and for an unknown key the nearest known one."""
     at = _PATH.search(message)
     section, _, key = at["path"].strip(".").partition(".") if at else ("", "", "")
+    if key.endswith(ANY_KEY):  # of a table whose keys are the user's own: the decoder does not say which
+        section, key = f"{section}.{key.removesuffix(ANY_KEY)}", ""
     what = _PATH.sub("", message)
     unknown = _UNKNOWN.search(message)
     if unknown:

@@ -36,8 +36,6 @@ LIVE_MODE = stat.S_IFREG | 0o600
 LINK_MODE = stat.S_IFLNK | 0o777
 
 XATTR_PREFIX = "user.vsnapfs."
-VERIFIED_BY_CHECKSUMS = "checksums"
-"""``verified`` of a volume: each 4 KiB that is read is compared with its checksum."""
 
 
 class Facts(Protocol):
@@ -180,7 +178,6 @@ class ViewFile(msgspec.Struct, frozen=True):
         return {
             "seqno": str(self.volume.last_write_seqno),
             "time": self.volume.last_write_time,
-            "verified": VERIFIED_BY_CHECKSUMS,
         }
 
 

@@ -280,19 +280,24 @@ class Tree:
         point = directory.point if bookmark else _nameless(directory.point)
         return msgspec.structs.replace(directory, bookmark=bookmark, point=point)
 
-    def open(self, node: ViewFile | LiveFile) -> Any:
-        """An open file for the plane, which takes it over. It stays readable when its bookmark is removed."""
-        if isinstance(node, LiveFile):
-            return self._source.journal.live_file(self._live_volume(node).id)
-        return self._source.view(node.volume.name, node.point).file()
+    def view(self, node: ViewFile) -> Any:
+        """The volume at its point, to be closed or opened. It stays readable when its bookmark is removed."""
+        return self._source.view(node.volume.name, node.point)
+
+    def live_file(self, node: LiveFile) -> Any:
+        """An open file for the plane, which takes it over."""
+        return self._source.journal.live_file(self._live_volume(node).id)
 
     def open_again(self, ino: int) -> Any:
-        """As ``open``, by inode number: for a file that was open when the process before ended. Raises: StaleError: it is
-        no volume, or cannot be found again."""
+        """An open file for the plane of a volume that was open when the process before ended. Raises: StaleError: it is no
+        volume, or cannot be found again."""
         node = self.node(ino)
-        if not isinstance(node, (ViewFile, LiveFile)):
-            raise StaleError("not a volume")
-        return self.open(node)
+        match node:
+            case LiveFile():
+                return self.live_file(node)
+            case ViewFile():
+                return self.view(node).file()
+        raise StaleError("not a volume")
 
     def live_nodes(self) -> list[LiveFile]:
         """Every live volume."""

@@ -24,7 +24,8 @@ def test_the_file_that_init_writes_means_the_defaults(path: Path) -> None:
 def test_the_file_that_init_writes_shows_every_key() -> None:
     shown = "\n".join(line.removeprefix("# ") for line in DEFAULT_TEXT.splitlines()[1:])
     sections = {name: sorted(keys) for name, keys in tomllib.loads(shown).items()}
-    assert sections == {"journal": ["ack", "segment_size"], "mount": ["allow_other", "gid", "transport", "uid"]}
+    keys = ["allow_other", "data", "gid", "kernel_verify", "points", "scratch", "transport", "uid"]
+    assert sections == {"journal": ["ack", "segment_size"], "mount": keys}
     parse(shown.encode(), "x")
 
 
@@ -37,11 +38,21 @@ def test_every_key() -> None:
     assert (settings.mount.allow_other, settings.mount.uid, settings.mount.gid) == (True, 7, 8)
 
 
+def test_who_reads_the_data() -> None:
+    settings = parse(
+        b'[mount]\ndata = "auto"\nkernel_verify = false\nscratch = "/x"\n'
+        b'[mount.points]\n"nightly-*" = "kernel"\n"*" = "verify"\n',
+        "x",
+    )
+    assert (settings.mount.data, settings.mount.kernel_verify, settings.mount.scratch) == ("auto", False, "/x")
+    assert list(settings.mount.points.items()) == [("nightly-*", "kernel"), ("*", "verify")]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ('[journal]\n\nsegmentsize = "1M"\n', ["line 3", "'segmentsize'", "[journal]", "did you mean segment_size?"]),
-        ("[mount]\nquota = 1\n", ["line 2", "'quota'", "allow_other, uid, gid, transport"]),
+        ("[mount]\nquota = 1\n", ["line 2", "'quota'", "allow_other, uid, gid, transport, data"]),
         ("# a\n[jurnal]\nack = 1\n", ["line 2", "'jurnal'", "did you mean journal?"]),
         ("acknowledge = 1\n", ["line 1", "'acknowledge'", "journal, mount"]),
         ('[journal]\nack = "never"\n', ["line 2", "journal.ack", "never"]),
@@ -52,6 +63,9 @@ def test_every_key() -> None:
         ('[journal]\nsegment_size = "1T"\n', ["line 2", "1T"]),
         ("[journal]\nsegment_size = 64\n", ["line 2", "journal.segment_size"]),
         ("[mount]\nuid = -1\n", ["line 2", "mount.uid"]),
+        ('[mount]\ndata = "fast"\n', ["line 2", "mount.data", "fast"]),
+        ('[mount]\nuid = 1\nscratch = "tmp"\n', ["line 3", "mount.scratch", "not an absolute path"]),
+        ('[mount]\nuid = 1\n[mount.points]\n"n-*" = "fast"\n', ["line 3", "mount.points", "fast"]),
         ("journal.ack = 2\n", ["line 1", "journal.ack"]),
         ("journal = 1\n", ["line 1", "journal"]),
         ("[journal]\nack = \n", ["line 2"]),

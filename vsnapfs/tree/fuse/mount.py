@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pyfuse3
 import structlog
@@ -17,14 +17,23 @@ import trio
 
 from vsnapfs.binding import KeptFile, Plane, PlaneCount, Transport
 from vsnapfs.core.errors import BusyError, StoreError, UsageError, VsnapfsError
+from vsnapfs.core.model import MountData
+from vsnapfs.tree.data_mode import DataRules
 from vsnapfs.tree.fuse.connection import Connection, Device, Wanted
 from vsnapfs.tree.fuse.operations import Operations
+from vsnapfs.tree.kernel_data import KernelData
 from vsnapfs.tree.mountpoint import holders
-from vsnapfs.tree.nodes import LiveFile, Source, ViewFile
+from vsnapfs.tree.nodes import LiveFile, ViewFile
 from vsnapfs.tree.tree import Tree
+
+if TYPE_CHECKING:
+    from vsnapfs.repository.repository import Repository
 
 BUSY_GRACE_S = 5.0
 """How long a mount that was taken away lazily is still served to those who use it."""
+
+DATA_DEFAULT = DataRules()
+SCRATCH_DEFAULT = Path("/var/tmp")
 
 in_thread = trio.to_thread.run_sync
 log = structlog.get_logger(__name__)
@@ -70,14 +79,15 @@ class Mount:
 
     ``run`` mounts and serves until the kernel ends the mount (umount by anybody) or it is cancelled; ``stop``
     unmounts. live: show live/, for the owner of the repository. uid, gid: who owns what is shown. connection: who
-    mounts, and holds what outlives this process; borrowed.
+    mounts, and holds what outlives this process; borrowed. data: who reads the volumes at points. scratch: a directory
+    on a disk for temporary files, where the repository's own must not be used.
     """
 
     _running: ClassVar[bool] = False
 
     def __init__(
         self,
-        repository: Source,
+        repository: Repository,
         mountpoint: Path,
         connection: Connection,
         *,
@@ -86,6 +96,8 @@ class Mount:
         uid: int,
         gid: int,
         transport: Transport | Literal["auto"] = "auto",
+        data: DataRules = DATA_DEFAULT,
+        scratch: Path = SCRATCH_DEFAULT,
     ) -> None:
         self._connection = connection
         self._repository = repository
@@ -94,6 +106,9 @@ class Mount:
         self._allow_other = allow_other
         self._transport = transport
         self._owner = (uid, gid)
+        self._rules = data
+        self._scratch = [repository.path, scratch] if live else [scratch]
+        self._data: KernelData | None = None
         self._plane: Plane | None = None
         self._tree: Tree | None = None
         self._operations: Operations | None = None
@@ -160,7 +175,8 @@ class Mount:
             log.error("a file that was open cannot be opened again", inode=kept.ino, error=str(error))
 
     async def _serve(self, plane: Plane, tree: Tree, task_status: trio.TaskStatus[None]) -> None:
-        operations = self._operations = Operations(tree, plane, self._repository.path, self._owner)
+        self._data = KernelData(self._repository.journal, plane, self._rules, self._scratch)
+        operations = self._operations = Operations(tree, plane, self._data, self._repository.path, self._owner)
         try:
             with _session(plane, operations):
                 async with trio.open_nursery() as nursery:
@@ -169,6 +185,8 @@ class Mount:
                     nursery.start_soon(pyfuse3.main)
                     if self._connection.resumed is None:
                         await self._answered()
+                    await in_thread(self._data.probe)
+                    operations.probed.set()
                     task_status.started()
         except Exception:
             log.exception("serving broke")
@@ -179,6 +197,7 @@ class Mount:
                 async with self._control:
                     self._plane = None
                     await in_thread(self._take_down, plane)
+                    self._data.close()
 
     async def _answered(self) -> None:
         """Another process looks at the mount. A thread of ours, killed while it waits for our own answer, would keep
@@ -244,6 +263,10 @@ class Mount:
                 if isinstance(node, (ViewFile, LiveFile)):
                     found.append((file.fh, node, file.counts))
         return found
+
+    def data(self) -> MountData | None:
+        """Who reads volumes. On the trio loop only."""
+        return None if self._plane is None or self._data is None else self._data.counts()
 
     def transport(self) -> Transport | None:
         """How requests come from the kernel; None: nothing is mounted. On the trio loop only."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
@@ -25,7 +26,9 @@ from pyfuse3 import FUSEError
 from vsnapfs.binding import Plane
 from vsnapfs.core.errors import VsnapfsError
 from vsnapfs.tree import inodes
+from vsnapfs.tree.data_mode import Reader
 from vsnapfs.tree.handles import HANDLE_BIT, Texts, handle_of, inode_of
+from vsnapfs.tree.kernel_data import KernelData
 from vsnapfs.tree.nodes import (
     XATTR_PREFIX,
     Attributes,
@@ -81,16 +84,14 @@ class Operations(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(
-        self,
-        tree: Tree,
-        plane: Plane,
-        repository: Path,
-        owner: tuple[int, int],
-    ) -> None:
+    def __init__(self, tree: Tree, plane: Plane, data: KernelData, repository: Path, owner: tuple[int, int]) -> None:
         super().__init__()
         self._tree = tree
         self._plane = plane
+        self._data = data
+        self.probed = trio.Event()
+        """Set when it is known what the kernel can do; until then opens of volumes at points wait."""
+        self._opening: dict[int, trio.Lock] = {}
         self._repository = repository
         self._uid, self._gid = owner
         self._registry = Registry()
@@ -190,27 +191,33 @@ class Operations(pyfuse3.Operations):
             case LiveFile():
                 if flags & os.O_TRUNC:
                     self._refuse_live("truncate", node)
-                return await self._open_volume(node)
+                return _volume(await in_thread(self._open_live, node))
             case ViewFile() | ManifestFile() | DiffFile() if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
                 raise FUSEError(errno.EROFS)
             case ViewFile():
-                return await self._open_volume(node)
+                await self.probed.wait()
+                async with self._alone(node.ino):
+                    return _volume(await in_thread(self._open_view, node, bool(flags & os.O_DIRECT)))
             case ManifestFile() | DiffFile():
                 return await self._open_text(node)
         raise FUSEError(errno.EISDIR)
 
-    async def _open_volume(self, node: ViewFile | LiveFile) -> pyfuse3.FileInfo:
-        """What the kernel has cached stays good for the next one who opens it: a view never changes, a live volume only
-        through the kernel, or by ``Mount.changed``.
+    def _open_view(self, node: ViewFile, direct: bool) -> int:
+        return self._data.open(node.ino, node.point.bookmark, self._tree.view(node), direct=direct)
 
-        It must stay: the kernel unlocks a written page before its WRITE is answered. If an open dropped the page then, a
-        read ahead by somebody else could bring the old bytes back, for good.
-        """
+    def _open_live(self, node: LiveFile) -> int:
+        return self._plane.add_file(self._tree.live_file(node), node.ino)
 
-        def opened() -> int:
-            return self._plane.add_file(self._tree.open(node), node.ino)
-
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(await in_thread(opened)), keep_cache=True)
+    @asynccontextmanager
+    async def _alone(self, ino: int) -> AsyncIterator[None]:
+        """One open of an inode at a time: the first decides for the others who wait."""
+        lock = self._opening.setdefault(ino, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._opening.pop(ino, None)
 
     async def _open_text(self, node: ManifestFile | DiffFile) -> pyfuse3.FileInfo:
         content = await in_thread(self._tree.content, node)
@@ -244,8 +251,20 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def listxattr(self, inode: int, ctx: Any) -> Sequence[bytes]:
-        shown = self._tree.xattrs(await self.node(inode))
+        shown = await self._xattrs(await self.node(inode))
         return [(XATTR_PREFIX + name).encode() for name in shown]
+
+    async def _xattrs(self, node: Node) -> dict[str, str]:
+        shown = self._tree.xattrs(node)
+        if isinstance(node, ViewFile):
+            await self.probed.wait()
+            reader = await in_thread(self._reader, node)
+            shown |= {"data": reader, "verified": self._data.rules.verified(reader)}
+        return shown
+
+    def _reader(self, node: ViewFile) -> Reader:
+        with self._tree.view(node) as view:
+            return self._data.reader(node.ino, node.point.bookmark, view)
 
     @_answers
     async def getxattr(self, inode: int, name: bytes, ctx: Any) -> bytes:
@@ -253,7 +272,8 @@ class Operations(pyfuse3.Operations):
         text = os.fsdecode(name)
         if not text.startswith("user."):
             raise FUSEError(errno.EOPNOTSUPP)
-        value = self._tree.xattrs(await self.node(inode)).get(text.removeprefix(XATTR_PREFIX))
+        shown = await self._xattrs(await self.node(inode))
+        value = shown.get(text.removeprefix(XATTR_PREFIX))
         if value is None or not text.startswith(XATTR_PREFIX):
             raise FUSEError(errno.ENODATA)
         return value.encode()
@@ -308,3 +328,13 @@ class Operations(pyfuse3.Operations):
     @_answers
     async def rename(self, old: int, name_old: bytes, new: int, name_new: bytes, flags: int, ctx: Any) -> None:
         self._refuse("rename", name_old, old, new)
+
+
+def _volume(handle: int) -> pyfuse3.FileInfo:
+    """What the kernel has cached stays good for the next one who opens it: a view never changes, a live volume only
+    through the kernel, or by ``Mount.changed``.
+
+    It must stay: the kernel unlocks a written page before its WRITE is answered. If an open dropped the page then, a
+    read ahead by somebody else could bring the old bytes back, for good.
+    """
+    return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=True)
