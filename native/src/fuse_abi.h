@@ -9,6 +9,12 @@
 #include <linux/ioctl.h>
 #include <stdint.h>
 
+/* ---- 6.2: writes past the cache need not wait for each other ---- */
+
+#ifndef FOPEN_PARALLEL_DIRECT_WRITES
+#define FOPEN_PARALLEL_DIRECT_WRITES (1u << 6)
+#endif
+
 /* ---- 6.9: requests that a dead server left unanswered are sent again ---- */
 
 #ifndef FUSE_HAS_RESEND

@@ -167,12 +167,15 @@ void vs_plane_forward_seek(const vs_plane_exchange *x) {
 
 /* ---- and back ---- */
 
-/* Flags that speak of the mount's page cache do not go with a backing file. */
+/* Flags that speak of the mount's page cache do not go with a backing file. pyfuse3 has no word for writes side by side: who opens a file of
+ * ours past the cache has them. */
 static void amend_open(vs_plane *p, unsigned char *reply, size_t n, const vs_plane_asked *asked) {
     vs_fuse_open_out *out = (void *)(reply + sizeof(struct fuse_out_header));
     int32_t backing_id;
     if (n < sizeof(struct fuse_out_header) + sizeof *out) return;
-    if (vs_plane_files_answer(&p->files, out->fh, asked->unique, &backing_id) < 0 || backing_id == 0) return;
+    if (vs_plane_files_answer(&p->files, out->fh, asked->unique, &backing_id) < 0) return;
+    if (out->open_flags & FOPEN_DIRECT_IO) out->open_flags |= FOPEN_PARALLEL_DIRECT_WRITES;
+    if (backing_id == 0) return;
     out->open_flags = FOPEN_PASSTHROUGH;
     out->backing_id = backing_id;
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from pathlib import Path
 
@@ -32,6 +33,26 @@ def test_a_write_at_or_past_the_end_finds_no_space(mount: Path, beyond_bytes: in
             os.pwrite(fd, NEW, SIZE + beyond_bytes)
         assert caught.value.errno == errno.ENOSPC
         assert os.fstat(fd).st_size == SIZE
+
+
+def test_past_the_cache_and_through_it_are_one_file(mount: Path) -> None:
+    """Either way sees at once what was written the other way, also where the cache has the old bytes."""
+    live = mount / "live/db"
+    with (
+        mmap.mmap(-1, 4096) as page,
+        opened(live, os.O_RDWR) as cached,
+        opened(live, os.O_RDWR | os.O_DIRECT) as direct,
+    ):
+        for number in range(1, 200):
+            content = bytes([number]) * 4096
+            if number % 2:
+                assert os.pwrite(cached, content, 8192) == 4096
+                assert os.preadv(direct, [page], 8192) == 4096
+                assert page[:] == content
+            else:
+                page[:] = content
+                assert os.pwrite(direct, page, 8192) == 4096
+            assert os.pread(cached, 4096, 8192) == content
 
 
 def test_a_write_across_the_end_goes_as_far_as_the_end(mount: Path) -> None:

@@ -270,6 +270,27 @@ static void many_at_once(uint32_t open_flags) {
     down(&x);
 }
 
+static void *pwrite_it(void *arg) {
+    CHECK_EQ(pwrite(*(int *)arg, "b", 1, 0), 1);
+    return NULL;
+}
+
+/* Past the cache a second write is there while the first is not answered. */
+static void direct_writes_do_not_wait_for_each_other(void) {
+    enum { WRITERS = 3 };
+    fixture x;
+    pthread_t writers[WRITERS];
+    mount_up(&x, FOPEN_DIRECT_IO);
+    int fd = open_volume(0);
+    pthread_mutex_lock(&x.volume->gate);
+    for (int i = 0; i < WRITERS; i++) CHECK_EQ(pthread_create(&writers[i], NULL, pwrite_it, &fd), 0);
+    wait_for(&x.volume->entered, WRITERS);
+    pthread_mutex_unlock(&x.volume->gate);
+    for (int i = 0; i < WRITERS; i++) pthread_join(writers[i], NULL);
+    close(fd);
+    down(&x);
+}
+
 static void *pread_it(void *arg) {
     char byte;
     CHECK_EQ(pread(*(int *)arg, &byte, 1, 0), 1);
@@ -780,6 +801,7 @@ static void all_with_one_transport(void) {
     large_requests_are_one();
     many_at_once(FOPEN_KEEP_CACHE); /* without it an open drops pages under a WRITE: see plane.h */
     many_at_once(FOPEN_DIRECT_IO);
+    direct_writes_do_not_wait_for_each_other();
     who_waits_delays_nobody();
     every_sync_is_seen();
     durable_writes_say_so();

@@ -191,7 +191,8 @@ class Operations(pyfuse3.Operations):
             case LiveFile():
                 if flags & os.O_TRUNC:
                     self._refuse_live("truncate", node)
-                return _volume(await in_thread(self._open_live, node))
+                past_cache = bool(flags & os.O_DIRECT)
+                return _volume(await in_thread(self._open_live, node), past_cache=past_cache)
             case ViewFile() | ManifestFile() | DiffFile() if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
                 raise FUSEError(errno.EROFS)
             case ViewFile():
@@ -330,11 +331,11 @@ class Operations(pyfuse3.Operations):
         self._refuse("rename", name_old, old, new)
 
 
-def _volume(handle: int) -> pyfuse3.FileInfo:
-    """What the kernel has cached stays good for the next one who opens it: a view never changes, a live volume only
+def _volume(handle: int, *, past_cache: bool = False) -> pyfuse3.FileInfo:
+    """past_cache: it was opened with O_DIRECT; then its writes need not wait for each other in the kernel. What the kernel has cached stays good for the next one who opens it: a view never changes, a live volume only
     through the kernel, or by ``Mount.changed``.
 
     It must stay: the kernel unlocks a written page before its WRITE is answered. If an open dropped the page then, a
     read ahead by somebody else could bring the old bytes back, for good.
     """
-    return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=True)
+    return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), direct_io=past_cache, keep_cache=True)
