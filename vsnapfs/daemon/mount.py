@@ -14,7 +14,15 @@ import trio
 
 from vsnapfs.daemon.client import open_repository
 from vsnapfs.daemon.holding import Holding
-from vsnapfs.daemon.serving import Announce, MountOptions, announced, errors_unwrapped, mount_of, mounted
+from vsnapfs.daemon.serving import (
+    Announce,
+    MountOptions,
+    allow_many_files,
+    announced,
+    errors_unwrapped,
+    mount_of,
+    mounted,
+)
 
 in_thread = trio.to_thread.run_sync
 log = structlog.get_logger()
@@ -23,6 +31,7 @@ log = structlog.get_logger()
 def show(path: Path, mountpoint: Path, options: MountOptions, announce: Announce, holding: Holding) -> None:
     """Show the tree until a signal or ``umount``. ``holding`` is closed at the end. Raises: what Repository.open and
     Mount.run raise."""
+    allow_many_files()
     with closing(holding), errors_unwrapped():
         trio.run(_show, path, mountpoint, options, announce, holding)
         holding.ended()

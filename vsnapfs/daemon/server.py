@@ -30,7 +30,15 @@ from vsnapfs.daemon.counts import open_files, requests_by_name
 from vsnapfs.daemon.holding import Holding
 from vsnapfs.daemon.http import make_app
 from vsnapfs.daemon.requests import Request
-from vsnapfs.daemon.serving import Announce, MountOptions, announced, errors_unwrapped, mount_of, mounted
+from vsnapfs.daemon.serving import (
+    Announce,
+    MountOptions,
+    allow_many_files,
+    announced,
+    errors_unwrapped,
+    mount_of,
+    mounted,
+)
 
 if TYPE_CHECKING:
     from vsnapfs.binding import JournalFacts
@@ -58,6 +66,7 @@ def serve(path: Path, mountpoint: Path, options: MountOptions, announce: Announc
 
     Raises: LockedError: another server, with its pid. What Repository.open and Mount.run raise.
     """
+    allow_many_files()
     with closing(holding), errors_unwrapped():
         trio.run(_serve, path, mountpoint, options, announce, holding, _protected())
         holding.ended()

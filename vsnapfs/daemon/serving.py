@@ -7,6 +7,7 @@ two are clean. Errors out of the task tree come back as the one error of core.er
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -121,6 +122,12 @@ def announced(holding: Holding, announce: Announce) -> None:
     announce()
     holding.ready()
     notify_systemd("READY=1")
+
+
+def allow_many_files() -> None:
+    """As many open files as the system lets this process have: a view may lie in thousands of segments."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def notify_systemd(state: str) -> None:

@@ -332,10 +332,12 @@ class Operations(pyfuse3.Operations):
 
 
 def _volume(handle: int, *, past_cache: bool = False) -> pyfuse3.FileInfo:
-    """past_cache: it was opened with O_DIRECT; then its writes need not wait for each other in the kernel. What the kernel has cached stays good for the next one who opens it: a view never changes, a live volume only
+    """What the kernel has cached stays good for the next one who opens it: a view never changes, a live volume only
     through the kernel, or by ``Mount.changed``.
 
     It must stay: the kernel unlocks a written page before its WRITE is answered. If an open dropped the page then, a
     read ahead by somebody else could bring the old bytes back, for good.
+
+    past_cache: opened with O_DIRECT; the plane then tells the kernel that writes need not wait for each other.
     """
     return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), direct_io=past_cache, keep_cache=True)
