@@ -68,17 +68,8 @@ def serve(path: Path, mountpoint: Path, options: MountOptions, announce: Announc
     """
     allow_many_files()
     with closing(holding), errors_unwrapped():
-        trio.run(_serve, path, mountpoint, options, announce, holding, _protected())
+        trio.run(_serve, path, mountpoint, options, announce, holding, Memory(**protect_memory()._asdict()))
         holding.ended()
-
-
-def _protected() -> Memory:
-    memory = Memory(**protect_memory()._asdict())
-    if all(msgspec.structs.astuple(memory)):
-        log.info("protected against a lack of memory")
-    else:
-        log.warning("not fully protected against a lack of memory", **msgspec.structs.asdict(memory))
-    return memory
 
 
 async def _serve(
@@ -105,7 +96,8 @@ async def _answer_and_tend(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_tend, repository)
             async with control_socket(directory_fd, app), mounted(mount, holding) as life:
-                log.info("serving", repository=str(repository.path), mountpoint=str(mount.mountpoint))
+                where = {"repository": str(repository.path), "mountpoint": str(mount.mountpoint)}
+                log.info("serving", **where, memory=msgspec.structs.asdict(memory))
                 announced(holding, announce)
                 await life.ending.wait()
             nursery.cancel_scope.cancel()
