@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -165,14 +165,14 @@ class _Keeper:
         try:
             device = mount_device(wanted, self._keep)
         except VsnapfsError as error:
-            worker.line.send(msgspec.json.encode({"error": to_object(error)}))
+            worker.tell(msgspec.json.encode({"error": to_object(error)}))
             return
         self._device_fd = device.fd
         if not resumable(self._keep):
             log.warning(
                 "this kernel sends no request again: if the server dies, its users get ENOTCONN and a new mount"
             )
-        socket.send_fds(worker.line, [msgspec.json.encode({"mountpoint": device.mountpoint})], [device.fd])
+        worker.tell(msgspec.json.encode({"mountpoint": device.mountpoint}), device.fd)
 
     def _let_go(self) -> None:
         if self._device_fd < 0:
@@ -207,6 +207,11 @@ class _Worker:
         self.line.close()
         os.close(self.ended_fd)
         self._process.wait()
+
+    def tell(self, message: bytes, *fds: int) -> None:
+        """Answer it; one that has died meanwhile is followed by another, which finds what was done."""
+        with suppress(ConnectionError):
+            socket.send_fds(self.line, [message], fds)
 
     def end(self) -> None:
         """Ask it to end, once."""
