@@ -131,12 +131,19 @@ static void join_threads(vs_plane *p) {
     }
 }
 
+void *vs_plane_buffers(size_t bytes) {
+    unsigned char *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return p;
+    for (size_t i = 0; i < bytes; i += VS_PLANE_HEAD) ((volatile unsigned char *)p)[i] = 0;
+    return p;
+}
+
 static int make_threads(vs_plane *p, int workers) {
     size_t count = (size_t)workers + VS_PLANE_OTHER_THREADS;
     p->workers = workers;
     p->threads = calloc(count, sizeof *p->threads);
     if (!p->threads) return -ENOMEM;
-    void *buffers = mmap(NULL, count * VS_PLANE_BUFFER, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    void *buffers = vs_plane_buffers(count * VS_PLANE_BUFFER);
     if (buffers == MAP_FAILED) return -errno;
     p->buffers = buffers;
     for (size_t i = 0; i < count; i++) {

@@ -291,6 +291,11 @@ struct vs_plane {
     unsigned char *buffers;
 };
 
+/* Private memory of which every page is there; MAP_FAILED, with errno. Pages are touched by hand: MAP_POPULATE does nothing where memory is
+ * locked on fault. A page that is not there yet costs more than time: the kernel copies a request into our buffer, and if the process is
+ * killed in that moment it cannot make the page, gives the request up, and its user gets EIO. */
+void *vs_plane_buffers(size_t bytes);
+
 /* Start a thread of the plane's: a small stack, no signals. name: at most 15 characters. */
 int vs_plane_thread_begin(pthread_t *id, void *(*body)(void *), void *arg, const char *name);
 

@@ -315,11 +315,10 @@ static int make_entry(vs_plane *p, int number, int queue) {
 
 static int make_entries(vs_plane *p, const layout *plan) {
     vs_plane_uring *u = &p->uring;
-    enum { FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE };
     u->entries = calloc((size_t)plan->entries, sizeof *u->entries);
     if (!u->entries) return -ENOMEM;
     u->buffers_bytes = (size_t)plan->entries * VS_PLANE_BUFFER;
-    u->buffers = mmap(NULL, u->buffers_bytes, PROT_READ | PROT_WRITE, FLAGS, -1, 0);
+    u->buffers = vs_plane_buffers(u->buffers_bytes);
     if (u->buffers == MAP_FAILED) return -errno;
     int code = 0;
     for (int queue = 0; queue < plan->queues; queue++) {
