@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.ground import refused, serving
 from tests.support.processes import Mounted, must, must_json, run
 from tests.support.volumes import files_of
+from tests.support.waiting import eventually
 from vsnapfs.repository.repository import Repository
 
 USAGE, NOT_FOUND, BUSY, FORMAT_UNKNOWN = 2, 3, 5, 10
@@ -109,7 +110,9 @@ def test_a_mount_point_in_use_is_refused(repository: Path, server: Mounted, tmp_
 def test_after_its_server_the_lock_is_free(repository: Path, tmp_path: Path) -> None:
     with serving(repository, tmp_path / "mount") as server:
         server.kill()
-    must(repository, "bookmark", "add", "a")
+    eventually(
+        lambda: run(repository, "bookmark", "add", "a").returncode == 0, "the worker has ended, and the lock is free"
+    )
     with serving(repository, tmp_path / "mount"):
         assert sorted(os.listdir(tmp_path / "mount/snaps")) == ["a", "latest"]
     must(repository, "bookmark", "add", "b")

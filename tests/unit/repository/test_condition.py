@@ -14,6 +14,8 @@ from vsnapfs.core.errors import StoreError, VsnapfsError
 from vsnapfs.repository.repository import Repository
 
 SIZE = 64 << 10
+ZEROS_AHEAD = 1 << 20
+"""What the open segment may hold behind its end."""
 
 
 def test_figures(repository: Repository, memory_path: Path) -> None:
@@ -33,7 +35,8 @@ def test_figures(repository: Repository, memory_path: Path) -> None:
     assert status.window_first is not None
     assert status.window_last is not None
     assert (status.window_first.seqno, status.window_last.seqno) == (1, 6)
-    assert status.journal_bytes == sum(path.stat().st_size for path in (repository.path / "journal").iterdir())
+    files_bytes = sum(path.stat().st_size for path in (repository.path / "journal").iterdir())
+    assert 0 <= files_bytes - status.journal_bytes <= ZEROS_AHEAD
     assert SIZE <= status.base_bytes <= SIZE + 8192
     assert status.index_bytes > 0
     assert status.free_bytes > 0
@@ -124,7 +127,8 @@ def test_a_full_disk(memory_path: Path) -> None:
         repository.volume_add("db0", size_bytes=SIZE)
         kept = mark(repository, "db0", 0, b"kept", "kept")
         (top / "ballast").write_bytes(bytes(os.statvfs(top).f_bavail * os.statvfs(top).f_frsize - 8192))
-        put(repository, "db0", 0, b"x" * SIZE)
+        for _ in range(ZEROS_AHEAD // SIZE + 1):
+            put(repository, "db0", 0, b"x" * SIZE)
         with pytest.raises(VsnapfsError):
             repository.bookmark_add("lost")
         with pytest.raises(VsnapfsError):
