@@ -20,8 +20,7 @@ from sdnotify import SystemdNotifier
 from vsnapfs.binding import Keep, Transport, mounted_at, resumable
 from vsnapfs.core.errors import StoreError, UsageError
 from vsnapfs.daemon.wire import ErrorObject, error_of
-from vsnapfs.repository.identity import find
-from vsnapfs.repository.lock import OwnerLock
+from vsnapfs.repository.lock import lock_repository
 from vsnapfs.tree.fuse import Connection, Device, Wanted, mount_device
 
 Kind = Literal["none", "process", "systemd"]
@@ -143,7 +142,7 @@ class SystemdHolding(_Held):
         if "NOTIFY_SOCKET" not in os.environ:
             raise UsageError("systemd did not start this process", hint="leave --keeper systemd away")
         self._stored = _stored()
-        self._lock = _lock(repository, self._stored.get("lock")) if live else None
+        self._lock = lock_repository(repository, self._stored.get("lock")) if live else None
         self.locked = live
         if "keep" not in self._stored:
             self._stored["keep"] = Keep.make()
@@ -189,14 +188,6 @@ def given_from(text: str) -> Given:
 def holding_of(kind: Literal["none", "systemd"], repository: Path, *, live: bool) -> Holding:
     """A Holding without a keeper of ours. live: for the owner of the repository. Raises: as SystemdHolding."""
     return SystemdHolding(repository, live=live) if kind == "systemd" else Holding()
-
-
-def _lock(repository: Path, fd: int | None) -> OwnerLock:
-    layout = find(repository)
-    try:
-        return OwnerLock(layout, fd)
-    finally:
-        layout.close()
 
 
 def _stored() -> dict[str, int]:

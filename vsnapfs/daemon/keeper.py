@@ -33,8 +33,7 @@ import structlog
 from vsnapfs.binding import Keep, detach, resumable
 from vsnapfs.core.errors import StoreError, VsnapfsError, to_object
 from vsnapfs.daemon.holding import MESSAGE_BYTES_MAX, READY, Given
-from vsnapfs.repository.identity import find
-from vsnapfs.repository.lock import OwnerLock
+from vsnapfs.repository.lock import lock_repository
 from vsnapfs.tree.fuse import Wanted, mount_device
 
 FAILURES_MAX = 5
@@ -58,9 +57,7 @@ def keep(
     StoreError: workers broke again and again.
     """
     with ExitStack() as stack:
-        layout = find(repository)
-        stack.callback(layout.close)
-        lock = OwnerLock(layout) if live else None
+        lock = lock_repository(repository) if live else None
         if lock is not None:
             stack.callback(lock.release)
         keeper = _Keeper(arguments, announce, -1 if lock is None else lock.fd, background)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+from pathlib import Path
 
 from vsnapfs.core.errors import LockedError, from_os_error
+from vsnapfs.repository import identity
 from vsnapfs.repository.layout import LOCK, Layout
 
 PID_BYTES_MAX = 32
@@ -40,6 +42,19 @@ class OwnerLock:
     def release(self) -> None:
         os.ftruncate(self.fd, 0)
         os.close(self.fd)
+
+
+def lock_repository(path: Path, fd: int | None = None) -> OwnerLock:
+    """The lock of the repository at ``path``, for who opens it later or in another process. fd: as in OwnerLock.
+
+    Raises: NotFoundError, FormatUnknownError: before a file is made there. What OwnerLock raises.
+    """
+    layout = identity.find(path)
+    try:
+        identity.read(layout)
+        return OwnerLock(layout, fd)
+    finally:
+        layout.close()
 
 
 def _pid(fd: int) -> int | None:
