@@ -52,6 +52,14 @@ def content(seqno: int, offset_bytes: int, length_bytes: int, zeros: set[int]) -
     return bytes(made)
 
 
+def copy_if_there(source: str, target: str) -> str:
+    """A segment that is being begun has another name a moment later."""
+    try:
+        return shutil.copy2(source, target)
+    except FileNotFoundError:
+        return target
+
+
 class JournalMachine(RuleBasedStateMachine):
     """One owner, one following reader, up to three volumes; two of them may have a primary, or begin from a base."""
 
@@ -224,11 +232,14 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def crash_and_recover_elsewhere(self) -> None:
-        """A copy of the files as they are now, opened: nothing that was committed is missing, nothing else is in it."""
+        """A copy of the files as they are now, opened: nothing that was committed is missing, nothing else is in it.
+
+        The owner's thread may be writing a batch, or beginning a segment, while they are copied.
+        """
         assert self.journal is not None
         committed = self.journal.facts().committed_seqno
         with tempfile.TemporaryDirectory(prefix="vsnapfs-", dir=self.path.parent) as name:
-            shutil.copytree(self.path, name, dirs_exist_ok=True)
+            shutil.copytree(self.path, name, dirs_exist_ok=True, copy_function=copy_if_there)
             copy = Directory(Path(name), create=False)
             journal = self.as_owner(copy)
             last = journal.facts().last_seqno
@@ -287,13 +298,19 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def reader_follows(self) -> None:
+        """The owner's thread may commit more at any moment; after a commit by hand there is no more."""
         assert self.journal is not None
         assert self.reader is not None
         seen, committed = self.reader.facts().last_seqno, self.journal.facts().committed_seqno
-        assert self.reader.refresh() == (committed > seen)
-        assert self.reader.facts().last_seqno == committed
+        news = self.reader.refresh()
+        last = self.reader.facts().last_seqno
+        assert committed <= last <= self.history.last_seqno
+        assert news == (last > seen)
+        assert_journal(self.reader, self.history, [last])
+        self.journal.commit()
+        assert self.reader.refresh() == (self.history.last_seqno > last)
+        assert self.reader.facts().last_seqno == self.history.last_seqno
         assert not self.reader.refresh()
-        assert_journal(self.reader, self.history, [committed])
 
     @precondition(lambda self: bool(self.primaries))
     @rule(where=fractions, length=lengths)
