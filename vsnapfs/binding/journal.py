@@ -266,6 +266,12 @@ class Journal(Closing):
         check(lib.vs_view_open(self._c, volume, seqno, out), f"open volume {volume} at @{seqno}")
         return View(out[0])
 
+    def base(self, volume: int) -> View:
+        """The volume's base image alone. Raises: NotFoundError: it has none. IntegrityError."""
+        out = ffi.new("vs_view **")
+        check(lib.vs_view_open_base(self._c, volume, out), f"open the base of volume {volume}")
+        return View(out[0])
+
     def changes(self, volume: int, since: int, until: int) -> View:
         """What records after since and up to until put into the volume. Raises: as ``view``."""
         out = ffi.new("vs_view **")

@@ -11,7 +11,7 @@ import fcntl
 import os
 from contextlib import ExitStack
 
-from vsnapfs.binding import BaseBuilder
+from vsnapfs.binding import BaseBuilder, View
 from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.core.errors import BusyError, IntegrityError, from_os_error
 from vsnapfs.core.model import Progress
@@ -65,6 +65,12 @@ def require(parts: Parts, entry: VolumeEntry) -> None:
                     volume=entry.name,
                     hint="put it back from a copy",
                 )
+
+
+def view(parts: Parts, entry: VolumeEntry) -> View:
+    """What a volume started from, by itself. Raises: IntegrityError."""
+    require(parts, entry)
+    return parts.journal.base(entry.id)
 
 
 def _copy(parts: Parts, name: str, volume: int, image: OpenImage, report: Report) -> str:

@@ -20,10 +20,9 @@ from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.catalog.store import Seen, seen_in
 from vsnapfs.core.errors import CorruptExtentError, IntegrityError, StoreError, VsnapfsError
 from vsnapfs.core.model import Check, Damage, Progress
-from vsnapfs.repository import anchors, costs
+from vsnapfs.repository import anchors, base, costs
 from vsnapfs.repository.layout import CATALOG, JOURNAL, base_image, base_index, segment
 from vsnapfs.repository.parts import Parts, Report
-from vsnapfs.repository.reading import view_of
 from vsnapfs.repository.sparse import BLOCK_BYTES, PIECE_BYTES, Span
 from vsnapfs.repository.units import WINDOW_BYTES, Kind, Unit, all_units, part_of, total_bytes
 
@@ -210,7 +209,7 @@ class Checking:
     def base(self, entry: VolumeEntry, windows: list[Unit]) -> None:
         """The base's structure, and the bytes in ``windows``; of a whole base also that they are those protected once."""
         try:
-            with view_of(self.parts, entry, entry.added_seqno) as opened:
+            with base.view(self.parts, entry) as opened:
                 self._base_bytes(entry, opened, windows)
             self._base_holes(entry)
         except IntegrityError as error:
@@ -224,7 +223,6 @@ class Checking:
             self._base_damage(entry, base_index(entry.id), error.offset_bytes or 0, str(error), None)
 
     def _base_bytes(self, entry: VolumeEntry, opened: View, windows: list[Unit]) -> None:
-        """Read what the base holds: before any write the volume is its base alone."""
         digest = hashlib.sha256()
         sound = len(self.damages)
         read_bytes = 0

@@ -5,7 +5,7 @@ of its bytes. Once it is covered it stays covered, so of the bookmarks in order 
 part, found by bisection.
 
 Where batches of a segment are damaged and its footer is too, what is lost depends on which parts of it say the same.
-That happens to few and is not foretold: each point that could need the segment is tried.
+That happens to few and is not foretold: each point that could need the segment is tried, by reading what lies in it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vsnapfs.core.errors import IntegrityError
 from vsnapfs.core.model import Bookmark
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.reading import view_of
-from vsnapfs.repository.sparse import BLOCK_BYTES, Span
+from vsnapfs.repository.sparse import BLOCK_BYTES, PIECE_BYTES, Span
 
 
 def of_block(parts: Parts, fault: Fault) -> list[str]:
@@ -105,13 +105,13 @@ def _may_need(parts: Parts, bookmark: Bookmark, entry: VolumeEntry, seqno: int, 
 
 
 def _opens(parts: Parts, entry: VolumeEntry, seqno: int, segment: int) -> bool:
-    """Can the volume be opened at a point, and what of it lies in the segment be compared?"""
+    """Can the volume be opened at a point, and what of it lies in the segment be read?"""
     try:
         with view_of(parts, entry, seqno) as opened:
-            inside = (run for run in opened.runs() if run.kind == RunKind.DATA and run.segment == segment)
-            for run in inside:
-                opened.read(run.offset_bytes, 1)
-                break
+            for run in opened.places():
+                if run.kind == RunKind.DATA and run.segment == segment:
+                    for at in range(run.offset_bytes, end_of(run), PIECE_BYTES):
+                        opened.read(at, min(PIECE_BYTES, end_of(run) - at))
     except IntegrityError as error:
         return error.segment not in (None, segment)
     return True

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from vsnapfs.binding import RunKind
 from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.core.errors import IntegrityError
+from vsnapfs.repository import base
 from vsnapfs.repository.costs import end_of
 from vsnapfs.repository.parts import Parts
-from vsnapfs.repository.reading import view_of
 
 WINDOW_BYTES = 64 << 20
 
@@ -68,7 +68,7 @@ def part_of(units: list[Unit], percent: float, seed: int) -> list[Unit]:
 def _windows(parts: Parts, entry: VolumeEntry) -> Iterator[Unit]:
     sums: dict[int, int] = {}
     try:
-        with view_of(parts, entry, entry.added_seqno) as opened:
+        with base.view(parts, entry) as opened:
             for run in opened.runs():
                 at = run.offset_bytes
                 while run.kind == RunKind.DATA and at < end_of(run):
