@@ -15,13 +15,13 @@ import msgspec
 
 from vsnapfs.binding import RunKind, SegmentFacts, View
 from vsnapfs.catalog.bodies import VolumeAdded, decode
-from vsnapfs.catalog.catalog import JournalBehindError, check_end
+from vsnapfs.catalog.catalog import check_end
 from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.catalog.store import Seen, seen_in
-from vsnapfs.core.errors import CorruptExtentError, IntegrityError, StoreError, VsnapfsError
+from vsnapfs.core.errors import CorruptExtentError, IntegrityError, JournalBehindError, StoreError, VsnapfsError
 from vsnapfs.core.model import Check, Damage, Progress
-from vsnapfs.repository import anchors, base, costs
-from vsnapfs.repository.layout import CATALOG, JOURNAL, base_image, base_index, segment
+from vsnapfs.repository import anchors, base, costs, identity
+from vsnapfs.repository.layout import CATALOG, JOURNAL, Layout, base_image, base_index, segment
 from vsnapfs.repository.parts import Parts, Report
 from vsnapfs.repository.sparse import BLOCK_BYTES, PIECE_BYTES, Span
 from vsnapfs.repository.units import WINDOW_BYTES, Kind, Unit, all_units, part_of, total_bytes
@@ -75,9 +75,9 @@ def check(parts: Parts, wanted: Wanted, report: Report) -> Check:
     )
 
 
-def check_unopened(catalog: Path, error: IntegrityError) -> Check:
+def check_unopened(layout: Layout, error: IntegrityError) -> Check:
     """Of a journal no part of which can be opened: everything that the catalog knows is lost."""
-    seen = seen_in(catalog)
+    seen = seen_in(layout.absolute(CATALOG), str(identity.read(layout)))
     damage = Damage(
         file=JOURNAL if error.segment is None else segment(error.segment),
         offset_bytes=error.offset_bytes or 0,
@@ -159,7 +159,7 @@ class Checking:
 
     def _end(self) -> None:
         """For a reader: does damage end the journal early, or has it lost its end? An owner would not have been let in."""
-        seen = seen_in(self.parts.layout.absolute(CATALOG))
+        seen = seen_in(self.parts.layout.absolute(CATALOG), str(self.parts.uuid))
         broken = self.parts.journal.broken()
         if broken is not None:
             fault, known_seqno = broken

@@ -25,7 +25,7 @@ def test_the_file_that_init_writes_shows_every_key() -> None:
     shown = "\n".join(line.removeprefix("# ") for line in DEFAULT_TEXT.splitlines()[1:])
     sections = {name: sorted(keys) for name, keys in tomllib.loads(shown).items()}
     keys = ["allow_other", "data", "gid", "kernel_verify", "points", "scratch", "transport", "uid"]
-    assert sections == {"journal": ["ack", "segment_size"], "mount": keys}
+    assert sections == {"journal": ["ack", "segment_size"], "mount": keys, "check": ["anchor_key", "scrub"]}
     parse(shown.encode(), "x")
 
 
