@@ -9,7 +9,8 @@
  * Threads: every function but open and close may be called from any thread. Lock order: commit (leadership) before state before
  * segment. No lock is held over storage I/O but leadership; primaries are synced without it, so that the next batch goes on meanwhile.
  * Errors: after a failed write or sync of the journal every append and commit returns -EIO (-ENOSPC if the disk was
- * full) until the journal is opened again.
+ * full) until the journal is opened again; with options.available writes and commits of one volume go on without it, and events
+ * fail, until it is revived.
  * Memory: bounded by batch_bytes * 3 and the active segment's index; it does not grow with the journal.
  */
 #ifndef VS_JOURNAL_H
@@ -33,6 +34,8 @@ enum {
     VS_RECORD_BOOKMARK_ADD = 6,
     VS_RECORD_BOOKMARK_REMOVE = 7,
     VS_RECORD_BOOKMARK_HOLD = 8,
+    VS_RECORD_GAP_BEGIN = 9,
+    VS_RECORD_GAP_END = 10,
 };
 
 typedef struct vs_journal_options {
@@ -43,6 +46,8 @@ typedef struct vs_journal_options {
     uint64_t batch_bytes;    /* appends past this write the batch out; 0: 8 MiB */
     vs_keep *keep;           /* owner: what is appended lies there until it is in a segment and applied; borrowed; NULL: in private memory */
     uint64_t known_seqno;    /* owner: records up to it were committed; a journal that ends before has lost them: -ENODATA, nothing is cut */
+    int32_t available;       /* owner: a journal that fails does not fail writes: they go to the primaries, and a gap begins */
+    uint64_t reserve_bytes;  /* owner: with less than this free the disk counts as full; 0: never before it is */
     int32_t sound_part;      /* reader: where damage makes the rest unreadable, open what stands before it (vs_journal_broken) */
 } vs_journal_options;
 
@@ -63,6 +68,11 @@ typedef struct vs_journal_facts {
     uint64_t failed_volume;    /* id of a volume whose primary failed: its writes are refused; 0: none */
     int32_t failed;            /* 0, or the -errno that ended all appends */
     int32_t pending;           /* 1: something appended is not committed yet */
+    int32_t gap;               /* VS_GAP_*: 0: none; 1: writes are not, or a moment ago were not in the journal; 2: it is in the journal that there was a gap */
+    int32_t gap_reason;        /* -errno of what began it */
+    uint64_t gap_since_ns;     /* the first instant that is not in the journal */
+    uint64_t gap_since_seqno;  /* the last record before it */
+    uint64_t changed_bytes;    /* so much of the volumes may differ from the journal */
 } vs_journal_facts;
 
 typedef struct vs_segment_facts {
@@ -121,6 +131,19 @@ int vs_journal_zero(vs_journal *j, uint32_t volume, uint64_t offset_bytes, uint6
  * For BOOKMARK_ADD a = 0 names the event's own seqno. */
 int vs_journal_event(vs_journal *j, uint32_t type, uint32_t volume, uint64_t a, uint64_t b, const void *body, uint32_t body_bytes,
                      uint64_t *seqno, uint32_t *volume_out);
+
+/* A gap, where a journal that fails does not fail writes (options.available): what follows closes it, in this order.
+ *
+ * revive: verify the journal on its medium, cut off what is behind its last commit, and append VS_RECORD_GAP_BEGIN (a: gap_since_ns, b:
+ * gap_since_seqno). 1: done; 0: there is no gap, or it is noted already; -errno: the journal does not work yet, call again later.
+ * next_changed: the next piece of a volume at or behind from_bytes that may differ. 1: filled in; 0: none.
+ * resync: compare a piece of at most 1 MiB with the newest state and journal what differs; writes wait meanwhile. Also without a gap, where
+ * somebody wrote to a primary directly.
+ * gap_close: append VS_RECORD_GAP_END, durably. -EAGAIN: something may still differ. 0 also where there is no gap. */
+int vs_journal_revive(vs_journal *j);
+int vs_journal_next_changed(vs_journal *j, uint32_t volume, uint64_t from_bytes, uint64_t *offset_bytes, uint64_t *length_bytes);
+int vs_journal_resync(vs_journal *j, uint32_t volume, uint64_t offset_bytes, uint64_t length_bytes, uint64_t *changed_bytes);
+int vs_journal_gap_close(vs_journal *j);
 
 /* Wait until everything appended before the call is on stable storage, and (ack_journal 0) on its primary, synced. */
 int vs_journal_commit(vs_journal *j);

@@ -21,11 +21,15 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "format.h"
 #include "store_ops.h"
+
+#define TAG "user.vsnapfs.gap"
 
 enum { PARTS_MAX = 256, ZEROS_BYTES = 65536, FILES_MIN = 64, FILES_MAX = 4096 };
 
@@ -375,6 +379,26 @@ static int posix_entropy(vs_store *s, void *buf, size_t length_bytes) {
     return 0;
 }
 
+static int64_t posix_free_bytes(vs_store *s) {
+    struct statvfs found;
+    if (fstatvfs(((posix_store *)s)->dir_fd, &found) < 0) return -errno;
+    return (int64_t)(found.f_bavail * found.f_frsize);
+}
+
+static int posix_tag(vs_store *s, int file, const char *text) {
+    (void)s;
+    int r = text ? fsetxattr(file, TAG, text, strlen(text), 0) : fremovexattr(file, TAG);
+    return r < 0 ? -errno : 0;
+}
+
+static int posix_tagged(vs_store *s, int file, char *text, size_t room) {
+    (void)s;
+    ssize_t n = fgetxattr(file, TAG, text, room - 1);
+    if (n < 0) return -errno;
+    text[n] = '\0';
+    return 0;
+}
+
 static void posix_destroy(vs_store *s) {
     free(s);
 }
@@ -401,6 +425,9 @@ static const vs_store posix_functions = {
     .unmap = posix_unmap,
     .now_ns = posix_now_ns,
     .entropy = posix_entropy,
+    .free_bytes = posix_free_bytes,
+    .tag = posix_tag,
+    .tagged = posix_tagged,
     .destroy = posix_destroy,
 };
 

@@ -273,7 +273,11 @@ static void journal_free(vs_journal *j) {
     pthread_cond_destroy(&j->changed);
     pthread_mutex_destroy(&j->mu);
     free(j->maps);
-    for (size_t i = 0; i < j->primary_count; i++) free(j->primaries[i]);
+    for (size_t i = 0; i < j->primary_count; i++) {
+        vs_changed_end(j, j->primaries[i]);
+        free(j->primaries[i]);
+    }
+    vs_gap_end(j);
     free(j->primaries);
     free(j);
 }
@@ -289,6 +293,7 @@ static vs_journal *journal_new(vs_store *s, const vs_journal_options *o) {
     pthread_mutex_init(&j->mu, NULL);
     pthread_cond_init(&j->changed, NULL);
     pthread_cond_init(&j->work, NULL);
+    vs_gap_init(j);
     vs_files_init(&j->files, s);
     return j;
 }
@@ -321,6 +326,7 @@ int vs_journal_create(vs_store *s, const uint8_t uuid[16]) {
 
 /* leader: say in the journal that the primaries have everything, so that the next open applies nothing. */
 static int checkpoint(vs_journal *j) {
+    if (j->failed) return 0;
     vs_batch empty = {0};
     uint8_t *descriptor;
     uint32_t count;
@@ -342,6 +348,10 @@ int vs_journal_close(vs_journal *j) {
         vs_journal_worker_stop(j);
         r = vs_journal_commit(j);
         pthread_mutex_lock(&j->mu);
+        if (r < 0 && j->options.available) { /* the gap is noted with each volume, and the next process goes on in it */
+            vs_journal_sync_primaries(j, 0, UINT64_MAX);
+            r = 0;
+        }
         vs_journal_lead_begin(j);
         pthread_mutex_unlock(&j->mu);
         if (r == 0) r = checkpoint(j);
@@ -436,7 +446,9 @@ void vs_journal_facts_get(vs_journal *j, vs_journal_facts *out) {
                               .committed_seqno = j->committed_seqno, .applied_seqno = j->applied_seqno, .last_time_ns = j->last_time_ns,
                               .segments = j->segment_count, .journal_bytes = journal_bytes(j), .payload_bytes = j->payload_bytes,
                               .commits = j->commits, .commit_waits = j->commit_waits, .torn_bytes = j->torn_bytes,
-                              .kept_records = j->kept_records, .clock_jumps = j->clock_jumps, .failed = j->failed, .pending = vs_journal_durable(j) < j->last_seqno};
+                              .kept_records = j->kept_records, .clock_jumps = j->clock_jumps, .failed = j->failed, .pending = vs_journal_durable(j) < j->last_seqno,
+                              .gap = j->gap.state, .gap_reason = j->gap.reason, .gap_since_ns = j->gap.since_ns,
+                              .gap_since_seqno = j->gap.since_seqno, .changed_bytes = vs_gap_changed_bytes(j)};
     for (size_t i = 0; i < j->primary_count; i++)
         if (j->primaries[i]->error) out->failed_volume = j->primaries[i]->volume;
     pthread_mutex_unlock(&j->mu);
