@@ -195,6 +195,7 @@ CORE_CLASSES: dict[int, type[VsnapfsError]] = OS_CLASSES | {
     _errno.EBADMSG: CorruptExtentError,
     _errno.EUCLEAN: IntegrityError,
     _errno.EXDEV: IntegrityError,
+    _errno.ELOOP: IntegrityError,
     _errno.EPROTONOSUPPORT: FormatUnknownError,
     _errno.ERANGE: PointGoneError,
     _errno.EINVAL: UsageError,

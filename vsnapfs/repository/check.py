@@ -19,7 +19,7 @@ import msgspec
 from vsnapfs.binding import Fault, Run, RunKind, View
 from vsnapfs.catalog.catalog import JournalBehindError, check_end
 from vsnapfs.catalog.index import VolumeEntry
-from vsnapfs.catalog.store import applied_in
+from vsnapfs.catalog.store import Place, applied_in
 from vsnapfs.core.errors import IntegrityError, VsnapfsError
 from vsnapfs.core.model import Bookmark, Check, Damage, Progress
 from vsnapfs.repository.layout import CATALOG, JOURNAL, base_image, base_index, segment
@@ -107,7 +107,7 @@ class _Checking:
 
     def _end(self) -> None:
         """For a reader: has the journal lost its end? An owner would not have been let in."""
-        applied_seqno = applied_in(self.parts.layout.absolute(CATALOG))
+        applied_seqno = applied_in(Place(self.parts.layout.fd, self.parts.layout.absolute(CATALOG)))
         self.parts.journal.refresh()
         try:
             check_end(applied_seqno, self.parts.journal)

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from vsnapfs.core.errors import LockedError, from_os_error
-from vsnapfs.repository import identity
+from vsnapfs.repository import identity, trust
 from vsnapfs.repository.layout import LOCK, Layout
 
 PID_BYTES_MAX = 32
@@ -47,10 +47,11 @@ class OwnerLock:
 def lock_repository(path: Path, fd: int | None = None) -> OwnerLock:
     """The lock of the repository at ``path``, for who opens it later or in another process. fd: as in OwnerLock.
 
-    Raises: NotFoundError, FormatUnknownError: before a file is made there. What OwnerLock raises.
+    Raises: NotFoundError, FormatUnknownError, PermissionDeniedError: before a file is made there. What OwnerLock raises.
     """
     layout = identity.find(path)
     try:
+        trust.require(layout, owner=True)
         identity.read(layout)
         return OwnerLock(layout, fd)
     finally:

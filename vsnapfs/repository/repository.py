@@ -16,7 +16,7 @@ from typing import Any
 from vsnapfs.binding import Closing, Journal, Keep, Store, View
 from vsnapfs.core.errors import UsageError
 from vsnapfs.core.model import Bookmark, Check, Consistency, Point, Status, Volume, VolumeAt, VolumeDiff
-from vsnapfs.repository import bookmarks, identity, intake, reading, settings, volumes
+from vsnapfs.repository import bookmarks, identity, intake, reading, settings, trust, volumes
 from vsnapfs.repository.check import check
 from vsnapfs.repository.condition import status
 from vsnapfs.repository.diff import volume_diff
@@ -63,12 +63,13 @@ class Repository(Closing):
         the caller holds the lock for longer than this.
 
         An owner finishes what a crash interrupted, brings every primary up to the journal, and holds the lock until
-        ``close``. Raises: NotFoundError, FormatUnknownError, LockedError (with the holder's pid), UsageError
-        (settings), IntegrityError.
+        ``close``. Raises: NotFoundError, FormatUnknownError, PermissionDeniedError (others can write to it), LockedError (with
+        the holder's pid), UsageError (settings), IntegrityError.
         """
         with ExitStack() as stack:
             layout = identity.find(path)
             stack.callback(layout.close)
+            trust.require(layout, owner=owner)
             uuid = identity.read(layout)
             if owner:
                 if not locked:
