@@ -50,7 +50,7 @@ static int posix_open(vs_store *s, const char *path, uint32_t flags) {
     int fd = open_path(s, path, modes[flags] | O_NONBLOCK | O_NOCTTY);
     if (fd < 0) return fd;
     struct stat st;
-    int r = fstat(fd, &st) < 0 ? -errno : S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) ? 0 : -EINVAL;
+    int r = fstat(fd, &st) < 0 ? -errno : S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) ? 0 : -EUCLEAN;
     if (r < 0) close(fd);
     return r < 0 ? r : fd;
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
@@ -155,11 +156,22 @@ def applied_in(place: Place) -> int:
     """
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOFOLLOW
     try:
+        if not _is_file(place):
+            return 0
         db = apsw.Connection(f"{Path(place.opened_as).as_uri()}?immutable=1", flags=flags, vfs=_vfs().name)
         with closing(db):
             return int(db.execute("SELECT applied_seqno FROM meta").get or 0)
-    except (apsw.Error, ValueError):
+    except (apsw.Error, OSError, ValueError):
         return 0
+
+
+def _is_file(place: Place) -> bool:
+    """SQLite would wait for whoever writes to a pipe. Raises: OSError: it is not there, or a symlink."""
+    fd = open_beneath(place.directory_fd, place.path.name, os.O_RDONLY | os.O_NONBLOCK, FILE_MODE)
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
 
 
 class _Vfs(apsw.VFS):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,9 +80,16 @@ class Layout:
         return self.path / name
 
     def open(self, name: str, flags: int) -> int:
-        """A descriptor of ``name``, mode 0600 where it is made. Raises: IntegrityError: a symlink is on the way to it."""
+        """A descriptor of a file, or with O_DIRECTORY of a directory; mode 0600 where it is made. Waits for nobody.
+
+        Raises: IntegrityError: a symlink is on the way to it, or it is something else, such as a pipe.
+        """
         with self._told(f"open {self.absolute(name)}", name):
-            return _open_beneath(self.fd, name, flags)
+            fd = _open_beneath(self.fd, name, flags | os.O_NONBLOCK)
+        if not flags & os.O_DIRECTORY and not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise IntegrityError(f"{self.absolute(name)} is not a file", hint="see what it is, and put the file back")
+        return fd
 
     def exists(self, name: str) -> bool:
         """True if a file, or anything else, stands under that name."""
