@@ -15,11 +15,19 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import msgspec
 
-from vsnapfs.core.errors import NoSpaceError, PermissionDeniedError, StoreError, TimedOutError, from_os_error
+from vsnapfs.core.errors import (
+    NoSpaceError,
+    NotFoundError,
+    PermissionDeniedError,
+    StoreError,
+    TimedOutError,
+    UsageError,
+    from_os_error,
+)
 from vsnapfs.core.model import Progress, Status
 from vsnapfs.daemon import wire
 from vsnapfs.daemon.api import Verb, verb_of
@@ -52,7 +60,7 @@ class Client:
         if verb.place == "reader":
             with self.reading() as repository:
                 return _run(verb, repository, request, report)
-        with _connected(self.path) as sock:
+        with _connected(self.path / SOCKET) as sock:
             if sock is not None:
                 return _asked(sock, verb, request, report or _ignore)
         with open_repository(self.path, owner=verb.place == "owner") as repository:
@@ -66,7 +74,7 @@ class Client:
         If it cannot commit, what is on stable storage is read all the same: a full disk must not hide it.
         """
         try:
-            with _connected(self.path) as sock:
+            with _connected(self.path / SOCKET) as sock:
                 if sock is not None:
                     _asked(sock, verb_of(Commit()), Commit(), _ignore)
         except (StoreError, NoSpaceError):
@@ -76,6 +84,25 @@ class Client:
 
     def is_served(self) -> bool:
         """True if a server answers."""
+        with _connected(self.path / SOCKET) as sock:
+            return sock is not None
+
+
+class SocketClient(Client):
+    """A repository of which only its server's socket at ``path`` is known: all is asked there, nothing is opened here."""
+
+    def call(self, request: Request[R], report: Report | None = None) -> R:
+        with _connected(self.path) as sock:
+            if sock is None:
+                raise NotFoundError(
+                    f"no server listens on {self.path}", hint="start `vsnapfs serve`, or see its settings"
+                )
+            return _asked(sock, verb_of(request), request, report or _ignore)
+
+    def reading(self) -> NoReturn:
+        raise UsageError("volumes are read from the repository itself, not through its server", hint="give -r REPO")
+
+    def is_served(self) -> bool:
         with _connected(self.path) as sock:
             return sock is not None
 
@@ -83,6 +110,11 @@ class Client:
 def connect(path: Path) -> Client:
     """A client of the repository at ``path``; whether there is one shows at the first call."""
     return Client(path)
+
+
+def connect_socket(path: Path) -> Client:
+    """A client of the server that listens on ``path``; whether there is one shows at the first call."""
+    return SocketClient(path)
 
 
 def create(path: Path) -> str:
@@ -120,7 +152,7 @@ def _ignore(_: Progress) -> None:
 
 @contextmanager
 def _connected(path: Path) -> Iterator[socket.socket | None]:
-    """A socket to the server of the repository at ``path``; None if none listens."""
+    """A socket to the server that listens on ``path``; None if none does."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(CONNECT_S_MAX)
     with sock:
@@ -129,19 +161,21 @@ def _connected(path: Path) -> Iterator[socket.socket | None]:
 
 def _connects(sock: socket.socket, path: Path) -> bool:
     try:
-        directory_fd = os.open(path, os.O_PATH | os.O_DIRECTORY)
+        directory_fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     except OSError:
         return False  # whoever opens the repository says what is wrong with it
     try:
-        sock.connect(f"/proc/self/fd/{directory_fd}/{SOCKET}")
+        sock.connect(f"/proc/self/fd/{directory_fd}/{path.name}")
     except (FileNotFoundError, ConnectionRefusedError):
         return False
     except (TimeoutError, BlockingIOError) as error:
-        raise TimedOutError(f"the server of {path} does not take connections", hint="is it stopped?") from error
+        raise TimedOutError(f"the server at {path} does not take connections", hint="is it stopped?") from error
     except PermissionError as error:
-        raise PermissionDeniedError(f"not allowed to ask the server of {path}") from error
+        raise PermissionDeniedError(
+            f"not allowed to ask the server at {path}", hint="--socket PATH, if it has one for you"
+        ) from error
     except OSError as error:
-        raise from_os_error(error, f"connect to the server of {path}") from error
+        raise from_os_error(error, f"connect to the server at {path}") from error
     finally:
         os.close(directory_fd)
     return True

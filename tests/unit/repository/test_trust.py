@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -93,7 +92,7 @@ def test_one_that_others_can_only_read_is_read_and_an_owner_closes_it(used: Path
     for entry in [used, *used.rglob("*")]:
         entry.chmod(0o755 if entry.is_dir() else 0o644)
     with Repository.open(used, owner=False) as repository:
-        assert repository.bookmark("a")
+        assert repository.bookmark("a").name == "a"
     assert stat.S_IMODE(used.stat().st_mode) == 0o755
     Repository.open(used, owner=True).close()
     assert stat.S_IMODE(used.stat().st_mode) == 0o700
@@ -102,7 +101,7 @@ def test_one_that_others_can_only_read_is_read_and_an_owner_closes_it(used: Path
 @pytest.mark.requires_root
 class TestOwners:
     @pytest.fixture
-    def foreign(self, used: Path) -> Iterator[Path]:
+    def foreign(self, used: Path) -> Path:
         """All of it belongs to another user."""
         for entry in [used, *used.rglob("*")]:
             os.chown(entry, NOBODY, NOBODY)
@@ -113,7 +112,7 @@ class TestOwners:
 
     def test_somebody_elses_is_read(self, foreign: Path) -> None:
         with Repository.open(foreign, owner=False) as repository:
-            assert repository.bookmark("a")
+            assert repository.bookmark("a").name == "a"
 
     @pytest.mark.parametrize("name", BELOW)
     @pytest.mark.parametrize("owner", [True, False])
