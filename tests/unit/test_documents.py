@@ -91,7 +91,7 @@ def test_every_setting_is_described() -> None:
 
 def test_every_right_is_described_with_the_commands_behind_it() -> None:
     text = (TOP / "docs" / "security.md").read_text(encoding="utf-8")
-    rows = {right: cells for right, cells in re.findall(r"^\| `(\w+)` \|(.*)\|$", text, re.MULTILINE)}
+    rows = dict(re.findall(r"^\| `(\w+)` \|(.*)\|$", text, re.MULTILINE))
     assert set(rows) == set(RIGHTS)
     words = {"repair": "check --repair", "resolve": "points by any form"}
     for verb in VERBS.values():
