@@ -12,6 +12,7 @@ from __future__ import annotations
 import http.client
 import os
 import socket
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,7 +93,7 @@ class SocketClient(Client):
     """A repository of which only its server's socket at ``path`` is known: all is asked there, nothing is opened here."""
 
     def call(self, request: Request[R], report: Report | None = None) -> R:
-        with _connected(self.path) as sock:
+        with _connected(self.path, follow=True) as sock:
             if sock is None:
                 raise NotFoundError(
                     f"no server listens on {self.path}", hint="start `vsnapfs serve`, or see its settings"
@@ -103,7 +104,7 @@ class SocketClient(Client):
         raise UsageError("volumes are read from the repository itself, not through its server", hint="give -r REPO")
 
     def is_served(self) -> bool:
-        with _connected(self.path) as sock:
+        with _connected(self.path, follow=True) as sock:
             return sock is not None
 
 
@@ -151,34 +152,43 @@ def _ignore(_: Progress) -> None:
 
 
 @contextmanager
-def _connected(path: Path) -> Iterator[socket.socket | None]:
-    """A socket to the server that listens on ``path``; None if none does."""
+def _connected(path: Path, *, follow: bool = False) -> Iterator[socket.socket | None]:
+    """A socket to the server that listens on ``path``; None if none does. follow: it may be a symlink, since it was
+    named by who asks; one in a repository is not, since whoever made that could have led us anywhere."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(CONNECT_S_MAX)
     with sock:
-        yield sock if _connects(sock, path) else None
+        yield sock if _connects(sock, path, follow) else None
 
 
-def _connects(sock: socket.socket, path: Path) -> bool:
+def _connects(sock: socket.socket, path: Path, follow: bool) -> bool:
     try:
-        directory_fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+        found = os.open(path, os.O_PATH | (0 if follow else os.O_NOFOLLOW))
+    except PermissionError as error:
+        raise _not_allowed(path) from error
     except OSError:
-        return False  # whoever opens the repository says what is wrong with it
+        return False  # there is none; or whoever opens the repository says what is wrong with it
     try:
-        sock.connect(f"/proc/self/fd/{directory_fd}/{path.name}")
-    except (FileNotFoundError, ConnectionRefusedError):
+        if not stat.S_ISSOCK(os.fstat(found).st_mode):
+            return False
+        sock.connect(f"/proc/self/fd/{found}")
+    except ConnectionRefusedError:
         return False
     except (TimeoutError, BlockingIOError) as error:
         raise TimedOutError(f"the server at {path} does not take connections", hint="is it stopped?") from error
     except PermissionError as error:
-        raise PermissionDeniedError(
-            f"not allowed to ask the server at {path}", hint="--socket PATH, if it has one for you"
-        ) from error
+        raise _not_allowed(path) from error
     except OSError as error:
         raise from_os_error(error, f"connect to the server at {path}") from error
     finally:
-        os.close(directory_fd)
+        os.close(found)
     return True
+
+
+def _not_allowed(path: Path) -> PermissionDeniedError:
+    return PermissionDeniedError(
+        f"not allowed to ask the server at {path}", hint="--socket PATH, if it has one for you"
+    )
 
 
 class _Connection(http.client.HTTPConnection):
