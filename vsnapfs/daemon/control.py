@@ -27,7 +27,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 
-from vsnapfs.core.errors import PermissionDeniedError
+from vsnapfs.core.errors import PermissionDeniedError, VsnapfsError
 from vsnapfs.daemon import listening, wire
 from vsnapfs.daemon.http import App
 from vsnapfs.daemon.rights import Peer, Rights, peer_of
@@ -44,6 +44,8 @@ GRACE_S = 2.0
 """At the end, requests under way have so long before they are cancelled."""
 REFUSAL_S_MAX = 1.0
 """So long who has no right is given to read that."""
+REFUSALS_MAX = 8
+"""So many are told at once; others are left without a word, so that they take no places of who is heard."""
 FULL_S = 0.1
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 """The system has no room for a connection; there may be some in FULL_S."""
@@ -96,6 +98,7 @@ class _Door:
         self._places = trio.Semaphore(CONNECTIONS_MAX)
         self._connected: Counter[int] = Counter()
         """Connections by user."""
+        self._refusing = 0
 
     async def accept(self, connections: trio.Nursery) -> None:
         """Until cancelled."""
@@ -139,17 +142,11 @@ class _Door:
 
     async def _refuse(self, stream: trio.SocketStream, peer: Peer, reason: str) -> None:
         """Not heard at all on the repository's own socket, where it cannot come by itself; else told why."""
-        if self._for_others:
-            line = wire.error_line(PermissionDeniedError(f"user {peer.uid} is not heard: {reason}"))
-            head = f"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: {len(line)}\r\n\r\n"
+        if self._for_others and self._refusing < REFUSALS_MAX:
+            self._refusing += 1
             with trio.move_on_after(REFUSAL_S_MAX):
-                try:
-                    await stream.send_all(head.encode() + line)
-                    await stream.send_eof()
-                    while await stream.receive_some(65536):
-                        """What it has sent: if it lay there when we close, our answer would be lost."""
-                except trio.BrokenResourceError:
-                    """It did not want to know."""
+                await _tell(stream, PermissionDeniedError(f"user {peer.uid} is not heard: {reason}"))
+            self._refusing -= 1
         await trio.aclose_forcefully(stream)
 
     async def _talk(self, stream: trio.SocketStream, peer: Peer) -> None:
@@ -165,6 +162,20 @@ class _Door:
                 nursery.cancel_scope.cancel()
         except Exception:
             log.exception("connection broke", peer_pid=peer.pid)
+
+
+async def _tell(stream: trio.SocketStream, error: VsnapfsError) -> None:
+    """Answer whatever is asked, and wait until the peer has gone: what it has sent and nobody has read would, when we
+    close, take the answer with it."""
+    line = wire.error_line(error)
+    head = f"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: {len(line)}\r\n\r\n"
+    try:
+        await stream.send_all(head.encode() + line)
+        await stream.send_eof()
+        while await stream.receive_some(65536):
+            """Nothing of it is looked at."""
+    except trio.BrokenResourceError:
+        """It did not want to know."""
 
 
 async def _close_when_cancelled(stream: trio.SocketStream) -> None:

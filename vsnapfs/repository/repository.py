@@ -43,12 +43,13 @@ class Repository(Closing):
     def create(cls, path: Path) -> None:
         """Make an empty repository. Raises: UsageError: the directory is not empty.
 
-        NotFoundError: its parent is missing.
+        NotFoundError: its parent is missing. PermissionDeniedError: it is somebody else's.
         """
         layout = identity.prepare(path)
         uuid = uuids.uuid4()
         with ExitStack() as stack:
             stack.callback(layout.close)
+            trust.require(layout, owner=True)
             for directory in DIRECTORIES:
                 layout.make_directory(directory)
             layout.write(SETTINGS, settings.DEFAULT_TEXT.encode())

@@ -190,6 +190,23 @@ async def test_who_has_no_right_is_told_so_and_not_listened_to(tmp_path: Path, b
     assert [(entry["event"], entry["peer_uid"]) for entry in logs] == [("connection refused", ALICE)] * 3
 
 
+async def test_who_has_no_right_takes_no_places(
+    tmp_path: Path, become: Become, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many connect and stay; there are as many places as are refused with a word at once, and one."""
+    monkeypatch.setattr(control, "REFUSAL_S_MAX", 60.0)
+    monkeypatch.setattr(control, "CONNECTIONS_MAX", control.REFUSALS_MAX + 1)
+    async with door(tmp_path, committed, given(bookmark=[str(ALICE)])) as path:
+        become(Peer(98, ALICE + 1, frozenset()))
+        rude = [await trio.open_unix_socket(str(path)) for _ in range(3 * control.REFUSALS_MAX)]
+        await trio.testing.wait_all_tasks_blocked()
+        become(STRANGER)
+        with trio.fail_after(5):
+            assert (await ask(path, "commit", b"{}"))[0] == 200
+        for stream in rude:
+            await stream.aclose()
+
+
 async def test_what_is_changed_is_logged_with_who_asked(tmp_path: Path, become: Become) -> None:
     become(STRANGER)
     with capture_logs() as logs:

@@ -110,6 +110,13 @@ class TestOwners:
     def test_somebody_elses_is_not_written_to(self, foreign: Path) -> None:
         assert f"belongs to user {NOBODY}" in refusal(foreign, owner=True)
 
+    def test_no_repository_is_made_in_somebody_elses_directory(self, memory_path: Path) -> None:
+        (memory_path / "theirs").mkdir()
+        os.chown(memory_path / "theirs", NOBODY, NOBODY)
+        with pytest.raises(PermissionDeniedError, match="belongs to user"):
+            Repository.create(memory_path / "theirs")
+        assert os.listdir(memory_path / "theirs") == []
+
     def test_somebody_elses_is_read(self, foreign: Path) -> None:
         with Repository.open(foreign, owner=False) as repository:
             assert repository.bookmark("a").name == "a"
