@@ -200,10 +200,19 @@ class _Connection(http.client.HTTPConnection):
         self.sock = sock
 
 
+def _encoded(verb: Verb, request: Request[Any]) -> bytes:
+    """Raises: UsageError: an argument of the command that is not UTF-8, which no name and no text is."""
+    try:
+        return msgspec.json.encode(request)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{error.object!r} is not text", hint=f"{verb.name} takes UTF-8") from error
+
+
 def _asked(sock: socket.socket, verb: Verb, request: Request[R], report: Report) -> R:
     connection = _Connection(sock)
+    body = _encoded(verb, request)
     try:
-        connection.request("POST", f"/v1/{verb.name}", msgspec.json.encode(request))
+        connection.request("POST", f"/v1/{verb.name}", body)
         with connection.getresponse() as response:
             answer: R = _answer(response, verb, report)
             return answer

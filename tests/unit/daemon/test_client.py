@@ -260,6 +260,15 @@ async def test_a_symlink_in_the_place_of_the_socket_is_not_followed(path: Path, 
         assert len(recorder.asked) == 1, "who names it may name it so"
 
 
+async def test_an_argument_that_is_no_text_is_wrong_usage(tmp_path: Path) -> None:
+    """What the shell gave was not UTF-8; a server would have to guess."""
+    recorder = Recorder(MONDAY)
+    async with answering(tmp_path, recorder):
+        with pytest.raises(UsageError, match="is not text"):
+            await in_thread(connect(tmp_path).call, ask.BookmarkAdd(name=os.fsdecode(b"\xff")))
+    assert recorder.asked == []
+
+
 class TestASocketAlone:
     """A server's socket without its repository."""
 
