@@ -212,7 +212,7 @@ class Checking:
             with base.view(self.parts, entry) as opened:
                 self._base_bytes(entry, opened, windows)
             self._base_holes(entry)
-        except IntegrityError as error:
+        except (IntegrityError, StoreError) as error:
             file = base_index(entry.id) if self.parts.layout.exists(base_image(entry.id)) else base_image(entry.id)
             self._base_damage(entry, file, error.offset_bytes or 0, str(error), Span(0, entry.size_bytes))
 
