@@ -27,6 +27,7 @@ HEADERS = (
     "kernel_view",
     "base",
     "memory",
+    "priority",
     "plane",
 )
 """Headers with a region for Python; each stands after those it needs."""

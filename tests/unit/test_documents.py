@@ -14,7 +14,7 @@ from vsnapfs.cli.main import vsnapfs
 from vsnapfs.core import errors, model
 from vsnapfs.core.rights import RIGHTS
 from vsnapfs.daemon.api import VERBS
-from vsnapfs.repository.settings import ControlSettings, JournalSettings, MountSettings
+from vsnapfs.repository.settings import CheckSettings, ControlSettings, JournalSettings, MountSettings
 
 pytestmark = pytest.mark.unit
 
@@ -31,6 +31,9 @@ OBJECTS = [
     model.MountData,
     model.Check,
     model.Damage,
+    model.AnchorProof,
+    model.Anchor,
+    model.Scrub,
 ]
 
 
@@ -84,8 +87,8 @@ def test_every_exit_status_is_described() -> None:
 
 def test_every_setting_is_described() -> None:
     text = (TOP / "docs" / "settings.md").read_text(encoding="utf-8")
-    sections = (JournalSettings, MountSettings, ControlSettings)
-    fields = [field for section in sections for field in msgspec.structs.fields(section)]
+    kinds = (JournalSettings, MountSettings, CheckSettings, ControlSettings)
+    fields = [field for kind in kinds for field in msgspec.structs.fields(kind)]
     assert [field.name for field in fields if f"`{field.name}`" not in text] == []
 
 

@@ -149,29 +149,51 @@ class CatalogStore:
             self._db.execute(_insert("meta", 6), (1, VERSION, self._repository, *Mark()))
 
 
-def applied_in(place: Place) -> int:
+class Seen(NamedTuple):
+    """What a file knows of a journal, as far as it was written back."""
+
+    applied_seqno: int
+    volumes: list[VolumeEntry]
+    bookmarks: list[Bookmark]
+
+
+def applied_in(place: Place, repository: str) -> int:
     """How far the file goes, for who must not touch it: its log is not looked at, nothing is locked.
 
-    0: that cannot be told.
+    repository: its uuid. 0: of a file that cannot be read, or is another repository's.
     """
-    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOFOLLOW
     try:
-        if not _is_file(place):
-            return 0
-        db = apsw.Connection(f"{Path(place.opened_as).as_uri()}?immutable=1", flags=flags, vfs=_vfs().name)
-        with closing(db):
-            return int(db.execute("SELECT applied_seqno FROM meta").get or 0)
-    except (apsw.Error, OSError, ValueError):
+        with _untouched(place) as db:
+            return int(db.execute("SELECT applied_seqno FROM meta WHERE repository = ?", (repository,)).get or 0)
+    except (apsw.Error, OSError, ValueError, TypeError):
         return 0
 
 
-def _is_file(place: Place) -> bool:
-    """SQLite would wait for whoever writes to a pipe. Raises: OSError: it is not there, or a symlink."""
+def seen_in(place: Place, repository: str) -> Seen:
+    """The same with what it knows of names; as ``applied_in``."""
+    applied_seqno = applied_in(place, repository)
+    try:
+        with _untouched(place) as db:
+            volumes = [_volume(row) for row in db.execute("SELECT * FROM volumes ORDER BY id")]
+            bookmarks = [_bookmark(row) for row in db.execute("SELECT * FROM bookmarks")]
+    except (apsw.Error, OSError, ValueError, TypeError, msgspec.ValidationError, UsageError):
+        volumes, bookmarks = [], []
+    return Seen(applied_seqno, volumes, bookmarks) if applied_seqno else Seen(0, [], [])
+
+
+@contextmanager
+def _untouched(place: Place) -> Iterator[apsw.Connection]:
+    """Raises: OSError: it is not there, or no file: SQLite would wait for whoever writes to a pipe."""
     fd = open_beneath(place.directory_fd, place.path.name, os.O_RDONLY | os.O_NONBLOCK, FILE_MODE)
     try:
-        return stat.S_ISREG(os.fstat(fd).st_mode)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a file")
     finally:
         os.close(fd)
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOFOLLOW
+    uri = f"{Path(place.opened_as).as_uri()}?immutable=1"
+    with closing(apsw.Connection(uri, flags=flags, vfs=_vfs().name)) as db:
+        yield db
 
 
 class _Vfs(apsw.VFS):

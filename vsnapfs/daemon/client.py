@@ -14,13 +14,14 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import msgspec
 
 from vsnapfs.core.errors import (
+    IntegrityError,
     NoSpaceError,
     NotFoundError,
     PermissionDeniedError,
@@ -61,6 +62,8 @@ class Client:
         if verb.place == "reader":
             with self.reading() as repository:
                 return _run(verb, repository, request, report)
+        if verb.place == "sound":
+            return self._sound(verb, request, report)
         with _connected(self.path / SOCKET) as sock:
             if sock is not None:
                 return _asked(sock, verb, request, report or _ignore)
@@ -69,10 +72,11 @@ class Client:
             return answer
 
     @contextmanager
-    def reading(self) -> Iterator[Repository]:
+    def reading(self, *, sound_part: bool = False) -> Iterator[Repository]:
         """The repository as reader in this process. A server commits first: nothing written before is missing.
 
-        If it cannot commit, what is on stable storage is read all the same: a full disk must not hide it.
+        If it cannot commit, what is on stable storage is read all the same: a full disk must not hide it. sound_part: as for
+        ``Repository.open``.
         """
         try:
             with _connected(self.path / SOCKET) as sock:
@@ -80,8 +84,20 @@ class Client:
                     _asked(sock, verb_of(Commit()), Commit(), _ignore)
         except (StoreError, NoSpaceError):
             pass
-        with open_repository(self.path, owner=False) as repository:
+        with open_repository(self.path, owner=False, sound_part=sound_part) as repository:
             yield repository
+
+    def _sound(self, verb: Verb, request: Request[R], report: Report | None) -> R:
+        """The answer of what is left of a repository; if nothing is, what was lost."""
+        with ExitStack() as stack:
+            try:
+                repository = stack.enter_context(self.reading(sound_part=True))
+            except IntegrityError as error:
+                from vsnapfs.repository.repository import unopened
+
+                answer: Any = unopened(self.path, error)
+                return cast("R", answer)
+            return _run(verb, repository, request, report)
 
     def is_served(self) -> bool:
         """True if a server answers."""
@@ -100,7 +116,7 @@ class SocketClient(Client):
                 )
             return _asked(sock, verb_of(request), request, report or _ignore)
 
-    def reading(self) -> NoReturn:
+    def reading(self, *, sound_part: bool = False) -> NoReturn:
         raise UsageError("volumes are read from the repository itself, not through its server", hint="give -r REPO")
 
     def is_served(self) -> bool:
@@ -127,11 +143,13 @@ def create(path: Path) -> str:
         return repository.uuid
 
 
-def open_repository(path: Path, *, owner: bool, keep: Keep | None = None, locked: bool = False) -> Repository:
+def open_repository(
+    path: Path, *, owner: bool, keep: Keep | None = None, locked: bool = False, sound_part: bool = False
+) -> Repository:
     """Repository.open; loaded only here, so that a command with a server does not load the C library."""
     from vsnapfs.repository.repository import Repository
 
-    return Repository.open(path, owner=owner, keep=keep, locked=locked)
+    return Repository.open(path, owner=owner, keep=keep, locked=locked, sound_part=sound_part)
 
 
 def told_unserved(answer: Any) -> Any:

@@ -8,11 +8,11 @@ Source: docs/command.md, section on the control socket.
 
 from __future__ import annotations
 
-from typing import ClassVar, Generic, TypeVar
+from typing import Annotated, ClassVar, Generic, TypeVar
 
 import msgspec
 
-from vsnapfs.core.model import Bookmark, Check, Consistency, Point, Status, Volume, VolumeAt, VolumeDiff
+from vsnapfs.core.model import Anchor, Bookmark, Check, Consistency, Point, Status, Volume, VolumeAt, VolumeDiff
 from vsnapfs.core.rights import Right
 
 R = TypeVar("R")
@@ -60,6 +60,11 @@ class Request(msgspec.Struct, Generic[R], frozen=True, kw_only=True, forbid_unkn
     """A question whose answer is an R. ``right``: what who asks a server for it needs (core.rights); each has its own."""
 
     right: ClassVar[Right]
+
+    @property
+    def needed(self) -> Right:
+        """The right that it takes as it is: who has a server open a file that they name is as good as its user."""
+        return self.right
 
 
 class VolumeAdd(Request[Volume], frozen=True, kw_only=True):
@@ -181,10 +186,21 @@ class GetStatus(Request[Status], frozen=True, kw_only=True):
 
 
 class Verify(Request[Check], frozen=True, kw_only=True):
-    """Look for damage; changes nothing."""
+    """Look for damage; changes nothing. ``percent``: so much is read of the data, if it is; ``seed`` chooses it.
+
+    ``anchor``: what was kept of the past; ``anchor_key``: file of its key, None: as the settings say.
+    """
 
     right: ClassVar[Right] = "read"
     read_data: bool = False
+    percent: Annotated[float, msgspec.Meta(gt=0, le=100)] = 100
+    seed: int | None = None
+    anchor: str | None = None
+    anchor_key: str | None = None
+
+    @property
+    def needed(self) -> Right:
+        return self.right if self.anchor_key is None else "admin"
 
 
 class Repair(Request[Check], frozen=True, kw_only=True):
@@ -192,6 +208,17 @@ class Repair(Request[Check], frozen=True, kw_only=True):
 
     right: ClassVar[Right] = "admin"
     read_data: bool = False
+
+
+class GetAnchor(Request[Anchor], frozen=True, kw_only=True):
+    """What proves the past later. ``key``: file of a key, None: as the settings say."""
+
+    right: ClassVar[Right] = "read"
+    key: str | None = None
+
+    @property
+    def needed(self) -> Right:
+        return self.right if self.key is None else "admin"
 
 
 class Resolve(Request[Point], frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ from vsnapfs.daemon.holding import Holding
 from vsnapfs.daemon.http import make_app
 from vsnapfs.daemon.requests import Request
 from vsnapfs.daemon.rights import Rights
+from vsnapfs.daemon.scrub import scrubbing
 from vsnapfs.daemon.serving import (
     Announce,
     MountOptions,
@@ -99,7 +100,8 @@ async def _answer_and_tend(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_tend, repository)
-            async with control_sockets(directory_fd, app, rights, others), mounted(mount, holding) as life:
+            control = control_sockets(directory_fd, app, rights, others)
+            async with control, mounted(mount, holding) as life, scrubbing(repository):
                 where = {"repository": str(repository.path), "mountpoint": str(mount.mountpoint)}
                 log.info("serving", **where, memory=msgspec.structs.asdict(memory))
                 announced(holding, announce)

@@ -78,6 +78,10 @@ class Parts:
         return self._generations_before + self.index.generation
 
     @property
+    def catalog_place(self) -> Place:
+        return Place(self.layout.fd, self.layout.absolute(CATALOG))
+
+    @property
     def index(self) -> Index:
         return self.catalog.index
 
@@ -171,8 +175,9 @@ class Parts:
         self.catalog.close()
 
     def _open_catalog(self) -> Catalog:
-        place = Place(self.layout.fd, self.layout.absolute(CATALOG)) if self.owner else None
-        return Catalog.open(place, str(self.uuid), self.journal, self._set_catalog_aside)
+        return Catalog.open(
+            self.catalog_place if self.owner else None, str(self.uuid), self.journal, self._set_catalog_aside
+        )
 
     def _set_catalog_aside(self) -> None:
         """Keep the file under another name, and SQLite's log of it under the name that belongs to that."""

@@ -23,7 +23,7 @@ from vsnapfs.core.errors import UsageError
 from vsnapfs.core.rights import EVERY_RIGHT, RIGHTS, Right
 from vsnapfs.daemon import control, http
 from vsnapfs.daemon.api import VERBS, Report, Verb
-from vsnapfs.daemon.requests import Committed, Request
+from vsnapfs.daemon.requests import Committed, GetAnchor, Request, Verify
 from vsnapfs.daemon.rights import Peer, Rights, peer_of
 from vsnapfs.repository.settings import ControlSettings
 
@@ -41,6 +41,7 @@ OF_VERBS: dict[str, Right] = {
     "status": "read",
     "check": "read",
     "resolve": "read",
+    "anchor": "read",
     "bookmark_add": "bookmark",
     "bookmark_hold": "bookmark",
     "commit": "bookmark",
@@ -68,7 +69,37 @@ def test_every_verb_has_a_right_of_its_own() -> None:
 
 
 def test_which_right_that_is() -> None:
-    assert {verb.name: verb.request.right for verb in VERBS.values() if verb.name in OF_VERBS} == OF_VERBS
+    assert {verb.name: verb.request.right for verb in VERBS.values()} == OF_VERBS
+
+
+def test_who_names_a_file_that_the_server_opens_needs_to_be_admin() -> None:
+    """Members that name no file; any other, of a verb that is not for admins, has to be thought about here."""
+    harmless = {
+        "name",
+        "at",
+        "point",
+        "consistency",
+        "application",
+        "note",
+        "since",
+        "until",
+        "volume",
+        "text",
+        "anchor",
+    }
+    harmless |= {"removed", "read_data", "percent", "seed"}
+    by_verb = {verb.name: set(verb.request.__struct_fields__) - harmless for verb in VERBS.values()}
+    assert {name for name, fields in by_verb.items() if fields and OF_VERBS[name] != "admin"} == {"check", "anchor"}
+    assert (Verify().needed, Verify(anchor_key="/etc/shadow").needed) == ("read", "admin")
+    assert (GetAnchor().needed, GetAnchor(key="/etc/shadow").needed) == ("read", "admin")
+
+
+async def test_the_request_itself_may_take_another_right(tmp_path: Path, become: Become) -> None:
+    become(STRANGER)
+    async with door(tmp_path, committed, given(read=[str(ALICE)])) as path:
+        assert (await ask(path, "anchor", b"{}"))[0] == 200
+        status, [line] = await ask(path, "anchor", b'{"key": "/etc/shadow"}')
+        assert (status, "[control] admin" in line["error"]["fields"]["hint"]) == (403, True)
 
 
 def test_nothing_that_changes_is_done_for_who_may_only_read() -> None:

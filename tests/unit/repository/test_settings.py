@@ -26,7 +26,8 @@ def test_the_file_that_init_writes_shows_every_key() -> None:
     sections = {name: sorted(keys) for name, keys in tomllib.loads(shown).items()}
     keys = ["allow_other", "data", "gid", "kernel_verify", "points", "scratch", "transport", "uid"]
     control = ["admin", "bookmark", "delete", "read", "socket"]
-    assert sections == {"journal": ["ack", "segment_size"], "mount": keys, "control": control}
+    check = ["anchor_key", "scrub"]
+    assert sections == {"journal": ["ack", "segment_size"], "mount": keys, "check": check, "control": control}
     parse(shown.encode(), "x")
 
 
