@@ -2,7 +2,8 @@
 
 A server believes what it finds: which files and devices are primaries, what the journal says of them. So whoever can write
 into a repository can have its server write elsewhere, and such a repository is refused rather than mended, because it may
-have been written to already. A reader writes nothing; it believes whoever owns the repository, but nobody else.
+have been written to already. A reader writes nothing, but it compares maps when it opens them and uses them, mapped, for
+as long as it runs: it is safe with any bytes, as long as nobody changes them meanwhile.
 
 Nobody gets past a directory that is closed to others, so what is below one is not looked at. Nobody writes to a filesystem
 that is read-only, such as an old copy, whatever its modes say.
@@ -30,15 +31,15 @@ def require(layout: Layout, *, owner: bool) -> None:
     """
     for directory in DIRECTORIES:
         _require_directory(layout, directory)
+    if os.fstatvfs(layout.fd).f_flag & os.ST_RDONLY:
+        return  # an owner does not get further than to the lock
     found = os.fstat(layout.fd)
-    if owner and found.st_uid not in (ROOT, os.geteuid()):
+    if found.st_uid not in (ROOT, os.geteuid()):
         raise PermissionDeniedError(
             f"{layout.path} belongs to user {found.st_uid}", hint="work as that user, or give it away with chown -R"
         )
-    if not os.fstatvfs(layout.fd).f_flag & os.ST_RDONLY:
-        trusted = {ROOT, os.geteuid(), found.st_uid}
-        for name in _within_reach(layout, found):
-            _refuse_if_written_by_others(layout, name, trusted)
+    for name in _within_reach(layout, found):
+        _refuse_if_written_by_others(layout, name)
     if owner and found.st_mode & OTHERS:
         try:
             os.fchmod(layout.fd, DIRECTORY_MODE)
@@ -65,11 +66,11 @@ def _within_reach(layout: Layout, top: os.stat_result) -> Iterator[str]:
             yield from (f"{name}/{below}" for below in layout.names(name))
 
 
-def _refuse_if_written_by_others(layout: Layout, name: str, trusted: set[int]) -> None:
+def _refuse_if_written_by_others(layout: Layout, name: str) -> None:
     found = layout.stat(name)
     if found is None or stat.S_ISLNK(found.st_mode):
         return  # it has gone meanwhile; or whoever opens it will refuse it
-    if found.st_uid not in trusted:
+    if found.st_uid not in (ROOT, os.geteuid()):
         raise PermissionDeniedError(
             f"{layout.absolute(name)} belongs to user {found.st_uid}, and others than its owner can get at the repository",
             hint=f"see what it is, then chown it, or chmod 700 {layout.path}",

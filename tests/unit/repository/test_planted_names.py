@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.repository.test_trust import NOBODY
 from vsnapfs.core.errors import IntegrityError, VsnapfsError
 from vsnapfs.repository.layout import Layout
 from vsnapfs.repository.repository import Repository
@@ -218,13 +217,3 @@ def test_swaps_in_the_middle_of_a_path(used: Path, outside: Outside) -> None:
         layout.close()
     assert opened > 0
     assert outside.content() == before
-
-
-@pytest.mark.requires_root
-def test_a_repository_of_somebody_elses_is_read_as_strictly(used: Path, outside: Outside) -> None:
-    """Its owner is not trusted by who reads it."""
-    plant(used / SEGMENT, outside.take(used / SEGMENT))
-    for entry in [used, *used.rglob("*")]:
-        os.chown(entry, NOBODY, NOBODY, follow_symlinks=False)
-    with pytest.raises(IntegrityError):
-        Repository.open(used, owner=False)
