@@ -7,7 +7,7 @@
  *
  * Threads: every function may be called from any thread. Errors: -errno. read and write are complete or failed:
  * read returns fewer bytes only at the end of the file, write never returns fewer. A sync that failed is not tried again.
- * open refuses (-EINVAL) what is neither a file nor a block device, and follows no symlink (-ELOOP, -ENOTDIR).
+ * open refuses (-EUCLEAN) what is neither a file nor a block device, and no path goes through a symlink (-ELOOP); see beneath.h.
  */
 #ifndef VS_STORE_OPS_H
 #define VS_STORE_OPS_H

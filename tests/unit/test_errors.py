@@ -66,7 +66,7 @@ def test_fields_are_those_that_apply() -> None:
         (-errno.ENOSPC, e.NoSpaceError),
         (errno.EDQUOT, e.NoSpaceError),
         (-errno.EINVAL, e.UsageError),
-        (-errno.ELOOP, e.StoreError),
+        (-errno.ELOOP, e.IntegrityError),
     ],
 )
 def test_codes_of_the_c_core_have_their_classes(code: int, cls: type[e.VsnapfsError]) -> None:

@@ -8,6 +8,7 @@ Source: native/include/*.h.
 """
 
 from vsnapfs.binding.base import BaseBuilder
+from vsnapfs.binding.beneath import open_beneath
 from vsnapfs.binding.closing import Closing
 from vsnapfs.binding.faults import Fault
 from vsnapfs.binding.journal import (
@@ -56,6 +57,7 @@ __all__ = [
     "io_idle",
     "mount",
     "mounted_at",
+    "open_beneath",
     "protect_memory",
     "resumable",
 ]

@@ -24,6 +24,10 @@ class PrimaryPath(msgspec.Struct, frozen=True):
 
     path: str
 
+    def __post_init__(self) -> None:
+        if not self.path.startswith("/") or "\0" in self.path:
+            raise ValueError(f"{self.path!r} is not an absolute path")
+
 
 class VolumeAdded(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
@@ -76,6 +80,6 @@ def decode(body: bytes, shape: type[Body], kind: NameKind, seqno: int) -> Body:
     try:
         found = msgspec.json.decode(body, type=shape)
         check_name(found.name, kind)
-    except (msgspec.DecodeError, UsageError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UsageError) as error:
         raise IntegrityError(f"event @{seqno} cannot be understood: {error}", seqno=seqno) from error
     return found

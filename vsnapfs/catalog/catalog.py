@@ -12,13 +12,12 @@ Threads: none; the owner locks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Protocol
 
 from vsnapfs.binding import Event, JournalFacts
 from vsnapfs.catalog.counts import Counts
 from vsnapfs.catalog.index import Changes, Index
-from vsnapfs.catalog.store import CatalogStore, Content, Mark
+from vsnapfs.catalog.store import CatalogStore, Content, Mark, Place
 from vsnapfs.core.errors import IntegrityError, JournalBehindError, NoSpaceError, StoreError, VsnapfsError
 from vsnapfs.core.model import Bookmark
 
@@ -49,14 +48,16 @@ class Catalog:
         """What the file does not have yet."""
 
     @classmethod
-    def open(cls, path: Path | None, repository: str, journal: EventSource, set_aside: Callable[[], object]) -> Catalog:
-        """The catalog at ``path`` (None: in memory, for readers), caught up with the journal.
+    def open(
+        cls, place: Place | None, repository: str, journal: EventSource, set_aside: Callable[[], object]
+    ) -> Catalog:
+        """The catalog at ``place`` (None: in memory, for readers), caught up with the journal.
 
-        Args: repository: its uuid. set_aside: renames the file at ``path`` and what belongs to it; called when it is
+        Args: repository: its uuid. set_aside: renames the file at ``place`` and what belongs to it; called when it is
         of no use.
         """
         try:
-            catalog = cls._open(path, repository, journal, set_aside)
+            catalog = cls._open(place, repository, journal, set_aside)
         except (StoreError, NoSpaceError) as error:
             catalog = cls._load(CatalogStore(None, repository), journal, no_file=str(error))
         if catalog.fold(journal):
@@ -65,15 +66,15 @@ class Catalog:
 
     @classmethod
     def _open(
-        cls, path: Path | None, repository: str, journal: EventSource, set_aside: Callable[[], object]
+        cls, place: Place | None, repository: str, journal: EventSource, set_aside: Callable[[], object]
     ) -> Catalog:
         try:
-            return cls._load(CatalogStore(path, repository), journal)
+            return cls._load(CatalogStore(place, repository), journal)
         except IntegrityError as error:
-            if path is None or isinstance(error, JournalBehindError):
+            if place is None or isinstance(error, JournalBehindError):
                 raise
             set_aside()
-            return cls._load(CatalogStore(path, repository), journal)
+            return cls._load(CatalogStore(place, repository), journal)
 
     @classmethod
     def _load(cls, store: CatalogStore, journal: EventSource, no_file: str | None = None) -> Catalog:

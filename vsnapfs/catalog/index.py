@@ -147,6 +147,10 @@ class Index:
 
     def _add_volume(self, event: Event) -> None:
         body = decode(event.body, VolumeAdded, "volume", event.seqno)
+        if self.volume(body.name) is not None:
+            raise IntegrityError(
+                f"event @{event.seqno} adds a second volume of the name {body.name!r}", seqno=event.seqno
+            )
         self._put_volume(
             VolumeEntry(
                 id=event.volume,

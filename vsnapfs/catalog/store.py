@@ -7,22 +7,29 @@ had from the journal.
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import apsw
 import msgspec
 
+from vsnapfs.binding import open_beneath
 from vsnapfs.catalog.counts import COUNTS_MAX, Count
 from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.catalog.schema import TABLES, VERSION
-from vsnapfs.core.errors import IntegrityError, NoSpaceError, StoreError, VsnapfsError
+from vsnapfs.core.errors import IntegrityError, NoSpaceError, StoreError, UsageError, VsnapfsError
 from vsnapfs.core.model import Bookmark, Consistency
+from vsnapfs.core.names import check_name
 from vsnapfs.core.times import iso
 
 IN_MEMORY = ":memory:"
+FILE_MODE = 0o600
 CONSISTENCIES = frozenset(get_args(Consistency))
 
 _VOLUME_FIELDS = len(VolumeEntry.__struct_fields__)
@@ -45,22 +52,33 @@ class Content(NamedTuple):
     counts: list[Count]
 
 
+class Place(NamedTuple):
+    """Where a catalog's file is: in the open directory, which stays open as long as it is in use. path: for people."""
+
+    directory_fd: int
+    path: Path
+
+    @property
+    def opened_as(self) -> str:
+        """For SQLite, which takes no descriptor."""
+        return f"/proc/self/fd/{self.directory_fd}/{self.path.name}"
+
+
 class CatalogStore:
     """An open catalog file, or one in memory. Threads: none; the owner locks."""
 
-    def __init__(self, path: Path | None, repository: str) -> None:
+    def __init__(self, place: Place | None, repository: str) -> None:
         """Open, or make it when it is missing or empty.
 
         Raises: IntegrityError: not a catalog, or not of this repository. StoreError: the operating system refuses.
         """
         self._repository = repository
-        if path is not None and path.is_symlink():
-            raise IntegrityError(f"{path} is a symlink")
-        with _told(f"open {path}"):
-            self._db = _connect(path)
+        doing = "open the catalog" if place is None else f"open {place.path}"
+        with _told(doing):
+            self._db = _connect(place)
         try:
-            with _told(f"open {path}"):
-                _settle(self._db, path)
+            with _told(doing):
+                _settle(self._db, place)
                 self._judge()
         except VsnapfsError:
             self._db.close()
@@ -139,47 +157,91 @@ class Seen(NamedTuple):
     bookmarks: list[Bookmark]
 
 
-def applied_in(path: Path, repository: str) -> int:
-    """How far the file at ``path`` goes, for who must not touch it: its log is not looked at, nothing is locked.
+def applied_in(place: Place, repository: str) -> int:
+    """How far the file goes, for who must not touch it: its log is not looked at, nothing is locked.
 
     repository: its uuid. 0: of a file that cannot be read, or is another repository's.
     """
     try:
-        with _untouched(path) as db:
+        with _untouched(place) as db:
             return int(db.execute("SELECT applied_seqno FROM meta WHERE repository = ?", (repository,)).get or 0)
-    except (apsw.Error, ValueError, TypeError):
+    except (apsw.Error, OSError, ValueError, TypeError):
         return 0
 
 
-def seen_in(path: Path, repository: str) -> Seen:
+def seen_in(place: Place, repository: str) -> Seen:
     """The same with what it knows of names; as ``applied_in``."""
-    applied_seqno = applied_in(path, repository)
+    applied_seqno = applied_in(place, repository)
     try:
-        with _untouched(path) as db:
+        with _untouched(place) as db:
             volumes = [_volume(row) for row in db.execute("SELECT * FROM volumes ORDER BY id")]
             bookmarks = [_bookmark(row) for row in db.execute("SELECT * FROM bookmarks")]
-    except (apsw.Error, ValueError, TypeError, msgspec.ValidationError):
+    except (apsw.Error, OSError, ValueError, TypeError, msgspec.ValidationError, UsageError):
         volumes, bookmarks = [], []
     return Seen(applied_seqno, volumes, bookmarks) if applied_seqno else Seen(0, [], [])
 
 
 @contextmanager
-def _untouched(path: Path) -> Iterator[apsw.Connection]:
+def _untouched(place: Place) -> Iterator[apsw.Connection]:
+    """Raises: OSError: it is not there, or no file: SQLite would wait for whoever writes to a pipe."""
+    fd = open_beneath(place.directory_fd, place.path.name, os.O_RDONLY | os.O_NONBLOCK, FILE_MODE)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a file")
+    finally:
+        os.close(fd)
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOFOLLOW
-    with closing(apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags)) as db:
+    uri = f"{Path(place.opened_as).as_uri()}?immutable=1"
+    with closing(apsw.Connection(uri, flags=flags, vfs=_vfs().name)) as db:
         yield db
 
 
-def _connect(path: Path | None) -> apsw.Connection:
+class _Vfs(apsw.VFS):
+    """SQLite's own way to files, but for one thing: it would turn the name that we give into a path of text, and open
+    that, wherever it leads by then. Files themselves it opens with O_NOFOLLOW."""
+
+    name = "vsnapfs-beneath"
+
+    def __init__(self) -> None:
+        super().__init__(self.name, base="unix")
+
+    def xFullPathname(self, name: str) -> str:  # noqa: N802  SQLite's name
+        return name
+
+
+@cache
+def _vfs() -> _Vfs:
+    """The one of this process: SQLite knows it as long as it is referred to."""
+    return _Vfs()
+
+
+def _connect(place: Place | None) -> apsw.Connection:
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOFOLLOW
-    db = apsw.Connection(IN_MEMORY if path is None else str(path), flags=flags)
+    if place is None:
+        db = apsw.Connection(IN_MEMORY, flags=flags)
+    else:
+        _make_file(place)
+        db = apsw.Connection(place.opened_as, flags=flags, vfs=_vfs().name)
     db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     db.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
     return db
 
 
-def _settle(db: apsw.Connection, path: Path | None) -> None:
-    if path is not None:
+def _make_file(place: Place) -> None:
+    """SQLite would make it as the umask says; its log gets the same mode. Before SQLite has it open: closing a file ends
+    the locks that this process has on it."""
+    try:
+        os.close(open_beneath(place.directory_fd, place.path.name, os.O_RDWR | os.O_CREAT, FILE_MODE))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise IntegrityError(f"{place.path} is a symlink") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpaceError(f"cannot make {place.path}: {error.strerror}") from error
+        raise StoreError(f"cannot open {place.path}: {error.strerror}") from error
+
+
+def _settle(db: apsw.Connection, place: Place | None) -> None:
+    if place is not None:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
@@ -190,7 +252,7 @@ def _told(doing: str) -> Iterator[None]:
     """Turn SQLite's errors into ours: damage, or a refusal of the operating system."""
     try:
         yield
-    except (apsw.CorruptError, apsw.NotADBError, msgspec.ValidationError) as error:
+    except (apsw.CorruptError, apsw.NotADBError, msgspec.ValidationError, UsageError) as error:
         raise IntegrityError(f"cannot {doing}: {error}") from error
     except apsw.FullError as error:
         raise NoSpaceError(f"cannot {doing}: {error}") from error
@@ -204,6 +266,7 @@ def _insert(table: str, columns: int) -> str:
 
 def _volume(row: tuple[Any, ...]) -> VolumeEntry:
     fields = dict(zip(VolumeEntry.__struct_fields__, row, strict=True))
+    check_name(fields["name"], "volume")
     return msgspec.convert(fields | {"base": row[6] == 1}, VolumeEntry)
 
 
@@ -212,6 +275,7 @@ def _bookmark(row: tuple[Any, ...]) -> Bookmark:
     name, seqno, time_ns, consistency, application, note, held, hold_note, created_seqno = row
     if consistency not in CONSISTENCIES:
         raise msgspec.ValidationError(f"bookmark {name!r} has consistency {consistency!r}")
+    check_name(name, "bookmark")
     return Bookmark(
         name=name,
         seqno=seqno,

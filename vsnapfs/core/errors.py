@@ -201,6 +201,7 @@ CORE_CLASSES: dict[int, type[VsnapfsError]] = OS_CLASSES | {
     _errno.EUCLEAN: IntegrityError,
     _errno.ENODATA: JournalBehindError,
     _errno.EXDEV: IntegrityError,
+    _errno.ELOOP: IntegrityError,
     _errno.EPROTONOSUPPORT: FormatUnknownError,
     _errno.ERANGE: PointGoneError,
     _errno.EINVAL: UsageError,

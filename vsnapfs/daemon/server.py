@@ -25,11 +25,12 @@ from vsnapfs.core.errors import VsnapfsError
 from vsnapfs.core.model import Memory, Status
 from vsnapfs.daemon.api import Report, Verb
 from vsnapfs.daemon.client import open_repository
-from vsnapfs.daemon.control import control_socket
+from vsnapfs.daemon.control import control_sockets
 from vsnapfs.daemon.counts import open_files, requests_by_name
 from vsnapfs.daemon.holding import Holding
 from vsnapfs.daemon.http import make_app
 from vsnapfs.daemon.requests import Request
+from vsnapfs.daemon.rights import Rights
 from vsnapfs.daemon.scrub import scrubbing
 from vsnapfs.daemon.serving import (
     Announce,
@@ -92,11 +93,15 @@ async def _answer_and_tend(
     repository: Repository, mount: Mount, announce: Announce, holding: Holding, memory: Memory
 ) -> None:
     app = make_app(Answers(repository, mount, holding, memory), partial(_health, repository, mount))
+    settings = repository.settings.control
+    others = None if settings.socket is None else Path(settings.socket)
+    rights = Rights(settings)
     directory_fd = os.open(repository.path, os.O_PATH | os.O_DIRECTORY)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_tend, repository)
-            async with control_socket(directory_fd, app), mounted(mount, holding) as life, scrubbing(repository):
+            control = control_sockets(directory_fd, app, rights, others)
+            async with control, mounted(mount, holding) as life, scrubbing(repository):
                 where = {"repository": str(repository.path), "mountpoint": str(mount.mountpoint)}
                 log.info("serving", **where, memory=msgspec.structs.asdict(memory))
                 announced(holding, announce)

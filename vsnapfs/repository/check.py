@@ -17,7 +17,7 @@ from vsnapfs.binding import RunKind, SegmentFacts, View
 from vsnapfs.catalog.bodies import VolumeAdded, decode
 from vsnapfs.catalog.catalog import check_end
 from vsnapfs.catalog.index import VolumeEntry
-from vsnapfs.catalog.store import Seen, seen_in
+from vsnapfs.catalog.store import Place, Seen, seen_in
 from vsnapfs.core.errors import CorruptExtentError, IntegrityError, JournalBehindError, StoreError, VsnapfsError
 from vsnapfs.core.model import Check, Damage, Progress
 from vsnapfs.repository import anchors, base, costs, identity
@@ -77,7 +77,7 @@ def check(parts: Parts, wanted: Wanted, report: Report) -> Check:
 
 def check_unopened(layout: Layout, error: IntegrityError) -> Check:
     """Of a journal no part of which can be opened: everything that the catalog knows is lost."""
-    seen = seen_in(layout.absolute(CATALOG), str(identity.read(layout)))
+    seen = seen_in(Place(layout.fd, layout.absolute(CATALOG)), str(identity.read(layout)))
     damage = Damage(
         file=JOURNAL if error.segment is None else segment(error.segment),
         offset_bytes=error.offset_bytes or 0,
@@ -159,7 +159,7 @@ class Checking:
 
     def _end(self) -> None:
         """For a reader: does damage end the journal early, or has it lost its end? An owner would not have been let in."""
-        seen = seen_in(self.parts.layout.absolute(CATALOG), str(self.parts.uuid))
+        seen = seen_in(self.parts.catalog_place, str(self.parts.uuid))
         broken = self.parts.journal.broken()
         if broken is not None:
             fault, known_seqno = broken
@@ -212,7 +212,7 @@ class Checking:
             with base.view(self.parts, entry) as opened:
                 self._base_bytes(entry, opened, windows)
             self._base_holes(entry)
-        except IntegrityError as error:
+        except (IntegrityError, StoreError) as error:
             file = base_index(entry.id) if self.parts.layout.exists(base_image(entry.id)) else base_image(entry.id)
             self._base_damage(entry, file, error.offset_bytes or 0, str(error), Span(0, entry.size_bytes))
 

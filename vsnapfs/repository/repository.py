@@ -15,10 +15,10 @@ from typing import Any
 
 from vsnapfs.binding import Closing, Journal, Keep, Store, View
 from vsnapfs.catalog.catalog import behind
-from vsnapfs.catalog.store import applied_in
+from vsnapfs.catalog.store import Place, applied_in
 from vsnapfs.core.errors import IntegrityError, JournalBehindError, UsageError, with_hint
 from vsnapfs.core.model import Anchor, Bookmark, Check, Consistency, Damage, Point, Status, Volume, VolumeAt, VolumeDiff
-from vsnapfs.repository import anchors, bookmarks, identity, intake, reading, scrub, settings, volumes
+from vsnapfs.repository import anchors, bookmarks, identity, intake, reading, scrub, settings, trust, volumes
 from vsnapfs.repository.check import ALL_PERCENT, Wanted, check, check_unopened
 from vsnapfs.repository.condition import status
 from vsnapfs.repository.diff import volume_diff
@@ -46,12 +46,13 @@ class Repository(Closing):
     def create(cls, path: Path) -> None:
         """Make an empty repository. Raises: UsageError: the directory is not empty.
 
-        NotFoundError: its parent is missing.
+        NotFoundError: its parent is missing. PermissionDeniedError: it is somebody else's.
         """
         layout = identity.prepare(path)
         uuid = uuids.uuid4()
         with ExitStack() as stack:
             stack.callback(layout.close)
+            trust.require(layout, owner=True)
             for directory in DIRECTORIES:
                 layout.make_directory(directory)
             layout.write(SETTINGS, settings.DEFAULT_TEXT.encode())
@@ -69,12 +70,13 @@ class Repository(Closing):
         a reader has what stands before it.
 
         An owner finishes what a crash interrupted, brings every primary up to the journal, and holds the lock until
-        ``close``. Raises: NotFoundError, FormatUnknownError, LockedError (with the holder's pid), UsageError
-        (settings), IntegrityError.
+        ``close``. Raises: NotFoundError, FormatUnknownError, PermissionDeniedError (others can write to it), LockedError (with
+        the holder's pid), UsageError (settings), IntegrityError.
         """
         with ExitStack() as stack:
             layout = identity.find(path)
             stack.callback(layout.close)
+            trust.require(layout, owner=owner)
             uuid = identity.read(layout)
             if owner:
                 if not locked:
@@ -84,7 +86,7 @@ class Repository(Closing):
                         layout.make_directory(directory)
             chosen = settings.load(layout)
             store = stack.enter_context(Store(layout.fd))
-            known_seqno = applied_in(layout.absolute(CATALOG), str(uuid)) if owner else 0
+            known_seqno = applied_in(Place(layout.fd, layout.absolute(CATALOG)), str(uuid)) if owner else 0
             try:
                 journal = Journal(
                     store,

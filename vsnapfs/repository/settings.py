@@ -15,6 +15,7 @@ import msgspec
 from vsnapfs.core.errors import UsageError, from_os_error
 from vsnapfs.core.model import DataMode
 from vsnapfs.core.names import near
+from vsnapfs.core.rights import RIGHTS, Right
 from vsnapfs.core.times import NS_PER_S
 from vsnapfs.core.units import format_size, parse_duration, parse_size
 from vsnapfs.repository.layout import SETTINGS, Layout
@@ -22,6 +23,8 @@ from vsnapfs.repository.layout import SETTINGS, Layout
 SEGMENT_BYTES_MIN = 64 << 10
 SEGMENT_BYTES_MAX = 16 << 30
 FILE_BYTES_MAX = 1 << 20
+GROUP = "@"
+"""Before the name of a group, where users could be meant."""
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 2)]
 
@@ -64,6 +67,30 @@ class MountSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"scratch: {self.scratch!r} is not an absolute path")
 
 
+class ControlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[control]``: who else may ask the server, and for what. A user is a name or a number, a group has ``@`` before it."""
+
+    socket: str | None = None
+    read: tuple[str, ...] = ()
+    bookmark: tuple[str, ...] = ()
+    delete: tuple[str, ...] = ()
+    admin: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.socket is not None and (not os.path.isabs(self.socket) or self.socket.endswith("/")):
+            raise ValueError(f"socket: {self.socket!r} is not the absolute path of a socket")
+        for right in RIGHTS:
+            for who in self.those_with(right):
+                if not who.removeprefix(GROUP):
+                    raise ValueError(f"{right}: {who!r} is neither a user nor a group")
+                if self.socket is None:
+                    raise ValueError(f"{right}: {who} cannot get at the socket in the repository; give `socket` too")
+
+    def those_with(self, right: Right) -> tuple[str, ...]:
+        who: tuple[str, ...] = getattr(self, right)
+        return who
+
+
 class CheckSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[check]``."""
 
@@ -93,6 +120,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     journal: JournalSettings = JournalSettings()
     mount: MountSettings = MountSettings()
     check: CheckSettings = CheckSettings()
+    control: ControlSettings = ControlSettings()
 
 
 DEFAULT_TEXT = """\
@@ -117,6 +145,13 @@ DEFAULT_TEXT = """\
 
 [mount.points]
 # "nightly-*" = "kernel"  # the same for bookmarks by name; the first pattern that fits counts
+
+[control]
+# socket = "/run/vsnapfs/NAME.sock"  # a second control socket, for those whom the next lines name; default: none
+# read = []               # who may look: users by name or number, groups as "@backup"; docs/security.md
+# bookmark = []           # who may make and hold bookmarks
+# delete = []             # who may remove and release them
+# admin = []              # who may change volumes, import and repair
 """
 
 
@@ -154,11 +189,12 @@ _KEYS = {
     "mount": MountSettings.__struct_fields__,
     "mount.points": (),
     "check": CheckSettings.__struct_fields__,
+    "control": ControlSettings.__struct_fields__,
 }
 _HEADING = re.compile(r"\s*\[\s*\"?(?P<name>[^\"\]]*?)\"?\s*\]")
 _ASSIGNMENT = re.compile(r"\s*\"?(?P<name>[^\"=]*?)\"?\s*=")
 _UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`")
-ANY_KEY = "[...]"
+_MEMBER = re.compile(r"\[(\.\.\.|\d+)\]$")
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 
 
@@ -166,8 +202,10 @@ def _error(source: str, text: str, message: str) -> UsageError:
     """One line out of the decoder's message: where, what, and for an unknown key the nearest known one."""
     at = _PATH.search(message)
     section, _, key = at["path"].strip(".").partition(".") if at else ("", "", "")
-    if key.endswith(ANY_KEY):  # of a table whose keys are the user's own: the decoder does not say which
-        section, key = f"{section}.{key.removesuffix(ANY_KEY)}", ""
+    if (member := _MEMBER.search(key)) is not None:
+        key = key[: member.start()]
+        if f"{section}.{key}" in _KEYS:  # a table whose keys are the user's own: the decoder does not say which
+            section, key = f"{section}.{key}", ""
     what = _PATH.sub("", message)
     unknown = _UNKNOWN.search(message)
     if unknown:
