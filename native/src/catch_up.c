@@ -10,7 +10,7 @@
 #include "batch.h"
 #include "view.h"
 
-enum { PIECE_BYTES = 1 << 20, REASON_MAX = 160 };
+enum { PIECE_BYTES = 1 << 20, PIECE_BLOCKS = PIECE_BYTES / VS_BLOCK_BYTES, REASON_MAX = 160 };
 
 /* leader: is what was committed on the medium, all of it and right? Then cut off what is behind it. */
 static int active_verify(vs_journal *j) {
@@ -123,21 +123,47 @@ uint64_t vs_gap_changed_bytes(vs_journal *j) {
     return bytes;
 }
 
+/* The newest state of a piece, block by block where it is damaged: *sound has a bit for each block that could be read. */
+static int past_read(vs_view *newest, uint64_t offset_bytes, uint8_t *past, uint64_t length_bytes, uint8_t sound[PIECE_BLOCKS]) {
+    int64_t n = vs_view_read(newest, offset_bytes, past, length_bytes);
+    memset(sound, n >= 0, PIECE_BLOCKS);
+    if (n >= 0 || n != -EBADMSG) return n < 0 ? (int)n : 0;
+    for (uint64_t at = 0, i = 0; at < length_bytes; at += VS_BLOCK_BYTES, i++) {
+        uint64_t step = length_bytes - at < VS_BLOCK_BYTES ? length_bytes - at : VS_BLOCK_BYTES;
+        n = vs_view_read(newest, offset_bytes + at, past + at, step);
+        if (n < 0 && n != -EBADMSG) return (int)n;
+        sound[i] = n >= 0;
+    }
+    return 0;
+}
+
+/* How many bytes from `at` on are to be journalled as one record: neighbouring blocks that differ, all of zeros or none. 0: the block is as it was.
+ * What is damaged in the journal differs. */
+static uint64_t run_length(const uint8_t *live, const uint8_t *past, const uint8_t *sound, uint64_t at, uint64_t end) {
+    uint64_t from = at;
+    int zero = -1;
+    for (uint64_t step; at < end; at += step) {
+        step = end - at < VS_BLOCK_BYTES ? end - at : VS_BLOCK_BYTES;
+        int is_zero = vs_is_zero(live + at, step);
+        if (sound[at / VS_BLOCK_BYTES] && memcmp(live + at, past + at, step) == 0) break;
+        if (zero >= 0 && is_zero != zero) break;
+        zero = is_zero;
+    }
+    return at - from;
+}
+
 /* order held for writing: journal where the live bytes of a piece differ from the newest state. */
 static int piece_compare(vs_journal *j, uint32_t volume, vs_view *newest, uint64_t offset_bytes, uint64_t length_bytes, uint8_t *live, uint64_t *changed) {
-    uint8_t *past = live + PIECE_BYTES;
+    uint8_t *past = live + PIECE_BYTES, sound[PIECE_BLOCKS];
     int64_t n = vs_journal_read_live(j, volume, offset_bytes, live, length_bytes);
-    int r = n < 0 ? (int)n : 0;
-    for (uint64_t at = 0, step; r == 0 && at < (uint64_t)n; at += step) {
-        step = VS_BLOCK_BYTES - (offset_bytes + at) % VS_BLOCK_BYTES;
-        if (step > (uint64_t)n - at) step = (uint64_t)n - at;
-        int64_t got = vs_view_read(newest, offset_bytes + at, past, step);
-        if (got < 0 && got != -EBADMSG) r = (int)got;
-        if (r < 0 || (got == (int64_t)step && memcmp(past, live + at, step) == 0)) continue; /* what is damaged is written anew */
-        vs_record record = {.type = VS_RECORD_WRITE, .volume = volume, .a = offset_bytes + at, .b = step, .body = live + at};
-        if (vs_is_zero(live + at, step)) record.type = VS_RECORD_ZERO, record.body = NULL;
+    int r = n < 0 ? (int)n : past_read(newest, offset_bytes, past, (uint64_t)n, sound);
+    for (uint64_t at = 0, end = n < 0 ? 0 : (uint64_t)n, run; r == 0 && at < end; at += run ? run : VS_BLOCK_BYTES) {
+        run = run_length(live, past, sound, at, end);
+        if (run == 0) continue;
+        vs_record record = {.type = VS_RECORD_WRITE, .volume = volume, .a = offset_bytes + at, .b = run, .body = live + at};
+        if (vs_is_zero(live + at, run)) record.type = VS_RECORD_ZERO, record.body = NULL;
         r = vs_journal_append_extent(j, &record);
-        *changed += step;
+        *changed += run;
     }
     return r;
 }
@@ -155,8 +181,8 @@ static void piece_clear(vs_journal *j, uint32_t volume, uint64_t offset_bytes, u
 int vs_journal_resync(vs_journal *j, uint32_t volume, uint64_t offset_bytes, uint64_t length_bytes, uint64_t *changed_bytes) {
     *changed_bytes = 0;
     if (!j->options.owner) return -EROFS;
-    if (length_bytes == 0 || length_bytes > PIECE_BYTES) return -EINVAL;
-    uint8_t *live = malloc(PIECE_BYTES + VS_BLOCK_BYTES);
+    if (length_bytes == 0 || length_bytes > PIECE_BYTES || offset_bytes % VS_BLOCK_BYTES) return -EINVAL;
+    uint8_t *live = malloc(2 * PIECE_BYTES);
     if (!live) return -ENOMEM;
     pthread_mutex_lock(&j->mu);
     atomic_fetch_add(&j->gap.ordered, 1);

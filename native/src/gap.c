@@ -103,7 +103,7 @@ static int primary_take(vs_journal *j, const vs_record *r, vs_primary **out) {
 }
 
 int vs_gap_write(vs_journal *j, const vs_record *r) {
-    vs_primary *p;
+    vs_primary *p = NULL;
     vs_gap_settle(j);
     pthread_mutex_lock(&j->mu);
     int status = primary_take(j, r, &p);

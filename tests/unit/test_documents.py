@@ -31,6 +31,7 @@ OBJECTS = [
     model.MountData,
     model.Check,
     model.Damage,
+    model.Gap,
     model.AnchorProof,
     model.Anchor,
     model.Scrub,

@@ -25,6 +25,7 @@ STATUSES = [
     (e.JournalBehindError, 6, errno.EIO),
     (e.NoSpaceError, 7, errno.ENOSPC),
     (e.DegradedError, 8, errno.EIO),
+    (e.GapError, 8, errno.ENOENT),
     (e.TimedOutError, 9, errno.ETIMEDOUT),
     (e.FormatUnknownError, 10, errno.EPROTONOSUPPORT),
     (e.StoreError, 1, errno.EIO),

@@ -31,6 +31,8 @@ class RecordKind(IntEnum):
     BOOKMARK_ADD = lib.VS_RECORD_BOOKMARK_ADD
     BOOKMARK_REMOVE = lib.VS_RECORD_BOOKMARK_REMOVE
     BOOKMARK_HOLD = lib.VS_RECORD_BOOKMARK_HOLD
+    GAP_BEGIN = lib.VS_RECORD_GAP_BEGIN
+    GAP_END = lib.VS_RECORD_GAP_END
 
 
 class JournalFacts(NamedTuple):
@@ -52,6 +54,11 @@ class JournalFacts(NamedTuple):
     failed_volume: int
     failed: int
     pending: bool
+    gap: int
+    gap_reason: int
+    gap_since_ns: int
+    gap_since_seqno: int
+    changed_bytes: int
 
 
 class SegmentFacts(NamedTuple):
@@ -116,11 +123,14 @@ class Journal(Closing):
         batch_bytes: int = 0,
         keep: Keep | None = None,
         known_seqno: int = 0,
+        available: bool = False,
+        reserve_bytes: int = 0,
         sound_part: bool = False,
     ) -> None:
         """Open; an owner recovers first. ``keep`` (borrowed until ``close``) holds what is appended beyond the process's death.
-        ``known_seqno``: what an owner knows to have been committed. ``sound_part``: a reader opens what stands before damage,
-        where damage makes the rest unreadable (``broken``).
+        ``known_seqno``: what an owner knows to have been committed. ``available``: an owner's journal that fails does not fail
+        writes of volumes with a primary (``facts().gap``). ``reserve_bytes``: with less free the disk counts as full.
+        ``sound_part``: a reader opens what stands before damage, where damage makes the rest unreadable (``broken``).
 
         Raises: IntegrityError: damage, a missing or foreign segment. JournalBehindError: it ends before known_seqno.
         FormatUnknownError: made by a newer program.
@@ -133,6 +143,8 @@ class Journal(Closing):
         options.batch_bytes = batch_bytes
         options.keep = ffi.NULL if keep is None else keep.c
         options.known_seqno = known_seqno
+        options.available = available
+        options.reserve_bytes = reserve_bytes
         options.sound_part = sound_part
         out = ffi.new("vs_journal **")
         check(lib.vs_journal_open(store.c, options, out), "open the journal")
@@ -198,6 +210,30 @@ class Journal(Closing):
     def commit(self) -> None:
         """Return when everything appended before is on stable storage (and on its primary, unless ack_journal)."""
         check(lib.vs_journal_commit(self._c), "commit the journal")
+
+    def revive(self) -> bool:
+        """In a gap: verify the journal on its medium, and note in it that there was a gap. False: there is none, or it is noted.
+
+        Raises: NoSpaceError, StoreError: the journal does not work yet. IntegrityError: it does not read back as committed.
+        """
+        return bool(check(lib.vs_journal_revive(self._c), "take up the journal again"))
+
+    def next_changed(self, volume: int, from_bytes: int) -> tuple[int, int] | None:
+        """(offset_bytes, length_bytes) of the next piece of a volume that may differ since a gap; None: no more."""
+        offset, length = ffi.new("uint64_t *"), ffi.new("uint64_t *")
+        found = lib.vs_journal_next_changed(self._c, volume, from_bytes, offset, length)
+        return (int(offset[0]), int(length[0])) if found else None
+
+    def resync(self, volume: int, offset_bytes: int, length_bytes: int) -> int:
+        """Journal where at most 1 MiB of a live volume differs from its newest state. Returns the bytes that did; they are not
+        committed. Writes to the repository's volumes wait meanwhile."""
+        out = ffi.new("uint64_t *")
+        check(lib.vs_journal_resync(self._c, volume, offset_bytes, length_bytes, out), "compare the live volume")
+        return int(out[0])
+
+    def gap_close(self) -> None:
+        """Note that nothing differs any more. Raises: BusyError: something may. StoreError."""
+        check(lib.vs_journal_gap_close(self._c), "close the gap")
 
     def seal(self) -> None:
         """Seal the active segment now, unless it is empty."""

@@ -38,7 +38,7 @@ class Catalog:
 
     def __init__(self, store: CatalogStore, content: Content, no_file: str | None) -> None:
         self.index = Index()
-        self.index.load(content.volumes, content.bookmarks)
+        self.index.load(content.volumes, content.bookmarks, content.gaps)
         self.counts = Counts(content.counts)
         self._no_file = no_file
         self._not_written: str | None = None
@@ -120,8 +120,9 @@ class Catalog:
         volumes = [entry for volume in self._changes.volumes if (entry := self.index.volume_by_id(volume))]
         bookmarks = [bookmark for name in self._changes.bookmarks if (bookmark := self.index.bookmark(name))]
         dropped = self._changes.bookmarks - {bookmark.name for bookmark in bookmarks}
+        gaps = [gap for gap in self.index.gaps() if gap.begin_seqno in self._changes.gaps]
         try:
-            self._store.save(self._mark, volumes, bookmarks, dropped)
+            self._store.save(self._mark, volumes, bookmarks, dropped, gaps)
             self._store.keep_counts(self.counts.take_unsaved())
         except (StoreError, NoSpaceError, IntegrityError) as error:
             self._not_written = str(error)
@@ -149,6 +150,8 @@ class Catalog:
             differing.append("its volumes are not those of the journal")
         if _by_name(content.bookmarks) != _by_name(fresh.bookmarks()):
             differing.append("its bookmarks are not those of the journal")
+        if content.gaps != fresh.gaps():
+            differing.append("its gaps are not those of the journal")
         return differing
 
 

@@ -21,7 +21,7 @@ import msgspec
 
 from vsnapfs.binding import open_beneath
 from vsnapfs.catalog.counts import COUNTS_MAX, Count
-from vsnapfs.catalog.index import VolumeEntry
+from vsnapfs.catalog.index import GapEntry, VolumeEntry
 from vsnapfs.catalog.schema import TABLES, VERSION
 from vsnapfs.core.errors import IntegrityError, NoSpaceError, StoreError, UsageError, VsnapfsError
 from vsnapfs.core.model import Bookmark, Consistency
@@ -33,6 +33,7 @@ FILE_MODE = 0o600
 CONSISTENCIES = frozenset(get_args(Consistency))
 
 _VOLUME_FIELDS = len(VolumeEntry.__struct_fields__)
+_GAP_FIELDS = len(GapEntry.__struct_fields__)
 
 
 class Mark(NamedTuple):
@@ -49,6 +50,7 @@ class Content(NamedTuple):
     mark: Mark
     volumes: list[VolumeEntry]
     bookmarks: list[Bookmark]
+    gaps: list[GapEntry]
     counts: list[Count]
 
 
@@ -94,11 +96,17 @@ class CatalogStore:
             mark = Mark(*self._db.execute("SELECT applied_seqno, event_seqno, event_time_ns FROM meta").get)
             volumes = [_volume(row) for row in self._db.execute("SELECT * FROM volumes ORDER BY id")]
             bookmarks = [_bookmark(row) for row in self._db.execute("SELECT * FROM bookmarks")]
+            gaps = [_gap(row) for row in self._db.execute("SELECT * FROM gaps ORDER BY begin_seqno")]
             counts = [_count(row) for row in self._db.execute("SELECT * FROM volume_states")]
-        return Content(mark, volumes, bookmarks, counts)
+        return Content(mark, volumes, bookmarks, gaps, counts)
 
     def save(
-        self, mark: Mark, volumes: Iterable[VolumeEntry], bookmarks: Iterable[Bookmark], dropped: Iterable[str]
+        self,
+        mark: Mark,
+        volumes: Iterable[VolumeEntry],
+        bookmarks: Iterable[Bookmark],
+        dropped: Iterable[str],
+        gaps: Iterable[GapEntry],
     ) -> None:
         """Put rows in place of what bears their id or name, drop bookmarks, move the mark: all or nothing.
 
@@ -109,6 +117,7 @@ class CatalogStore:
                 _insert("volumes", _VOLUME_FIELDS), (msgspec.structs.astuple(entry) for entry in volumes)
             )
             self._db.executemany("DELETE FROM bookmarks WHERE name = ?", ((name,) for name in dropped))
+            self._db.executemany(_insert("gaps", _GAP_FIELDS), (msgspec.structs.astuple(gap) for gap in gaps))
             self._db.executemany(_insert("bookmarks", 9), map(_bookmark_row, bookmarks))
             self._db.execute("UPDATE meta SET applied_seqno = ?, event_seqno = ?, event_time_ns = ?", mark)
 
@@ -288,6 +297,10 @@ def _bookmark(row: tuple[Any, ...]) -> Bookmark:
         hold_note=hold_note,
         created_seqno=created_seqno,
     )
+
+
+def _gap(row: tuple[Any, ...]) -> GapEntry:
+    return GapEntry(**dict(zip(GapEntry.__struct_fields__, row, strict=True)))
 
 
 def _count(row: tuple[Any, ...]) -> Count:

@@ -13,7 +13,7 @@ from vsnapfs.core.errors import DegradedError
 from vsnapfs.core.units import format_period, format_size, format_span
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import MountData, OpenFile, Point, RequestCount, Scrub, Status
+    from vsnapfs.core.model import Gap, MountData, OpenFile, Point, RequestCount, Scrub, Status
 
 BYTES = ("read", "write", "fsync", "fallocate")
 """Operations that people look at; --json has all."""
@@ -61,8 +61,21 @@ def _lines(status: Status) -> Iterator[str]:
         yield f"{'open:':12}{_place(file)}, {_figures(file)}"
     if len(status.open_files) > OPEN_FILES_MAX:
         yield f"{'open:':12}and {len(status.open_files) - OPEN_FILES_MAX} more"
+    yield from _conditions(status)
+
+
+def _conditions(status: Status) -> Iterator[str]:
+    for gap in status.gaps:
+        yield f"{'gap:':12}{_gap(gap)}"
+    for warning in status.warnings:
+        yield f"{'warning:':12}{printable(warning)}"
     for problem in status.problems:
         yield f"{'problem:':12}{printable(problem)}"
+
+
+def _gap(gap: Gap) -> str:
+    until = f"to {moment(gap.until)}" if gap.until is not None else "on"
+    return f"from {moment(gap.since)} (after @{gap.since_seqno}) {until}, {printable(gap.reason)}"
 
 
 def _figures(count: RequestCount | OpenFile) -> str:

@@ -159,6 +159,12 @@ class DegradedError(VsnapfsError):
     errno = _errno.EIO
 
 
+class GapError(DegradedError):
+    """A point that the journal does not know, since it could not take writes then."""
+
+    errno = _errno.ENOENT
+
+
 class TimedOutError(VsnapfsError):
     """Something did not answer in its time."""
 

@@ -177,6 +177,21 @@ class MountData(msgspec.Struct, frozen=True, kw_only=True):
     """Open files that the kernel reads by itself."""
 
 
+class Gap(msgspec.Struct, frozen=True, kw_only=True):
+    """A time in which writes were not journalled. No point in it can be made or read."""
+
+    since: str
+    """The first instant that the journal does not know."""
+    since_seqno: int
+    """The last record before it."""
+    until: str | None
+    """The first instant that it knows again; None: it goes on."""
+    until_seqno: int | None
+    reason: str
+    changed_bytes: int
+    """So much of the volumes may differ from the journal still."""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What ``vsnapfs status`` tells."""
 
@@ -191,6 +206,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     protected: bool
     """False when anything is less than fully protected; ``problems`` says what."""
     problems: list[str]
+    warnings: list[str]
+    """What will become a problem if nobody does anything."""
+    gaps: list[Gap]
+    """In the order of time."""
     window_first: Point | None
     window_last: Point | None
     last_seqno: int

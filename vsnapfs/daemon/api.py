@@ -67,7 +67,10 @@ def volume_resize(repository: Repository, request: ask.VolumeResize, _: Report) 
 
 
 def volume_resync(repository: Repository, request: ask.VolumeResync, report: Report) -> ask.Resynced:
-    changed_bytes = repository.volume_resync(request.name, progress=report)
+    if request.name is None:
+        changed_bytes = repository.gap_close(progress=report)
+    else:
+        changed_bytes = repository.volume_resync(request.name, progress=report)
     return ask.Resynced(volume=request.name, changed_bytes=changed_bytes)
 
 

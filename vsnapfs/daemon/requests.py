@@ -25,9 +25,9 @@ class Volumes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resynced(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer of volume_resync."""
+    """Answer of volume_resync. ``volume`` None: of all that were in a gap."""
 
-    volume: str
+    volume: str | None
     changed_bytes: int
 
 
@@ -101,10 +101,10 @@ class VolumeResize(Request[Volume], frozen=True, kw_only=True):
 
 
 class VolumeResync(Request[Resynced], frozen=True, kw_only=True):
-    """Journal what differs between the primary and the journal."""
+    """Journal what differs between the primary of ``name`` and the journal; a gap is closed first. None: only that."""
 
     right: ClassVar[Right] = "admin"
-    name: str
+    name: str | None = None
 
 
 class BookmarkAdd(Request[Bookmark], frozen=True, kw_only=True):

@@ -55,6 +55,11 @@ def primary_image(volume: int) -> str:
     return f"{PRIMARY}/{volume:08x}.img"
 
 
+def changed_map(volume: int) -> str:
+    """Which parts of a volume were written while the journal could not take them."""
+    return f"{PRIMARY}/{volume:08x}.changed"
+
+
 def segment(first_seqno: int) -> str:
     """A file of the journal."""
     return f"{JOURNAL}/{first_seqno:020d}.seg"

@@ -18,12 +18,12 @@ from vsnapfs.catalog.catalog import behind
 from vsnapfs.catalog.store import Place, applied_in
 from vsnapfs.core.errors import IntegrityError, JournalBehindError, UsageError, with_hint
 from vsnapfs.core.model import Anchor, Bookmark, Check, Consistency, Damage, Point, Status, Volume, VolumeAt, VolumeDiff
-from vsnapfs.repository import anchors, bookmarks, identity, intake, reading, scrub, settings, trust, volumes
+from vsnapfs.repository import anchors, bookmarks, gaps, identity, intake, reading, scrub, settings, trust, volumes
 from vsnapfs.repository.check import ALL_PERCENT, Wanted, check, check_unopened
 from vsnapfs.repository.condition import status
 from vsnapfs.repository.diff import volume_diff
 from vsnapfs.repository.export import Target, export_diff, export_image
-from vsnapfs.repository.layout import CATALOG, DIRECTORIES, JOURNAL, SETTINGS
+from vsnapfs.repository.layout import CATALOG, DIRECTORIES, JOURNAL, SETTINGS, Layout
 from vsnapfs.repository.lock import OwnerLock
 from vsnapfs.repository.parts import Parts, Report
 from vsnapfs.repository.resolve import resolve
@@ -96,6 +96,8 @@ class Repository(Closing):
                     segment_bytes=chosen.journal.segment_bytes,
                     keep=keep,
                     known_seqno=known_seqno,
+                    available=owner and chosen.journal.on_journal_failure == "available",
+                    reserve_bytes=chosen.journal.reserve_bytes(_disk_bytes(layout)) if owner else 0,
                     sound_part=sound_part,
                 )
             except JournalBehindError as error:
@@ -196,11 +198,15 @@ class Repository(Closing):
         return volumes.resize(self._parts, name, size_bytes)
 
     def volume_resync(self, name: str, progress: Report = None) -> int:
-        """Journal what was written to the primary past the splitter; nobody may write to it meanwhile.
+        """Journal what was written to the primary past the splitter. A gap, if there is one, is closed first.
 
         Returns the bytes journalled.
         """
-        return intake.resync(self._parts, name, progress)
+        return gaps.close(self._parts, progress) + intake.resync(self._parts, name, progress)
+
+    def gap_close(self, progress: Report = None) -> int:
+        """Go on journalling after a gap. Returns the bytes that differed. Raises: NoSpaceError, StoreError: not yet."""
+        return gaps.close(self._parts, progress)
 
     def bookmarks(self) -> list[Bookmark]:
         """All of them, by seqno, then by the record that made them."""
@@ -344,3 +350,8 @@ def _close_all(primaries: dict[int, int]) -> None:
     """After the journal was closed, which had borrowed them."""
     for fd in primaries.values():
         os.close(fd)
+
+
+def _disk_bytes(layout: Layout) -> int:
+    disk = os.fstatvfs(layout.fd)
+    return disk.f_blocks * disk.f_frsize

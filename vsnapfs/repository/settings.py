@@ -23,6 +23,8 @@ from vsnapfs.repository.layout import SETTINGS, Layout
 SEGMENT_BYTES_MIN = 64 << 10
 SEGMENT_BYTES_MAX = 16 << 30
 FILE_BYTES_MAX = 1 << 20
+RESERVE_BYTES_MAX = 64 << 20
+"""Of ``reserve = "auto"``: this, or 1 % of a smaller disk."""
 GROUP = "@"
 """Before the name of a group, where users could be meant."""
 
@@ -34,11 +36,36 @@ class JournalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     segment_size: str = "64M"
     ack: Literal["both", "journal"] = "both"
+    on_journal_failure: Literal["available", "strict"] = "available"
+    reserve: str = "auto"
+    protection_window: str = ""
 
     def __post_init__(self) -> None:
         if not SEGMENT_BYTES_MIN <= self.segment_bytes <= SEGMENT_BYTES_MAX:
             bounds = f"{format_size(SEGMENT_BYTES_MIN)} to {format_size(SEGMENT_BYTES_MAX)}"
             raise ValueError(f"segment_size: {self.segment_size} is not in {bounds}")
+        if self.protection_window_ns == 0:
+            raise ValueError(f"protection_window: {self.protection_window} is no time")
+        self.reserve_bytes(0)
+
+    @property
+    def protection_window_ns(self) -> int | None:
+        """None: nothing was promised. Raises: ValueError: no duration."""
+        if not self.protection_window:
+            return None
+        try:
+            return parse_duration(self.protection_window)
+        except UsageError as error:
+            raise ValueError(f"protection_window: {error}") from error
+
+    def reserve_bytes(self, disk_bytes: int) -> int:
+        """What is kept free of a disk of that size. Raises: ValueError: no size."""
+        if self.reserve == "auto":
+            return min(RESERVE_BYTES_MAX, disk_bytes // 100)
+        try:
+            return parse_size(self.reserve)
+        except UsageError as error:
+            raise ValueError(f"reserve: {error}") from error
 
     @property
     def segment_bytes(self) -> int:
@@ -129,6 +156,9 @@ DEFAULT_TEXT = """\
 [journal]
 # segment_size = "64M"    # a file of the journal is sealed when it has grown past this
 # ack = "both"            # an fsync returns when journal and primary have the data; "journal": when the journal has it
+# on_journal_failure = "available"  # writes go on without a journal that fails or is full, in a gap; "strict": they fail
+# reserve = "auto"        # with less than this free the disk counts as full; "auto": 64M, or 1 % of a smaller disk
+# protection_window = ""  # how far back any instant shall be reachable, such as "7d": status tells when it will not be
 
 [mount]
 # allow_other = false     # let other users than the one who mounted look into the mount

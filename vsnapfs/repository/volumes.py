@@ -20,7 +20,7 @@ from vsnapfs.core.errors import BusyError, DegradedError, NameTakenError, UsageE
 from vsnapfs.core.model import Point, Volume
 from vsnapfs.core.names import check_name
 from vsnapfs.repository import base
-from vsnapfs.repository.layout import BASE, PART, PRIMARY, base_image, base_index, primary_image
+from vsnapfs.repository.layout import BASE, PART, PRIMARY, base_image, base_index, changed_map, primary_image
 from vsnapfs.repository.parts import Parts, Report
 from vsnapfs.repository.primary import check_size, find_image, is_device, is_same, open_primary
 
@@ -114,6 +114,7 @@ def remove(parts: Parts, name: str) -> None:
         parts.record(RecordKind.VOLUME_REMOVE, None, volume=entry.id)
         release(parts, entry.id)
         parts.problems.pop(entry.id, None)
+        parts.layout.remove(changed_map(entry.id))
         if entry.primary_kind == "repository":
             parts.layout.remove(primary_image(entry.id))
 

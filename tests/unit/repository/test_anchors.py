@@ -174,7 +174,7 @@ def test_a_base_that_is_rewritten_under_its_checksums_is_seen(history: Path) -> 
 
 
 def test_the_digest_of_a_base_is_what_the_format_says(history: Path) -> None:
-    """native/FORMAT.md, section 6."""
+    """native/FORMAT.md, section 7."""
     content = (history / "base/00000001.img").read_bytes()
     digest = hashlib.sha256()
     for at in range(0, SIZE, 4096):

@@ -27,7 +27,8 @@ def test_the_file_that_init_writes_shows_every_key() -> None:
     keys = ["allow_other", "data", "gid", "kernel_verify", "points", "scratch", "transport", "uid"]
     control = ["admin", "bookmark", "delete", "read", "socket"]
     check = ["anchor_key", "scrub"]
-    assert sections == {"journal": ["ack", "segment_size"], "mount": keys, "check": check, "control": control}
+    journal = ["ack", "on_journal_failure", "protection_window", "reserve", "segment_size"]
+    assert sections == {"journal": journal, "mount": keys, "check": check, "control": control}
     parse(shown.encode(), "x")
 
 
