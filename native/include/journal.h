@@ -9,7 +9,8 @@
  * Threads: every function but open and close may be called from any thread. Lock order: commit (leadership) before state before
  * segment. No lock is held over storage I/O but leadership; primaries are synced without it, so that the next batch goes on meanwhile.
  * Errors: after a failed write or sync of the journal every append and commit returns -EIO (-ENOSPC if the disk was
- * full) until the journal is opened again.
+ * full) until the journal is opened again; with options.available writes and commits of one volume go on without it, and events
+ * fail, until it is revived.
  * Memory: bounded by batch_bytes * 3 and the active segment's index; it does not grow with the journal.
  */
 #ifndef VS_JOURNAL_H
@@ -33,6 +34,8 @@ enum {
     VS_RECORD_BOOKMARK_ADD = 6,
     VS_RECORD_BOOKMARK_REMOVE = 7,
     VS_RECORD_BOOKMARK_HOLD = 8,
+    VS_RECORD_GAP_BEGIN = 9,
+    VS_RECORD_GAP_END = 10,
 };
 
 typedef struct vs_journal_options {
@@ -42,6 +45,10 @@ typedef struct vs_journal_options {
     uint64_t segment_bytes;  /* a segment is sealed when it has grown past this; 0: 64 MiB */
     uint64_t batch_bytes;    /* appends past this write the batch out; 0: 8 MiB */
     vs_keep *keep;           /* owner: what is appended lies there until it is in a segment and applied; borrowed; NULL: in private memory */
+    uint64_t known_seqno;    /* owner: records up to it were committed; a journal that ends before has lost them: -ENODATA, nothing is cut */
+    int32_t available;       /* owner: a journal that fails does not fail writes: they go to the primaries, and a gap begins */
+    uint64_t reserve_bytes;  /* owner: with less than this free the disk counts as full; 0: never before it is */
+    int32_t sound_part;      /* reader: where damage makes the rest unreadable, open what stands before it (vs_journal_broken) */
 } vs_journal_options;
 
 typedef struct vs_journal_facts {
@@ -61,7 +68,19 @@ typedef struct vs_journal_facts {
     uint64_t failed_volume;    /* id of a volume whose primary failed: its writes are refused; 0: none */
     int32_t failed;            /* 0, or the -errno that ended all appends */
     int32_t pending;           /* 1: something appended is not committed yet */
+    int32_t gap;               /* VS_GAP_*: 0: none; 1: writes are not, or a moment ago were not in the journal; 2: it is in the journal that there was a gap */
+    int32_t gap_reason;        /* -errno of what began it */
+    uint64_t gap_since_ns;     /* the first instant that is not in the journal */
+    uint64_t gap_since_seqno;  /* the last record before it */
+    uint64_t changed_bytes;    /* so much of the volumes may differ from the journal */
 } vs_journal_facts;
+
+typedef struct vs_segment_facts {
+    uint64_t first_seqno, last_seqno; /* last = first - 1: it holds no record */
+    uint64_t bytes;                   /* of its file; of an unsealed one up to its last batch */
+    int32_t sealed, reserved;
+    uint8_t digest[32];               /* sealed: as its trailer says; by the chain it speaks for all segments before */
+} vs_segment_facts;
 
 typedef struct vs_event {
     uint64_t seqno, time_ns, a, b;
@@ -85,7 +104,7 @@ typedef struct vs_volume_state {
 
 /* Open the journal of the repository below s (borrowed, outlives *out). An owner recovers first: cuts a torn tail (kept as *.torn),
  * finishes an interrupted seal, and commits what a dead process has left in the keep (then a torn tail is a piece of that, and not
- * kept). -EUCLEAN, -EXDEV, -EPROTO (the keep), -EPROTONOSUPPORT, -ENOENT with vs_fault_last. */
+ * kept). -EUCLEAN, -EXDEV, -ENODATA, -EPROTO (the keep), -EPROTONOSUPPORT, -ENOENT with vs_fault_last. */
 int vs_journal_open(vs_store *s, const vs_journal_options *o, vs_journal **out);
 
 /* Make journal/ ready in a new repository: writes the first segment. */
@@ -112,6 +131,19 @@ int vs_journal_zero(vs_journal *j, uint32_t volume, uint64_t offset_bytes, uint6
  * For BOOKMARK_ADD a = 0 names the event's own seqno. */
 int vs_journal_event(vs_journal *j, uint32_t type, uint32_t volume, uint64_t a, uint64_t b, const void *body, uint32_t body_bytes,
                      uint64_t *seqno, uint32_t *volume_out);
+
+/* A gap, where a journal that fails does not fail writes (options.available): what follows closes it, in this order.
+ *
+ * revive: verify the journal on its medium, cut off what is behind its last commit, and append VS_RECORD_GAP_BEGIN (a: gap_since_ns, b:
+ * gap_since_seqno). 1: done; 0: there is no gap, or it is noted already; -errno: the journal does not work yet, call again later.
+ * next_changed: the next piece of a volume at or behind from_bytes that may differ. 1: filled in; 0: none.
+ * resync: compare a piece of at most 1 MiB, from a block's beginning on, with the newest state and journal what differs; writes wait meanwhile. Also without a gap, where
+ * somebody wrote to a primary directly.
+ * gap_close: append VS_RECORD_GAP_END, durably. -EAGAIN: something may still differ. 0 also where there is no gap. */
+int vs_journal_revive(vs_journal *j);
+int vs_journal_next_changed(vs_journal *j, uint32_t volume, uint64_t from_bytes, uint64_t *offset_bytes, uint64_t *length_bytes);
+int vs_journal_resync(vs_journal *j, uint32_t volume, uint64_t offset_bytes, uint64_t length_bytes, uint64_t *changed_bytes);
+int vs_journal_gap_close(vs_journal *j);
 
 /* Wait until everything appended before the call is on stable storage, and (ack_journal 0) on its primary, synced. */
 int vs_journal_commit(vs_journal *j);
@@ -149,9 +181,24 @@ int vs_journal_volume_at(vs_journal *j, uint32_t volume, uint64_t seqno, vs_volu
 int vs_journal_seqno_at(vs_journal *j, uint64_t time_ns, uint64_t *seqno);
 int vs_journal_time_of(vs_journal *j, uint64_t seqno, uint64_t *time_ns);
 
-/* Check one segment (index 0 .. segments - 1): header, trailer, chain, every section against the batches; payload CRCs when
- * read_payload. 0: sound; 1: *fault says what is wrong, and *offset_bytes where to go on looking (0: the end). Start at 0. */
-int vs_journal_check_segment(vs_journal *j, uint64_t index, int read_payload, uint64_t *offset_bytes, vs_fault *fault);
+/* Segment number index (0 .. segments - 1); -ENOENT past the last. */
+int vs_journal_segment_at(vs_journal *j, uint64_t index, vs_segment_facts *out);
+
+/* Opened with sound_part: 1 if damage ends it; *fault says where and what, and records up to *known_seqno at least were in the journal.
+ * Such a journal is not followed any further. */
+int vs_journal_broken(vs_journal *j, vs_fault *fault, uint64_t *known_seqno);
+
+/* Check one segment (index 0 .. segments - 1): header, trailer, chain, every section against the batches; with read_payload its digest and
+ * the CRC of every payload block that can still be told. 0: sound; 1: *fault says what is wrong, and *next where to go on looking (0: the
+ * end). Start at 0. -ECANCELED: after vs_journal_check_end. */
+int vs_journal_check_segment(vs_journal *j, uint64_t index, int read_payload, uint64_t *next, vs_fault *fault);
+
+/* Have checks of segments give up, now and from now on. */
+void vs_journal_check_end(vs_journal *j);
+
+/* Check what reading a base does not see: the checksums of its holes. 0: sound, or the volume has none; else as vs_base_open, with
+ * vs_fault_last. */
+int vs_journal_check_base(vs_journal *j, uint32_t volume);
 
 /* Check one merged map against the segments below it, by number; 0 sound, 1 damaged (*fault), -ENOENT past the last. */
 int vs_journal_check_map(vs_journal *j, uint64_t index, vs_fault *fault, char name[64]);

@@ -7,7 +7,7 @@
  *
  * Threads: every function may be called from any thread. Errors: -errno. read and write are complete or failed:
  * read returns fewer bytes only at the end of the file, write never returns fewer. A sync that failed is not tried again.
- * open refuses (-EINVAL) what is neither a file nor a block device, and follows no symlink (-ELOOP, -ENOTDIR).
+ * open refuses (-EUCLEAN) what is neither a file nor a block device, and no path goes through a symlink (-ELOOP); see beneath.h.
  */
 #ifndef VS_STORE_OPS_H
 #define VS_STORE_OPS_H
@@ -63,6 +63,12 @@ struct vs_store {
     void (*unmap)(vs_store *s, const void *base, uint64_t size_bytes);
     uint64_t (*now_ns)(vs_store *s);                                          /* wall clock, UTC, may jump */
     int (*entropy)(vs_store *s, void *buf, size_t length_bytes);
+    /* Bytes that are free for us, or -errno. NULL: not known. */
+    int64_t (*free_bytes)(vs_store *s);
+    /* A short text on a file, as durable as its next sync; NULL takes it away. And what it is: -ENODATA: none. For files of any place; where
+     * that cannot be done, -EOPNOTSUPP. NULL: never. */
+    int (*tag)(vs_store *s, int file, const char *text);
+    int (*tagged)(vs_store *s, int file, char *text, size_t room);
     void (*destroy)(vs_store *s);
 };
 

@@ -72,21 +72,71 @@ int vs_journal_find_request(vs_journal *j, const vs_request *q, uint64_t *seqno)
     return 1;
 }
 
-static int extent_append(vs_journal *j, vs_record *r, const vs_request *q, uint64_t *seqno) {
-    pthread_mutex_lock(&j->mu);
-    if (j->options.owner && vs_journal_find_request(j, q, seqno)) {
-        pthread_mutex_unlock(&j->mu);
-        return 0;
-    }
-    int status = room_wait(j);
+int vs_journal_append(vs_journal *j, vs_record *r) {
+    return append(j, r, NULL, NULL);
+}
+
+/* mu held, may be given up meanwhile: append a write or a zero. */
+static int extent_put(vs_journal *j, vs_record *r, const vs_request *q, uint64_t *seqno) {
     const vs_volume_state *v = vs_states_find(&j->head, r->volume);
     const vs_primary *p = vs_journal_primary(j, r->volume);
-    if (status == 0 && (!v || v->removed)) status = -ENOENT;
-    if (status == 0 && (r->a > v->size_bytes || r->b > v->size_bytes - r->a)) status = -EINVAL;
-    if (status == 0 && p && p->error) status = -EIO;
-    if (status == 0) status = append(j, r, q, seqno);
+    if (!v || v->removed) return -ENOENT;
+    if (r->a > v->size_bytes || r->b > v->size_bytes - r->a) return -EINVAL;
+    if (p && p->error) return -EIO;
+    return append(j, r, q, seqno);
+}
+
+int vs_journal_append_extent(vs_journal *j, vs_record *r) {
+    pthread_mutex_lock(&j->mu);
+    int status = room_wait(j);
+    if (status == 0) status = extent_put(j, r, NULL, NULL);
     pthread_mutex_unlock(&j->mu);
     return status;
+}
+
+/* Take mu, and before it the order of writes if there is one; it may begin while mu is waited for, or given up. */
+static int ordered_lock(vs_journal *j) {
+    for (;;) {
+        int ordered = atomic_load(&j->gap.ordered) > 0;
+        if (ordered) pthread_rwlock_rdlock(&j->gap.order);
+        pthread_mutex_lock(&j->mu);
+        if (ordered || atomic_load(&j->gap.ordered) == 0) return ordered;
+        pthread_mutex_unlock(&j->mu);
+    }
+}
+
+static void ordered_unlock(vs_journal *j, int ordered) {
+    pthread_mutex_unlock(&j->mu);
+    if (ordered) pthread_rwlock_unlock(&j->gap.order);
+}
+
+static int unprotected_append(vs_journal *j, const vs_record *r, int ordered, uint64_t *seqno) {
+    pthread_mutex_unlock(&j->mu);
+    if (!ordered) pthread_rwlock_rdlock(&j->gap.order);
+    int status = vs_gap_write(j, r);
+    pthread_rwlock_unlock(&j->gap.order);
+    if (seqno) *seqno = 0;
+    return status;
+}
+
+static int extent_append(vs_journal *j, vs_record *r, const vs_request *q, uint64_t *seqno) {
+    for (;;) {
+        int ordered = ordered_lock(j);
+        if (j->options.owner && vs_journal_find_request(j, q, seqno)) {
+            ordered_unlock(j, ordered);
+            return 0;
+        }
+        int status = room_wait(j);
+        if (status < 0 && j->failed && j->options.available && j->options.owner) return unprotected_append(j, r, ordered, seqno);
+        if (!ordered && atomic_load(&j->gap.ordered)) { /* it began while we waited */
+            ordered_unlock(j, ordered);
+            continue;
+        }
+        if (status == 0) status = extent_put(j, r, q, seqno);
+        if (status < 0 && j->failed && j->options.available) return unprotected_append(j, r, ordered, seqno);
+        ordered_unlock(j, ordered);
+        return status;
+    }
 }
 
 int vs_journal_write(vs_journal *j, uint32_t volume, uint64_t offset_bytes, const void *buf, uint64_t length_bytes, const vs_request *q,
@@ -119,6 +169,7 @@ static int event_check(const vs_journal *j, const vs_record *r) {
         return r->a > j->last_seqno ? -ERANGE : 0;
     case VS_RECORD_BOOKMARK_REMOVE:
     case VS_RECORD_BOOKMARK_HOLD:
+    case VS_RECORD_GAP_END:
         return 0;
     default:
         return -EINVAL;

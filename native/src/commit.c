@@ -53,6 +53,7 @@ void vs_journal_lead_end(vs_journal *j) {
 int vs_journal_fail(vs_journal *j, int status) {
     if (!j->failed) j->failed = status;
     atomic_store(&j->kept.batches->failed, j->failed);
+    pthread_cond_signal(&j->work);
     return status;
 }
 
@@ -166,14 +167,14 @@ static int volume_apply(vs_journal *j, const vs_batch *b, const vs_extent_map *m
 }
 
 /* mu held. */
-static void primary_fail(vs_journal *j, vs_primary *p, int status) {
+void vs_journal_primary_fail(vs_journal *j, vs_primary *p, int status) {
     if (!p->error) p->error = status;
     j->hold_applied = 1; /* the next open applies it again from the journal */
     vs_kept_fail_primary(&j->kept, p->volume);
 }
 
 /* leader. A primary counts as dirty when the bytes are there: a sync that began before does not cover them. */
-static void batch_apply(vs_journal *j, const vs_batch *b) {
+void vs_journal_batch_apply(vs_journal *j, const vs_batch *b) {
     for (size_t i = 0; i < b->map_count; i++) {
         pthread_mutex_lock(&j->mu);
         vs_primary *p = vs_journal_primary(j, b->maps[i].volume);
@@ -185,7 +186,7 @@ static void batch_apply(vs_journal *j, const vs_batch *b) {
         int r = volume_apply(j, b, b->maps[i].map, p, size_bytes);
         pthread_mutex_lock(&j->mu);
         if (!p->dirty_from) p->dirty_from = b->first_seqno;
-        if (r < 0) primary_fail(j, p, r);
+        if (r < 0) vs_journal_primary_fail(j, p, r);
         pthread_mutex_unlock(&j->mu);
     }
 }
@@ -217,7 +218,7 @@ static void primary_sync(vs_journal *j, vs_primary *p) {
     pthread_mutex_lock(&j->mu);
     p->users--;
     p->syncing_from = 0;
-    if (r < 0) primary_fail(j, p, r);
+    if (r < 0) vs_journal_primary_fail(j, p, r);
     applied_move(j);
     pthread_cond_broadcast(&j->changed);
 }
@@ -246,6 +247,11 @@ static int seal_due(const vs_journal *j) {
     return x->end_bytes >= j->options.segment_bytes || x->row_count >= VS_SEGMENT_ROWS_MAX;
 }
 
+/* Where a store does not know, there is room. What is kept free is for everything else that has to be written on a full disk. */
+int vs_journal_has_room(const vs_journal *j) {
+    return !j->options.reserve_bytes || !j->store->free_bytes || j->store->free_bytes(j->store) >= (int64_t)j->options.reserve_bytes;
+}
+
 /* leader: the filled batch, if there is one. On failure it stays: reads of live volumes still find what was accepted. */
 static int batch_flush(vs_journal *j) {
     pthread_mutex_lock(&j->mu);
@@ -255,9 +261,10 @@ static int batch_flush(vs_journal *j) {
     if (taken) j->filling = !j->filling;
     pthread_mutex_unlock(&j->mu);
     if (!taken) return 0;
+    if (b->payload_blocks && !vs_journal_has_room(j)) return fail(j, -ENOSPC);
     int r = vs_journal_commit_batch(j, b, applied_seqno);
     if (r < 0) return r;
-    batch_apply(j, b);
+    vs_journal_batch_apply(j, b);
     pthread_mutex_lock(&j->mu);
     j->written_seqno = b->last_seqno;
     applied_move(j);
@@ -289,18 +296,31 @@ uint64_t vs_journal_durable(const vs_journal *j) {
     return j->options.ack_journal ? j->committed_seqno : synced_seqno(j);
 }
 
+/* mu held, given up meanwhile. What was accepted when the journal failed is on the primaries and not in the journal (gap.h): that is all that a
+ * volume's user can be told, and not enough for who wants a point. */
+static int commit_without_journal(vs_journal *j, uint32_t volume) {
+    pthread_mutex_unlock(&j->mu);
+    vs_gap_settle(j);
+    pthread_mutex_lock(&j->mu);
+    if (volume == 0) return j->failed ? vs_journal_failed(j) : -EIO;
+    vs_journal_sync_primaries(j, volume, UINT64_MAX);
+    return 0;
+}
+
 int vs_journal_commit_volume(vs_journal *j, uint32_t volume) {
     if (!j->options.owner) return -EROFS;
     pthread_mutex_lock(&j->mu);
-    uint64_t target = j->last_seqno;
+    uint64_t target = j->last_seqno, settled = j->gap.times;
     const uint64_t *reached = j->options.ack_journal ? &j->committed_seqno : &j->written_seqno;
-    while (!j->failed && *reached < target) {
+    while (!j->failed && *reached < target && j->gap.times == settled) {
         if (j->leading) pthread_cond_wait(&j->changed, &j->mu);
         else vs_journal_lead_flush(j);
     }
     j->commit_waits++;
     int status = *reached >= target ? 0 : vs_journal_failed(j);
-    if (status == 0 && !j->options.ack_journal) {
+    if (j->options.available && (j->failed || j->gap.times != settled)) {
+        status = commit_without_journal(j, volume);
+    } else if (status == 0 && !j->options.ack_journal) {
         vs_journal_sync_primaries(j, volume, target);
     } else if (status == 0) {
         j->sync_wanted = 1;
@@ -335,7 +355,11 @@ static void *work(void *arg) {
     vs_journal *j = arg;
     pthread_mutex_lock(&j->mu);
     while (!j->stopping) {
-        if (early_due(j)) {
+        if (vs_gap_is_unsettled(j)) {
+            pthread_mutex_unlock(&j->mu);
+            vs_gap_settle(j);
+            pthread_mutex_lock(&j->mu);
+        } else if (early_due(j)) {
             vs_journal_lead_flush(j);
         } else if (j->sync_wanted) {
             j->sync_wanted = 0;

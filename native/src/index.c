@@ -124,6 +124,8 @@ static int record_put(vs_index *x, uint64_t seqno, const uint8_t *p, size_t byte
         return event_put(x, seqno, p, bytes);
     case VS_RECORD_BOOKMARK_REMOVE:
     case VS_RECORD_BOOKMARK_HOLD:
+    case VS_RECORD_GAP_BEGIN:
+    case VS_RECORD_GAP_END:
         return event_put(x, seqno, p, bytes);
     default:
         return -EBADMSG;

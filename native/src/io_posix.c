@@ -1,8 +1,7 @@
 /* io_posix.c: the store on a directory of the operating system; the only system calls of the core on the repository's files.
  *
- * A repository may come from elsewhere, so no symlink in it is followed and nothing but files is opened: each path is walked from
- * dir_fd, one component at a time with O_NOFOLLOW, to the descriptor of its parent and its last name. O_NONBLOCK keeps an open from
- * waiting for a peer when a FIFO stands in a file's place; for files it has no effect.
+ * A repository may come from elsewhere, so no symlink in it is followed (beneath.h) and nothing but files is opened. O_NONBLOCK keeps an
+ * open from waiting for a peer when a FIFO stands in a file's place; for files it has no effect.
  *
  * Reads, writes and truncations go on after a signal. A failed sync does not, not even after EINTR: what a second
  * one reports says nothing of the pages that the first one dropped.
@@ -10,7 +9,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <stdio.h>
@@ -21,11 +19,16 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "beneath.h"
 #include "format.h"
 #include "store_ops.h"
+
+#define TAG "user.vsnapfs.gap"
 
 enum { PARTS_MAX = 256, ZEROS_BYTES = 65536, FILES_MIN = 64, FILES_MAX = 4096 };
 
@@ -36,47 +39,12 @@ typedef struct posix_store {
 
 /* ---- names ---- */
 
-static int open_in(int dir_fd, const char *name, int flags) {
-    int fd;
-    do fd = openat(dir_fd, name, flags | O_NOFOLLOW | O_CLOEXEC, 0600);
-    while (fd < 0 && errno == EINTR);
-    return fd < 0 ? -errno : fd;
-}
-
-static int is_dot_dot(const char *part, size_t length) {
-    return length == 2 && part[0] == '.' && part[1] == '.';
-}
-
-/* Walk to the parent of path: returns a descriptor for the caller to close, *name points at the last component in path. */
 static int open_parent(vs_store *s, const char *path, const char **name) {
-    if (path[0] == '/') return -EINVAL;
-    int dir = open_in(((posix_store *)s)->dir_fd, ".", O_PATH | O_DIRECTORY);
-    for (;;) {
-        size_t length = strcspn(path, "/");
-        if (length == 0 || length > NAME_MAX || is_dot_dot(path, length)) break;
-        if (dir < 0 || path[length] == '\0') {
-            *name = path;
-            return dir;
-        }
-        char part[NAME_MAX + 1];
-        memcpy(part, path, length);
-        part[length] = '\0';
-        int next = open_in(dir, part, O_PATH | O_DIRECTORY);
-        close(dir);
-        dir = next;
-        path += length + 1;
-    }
-    if (dir >= 0) close(dir);
-    return -EINVAL;
+    return vs_open_parent_beneath(((posix_store *)s)->dir_fd, path, name);
 }
 
 static int open_path(vs_store *s, const char *path, int flags) {
-    const char *name;
-    int dir = open_parent(s, path, &name);
-    if (dir < 0) return dir;
-    int fd = open_in(dir, name, flags);
-    close(dir);
-    return fd;
+    return vs_open_beneath(((posix_store *)s)->dir_fd, path, flags, 0600);
 }
 
 static int posix_open(vs_store *s, const char *path, uint32_t flags) {
@@ -86,7 +54,7 @@ static int posix_open(vs_store *s, const char *path, uint32_t flags) {
     int fd = open_path(s, path, modes[flags] | O_NONBLOCK | O_NOCTTY);
     if (fd < 0) return fd;
     struct stat st;
-    int r = fstat(fd, &st) < 0 ? -errno : S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) ? 0 : -EINVAL;
+    int r = fstat(fd, &st) < 0 ? -errno : S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) ? 0 : -EUCLEAN;
     if (r < 0) close(fd);
     return r < 0 ? r : fd;
 }
@@ -375,6 +343,26 @@ static int posix_entropy(vs_store *s, void *buf, size_t length_bytes) {
     return 0;
 }
 
+static int64_t posix_free_bytes(vs_store *s) {
+    struct statvfs found;
+    if (fstatvfs(((posix_store *)s)->dir_fd, &found) < 0) return -errno;
+    return (int64_t)(found.f_bavail * found.f_frsize);
+}
+
+static int posix_tag(vs_store *s, int file, const char *text) {
+    (void)s;
+    int r = text ? fsetxattr(file, TAG, text, strlen(text), 0) : fremovexattr(file, TAG);
+    return r < 0 ? -errno : 0;
+}
+
+static int posix_tagged(vs_store *s, int file, char *text, size_t room) {
+    (void)s;
+    ssize_t n = fgetxattr(file, TAG, text, room - 1);
+    if (n < 0) return -errno;
+    text[n] = '\0';
+    return 0;
+}
+
 static void posix_destroy(vs_store *s) {
     free(s);
 }
@@ -401,6 +389,9 @@ static const vs_store posix_functions = {
     .unmap = posix_unmap,
     .now_ns = posix_now_ns,
     .entropy = posix_entropy,
+    .free_bytes = posix_free_bytes,
+    .tag = posix_tag,
+    .tagged = posix_tagged,
     .destroy = posix_destroy,
 };
 

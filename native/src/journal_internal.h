@@ -16,6 +16,7 @@
 
 #include "base.h"
 #include "codec.h"
+#include "gap.h"
 #include "journal.h"
 #include "kept.h"
 #include "merged_map.h"
@@ -48,7 +49,8 @@ typedef struct vs_primary {
     uint64_t dirty_from;   /* seqno: from here on it was written to since its last sync began; 0: it was not */
     uint64_t syncing_from; /* the same before the sync that is under way; 0: none is */
     int error; /* -errno of the failure after which nothing is trusted, 0: none */
-    int users; /* reads and syncs that use file now; detach waits for them */
+    int users; /* reads, syncs and writes that use file now; detach waits for them */
+    vs_changed changed;
 } vs_primary;
 
 struct vs_journal {
@@ -77,6 +79,7 @@ struct vs_journal {
     vs_batch batch[2];
     int filling, leading, lead_wanted, hold_applied;
     int failed;
+    vs_gap gap;
 
     vs_primary **primaries;
     size_t primary_count, primary_room;
@@ -87,6 +90,10 @@ struct vs_journal {
     uint64_t merge_next[VS_MERGE_LEVELS]; /* per level: groups before this ordinal have their map */
 
     uint64_t payload_bytes, commits, commit_waits, torn_bytes, clock_jumps, kept_records;
+
+    vs_fault broken;      /* sound_part: what ends the journal; code 0: nothing */
+    uint64_t known_seqno; /* then: records up to it were there */
+    _Atomic int check_ends;
 };
 
 static inline vs_segment *vs_journal_segment(const vs_journal *j, uint64_t index) {
@@ -163,6 +170,17 @@ void vs_journal_sync_primaries(vs_journal *j, uint32_t volume, uint64_t target);
 void vs_journal_work_tell(vs_journal *j);
 int vs_journal_worker_start(vs_journal *j);
 void vs_journal_worker_stop(vs_journal *j);
+
+/* leader: write a batch to its primaries, and (mu held) note that one has failed for good. */
+void vs_journal_batch_apply(vs_journal *j, const vs_batch *b);
+void vs_journal_primary_fail(vs_journal *j, vs_primary *p, int status);
+
+/* Does the disk have more than the reserve? */
+int vs_journal_has_room(const vs_journal *j);
+
+/* mu held, the batch has room: append a record. And, mu not held, a write or zero from whoever holds gap.order, or needs it not. */
+int vs_journal_append(vs_journal *j, struct vs_record *r);
+int vs_journal_append_extent(vs_journal *j, struct vs_record *r);
 
 /* leader: make a batch durable in the journal and known to readers of it. */
 int vs_journal_commit_batch(vs_journal *j, const vs_batch *b, uint64_t applied_seqno);

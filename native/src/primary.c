@@ -16,10 +16,10 @@ vs_primary *vs_journal_primary(const vs_journal *j, uint32_t volume) {
     return NULL;
 }
 
-/* mu held: apply what the journal has and the primary may not have. */
-static int primary_replay(vs_journal *j, uint32_t volume, int file) {
+/* mu held: apply what the journal has behind since and the primary may not have. */
+static int primary_replay(vs_journal *j, uint32_t volume, int file, uint64_t since) {
     vs_view *v;
-    uint64_t since = j->applied_seqno, until = j->committed_seqno;
+    uint64_t until = j->committed_seqno;
     pthread_mutex_unlock(&j->mu);
     int r = since < until ? vs_view_open_changes(j, volume, since, until, &v) : -ENOENT;
     if (r == 0) {
@@ -31,13 +31,20 @@ static int primary_replay(vs_journal *j, uint32_t volume, int file) {
 }
 
 /* mu held. */
-static int primary_add(vs_journal *j, uint32_t volume, int file, int error) {
+static int primary_add(vs_journal *j, vs_primary *p) {
     if (vs_room(&j->primaries, &j->primary_room, j->primary_count, 1, sizeof *j->primaries) < 0) return -ENOMEM;
-    vs_primary *p = malloc(sizeof *p);
-    if (!p) return -ENOMEM;
-    *p = (vs_primary){.volume = volume, .file = file, .error = error};
     j->primaries[j->primary_count++] = p;
     return 0;
+}
+
+/* leader, mu held, given up meanwhile. What the primary got in a gap is newer than what the journal has from before it. */
+static int primary_bring(vs_journal *j, vs_primary *p, uint64_t size_bytes) {
+    uint64_t since_seqno;
+    pthread_mutex_unlock(&j->mu);
+    int r = vs_changed_begin(j, p, size_bytes, &since_seqno);
+    pthread_mutex_lock(&j->mu);
+    if (since_seqno < j->applied_seqno) since_seqno = j->applied_seqno;
+    return r == 0 && !p->error ? primary_replay(j, p->volume, p->file, since_seqno) : r;
 }
 
 int vs_journal_attach_primary(vs_journal *j, uint32_t volume, int file) {
@@ -47,8 +54,17 @@ int vs_journal_attach_primary(vs_journal *j, uint32_t volume, int file) {
     const vs_volume_state *v = vs_states_find(&j->head, volume);
     int r = !v || v->removed ? -ENOENT : vs_journal_primary(j, volume) ? -EEXIST : 0;
     int failed = r == 0 && vs_kept_primary_failed(&j->kept, volume); /* in a process before this one: nobody has mended it */
-    if (r == 0 && !failed) r = primary_replay(j, volume, file);
-    if (r == 0) r = primary_add(j, volume, file, failed ? -EIO : 0);
+    vs_primary *p = r == 0 ? malloc(sizeof *p) : NULL;
+    if (r == 0 && !p) r = -ENOMEM;
+    if (r == 0) {
+        *p = (vs_primary){.volume = volume, .file = file, .error = failed ? -EIO : 0, .changed.file = -1};
+        r = primary_bring(j, p, v->size_bytes);
+        if (r == 0) r = primary_add(j, p);
+        if (r < 0) {
+            vs_changed_end(j, p);
+            free(p);
+        }
+    }
     if (failed) j->hold_applied = 1;
     vs_journal_lead_end(j);
     pthread_mutex_unlock(&j->mu);
@@ -61,6 +77,7 @@ static void primary_take_out(vs_journal *j, vs_primary *p) {
     while (j->primaries[i] != p) i++;
     j->primaries[i] = j->primaries[--j->primary_count];
     while (p->users) pthread_cond_wait(&j->changed, &j->mu);
+    vs_changed_end(j, p);
     free(p);
 }
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.ground import refused, serving
-from tests.support.processes import Mounted, must, must_json, run
+from tests.support.processes import Mounted, environment, must, must_json, program, run
 from tests.support.volumes import files_of
 from tests.support.waiting import eventually
 from vsnapfs.repository.repository import Repository
@@ -96,6 +97,19 @@ def test_a_second_server_is_told_the_pid_of_the_first(repository: Path, server: 
     told = run(repository, "serve", other, "--json")
     assert json.loads(told.stderr)["error"]["fields"]["pid"] == server.pid
     assert (server.mountpoint / "live/db").exists()
+    assert must_json(repository, "status")["pid"] == server.pid
+
+
+def test_so_is_one_in_other_namespaces(repository: Path, server: Mounted, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    namespaces = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    done = subprocess.run(
+        [*namespaces, *program(), "serve", str(other), "--json"],
+        env=environment(repository), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == BUSY, done.stderr
+    assert json.loads(done.stderr)["error"]["fields"]["pid"] == server.pid
     assert must_json(repository, "status")["pid"] == server.pid
 
 

@@ -2,8 +2,10 @@
 #include "faults.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -14,6 +16,7 @@ ssize_t __real_pread(int fd, void *buf, size_t n, off_t at);
 ssize_t __real_preadv2(int fd, const struct iovec *parts, int count, off_t at, int flags);
 ssize_t __real_pwritev(int fd, const struct iovec *parts, int count, off_t at);
 int __real_fallocate(int fd, int mode, off_t at, off_t n);
+long __real_syscall(long number, ...);
 
 void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t each);
@@ -22,12 +25,14 @@ ssize_t __wrap_pread(int fd, void *buf, size_t n, off_t at);
 ssize_t __wrap_preadv2(int fd, const struct iovec *parts, int count, off_t at, int flags);
 ssize_t __wrap_pwritev(int fd, const struct iovec *parts, int count, off_t at);
 int __wrap_fallocate(int fd, int mode, off_t at, off_t n);
+long __wrap_syscall(long number, ...);
 
 static atomic_long allocations_left = -1;
 static atomic_int allocation_failed;
 static size_t io_piece_bytes;
 static atomic_uint io_calls;
 static int fallocate_refusals;
+static int openat2_refusal;
 
 void faults_fail_allocations(long good) {
     allocations_left = good;
@@ -44,6 +49,10 @@ void faults_split_io(size_t piece_bytes) {
 
 void faults_refuse_fallocate(int calls) {
     fallocate_refusals = calls;
+}
+
+void faults_refuse_openat2(int code) {
+    openat2_refusal = code;
 }
 
 static int allocation_fails(void) {
@@ -99,4 +108,18 @@ int __wrap_fallocate(int fd, int mode, off_t at, off_t n) {
     fallocate_refusals--;
     errno = EOPNOTSUPP;
     return -1;
+}
+
+/* As the C library does it: six words, whatever the call makes of them. */
+long __wrap_syscall(long number, ...) {
+    if (number == SYS_openat2 && openat2_refusal != 0) {
+        errno = openat2_refusal;
+        return -1;
+    }
+    long words[6];
+    va_list given;
+    va_start(given, number);
+    for (int i = 0; i < 6; i++) words[i] = va_arg(given, long);
+    va_end(given);
+    return __real_syscall(number, words[0], words[1], words[2], words[3], words[4], words[5]);
 }

@@ -1,7 +1,7 @@
 /* faults.h: the C library as it is on a bad day.
  *
- * Test programs are linked with --wrap: calls of malloc, calloc, realloc, pread, preadv2, pwritev and fallocate in the core and in the test
- * come here first. Without orders they are passed on. Threads: orders are given while one thread runs; counting is atomic.
+ * Test programs are linked with --wrap: calls of malloc, calloc, realloc, pread, preadv2, pwritev, fallocate and syscall in the core and in
+ * the test come here first. Without orders they are passed on. Threads: orders are given while one thread runs; counting is atomic.
  */
 #ifndef VS_TESTS_FAULTS_H
 #define VS_TESTS_FAULTS_H
@@ -19,5 +19,8 @@ void faults_split_io(size_t piece_bytes);
 
 /* Refuse fallocate with EOPNOTSUPP: once for each call of this many, from the next on. */
 void faults_refuse_fallocate(int calls);
+
+/* From now on openat2 is a call that the kernel does not know (ENOSYS), or that a sandbox does not let through (EPERM). 0: off. */
+void faults_refuse_openat2(int code);
 
 #endif

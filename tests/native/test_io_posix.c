@@ -68,20 +68,59 @@ static void names_that_lead_out_are_refused(vs_store *s) {
     end_with(s, file, "d/..f");
 }
 
+static int stop_at_third(void *arg, const char *name) {
+    (void)name;
+    return ++*(int *)arg == 3 ? -ECANCELED : 0;
+}
+
 static void only_files_are_opened(vs_store *s) {
+    struct stat st;
+    int calls = 0;
+    CHECK_EQ(symlink("/etc", "far"), 0);
     CHECK_EQ(symlink("d/f", "link"), 0);
     CHECK_EQ(symlink("d", "dirlink"), 0);
     CHECK_EQ(mkfifo("fifo", 0600), 0);
     CHECK_EQ(s->open(s, "link", VS_OPEN_READ), -ELOOP);
-    CHECK_EQ(s->open(s, "dirlink/f", VS_OPEN_READ), -ENOTDIR);
-    CHECK_EQ(s->sync_dir(s, "dirlink"), -ENOTDIR);
-    CHECK_EQ(s->rename(s, "d/f", "dirlink/g"), -ENOTDIR);
-    CHECK_EQ(s->remove(s, "dirlink/f"), -ENOTDIR);
-    CHECK_EQ(s->open(s, "fifo", VS_OPEN_READ), -EINVAL); /* at once, nobody writes to it */
-    CHECK_EQ(s->open(s, "d", VS_OPEN_READ), -EINVAL);
+    CHECK_EQ(s->open(s, "link", CREATE), -EEXIST);
+    CHECK_EQ(s->open(s, "link/x", VS_OPEN_READ), -ELOOP);
+    CHECK_EQ(s->open(s, "dirlink/f", VS_OPEN_READ), -ELOOP);
+    CHECK_EQ(s->open(s, "dirlink/new", CREATE), -ELOOP);
+    CHECK_EQ(s->open(s, "far/passwd", VS_OPEN_READ), -ELOOP);
+    CHECK_EQ(s->sync_dir(s, "dirlink"), -ELOOP);
+    CHECK_EQ(s->list(s, "dirlink", stop_at_third, &calls), -ELOOP);
+    CHECK_EQ(s->rename(s, "d/f", "dirlink/g"), -ELOOP);
+    CHECK_EQ(s->rename(s, "dirlink/f", "g"), -ELOOP);
+    CHECK_EQ(s->remove(s, "dirlink/f"), -ELOOP);
+    CHECK_EQ(s->open(s, "fifo", VS_OPEN_READ), -EUCLEAN); /* at once, nobody writes to it */
+    CHECK_EQ(s->open(s, "d", VS_OPEN_READ), -EUCLEAN);
     CHECK_EQ(s->open(s, "d/f/x", VS_OPEN_READ), -ENOTDIR);
     CHECK_EQ(s->open(s, "absent/x", VS_OPEN_READ), -ENOENT);
-    CHECK(unlink("link") == 0 && unlink("dirlink") == 0 && unlink("fifo") == 0);
+    CHECK_EQ(s->remove(s, "dirlink"), 0); /* the symlink, not what it leads to */
+    CHECK_EQ(s->rename(s, "link", "other"), 0);
+    CHECK(lstat("other", &st) == 0 && S_ISLNK(st.st_mode));
+    CHECK(unlink("other") == 0 && unlink("far") == 0 && unlink("fifo") == 0);
+    CHECK(access("d/f", F_OK) == 0 && access("d/g", F_OK) != 0 && access("d/new", F_OK) != 0);
+}
+
+/* What is made has its mode whatever the umask says, and no more than that. */
+static void modes_do_not_depend_on_the_umask(vs_store *s) {
+    static const mode_t masks[] = {0, 022, 077, 0777};
+    for (size_t i = 0; i < sizeof masks / sizeof *masks; i++) {
+        struct stat st;
+        mode_t before = umask(masks[i]);
+        int file = create(s, "d/made");
+        umask(before);
+        CHECK_EQ(fstat(file, &st), 0);
+        CHECK_EQ(st.st_mode & 07777, 0600);
+        end_with(s, file, "d/made");
+    }
+}
+
+static void names(vs_store *s) {
+    opening_and_creating(s);
+    names_that_lead_out_are_refused(s);
+    only_files_are_opened(s);
+    modes_do_not_depend_on_the_umask(s);
 }
 
 /* 1000 parts of 0 to 6 bytes, in more than one system call. */
@@ -201,11 +240,6 @@ static int count_names(void *arg, const char *name) {
     return 0;
 }
 
-static int stop_at_third(void *arg, const char *name) {
-    (void)name;
-    return ++*(int *)arg == 3 ? -ECANCELED : 0;
-}
-
 static void naming(vs_store *s) {
     int seen[10] = {0}, calls = 0;
     char path[8];
@@ -291,9 +325,12 @@ int main(void) {
     CHECK_EQ(mkdir("d", 0700), 0);
     CHECK_EQ(s->close(s, create(s, "d/f")), 0);
     int first_free = next_descriptor();
-    opening_and_creating(s);
-    names_that_lead_out_are_refused(s);
-    only_files_are_opened(s);
+    names(s);
+    faults_refuse_openat2(ENOSYS); /* a kernel before Linux 5.6 */
+    names(s);
+    faults_refuse_openat2(EPERM); /* a sandbox that does not know the call */
+    names(s);
+    faults_refuse_openat2(0);
     bytes_move_whole(s);
     a_write_that_does_not_fit_fails(s);
     zeros_in_every_way(s);

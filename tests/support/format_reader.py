@@ -17,6 +17,7 @@ BLOCK = 4096
 DESCRIPTOR_HEAD = 52
 RECORD_HEAD = 36
 WRITE, ZERO, VOLUME_ADD, VOLUME_RESIZE, VOLUME_REMOVE, BOOKMARK_ADD, BOOKMARK_REMOVE, BOOKMARK_HOLD = range(1, 9)
+GAP_BEGIN, GAP_END = 9, 10
 
 
 class FormatError(Exception):
@@ -267,7 +268,7 @@ def _record(segment: Segment, stream: bytes, seqno: int, block: int) -> tuple[Re
         pieces = [Piece(a, b, 0)]
     elif kind == VOLUME_RESIZE:
         pieces = [Piece(min(a, b), abs(a - b), 0)]
-    _need(1 <= kind <= 8 and (kind == WRITE or flags == 0), "type or flags of record", seqno)
+    _need(1 <= kind <= GAP_END and (kind == WRITE or flags == 0), "type or flags of record", seqno)
     whole = stream[: RECORD_HEAD + padded]
     return Record(seqno, kind, volume, time_ns, a, b, tail, whole, tuple(pieces)), block
 

@@ -12,8 +12,9 @@ import pytest
 
 from vsnapfs.cli.main import vsnapfs
 from vsnapfs.core import errors, model
+from vsnapfs.core.rights import RIGHTS
 from vsnapfs.daemon.api import VERBS
-from vsnapfs.repository.settings import JournalSettings, MountSettings
+from vsnapfs.repository.settings import CheckSettings, ControlSettings, JournalSettings, MountSettings
 
 pytestmark = pytest.mark.unit
 
@@ -30,6 +31,10 @@ OBJECTS = [
     model.MountData,
     model.Check,
     model.Damage,
+    model.Gap,
+    model.AnchorProof,
+    model.Anchor,
+    model.Scrub,
 ]
 
 
@@ -83,8 +88,20 @@ def test_every_exit_status_is_described() -> None:
 
 def test_every_setting_is_described() -> None:
     text = (TOP / "docs" / "settings.md").read_text(encoding="utf-8")
-    fields = [*msgspec.structs.fields(JournalSettings), *msgspec.structs.fields(MountSettings)]
+    kinds = (JournalSettings, MountSettings, CheckSettings, ControlSettings)
+    fields = [field for kind in kinds for field in msgspec.structs.fields(kind)]
     assert [field.name for field in fields if f"`{field.name}`" not in text] == []
+
+
+def test_every_right_is_described_with_the_commands_behind_it() -> None:
+    text = (TOP / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \|(.*)\|$", text, re.MULTILINE))
+    assert set(rows) == set(RIGHTS)
+    words = {"repair": "check --repair", "resolve": "points by any form"}
+    for verb in VERBS.values():
+        noun, _, what = verb.name.partition("_")
+        wanted = words.get(verb.name, f"`{noun} {what}`" if what and noun == "bookmark" else what or noun)
+        assert wanted in rows[verb.request.right], verb.name
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -22,8 +22,10 @@ STATUSES = [
     (e.LockedError, 5, errno.EBUSY),
     (e.IntegrityError, 6, errno.EIO),
     (e.CorruptExtentError, 6, errno.EIO),
+    (e.JournalBehindError, 6, errno.EIO),
     (e.NoSpaceError, 7, errno.ENOSPC),
     (e.DegradedError, 8, errno.EIO),
+    (e.GapError, 8, errno.ENOENT),
     (e.TimedOutError, 9, errno.ETIMEDOUT),
     (e.FormatUnknownError, 10, errno.EPROTONOSUPPORT),
     (e.StoreError, 1, errno.EIO),
@@ -65,7 +67,7 @@ def test_fields_are_those_that_apply() -> None:
         (-errno.ENOSPC, e.NoSpaceError),
         (errno.EDQUOT, e.NoSpaceError),
         (-errno.EINVAL, e.UsageError),
-        (-errno.ELOOP, e.StoreError),
+        (-errno.ELOOP, e.IntegrityError),
     ],
 )
 def test_codes_of_the_c_core_have_their_classes(code: int, cls: type[e.VsnapfsError]) -> None:

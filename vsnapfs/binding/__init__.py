@@ -8,6 +8,7 @@ Source: native/include/*.h.
 """
 
 from vsnapfs.binding.base import BaseBuilder
+from vsnapfs.binding.beneath import open_beneath
 from vsnapfs.binding.closing import Closing
 from vsnapfs.binding.faults import Fault
 from vsnapfs.binding.journal import (
@@ -17,11 +18,13 @@ from vsnapfs.binding.journal import (
     RecordKind,
     RecordPiece,
     Request,
+    SegmentFacts,
 )
 from vsnapfs.binding.keep import Keep
 from vsnapfs.binding.kernel_view import KernelViews, Limits
 from vsnapfs.binding.memory import Protection, protect_memory
 from vsnapfs.binding.plane import KeptFile, Plane, PlaneCount, Transport, detach, mount, mounted_at, resumable
+from vsnapfs.binding.priority import io_idle
 from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
 
@@ -44,14 +47,17 @@ __all__ = [
     "Request",
     "Run",
     "RunKind",
+    "SegmentFacts",
     "Store",
     "Transport",
     "View",
     "VolumeFile",
     "VolumeState",
     "detach",
+    "io_idle",
     "mount",
     "mounted_at",
+    "open_beneath",
     "protect_memory",
     "resumable",
 ]

@@ -31,6 +31,8 @@ class RecordKind(IntEnum):
     BOOKMARK_ADD = lib.VS_RECORD_BOOKMARK_ADD
     BOOKMARK_REMOVE = lib.VS_RECORD_BOOKMARK_REMOVE
     BOOKMARK_HOLD = lib.VS_RECORD_BOOKMARK_HOLD
+    GAP_BEGIN = lib.VS_RECORD_GAP_BEGIN
+    GAP_END = lib.VS_RECORD_GAP_END
 
 
 class JournalFacts(NamedTuple):
@@ -52,6 +54,22 @@ class JournalFacts(NamedTuple):
     failed_volume: int
     failed: int
     pending: bool
+    gap: int
+    gap_reason: int
+    gap_since_ns: int
+    gap_since_seqno: int
+    changed_bytes: int
+
+
+class SegmentFacts(NamedTuple):
+    """A file of the journal."""
+
+    first_seqno: int
+    last_seqno: int
+    size_bytes: int
+    sealed: bool
+    digest: bytes
+    """Of a sealed one; by the chain it speaks for all segments before."""
 
 
 class Event(NamedTuple):
@@ -104,10 +122,18 @@ class Journal(Closing):
         segment_bytes: int = 0,
         batch_bytes: int = 0,
         keep: Keep | None = None,
+        known_seqno: int = 0,
+        available: bool = False,
+        reserve_bytes: int = 0,
+        sound_part: bool = False,
     ) -> None:
         """Open; an owner recovers first. ``keep`` (borrowed until ``close``) holds what is appended beyond the process's death.
+        ``known_seqno``: what an owner knows to have been committed. ``available``: an owner's journal that fails does not fail
+        writes of volumes with a primary (``facts().gap``). ``reserve_bytes``: with less free the disk counts as full.
+        ``sound_part``: a reader opens what stands before damage, where damage makes the rest unreadable (``broken``).
 
-        Raises: IntegrityError: damage, a missing or foreign segment. FormatUnknownError: made by a newer program.
+        Raises: IntegrityError: damage, a missing or foreign segment. JournalBehindError: it ends before known_seqno.
+        FormatUnknownError: made by a newer program.
         """
         options = ffi.new("vs_journal_options *")
         options.uuid = uuid
@@ -116,6 +142,10 @@ class Journal(Closing):
         options.segment_bytes = segment_bytes
         options.batch_bytes = batch_bytes
         options.keep = ffi.NULL if keep is None else keep.c
+        options.known_seqno = known_seqno
+        options.available = available
+        options.reserve_bytes = reserve_bytes
+        options.sound_part = sound_part
         out = ffi.new("vs_journal **")
         check(lib.vs_journal_open(store.c, options, out), "open the journal")
         self._c: Any = out[0]
@@ -180,6 +210,30 @@ class Journal(Closing):
     def commit(self) -> None:
         """Return when everything appended before is on stable storage (and on its primary, unless ack_journal)."""
         check(lib.vs_journal_commit(self._c), "commit the journal")
+
+    def revive(self) -> bool:
+        """In a gap: verify the journal on its medium, and note in it that there was a gap. False: there is none, or it is noted.
+
+        Raises: NoSpaceError, StoreError: the journal does not work yet. IntegrityError: it does not read back as committed.
+        """
+        return bool(check(lib.vs_journal_revive(self._c), "take up the journal again"))
+
+    def next_changed(self, volume: int, from_bytes: int) -> tuple[int, int] | None:
+        """(offset_bytes, length_bytes) of the next piece of a volume that may differ since a gap; None: no more."""
+        offset, length = ffi.new("uint64_t *"), ffi.new("uint64_t *")
+        found = lib.vs_journal_next_changed(self._c, volume, from_bytes, offset, length)
+        return (int(offset[0]), int(length[0])) if found else None
+
+    def resync(self, volume: int, offset_bytes: int, length_bytes: int) -> int:
+        """Journal where at most 1 MiB of a live volume differs from its newest state. Returns the bytes that did; they are not
+        committed. Writes to the repository's volumes wait meanwhile."""
+        out = ffi.new("uint64_t *")
+        check(lib.vs_journal_resync(self._c, volume, offset_bytes, length_bytes, out), "compare the live volume")
+        return int(out[0])
+
+    def gap_close(self) -> None:
+        """Note that nothing differs any more. Raises: BusyError: something may. StoreError."""
+        check(lib.vs_journal_gap_close(self._c), "close the gap")
 
     def seal(self) -> None:
         """Seal the active segment now, unless it is empty."""
@@ -252,6 +306,12 @@ class Journal(Closing):
         check(lib.vs_view_open(self._c, volume, seqno, out), f"open volume {volume} at @{seqno}")
         return View(out[0])
 
+    def base(self, volume: int) -> View:
+        """The volume's base image alone. Raises: NotFoundError: it has none. IntegrityError."""
+        out = ffi.new("vs_view **")
+        check(lib.vs_view_open_base(self._c, volume, out), f"open the base of volume {volume}")
+        return View(out[0])
+
     def changes(self, volume: int, since: int, until: int) -> View:
         """What records after since and up to until put into the volume. Raises: as ``view``."""
         out = ffi.new("vs_view **")
@@ -263,6 +323,25 @@ class Journal(Closing):
         out = ffi.new("vs_volume_file **")
         check(lib.vs_live_file(self._c, volume, out), "open the live volume")
         return VolumeFile(out[0])
+
+    def segment_at(self, index: int) -> SegmentFacts:
+        """Segment number ``index`` (0 .. facts().segments - 1)."""
+        c = ffi.new("vs_segment_facts *")
+        check(lib.vs_journal_segment_at(self._c, index, c), f"find segment {index}")
+        return SegmentFacts(c.first_seqno, c.last_seqno, c.bytes, bool(c.sealed), bytes(ffi.buffer(c.digest)))
+
+    def broken(self) -> tuple[Fault, int] | None:
+        """Opened with ``sound_part``: what ends the journal, and a record that was in it at least; None: nothing does."""
+        fault, known = ffi.new("vs_fault *"), ffi.new("uint64_t *")
+        return (fault_from(fault), int(known[0])) if lib.vs_journal_broken(self._c, fault, known) else None
+
+    def check_end(self) -> None:
+        """Have ``check_segment`` give up, now and from now on; it raises StoreError then."""
+        lib.vs_journal_check_end(self._c)
+
+    def check_base(self, volume: int) -> None:
+        """What reading a base does not see. Raises: IntegrityError."""
+        check(lib.vs_journal_check_base(self._c, volume), "check a base image's index")
 
     def check_segment(self, index: int, read_payload: bool) -> Iterator[Fault]:
         """What is wrong with segment number ``index`` (0 .. facts().segments - 1)."""

@@ -3,7 +3,7 @@
 Members that this version does not know are ignored. A body that breaks these shapes, or a name that breaks the rule
 for names, is refused: it would become a path of the mount.
 
-Source: native/FORMAT.md section 6.
+Source: native/FORMAT.md section 7.
 """
 
 from __future__ import annotations
@@ -24,11 +24,17 @@ class PrimaryPath(msgspec.Struct, frozen=True):
 
     path: str
 
+    def __post_init__(self) -> None:
+        if not self.path.startswith("/") or "\0" in self.path:
+            raise ValueError(f"{self.path!r} is not an absolute path")
 
-class VolumeAdded(msgspec.Struct, frozen=True):
+
+class VolumeAdded(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     primary: Literal["repository", "none"] | PrimaryPath
     base: bool
+    base_digest: str = ""
+    """SHA-256 in hex of what the base holds; empty: none was kept."""
 
     @property
     def kind(self) -> PrimaryKind:
@@ -53,6 +59,10 @@ class BookmarkNamed(msgspec.Struct, frozen=True, omit_defaults=True):
     note: str = ""
 
 
+class GapBegun(msgspec.Struct, frozen=True):
+    reason: str = ""
+
+
 Body = TypeVar("Body", VolumeAdded, BookmarkAdded, BookmarkNamed)
 
 
@@ -74,6 +84,14 @@ def decode(body: bytes, shape: type[Body], kind: NameKind, seqno: int) -> Body:
     try:
         found = msgspec.json.decode(body, type=shape)
         check_name(found.name, kind)
-    except (msgspec.DecodeError, UsageError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UsageError) as error:
         raise IntegrityError(f"event @{seqno} cannot be understood: {error}", seqno=seqno) from error
     return found
+
+
+def gap_reason(body: bytes) -> str:
+    """Why a gap began, as far as its event says so: nothing depends on it."""
+    try:
+        return msgspec.json.decode(body, type=GapBegun).reason
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""

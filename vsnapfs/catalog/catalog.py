@@ -12,20 +12,14 @@ Threads: none; the owner locks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Protocol
 
 from vsnapfs.binding import Event, JournalFacts
 from vsnapfs.catalog.counts import Counts
 from vsnapfs.catalog.index import Changes, Index
-from vsnapfs.catalog.store import CatalogStore, Content, Mark
-from vsnapfs.core.errors import IntegrityError, NoSpaceError, StoreError, VsnapfsError
+from vsnapfs.catalog.store import CatalogStore, Content, Mark, Place
+from vsnapfs.core.errors import IntegrityError, JournalBehindError, NoSpaceError, StoreError, VsnapfsError
 from vsnapfs.core.model import Bookmark
-
-
-class JournalBehindError(IntegrityError):
-    """The file knows of records that the journal does not have: its newest segment is missing, or an older copy of it
-    was put back. Nothing else could tell, so it is not mended on the quiet."""
 
 
 class EventSource(Protocol):
@@ -44,7 +38,7 @@ class Catalog:
 
     def __init__(self, store: CatalogStore, content: Content, no_file: str | None) -> None:
         self.index = Index()
-        self.index.load(content.volumes, content.bookmarks)
+        self.index.load(content.volumes, content.bookmarks, content.gaps)
         self.counts = Counts(content.counts)
         self._no_file = no_file
         self._not_written: str | None = None
@@ -54,14 +48,16 @@ class Catalog:
         """What the file does not have yet."""
 
     @classmethod
-    def open(cls, path: Path | None, repository: str, journal: EventSource, set_aside: Callable[[], object]) -> Catalog:
-        """The catalog at ``path`` (None: in memory, for readers), caught up with the journal.
+    def open(
+        cls, place: Place | None, repository: str, journal: EventSource, set_aside: Callable[[], object]
+    ) -> Catalog:
+        """The catalog at ``place`` (None: in memory, for readers), caught up with the journal.
 
-        Args: repository: its uuid. set_aside: renames the file at ``path`` and what belongs to it; called when it is
+        Args: repository: its uuid. set_aside: renames the file at ``place`` and what belongs to it; called when it is
         of no use.
         """
         try:
-            catalog = cls._open(path, repository, journal, set_aside)
+            catalog = cls._open(place, repository, journal, set_aside)
         except (StoreError, NoSpaceError) as error:
             catalog = cls._load(CatalogStore(None, repository), journal, no_file=str(error))
         if catalog.fold(journal):
@@ -70,15 +66,15 @@ class Catalog:
 
     @classmethod
     def _open(
-        cls, path: Path | None, repository: str, journal: EventSource, set_aside: Callable[[], object]
+        cls, place: Place | None, repository: str, journal: EventSource, set_aside: Callable[[], object]
     ) -> Catalog:
         try:
-            return cls._load(CatalogStore(path, repository), journal)
+            return cls._load(CatalogStore(place, repository), journal)
         except IntegrityError as error:
-            if path is None or isinstance(error, JournalBehindError):
+            if place is None or isinstance(error, JournalBehindError):
                 raise
             set_aside()
-            return cls._load(CatalogStore(path, repository), journal)
+            return cls._load(CatalogStore(place, repository), journal)
 
     @classmethod
     def _load(cls, store: CatalogStore, journal: EventSource, no_file: str | None = None) -> Catalog:
@@ -124,8 +120,9 @@ class Catalog:
         volumes = [entry for volume in self._changes.volumes if (entry := self.index.volume_by_id(volume))]
         bookmarks = [bookmark for name in self._changes.bookmarks if (bookmark := self.index.bookmark(name))]
         dropped = self._changes.bookmarks - {bookmark.name for bookmark in bookmarks}
+        gaps = [gap for gap in self.index.gaps() if gap.begin_seqno in self._changes.gaps]
         try:
-            self._store.save(self._mark, volumes, bookmarks, dropped)
+            self._store.save(self._mark, volumes, bookmarks, dropped, gaps)
             self._store.keep_counts(self.counts.take_unsaved())
         except (StoreError, NoSpaceError, IntegrityError) as error:
             self._not_written = str(error)
@@ -153,6 +150,8 @@ class Catalog:
             differing.append("its volumes are not those of the journal")
         if _by_name(content.bookmarks) != _by_name(fresh.bookmarks()):
             differing.append("its bookmarks are not those of the journal")
+        if content.gaps != fresh.gaps():
+            differing.append("its gaps are not those of the journal")
         return differing
 
 
@@ -164,11 +163,16 @@ def check_end(applied_seqno: int, journal: EventSource) -> None:
     """Refuse a journal that ends before what a catalog has seen of it."""
     committed_seqno = journal.facts().committed_seqno
     if applied_seqno > committed_seqno:
-        raise JournalBehindError(
-            f"the catalog knows of record @{applied_seqno}, but the journal ends with @{committed_seqno}: its newest "
-            f"segment is missing or was replaced by an older copy",
-            hint="put it back, or move catalog.db away to go on without those records",
-        )
+        raise behind(applied_seqno, committed_seqno)
+
+
+def behind(applied_seqno: int, committed_seqno: int) -> JournalBehindError:
+    """The error for such a journal."""
+    return JournalBehindError(
+        f"the catalog knows of record @{applied_seqno}, but the journal ends with @{committed_seqno}: its newest "
+        f"segment is missing, damaged, or was replaced by an older copy",
+        hint="`vsnapfs check` says what that costs; put it back, or move catalog.db away to go on without those records",
+    )
 
 
 def _check_mark(mark: Mark, journal: EventSource) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from sortedcontainers import SortedKeyList
 
 from vsnapfs.binding import Event, RecordKind
-from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed, VolumeAdded, decode
+from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed, VolumeAdded, decode, gap_reason
 from vsnapfs.core.errors import IntegrityError
 from vsnapfs.core.model import Bookmark, PrimaryKind
 from vsnapfs.core.times import iso
@@ -37,12 +37,30 @@ class VolumeEntry(msgspec.Struct, frozen=True, kw_only=True):
         return self.added_seqno <= seqno and (self.removed_seqno is None or seqno < self.removed_seqno)
 
 
+class GapEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A time of which the journal does not know the writes; a row of the table of that name, its columns in order."""
+
+    begin_seqno: int
+    since_seqno: int
+    since_ns: int
+    reason: str
+    end_seqno: int | None = None
+    end_ns: int | None = None
+
+    def holds_seqno(self, seqno: int) -> bool:
+        return self.since_seqno < seqno and (self.end_seqno is None or seqno < self.end_seqno)
+
+    def holds_time(self, time_ns: int) -> bool:
+        return self.since_ns <= time_ns and (self.end_ns is None or time_ns < self.end_ns)
+
+
 class Changes:
-    """What a fold touched: ids of volumes and names of bookmarks, whether they still stand or not."""
+    """What a fold touched: ids of volumes, names of bookmarks, whether they still stand or not, and gaps by their record."""
 
     def __init__(self) -> None:
         self.volumes: set[int] = set()
         self.bookmarks: set[str] = set()
+        self.gaps: set[int] = set()
 
 
 class Index:
@@ -58,13 +76,15 @@ class Index:
         self._bookmarks: dict[str, Bookmark] = {}
         self._by_point: SortedKeyList[Bookmark, tuple[int, int]] = SortedKeyList(key=_point_order)
         self._listed: tuple[Bookmark, ...] | None = ()
+        self._gaps: list[GapEntry] = []
 
-    def load(self, volumes: Iterable[VolumeEntry], bookmarks: Iterable[Bookmark]) -> None:
+    def load(self, volumes: Iterable[VolumeEntry], bookmarks: Iterable[Bookmark], gaps: Iterable[GapEntry]) -> None:
         """Take in what was folded before, at once; the index is empty."""
         for entry in volumes:
             self._put_volume(entry)
         self._bookmarks = {bookmark.name: bookmark for bookmark in bookmarks}
         self._by_point.update(self._bookmarks.values())
+        self._gaps = list(gaps)
         self._touch()
 
     def apply(self, event: Event, time_of: Callable[[int], int], changes: Changes) -> None:
@@ -85,6 +105,10 @@ class Index:
                 changes.bookmarks.add(self._remove_bookmark(event))
             case RecordKind.BOOKMARK_HOLD:
                 changes.bookmarks.add(self._hold_bookmark(event))
+            case RecordKind.GAP_BEGIN:
+                changes.gaps.add(self._begin_gap(event))
+            case RecordKind.GAP_END:
+                changes.gaps.update(self._end_gap(event))
         self._touch()
 
     def volumes(self) -> list[VolumeEntry]:
@@ -122,6 +146,10 @@ class Index:
         """Those that name ``seqno`` or a later point, in order."""
         return list(self._by_point.irange_key(min_key=(seqno, 0)))
 
+    def gaps(self) -> list[GapEntry]:
+        """In the order of time."""
+        return list(self._gaps)
+
     def latest(self) -> Bookmark | None:
         """The bookmark of the newest point; of several on it the one made last."""
         return self._by_point[-1] if self._by_point else None
@@ -147,6 +175,10 @@ class Index:
 
     def _add_volume(self, event: Event) -> None:
         body = decode(event.body, VolumeAdded, "volume", event.seqno)
+        if self.volume(body.name) is not None:
+            raise IntegrityError(
+                f"event @{event.seqno} adds a second volume of the name {body.name!r}", seqno=event.seqno
+            )
         self._put_volume(
             VolumeEntry(
                 id=event.volume,
@@ -197,6 +229,20 @@ class Index:
             held = event.a == 1
             self._put_bookmark(msgspec.structs.replace(old, held=held, hold_note=body.note if held else ""))
         return body.name
+
+    def _begin_gap(self, event: Event) -> int:
+        """One that is open still goes on: it was noted, and the journal failed once more before it was closed."""
+        entry = GapEntry(begin_seqno=event.seqno, since_seqno=event.b, since_ns=event.a, reason=gap_reason(event.body))
+        if self._gaps and self._gaps[-1].end_seqno is None:
+            return self._gaps[-1].begin_seqno
+        self._gaps.append(entry)
+        return entry.begin_seqno
+
+    def _end_gap(self, event: Event) -> list[int]:
+        if not self._gaps or self._gaps[-1].end_seqno is not None:
+            return []
+        self._gaps[-1] = msgspec.structs.replace(self._gaps[-1], end_seqno=event.seqno, end_ns=event.time_ns)
+        return [self._gaps[-1].begin_seqno]
 
 
 def _point_order(bookmark: Bookmark) -> tuple[int, int]:

@@ -1,12 +1,12 @@
 """The catalog's tables. This file is the authority; a file whose tables read otherwise is not used, but made again.
 
-Everything in here follows from the journal (native/FORMAT.md, sections 2 and 6). Seqnos and ids fit SQLite's signed
+Everything in here follows from the journal (native/FORMAT.md, sections 2 and 7). Seqnos and ids fit SQLite's signed
 64 bits: a journal that could exceed them would take 58 000 years at five million records a second.
 """
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 
 TABLES = {
     "meta": """CREATE TABLE meta (
@@ -39,6 +39,14 @@ TABLES = {
   hold_note TEXT NOT NULL,         -- who holds it and why
   created_seqno INTEGER NOT NULL   -- the record that made it
 ) STRICT, WITHOUT ROWID""",
+    "gaps": """CREATE TABLE gaps (
+  begin_seqno INTEGER PRIMARY KEY, -- the record that tells of it
+  since_seqno INTEGER NOT NULL,    -- the last record before it
+  since_ns INTEGER NOT NULL,       -- the first instant that is not in the journal, since 1970 UTC
+  reason TEXT NOT NULL,            -- why the journal could not take writes
+  end_seqno INTEGER,               -- the record that ends it, NULL: it is open
+  end_ns INTEGER                   -- its time
+) STRICT""",
     "volume_states": """CREATE TABLE volume_states (
   volume INTEGER NOT NULL,           -- id
   last_write_seqno INTEGER NOT NULL, -- the volume reads the same at every point from here to its next write

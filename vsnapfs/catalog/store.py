@@ -7,25 +7,33 @@ had from the journal.
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import apsw
 import msgspec
 
+from vsnapfs.binding import open_beneath
 from vsnapfs.catalog.counts import COUNTS_MAX, Count
-from vsnapfs.catalog.index import VolumeEntry
+from vsnapfs.catalog.index import GapEntry, VolumeEntry
 from vsnapfs.catalog.schema import TABLES, VERSION
-from vsnapfs.core.errors import IntegrityError, NoSpaceError, StoreError, VsnapfsError
+from vsnapfs.core.errors import IntegrityError, NoSpaceError, StoreError, UsageError, VsnapfsError
 from vsnapfs.core.model import Bookmark, Consistency
+from vsnapfs.core.names import check_name
 from vsnapfs.core.times import iso
 
 IN_MEMORY = ":memory:"
+FILE_MODE = 0o600
 CONSISTENCIES = frozenset(get_args(Consistency))
 
 _VOLUME_FIELDS = len(VolumeEntry.__struct_fields__)
+_GAP_FIELDS = len(GapEntry.__struct_fields__)
 
 
 class Mark(NamedTuple):
@@ -42,25 +50,37 @@ class Content(NamedTuple):
     mark: Mark
     volumes: list[VolumeEntry]
     bookmarks: list[Bookmark]
+    gaps: list[GapEntry]
     counts: list[Count]
+
+
+class Place(NamedTuple):
+    """Where a catalog's file is: in the open directory, which stays open as long as it is in use. path: for people."""
+
+    directory_fd: int
+    path: Path
+
+    @property
+    def opened_as(self) -> str:
+        """For SQLite, which takes no descriptor."""
+        return f"/proc/self/fd/{self.directory_fd}/{self.path.name}"
 
 
 class CatalogStore:
     """An open catalog file, or one in memory. Threads: none; the owner locks."""
 
-    def __init__(self, path: Path | None, repository: str) -> None:
+    def __init__(self, place: Place | None, repository: str) -> None:
         """Open, or make it when it is missing or empty.
 
         Raises: IntegrityError: not a catalog, or not of this repository. StoreError: the operating system refuses.
         """
         self._repository = repository
-        if path is not None and path.is_symlink():
-            raise IntegrityError(f"{path} is a symlink")
-        with _told(f"open {path}"):
-            self._db = _connect(path)
+        doing = "open the catalog" if place is None else f"open {place.path}"
+        with _told(doing):
+            self._db = _connect(place)
         try:
-            with _told(f"open {path}"):
-                _settle(self._db, path)
+            with _told(doing):
+                _settle(self._db, place)
                 self._judge()
         except VsnapfsError:
             self._db.close()
@@ -76,11 +96,17 @@ class CatalogStore:
             mark = Mark(*self._db.execute("SELECT applied_seqno, event_seqno, event_time_ns FROM meta").get)
             volumes = [_volume(row) for row in self._db.execute("SELECT * FROM volumes ORDER BY id")]
             bookmarks = [_bookmark(row) for row in self._db.execute("SELECT * FROM bookmarks")]
+            gaps = [_gap(row) for row in self._db.execute("SELECT * FROM gaps ORDER BY begin_seqno")]
             counts = [_count(row) for row in self._db.execute("SELECT * FROM volume_states")]
-        return Content(mark, volumes, bookmarks, counts)
+        return Content(mark, volumes, bookmarks, gaps, counts)
 
     def save(
-        self, mark: Mark, volumes: Iterable[VolumeEntry], bookmarks: Iterable[Bookmark], dropped: Iterable[str]
+        self,
+        mark: Mark,
+        volumes: Iterable[VolumeEntry],
+        bookmarks: Iterable[Bookmark],
+        dropped: Iterable[str],
+        gaps: Iterable[GapEntry],
     ) -> None:
         """Put rows in place of what bears their id or name, drop bookmarks, move the mark: all or nothing.
 
@@ -91,6 +117,7 @@ class CatalogStore:
                 _insert("volumes", _VOLUME_FIELDS), (msgspec.structs.astuple(entry) for entry in volumes)
             )
             self._db.executemany("DELETE FROM bookmarks WHERE name = ?", ((name,) for name in dropped))
+            self._db.executemany(_insert("gaps", _GAP_FIELDS), (msgspec.structs.astuple(gap) for gap in gaps))
             self._db.executemany(_insert("bookmarks", 9), map(_bookmark_row, bookmarks))
             self._db.execute("UPDATE meta SET applied_seqno = ?, event_seqno = ?, event_time_ns = ?", mark)
 
@@ -131,30 +158,99 @@ class CatalogStore:
             self._db.execute(_insert("meta", 6), (1, VERSION, self._repository, *Mark()))
 
 
-def applied_in(path: Path) -> int:
-    """How far the file at ``path`` goes, for who must not touch it: its log is not looked at, nothing is locked.
+class Seen(NamedTuple):
+    """What a file knows of a journal, as far as it was written back."""
 
-    0: that cannot be told.
+    applied_seqno: int
+    volumes: list[VolumeEntry]
+    bookmarks: list[Bookmark]
+
+
+def applied_in(place: Place, repository: str) -> int:
+    """How far the file goes, for who must not touch it: its log is not looked at, nothing is locked.
+
+    repository: its uuid. 0: of a file that cannot be read, or is another repository's.
     """
-    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOFOLLOW
     try:
-        db = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags)
-        with closing(db):
-            return int(db.execute("SELECT applied_seqno FROM meta").get or 0)
-    except (apsw.Error, ValueError):
+        with _untouched(place) as db:
+            return int(db.execute("SELECT applied_seqno FROM meta WHERE repository = ?", (repository,)).get or 0)
+    except (apsw.Error, OSError, ValueError, TypeError):
         return 0
 
 
-def _connect(path: Path | None) -> apsw.Connection:
+def seen_in(place: Place, repository: str) -> Seen:
+    """The same with what it knows of names; as ``applied_in``."""
+    applied_seqno = applied_in(place, repository)
+    try:
+        with _untouched(place) as db:
+            volumes = [_volume(row) for row in db.execute("SELECT * FROM volumes ORDER BY id")]
+            bookmarks = [_bookmark(row) for row in db.execute("SELECT * FROM bookmarks")]
+    except (apsw.Error, OSError, ValueError, TypeError, msgspec.ValidationError, UsageError):
+        volumes, bookmarks = [], []
+    return Seen(applied_seqno, volumes, bookmarks) if applied_seqno else Seen(0, [], [])
+
+
+@contextmanager
+def _untouched(place: Place) -> Iterator[apsw.Connection]:
+    """Raises: OSError: it is not there, or no file: SQLite would wait for whoever writes to a pipe."""
+    fd = open_beneath(place.directory_fd, place.path.name, os.O_RDONLY | os.O_NONBLOCK, FILE_MODE)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a file")
+    finally:
+        os.close(fd)
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOFOLLOW
+    uri = f"{Path(place.opened_as).as_uri()}?immutable=1"
+    with closing(apsw.Connection(uri, flags=flags, vfs=_vfs().name)) as db:
+        yield db
+
+
+class _Vfs(apsw.VFS):
+    """SQLite's own way to files, but for one thing: it would turn the name that we give into a path of text, and open
+    that, wherever it leads by then. Files themselves it opens with O_NOFOLLOW."""
+
+    name = "vsnapfs-beneath"
+
+    def __init__(self) -> None:
+        super().__init__(self.name, base="unix")
+
+    def xFullPathname(self, name: str) -> str:  # noqa: N802  SQLite's name
+        return name
+
+
+@cache
+def _vfs() -> _Vfs:
+    """The one of this process: SQLite knows it as long as it is referred to."""
+    return _Vfs()
+
+
+def _connect(place: Place | None) -> apsw.Connection:
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOFOLLOW
-    db = apsw.Connection(IN_MEMORY if path is None else str(path), flags=flags)
+    if place is None:
+        db = apsw.Connection(IN_MEMORY, flags=flags)
+    else:
+        _make_file(place)
+        db = apsw.Connection(place.opened_as, flags=flags, vfs=_vfs().name)
     db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     db.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
     return db
 
 
-def _settle(db: apsw.Connection, path: Path | None) -> None:
-    if path is not None:
+def _make_file(place: Place) -> None:
+    """SQLite would make it as the umask says; its log gets the same mode. Before SQLite has it open: closing a file ends
+    the locks that this process has on it."""
+    try:
+        os.close(open_beneath(place.directory_fd, place.path.name, os.O_RDWR | os.O_CREAT, FILE_MODE))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise IntegrityError(f"{place.path} is a symlink") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpaceError(f"cannot make {place.path}: {error.strerror}") from error
+        raise StoreError(f"cannot open {place.path}: {error.strerror}") from error
+
+
+def _settle(db: apsw.Connection, place: Place | None) -> None:
+    if place is not None:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
@@ -165,7 +261,7 @@ def _told(doing: str) -> Iterator[None]:
     """Turn SQLite's errors into ours: damage, or a refusal of the operating system."""
     try:
         yield
-    except (apsw.CorruptError, apsw.NotADBError, msgspec.ValidationError) as error:
+    except (apsw.CorruptError, apsw.NotADBError, msgspec.ValidationError, UsageError) as error:
         raise IntegrityError(f"cannot {doing}: {error}") from error
     except apsw.FullError as error:
         raise NoSpaceError(f"cannot {doing}: {error}") from error
@@ -179,6 +275,7 @@ def _insert(table: str, columns: int) -> str:
 
 def _volume(row: tuple[Any, ...]) -> VolumeEntry:
     fields = dict(zip(VolumeEntry.__struct_fields__, row, strict=True))
+    check_name(fields["name"], "volume")
     return msgspec.convert(fields | {"base": row[6] == 1}, VolumeEntry)
 
 
@@ -187,6 +284,7 @@ def _bookmark(row: tuple[Any, ...]) -> Bookmark:
     name, seqno, time_ns, consistency, application, note, held, hold_note, created_seqno = row
     if consistency not in CONSISTENCIES:
         raise msgspec.ValidationError(f"bookmark {name!r} has consistency {consistency!r}")
+    check_name(name, "bookmark")
     return Bookmark(
         name=name,
         seqno=seqno,
@@ -199,6 +297,10 @@ def _bookmark(row: tuple[Any, ...]) -> Bookmark:
         hold_note=hold_note,
         created_seqno=created_seqno,
     )
+
+
+def _gap(row: tuple[Any, ...]) -> GapEntry:
+    return GapEntry(**dict(zip(GapEntry.__struct_fields__, row, strict=True)))
 
 
 def _count(row: tuple[Any, ...]) -> Count:

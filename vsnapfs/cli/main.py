@@ -35,6 +35,7 @@ COMMANDS = {
     "diff": "diff",
     "status": "status",
     "check": "check",
+    "anchor": "anchor",
     "completion": "completion",
 }
 """Module below vsnapfs.cli by command; each has a ``command``."""
@@ -56,7 +57,7 @@ class LazyGroup(NearGroup):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "--version", message="vsnapfs %(version)s")
-@global_options(envvar="VSNAPFS_REPO")
+@global_options(env=True)
 def vsnapfs() -> None:
     """Continuous data protection in plain files.
 

@@ -1,6 +1,6 @@
 """What the global options say, and what each command does with it: ask the repository, show the answer.
 
--r/--repo, --json and --debug may stand before or after the command.
+-r/--repo, --socket, --json and --debug may stand before or after the command.
 """
 
 from __future__ import annotations
@@ -30,17 +30,29 @@ class Session:
         self.json = json
         self.debug = debug
         self._repository: Path | None = None
+        self._socket: Path | None = None
+        self._said: set[str] = set()
+        """Which of the two was given on the command line, and not by the environment."""
 
-    def choose_repository(self, path: str) -> None:
+    def choose_repository(self, path: str, *, said: bool = True) -> None:
         if not path:
             raise UsageError("the repository's path is empty", hint="give -r REPO or set VSNAPFS_REPO")
         self._repository = Path(os.path.abspath(path))
+        self._said |= {"repository"} if said else set()
+
+    def choose_socket(self, path: str, *, said: bool = True) -> None:
+        if not path:
+            raise UsageError("the socket's path is empty", hint="give --socket PATH or set VSNAPFS_SOCKET")
+        self._socket = Path(os.path.abspath(path))
+        self._said |= {"socket"} if said else set()
 
     @property
     def repository(self) -> Path:
         """Absolute. Raises: UsageError: none was given."""
         if self._repository is None:
-            raise UsageError("no repository was named", hint="give -r REPO or set VSNAPFS_REPO")
+            for_all = "give -r REPO or set VSNAPFS_REPO"
+            hint = for_all if self._socket is None else f"a socket does not do for this: {for_all}"
+            raise UsageError("no repository was named", hint=hint)
         return self._repository
 
     @property
@@ -50,9 +62,14 @@ class Session:
         return ["--repo", str(self.repository), *(option for option, wanted in chosen if wanted)]
 
     def client(self) -> Client:
-        from vsnapfs.daemon.client import connect
+        """By a socket, if one was named; the command line wins over the environment."""
+        from vsnapfs.daemon.client import connect, connect_socket
 
-        return connect(self.repository)
+        if self._said == {"repository", "socket"}:
+            raise UsageError("-r and --socket both say whom to ask", hint="give one of them")
+        if self._socket is None or "repository" in self._said:
+            return connect(self.repository)
+        return connect_socket(self._socket)
 
     def ask(self, request: Request[R]) -> R:
         """The repository's answer, with a progress bar on a terminal while it works."""
@@ -72,9 +89,20 @@ class Session:
         sys.stdout.flush()
 
 
-def _choose(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
+def _is_said(ctx: click.Context, param: click.Parameter) -> bool:
+    """Given on the command line, not by the environment."""
+    assert param.name is not None
+    return ctx.get_parameter_source(param.name) == click.core.ParameterSource.COMMANDLINE
+
+
+def _choose(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
     if path is not None:
-        ctx.ensure_object(Session).choose_repository(path)
+        ctx.ensure_object(Session).choose_repository(path, said=_is_said(ctx, param))
+
+
+def _choose_socket(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
+    if path is not None:
+        ctx.ensure_object(Session).choose_socket(path, said=_is_said(ctx, param))
 
 
 def _set_json(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -85,19 +113,29 @@ def _set_debug(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     ctx.ensure_object(Session).debug |= wanted
 
 
-def global_options(*, envvar: str | None = None) -> Callable[[F], F]:
-    """The options that stand before or after the command. envvar: only for those before, so that it never wins."""
+def global_options(*, env: bool = False) -> Callable[[F], F]:
+    """The options that stand before or after the command. env: also from the environment; only for those before, so that
+    it never wins."""
 
     def decorate(function: F) -> F:
         repository = click.option(
             "-r",
             "--repo",
             metavar="REPO",
-            envvar=envvar,
+            envvar="VSNAPFS_REPO" if env else None,
             expose_value=False,
             callback=_choose,
             type=click.Path(),
             help="The repository; default: VSNAPFS_REPO.",
+        )
+        socket = click.option(
+            "--socket",
+            metavar="PATH",
+            envvar="VSNAPFS_SOCKET" if env else None,
+            expose_value=False,
+            callback=_choose_socket,
+            type=click.Path(),
+            help="Ask the server that listens there, in place of -r; default: VSNAPFS_SOCKET.",
         )
         json = click.option(
             "--json", is_flag=True, expose_value=False, callback=_set_json, help="Print one JSON object."
@@ -105,7 +143,7 @@ def global_options(*, envvar: str | None = None) -> Callable[[F], F]:
         debug = click.option(
             "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show where an error comes from."
         )
-        return repository(json(debug(function)))
+        return repository(socket(json(debug(function))))
 
     return decorate
 

@@ -94,15 +94,17 @@ def resize(session: Session, name: str, size_bytes: int) -> None:
 
 
 @command.command("resync")
-@click.argument("name", type=VOLUME)
+@click.argument("name", type=VOLUME, required=False)
 @global_options()
 @pass_session
-def resync(session: Session, name: str) -> None:
-    """Journal what differs on the primary, after it was written past vsnapfs."""
+def resync(session: Session, name: str | None) -> None:
+    """Close the gap that a journal left which had failed. With NAME also journal what differs on its primary, after that
+    was written past vsnapfs."""
     from vsnapfs.daemon.requests import VolumeResync
 
     answer = session.ask(VolumeResync(name=name))
-    session.show(answer, [f"resynced volume {answer.volume}: {format_size(answer.changed_bytes)} differed"])
+    what = "resynced" if answer.volume is None else f"resynced volume {answer.volume}"
+    session.show(answer, [f"{what}: {format_size(answer.changed_bytes)} differed"])
 
 
 def _place(volume: Volume) -> str:

@@ -12,14 +12,24 @@ from __future__ import annotations
 import http.client
 import os
 import socket
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import msgspec
 
-from vsnapfs.core.errors import NoSpaceError, PermissionDeniedError, StoreError, TimedOutError, from_os_error
+from vsnapfs.core.errors import (
+    IntegrityError,
+    NoSpaceError,
+    NotFoundError,
+    PermissionDeniedError,
+    StoreError,
+    TimedOutError,
+    UsageError,
+    from_os_error,
+)
 from vsnapfs.core.model import Progress, Status
 from vsnapfs.daemon import wire
 from vsnapfs.daemon.api import Verb, verb_of
@@ -52,7 +62,9 @@ class Client:
         if verb.place == "reader":
             with self.reading() as repository:
                 return _run(verb, repository, request, report)
-        with _connected(self.path) as sock:
+        if verb.place == "sound":
+            return self._sound(verb, request, report)
+        with _connected(self.path / SOCKET) as sock:
             if sock is not None:
                 return _asked(sock, verb, request, report or _ignore)
         with open_repository(self.path, owner=verb.place == "owner") as repository:
@@ -60,29 +72,66 @@ class Client:
             return answer
 
     @contextmanager
-    def reading(self) -> Iterator[Repository]:
+    def reading(self, *, sound_part: bool = False) -> Iterator[Repository]:
         """The repository as reader in this process. A server commits first: nothing written before is missing.
 
-        If it cannot commit, what is on stable storage is read all the same: a full disk must not hide it.
+        If it cannot commit, what is on stable storage is read all the same: a full disk must not hide it. sound_part: as for
+        ``Repository.open``.
         """
         try:
-            with _connected(self.path) as sock:
+            with _connected(self.path / SOCKET) as sock:
                 if sock is not None:
                     _asked(sock, verb_of(Commit()), Commit(), _ignore)
         except (StoreError, NoSpaceError):
             pass
-        with open_repository(self.path, owner=False) as repository:
+        with open_repository(self.path, owner=False, sound_part=sound_part) as repository:
             yield repository
+
+    def _sound(self, verb: Verb, request: Request[R], report: Report | None) -> R:
+        """The answer of what is left of a repository; if nothing is, what was lost."""
+        with ExitStack() as stack:
+            try:
+                repository = stack.enter_context(self.reading(sound_part=True))
+            except IntegrityError as error:
+                from vsnapfs.repository.repository import unopened
+
+                answer: Any = unopened(self.path, error)
+                return cast("R", answer)
+            return _run(verb, repository, request, report)
 
     def is_served(self) -> bool:
         """True if a server answers."""
-        with _connected(self.path) as sock:
+        with _connected(self.path / SOCKET) as sock:
+            return sock is not None
+
+
+class SocketClient(Client):
+    """A repository of which only its server's socket at ``path`` is known: all is asked there, nothing is opened here."""
+
+    def call(self, request: Request[R], report: Report | None = None) -> R:
+        with _connected(self.path, follow=True) as sock:
+            if sock is None:
+                raise NotFoundError(
+                    f"no server listens on {self.path}", hint="start `vsnapfs serve`, or see its settings"
+                )
+            return _asked(sock, verb_of(request), request, report or _ignore)
+
+    def reading(self, *, sound_part: bool = False) -> NoReturn:
+        raise UsageError("volumes are read from the repository itself, not through its server", hint="give -r REPO")
+
+    def is_served(self) -> bool:
+        with _connected(self.path, follow=True) as sock:
             return sock is not None
 
 
 def connect(path: Path) -> Client:
     """A client of the repository at ``path``; whether there is one shows at the first call."""
     return Client(path)
+
+
+def connect_socket(path: Path) -> Client:
+    """A client of the server that listens on ``path``; whether there is one shows at the first call."""
+    return SocketClient(path)
 
 
 def create(path: Path) -> str:
@@ -94,11 +143,13 @@ def create(path: Path) -> str:
         return repository.uuid
 
 
-def open_repository(path: Path, *, owner: bool, keep: Keep | None = None, locked: bool = False) -> Repository:
+def open_repository(
+    path: Path, *, owner: bool, keep: Keep | None = None, locked: bool = False, sound_part: bool = False
+) -> Repository:
     """Repository.open; loaded only here, so that a command with a server does not load the C library."""
     from vsnapfs.repository.repository import Repository
 
-    return Repository.open(path, owner=owner, keep=keep, locked=locked)
+    return Repository.open(path, owner=owner, keep=keep, locked=locked, sound_part=sound_part)
 
 
 def told_unserved(answer: Any) -> Any:
@@ -119,32 +170,43 @@ def _ignore(_: Progress) -> None:
 
 
 @contextmanager
-def _connected(path: Path) -> Iterator[socket.socket | None]:
-    """A socket to the server of the repository at ``path``; None if none listens."""
+def _connected(path: Path, *, follow: bool = False) -> Iterator[socket.socket | None]:
+    """A socket to the server that listens on ``path``; None if none does. follow: it may be a symlink, since it was
+    named by who asks; one in a repository is not, since whoever made that could have led us anywhere."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(CONNECT_S_MAX)
     with sock:
-        yield sock if _connects(sock, path) else None
+        yield sock if _connects(sock, path, follow) else None
 
 
-def _connects(sock: socket.socket, path: Path) -> bool:
+def _connects(sock: socket.socket, path: Path, follow: bool) -> bool:
     try:
-        directory_fd = os.open(path, os.O_PATH | os.O_DIRECTORY)
+        found = os.open(path, os.O_PATH | (0 if follow else os.O_NOFOLLOW))
+    except PermissionError as error:
+        raise _not_allowed(path) from error
     except OSError:
-        return False  # whoever opens the repository says what is wrong with it
+        return False  # there is none; or whoever opens the repository says what is wrong with it
     try:
-        sock.connect(f"/proc/self/fd/{directory_fd}/{SOCKET}")
-    except (FileNotFoundError, ConnectionRefusedError):
+        if not stat.S_ISSOCK(os.fstat(found).st_mode):
+            return False
+        sock.connect(f"/proc/self/fd/{found}")
+    except ConnectionRefusedError:
         return False
     except (TimeoutError, BlockingIOError) as error:
-        raise TimedOutError(f"the server of {path} does not take connections", hint="is it stopped?") from error
+        raise TimedOutError(f"the server at {path} does not take connections", hint="is it stopped?") from error
     except PermissionError as error:
-        raise PermissionDeniedError(f"not allowed to ask the server of {path}") from error
+        raise _not_allowed(path) from error
     except OSError as error:
-        raise from_os_error(error, f"connect to the server of {path}") from error
+        raise from_os_error(error, f"connect to the server at {path}") from error
     finally:
-        os.close(directory_fd)
+        os.close(found)
     return True
+
+
+def _not_allowed(path: Path) -> PermissionDeniedError:
+    return PermissionDeniedError(
+        f"not allowed to ask the server at {path}", hint="--socket PATH, if it has one for you"
+    )
 
 
 class _Connection(http.client.HTTPConnection):
@@ -156,10 +218,19 @@ class _Connection(http.client.HTTPConnection):
         self.sock = sock
 
 
+def _encoded(verb: Verb, request: Request[Any]) -> bytes:
+    """Raises: UsageError: an argument of the command that is not UTF-8, which no name and no text is."""
+    try:
+        return msgspec.json.encode(request)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{error.object!r} is not text", hint=f"{verb.name} takes UTF-8") from error
+
+
 def _asked(sock: socket.socket, verb: Verb, request: Request[R], report: Report) -> R:
     connection = _Connection(sock)
+    body = _encoded(verb, request)
     try:
-        connection.request("POST", f"/v1/{verb.name}", msgspec.json.encode(request))
+        connection.request("POST", f"/v1/{verb.name}", body)
         with connection.getresponse() as response:
             answer: R = _answer(response, verb, report)
             return answer

@@ -14,7 +14,7 @@ import os
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -102,7 +102,7 @@ def _look(to: Path, force: bool) -> os.stat_result | None:
     if stat.S_ISDIR(found.st_mode):
         raise UsageError(f"{to} is a directory", hint="give the name of a file in it")
     if not force:
-        raise NameTakenError(f"{to} exists already", hint="--force writes over it")
+        raise _taken(to)
     if stat.S_ISLNK(found.st_mode):
         raise PermissionDeniedError(f"{to} is a symlink, which is not followed", hint="give the file itself")
     return found
@@ -110,50 +110,62 @@ def _look(to: Path, force: bool) -> os.stat_result | None:
 
 @contextmanager
 def _new_file(to: Path, *, force: bool) -> Iterator[int]:
+    """All that happens is in the directory that is found at the beginning, whatever is put under its path meanwhile."""
     partial = to.with_name(to.name + PARTIAL)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_TRUNC if force else os.O_EXCL)
-    try:
-        fd = os.open(partial, flags, 0o600)
-    except FileExistsError as error:
-        raise NameTakenError(f"{partial} is there, from an earlier try", hint="remove it, or --force") from error
-    except OSError as error:
-        raise from_os_error(error, f"write {partial}") from error
-    try:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_TRUNC if force else os.O_EXCL)
+    with ExitStack() as stack:
+        try:
+            directory_fd = os.open(to.parent, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, directory_fd)
+            fd = os.open(partial.name, flags, 0o600, dir_fd=directory_fd)
+            stack.callback(os.close, fd)
+        except FileExistsError as error:
+            raise NameTakenError(f"{partial} is there, from an earlier try", hint="remove it, or --force") from error
+        except OSError as error:
+            raise from_os_error(error, f"write {partial}") from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise NameTakenError(f"{partial} is there, and is no file", hint="remove it")
         with _failures_named(str(partial), partial):
             yield fd
             os.fsync(fd)
-            _publish(partial, to, force=force)
-    finally:
-        os.close(fd)
+            _publish(directory_fd, partial.name, to, force=force)
 
 
-def _publish(partial: Path, to: Path, *, force: bool) -> None:
+def _publish(directory_fd: int, partial: str, to: Path, *, force: bool) -> None:
     """Give the complete file its name, durably."""
     if force:
-        partial.replace(to)
+        os.replace(partial, to.name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
     else:
-        _rename_to_free_name(partial, to)
-    directory_fd = os.open(to.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory_fd)
-    finally:
-        os.close(directory_fd)
+        _rename_to_free_name(directory_fd, partial, to)
+    os.fsync(directory_fd)
 
 
-def _rename_to_free_name(partial: Path, to: Path) -> None:
+def _rename_to_free_name(directory_fd: int, partial: str, to: Path) -> None:
     """A link cannot replace a file that came meanwhile; where a filesystem has no links, looking must do."""
     try:
-        to.hardlink_to(partial)
+        os.link(partial, to.name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd, follow_symlinks=False)
     except FileExistsError as error:
-        raise NameTakenError(f"{to} exists already", hint="--force writes over it") from error
+        raise _taken(to) from error
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
             raise
-        if to.exists():
-            raise NameTakenError(f"{to} exists already", hint="--force writes over it") from error
-        partial.rename(to)
+        if _is_there(directory_fd, to.name):
+            raise _taken(to) from error
+        os.rename(partial, to.name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
     else:
-        partial.unlink()
+        os.unlink(partial, dir_fd=directory_fd)
+
+
+def _is_there(directory_fd: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _taken(to: Path) -> NameTakenError:
+    return NameTakenError(f"{to} exists already", hint="--force writes over it")
 
 
 @contextmanager

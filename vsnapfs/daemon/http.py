@@ -23,11 +23,13 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
-from vsnapfs.core.errors import UsageError, VsnapfsError
+from vsnapfs.core.errors import PermissionDeniedError, UsageError, VsnapfsError
 from vsnapfs.core.model import Progress
+from vsnapfs.core.rights import Right
 from vsnapfs.daemon import wire
 from vsnapfs.daemon.api import Verb, verb_named
 from vsnapfs.daemon.requests import Request
+from vsnapfs.daemon.rights import Peer
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -41,6 +43,8 @@ Answer = Callable[[Verb, Request[Any], Report], Any]
 BODY_S_MAX = 10.0
 """A body that is not complete by then never will be."""
 WORKERS_MAX = 16
+WORKERS_OF_OTHERS_MAX = 4
+"""Requests of others than the server's user and root that run at once: they never keep those waiting."""
 NDJSON = "application/x-ndjson"
 
 log = structlog.get_logger()
@@ -48,7 +52,7 @@ log = structlog.get_logger()
 
 def make_app(answer: Answer, health: Callable[[], dict[str, Any]]) -> App:
     """The application. health: what GET /v1/health tells, JSON values."""
-    workers = trio.CapacityLimiter(WORKERS_MAX)
+    workers, workers_of_others = trio.CapacityLimiter(WORKERS_MAX), trio.CapacityLimiter(WORKERS_OF_OTHERS_MAX)
 
     async def tell_health(_: HttpRequest) -> Response:
         return Response(msgspec.json.encode(health()), media_type="application/json")
@@ -58,11 +62,18 @@ def make_app(answer: Answer, health: Callable[[], dict[str, Any]]) -> App:
             verb = verb_named(request.path_params["verb"])
         except VsnapfsError as error:
             return _refuse(request, 404, error)
+        peer, rights = _peer(request)
+        if verb.request.right not in rights:
+            return _refuse(request, 403, _missing(verb, verb.request.right, peer))
         try:
             asked = msgspec.json.decode(await request.body() or b"{}", type=verb.request)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             return _refuse(request, 400, UsageError(f"bad request for {verb.name}: {error}"))
-        return LinesResponse(verb, asked, answer, workers)
+        if asked.needed not in rights:
+            return _refuse(request, 403, _missing(verb, asked.needed, peer))
+        if asked.needed != "read":
+            log.info("asked", verb=verb.name, peer_pid=peer.pid, peer_uid=peer.uid)
+        return LinesResponse(verb, asked, answer, workers if peer.is_server else workers_of_others)
 
     async def refuse(request: HttpRequest, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -73,8 +84,22 @@ def make_app(answer: Answer, health: Callable[[], dict[str, Any]]) -> App:
     return Bounded(Starlette(routes=routes, exception_handlers={HTTPException: refuse}))
 
 
+def _peer(request: HttpRequest) -> tuple[Peer, frozenset[Right]]:
+    """Who asks, and what they may; daemon.control has put it there."""
+    state = request.scope["state"]
+    return state["peer"], state["rights"]
+
+
+def _missing(verb: Verb, right: Right, peer: Peer) -> VsnapfsError:
+    return PermissionDeniedError(
+        f"user {peer.uid} may not ask for this {verb.name}, which takes the right {right!r}",
+        hint=f"[control] {right} in vsnapfs.toml says who has it",
+    )
+
+
 def _refuse(request: HttpRequest, status: int, error: VsnapfsError) -> Response:
-    log.warning("request refused", status=status, reason=str(error), **request.scope.get("state", {}))
+    peer, _ = _peer(request)
+    log.warning("request refused", status=status, reason=str(error), peer_pid=peer.pid, peer_uid=peer.uid)
     return Response(wire.error_line(error), status_code=status, media_type=NDJSON)
 
 

@@ -8,11 +8,12 @@ Source: docs/command.md, section on the control socket.
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Annotated, ClassVar, Generic, TypeVar
 
 import msgspec
 
-from vsnapfs.core.model import Bookmark, Check, Consistency, Point, Status, Volume, VolumeAt, VolumeDiff
+from vsnapfs.core.model import Anchor, Bookmark, Check, Consistency, Point, Status, Volume, VolumeAt, VolumeDiff
+from vsnapfs.core.rights import Right
 
 R = TypeVar("R")
 
@@ -24,9 +25,9 @@ class Volumes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resynced(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer of volume_resync."""
+    """Answer of volume_resync. ``volume`` None: of all that were in a gap."""
 
-    volume: str
+    volume: str | None
     changed_bytes: int
 
 
@@ -56,12 +57,20 @@ class Committed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, Generic[R], frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A question whose answer is an R."""
+    """A question whose answer is an R. ``right``: what who asks a server for it needs (core.rights); each has its own."""
+
+    right: ClassVar[Right]
+
+    @property
+    def needed(self) -> Right:
+        """The right that it takes as it is: who has a server open a file that they name is as good as its user."""
+        return self.right
 
 
 class VolumeAdd(Request[Volume], frozen=True, kw_only=True):
     """Protect a new volume: a thin one of ``size_bytes``, or the image or device at ``primary``."""
 
+    right: ClassVar[Right] = "admin"
     name: str
     size_bytes: int | None = None
     primary: str | None = None
@@ -71,6 +80,7 @@ class VolumeAdd(Request[Volume], frozen=True, kw_only=True):
 class VolumeList(Request[Volumes], frozen=True, kw_only=True):
     """Volumes as of ``point`` (None: now); ``removed`` also those that are gone."""
 
+    right: ClassVar[Right] = "read"
     point: str | None = None
     removed: bool = False
 
@@ -78,25 +88,29 @@ class VolumeList(Request[Volumes], frozen=True, kw_only=True):
 class VolumeRemove(Request[Volume], frozen=True, kw_only=True):
     """End a volume's protection; its history stays."""
 
+    right: ClassVar[Right] = "admin"
     name: str
 
 
 class VolumeResize(Request[Volume], frozen=True, kw_only=True):
     """Change a volume's size."""
 
+    right: ClassVar[Right] = "admin"
     name: str
     size_bytes: int
 
 
 class VolumeResync(Request[Resynced], frozen=True, kw_only=True):
-    """Journal what differs between the primary and the journal."""
+    """Journal what differs between the primary of ``name`` and the journal; a gap is closed first. None: only that."""
 
-    name: str
+    right: ClassVar[Right] = "admin"
+    name: str | None = None
 
 
 class BookmarkAdd(Request[Bookmark], frozen=True, kw_only=True):
     """Name a point; ``at`` None: now."""
 
+    right: ClassVar[Right] = "bookmark"
     name: str
     at: str | None = None
     consistency: Consistency = "crash"
@@ -107,22 +121,27 @@ class BookmarkAdd(Request[Bookmark], frozen=True, kw_only=True):
 class BookmarkList(Request[Bookmarks], frozen=True, kw_only=True):
     """Every bookmark."""
 
+    right: ClassVar[Right] = "read"
+
 
 class BookmarkShow(Request[BookmarkContent], frozen=True, kw_only=True):
     """One bookmark and its volumes."""
 
+    right: ClassVar[Right] = "read"
     name: str
 
 
 class BookmarkRemove(Request[Bookmark], frozen=True, kw_only=True):
     """Forget a name; the point stays as long as the window reaches it."""
 
+    right: ClassVar[Right] = "delete"
     name: str
 
 
 class BookmarkHold(Request[Bookmark], frozen=True, kw_only=True):
     """Keep a bookmark from every removal until it is released."""
 
+    right: ClassVar[Right] = "bookmark"
     name: str
     note: str = ""
 
@@ -130,12 +149,14 @@ class BookmarkHold(Request[Bookmark], frozen=True, kw_only=True):
 class BookmarkRelease(Request[Bookmark], frozen=True, kw_only=True):
     """Lift a hold."""
 
+    right: ClassVar[Right] = "delete"
     name: str
 
 
 class Import(Request[Bookmark], frozen=True, kw_only=True):
     """Take images in as a new point. ``images``: path by volume name."""
 
+    right: ClassVar[Right] = "admin"
     images: dict[str, str]
     bookmark: str
     consistency: Consistency = "crash"
@@ -146,6 +167,7 @@ class Import(Request[Bookmark], frozen=True, kw_only=True):
 class Diff(Request[Diffs], frozen=True, kw_only=True):
     """What changed of ``volume`` (None: of all volumes) between two points."""
 
+    right: ClassVar[Right] = "read"
     since: str
     until: str
     volume: str | None = None
@@ -154,24 +176,53 @@ class Diff(Request[Diffs], frozen=True, kw_only=True):
 class Commit(Request[Committed], frozen=True, kw_only=True):
     """Bring everything appended so far to stable storage."""
 
+    right: ClassVar[Right] = "bookmark"
+
 
 class GetStatus(Request[Status], frozen=True, kw_only=True):
     """How the repository is."""
 
+    right: ClassVar[Right] = "read"
+
 
 class Verify(Request[Check], frozen=True, kw_only=True):
-    """Look for damage; changes nothing."""
+    """Look for damage; changes nothing. ``percent``: so much is read of the data, if it is; ``seed`` chooses it.
 
+    ``anchor``: what was kept of the past; ``anchor_key``: file of its key, None: as the settings say.
+    """
+
+    right: ClassVar[Right] = "read"
     read_data: bool = False
+    percent: Annotated[float, msgspec.Meta(gt=0, le=100)] = 100
+    seed: int | None = None
+    anchor: str | None = None
+    anchor_key: str | None = None
+
+    @property
+    def needed(self) -> Right:
+        return self.right if self.anchor_key is None else "admin"
 
 
 class Repair(Request[Check], frozen=True, kw_only=True):
     """Look for damage and make again what is derived."""
 
+    right: ClassVar[Right] = "admin"
     read_data: bool = False
+
+
+class GetAnchor(Request[Anchor], frozen=True, kw_only=True):
+    """What proves the past later. ``key``: file of a key, None: as the settings say."""
+
+    right: ClassVar[Right] = "read"
+    key: str | None = None
+
+    @property
+    def needed(self) -> Right:
+        return self.right if self.key is None else "admin"
 
 
 class Resolve(Request[Point], frozen=True, kw_only=True):
     """Which record a point is."""
 
+    right: ClassVar[Right] = "read"
     text: str

@@ -21,15 +21,18 @@ import trio
 
 import vsnapfs
 from vsnapfs.binding import protect_memory
-from vsnapfs.core.errors import VsnapfsError
+from vsnapfs.core.errors import NoSpaceError, VsnapfsError
 from vsnapfs.core.model import Memory, Status
+from vsnapfs.core.times import iso
 from vsnapfs.daemon.api import Report, Verb
 from vsnapfs.daemon.client import open_repository
-from vsnapfs.daemon.control import control_socket
+from vsnapfs.daemon.control import control_sockets
 from vsnapfs.daemon.counts import open_files, requests_by_name
 from vsnapfs.daemon.holding import Holding
 from vsnapfs.daemon.http import make_app
 from vsnapfs.daemon.requests import Request
+from vsnapfs.daemon.rights import Rights
+from vsnapfs.daemon.scrub import scrubbing
 from vsnapfs.daemon.serving import (
     Announce,
     MountOptions,
@@ -56,6 +59,8 @@ TOUCHES_VOLUMES = {
 
 TEND_EVERY_S = 1.0
 """How long a write without fsync may stay uncommitted."""
+TRY_S_MAX = 60.0
+"""Between two tries to use a journal that fails."""
 
 in_thread = trio.to_thread.run_sync
 log = structlog.get_logger()
@@ -91,11 +96,16 @@ async def _answer_and_tend(
     repository: Repository, mount: Mount, announce: Announce, holding: Holding, memory: Memory
 ) -> None:
     app = make_app(Answers(repository, mount, holding, memory), partial(_health, repository, mount))
+    settings = repository.settings.control
+    others = None if settings.socket is None else Path(settings.socket)
+    rights = Rights(settings)
     directory_fd = os.open(repository.path, os.O_PATH | os.O_DIRECTORY)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_tend, repository)
-            async with control_socket(directory_fd, app), mounted(mount, holding) as life:
+            nursery.start_soon(_close_gaps, repository)
+            control = control_sockets(directory_fd, app, rights, others)
+            async with control, mounted(mount, holding) as life, scrubbing(repository):
                 where = {"repository": str(repository.path), "mountpoint": str(mount.mountpoint)}
                 log.info("serving", **where, memory=msgspec.structs.asdict(memory))
                 announced(holding, announce)
@@ -168,6 +178,46 @@ async def _tend(repository: Repository) -> None:
         await trio.sleep(TEND_EVERY_S)
 
 
+async def _close_gaps(repository: Repository) -> None:
+    """Take up again what failed, as soon as it works."""
+    closer = GapCloser(repository)
+    pause_s = 0.0
+    while True:
+        await trio.sleep(pause_s)
+        pause_s = await in_thread(closer.once)
+
+
+class GapCloser:
+    """One try at a time; remembers how often it was in vain, and what it has told."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._tries = 0
+        self._since = 0
+
+    def once(self) -> float:
+        """Returns when to look again, in seconds. A disk that is full is asked every time, since that costs nothing; one that
+        fails is left in peace for longer and longer."""
+        facts = self._repository.journal.facts()
+        if not facts.gap:
+            self._tries = 0
+            return TEND_EVERY_S
+        if self._since != facts.gap_since_ns:
+            self._since = facts.gap_since_ns
+            log.error(
+                "a gap: writes are not journalled", since=iso(facts.gap_since_ns), reason=os.strerror(-facts.gap_reason)
+            )
+        try:
+            changed_bytes = self._repository.gap_close()
+        except VsnapfsError as error:
+            self._tries += 1
+            if self._tries == 1:
+                log.warning("the gap cannot be closed yet", reason=str(error))
+            return TEND_EVERY_S if isinstance(error, NoSpaceError) else min(TRY_S_MAX, 2.0**self._tries)
+        log.warning("the gap is closed, writes are journalled again", changed_bytes=changed_bytes)
+        return TEND_EVERY_S
+
+
 class Housekeeping:
     """One round at a time; remembers what it has told."""
 
@@ -205,6 +255,8 @@ class Housekeeping:
         failure = (facts.failed, facts.failed_volume)
         if failure != self._failure:
             self._failure = failure
+            if failure == (0, 0):
+                return
             reason = os.strerror(abs(facts.failed)) if facts.failed else "a primary failed"
             log.error(
                 "writes are not protected any more, see vsnapfs status", reason=reason, volume=facts.failed_volume

@@ -1,6 +1,6 @@
 """Bookmarks: make, remove, hold, release.
 
-Source: native/FORMAT.md section 6.
+Source: native/FORMAT.md section 7.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed
 from vsnapfs.core.errors import BusyError, NameTakenError, UsageError
 from vsnapfs.core.model import Bookmark, Consistency
 from vsnapfs.core.names import check_name
+from vsnapfs.repository import gaps
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.resolve import unknown_bookmark
 
@@ -47,11 +48,13 @@ def refuse_taken(parts: Parts, name: str) -> None:
 def add(parts: Parts, body: BookmarkAdded, seqno: int) -> Bookmark:
     """Name the record ``seqno``, or with 0 the moment itself.
 
-    Durable, and so is every write before it, when this returns.
+    Durable, and so is every write before it, when this returns. Raises: GapError: now is in a gap.
     """
     parts.require_owner()
     with parts.change:
         refuse_taken(parts, body.name)
+        if seqno == 0:
+            gaps.refuse_now(parts, f"bookmark {body.name!r}")
         parts.journal.commit()
         parts.record(RecordKind.BOOKMARK_ADD, body, a=seqno)
         return find(parts, body.name)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 from vsnapfs.binding import JournalFacts
 from vsnapfs.core.errors import IntegrityError
-from vsnapfs.core.model import Status
+from vsnapfs.core.model import Damage, Status
 from vsnapfs.core.units import format_size
-from vsnapfs.repository import base, volumes
+from vsnapfs.repository import base, gaps, scrub, volumes
 from vsnapfs.repository.layout import BASE, CATALOG, MAPS
 from vsnapfs.repository.parts import Parts
+from vsnapfs.repository.promise import PROBLEM_PERCENT, WARNING_PERCENT, Held, percent_of_promise
 from vsnapfs.repository.resolve import window
 
 FREE_PERCENT_MIN = 5
+COSTS_MAX = 4
 
 
 def status(parts: Parts) -> Status:
@@ -23,6 +26,9 @@ def status(parts: Parts) -> Status:
     disk = os.fstatvfs(parts.layout.fd)
     reach = window(parts)
     problems = list(_problems(parts, facts, disk))
+    percent = _window_percent(parts, facts, disk)
+    if percent is not None and percent < PROBLEM_PERCENT:
+        problems.append(_short(parts, percent))
     with parts.names:
         bookmarks = len(parts.index.bookmarks())
     return Status(
@@ -36,6 +42,10 @@ def status(parts: Parts) -> Status:
         transport=None,
         protected=not problems,
         problems=problems,
+        warnings=[_short(parts, percent)]
+        if percent is not None and PROBLEM_PERCENT <= percent < WARNING_PERCENT
+        else [],
+        gaps=gaps.listed(parts),
         window_first=None if reach is None else reach[0],
         window_last=None if reach is None else reach[1],
         last_seqno=facts.last_seqno,
@@ -54,11 +64,16 @@ def status(parts: Parts) -> Status:
         requests={},
         open_files=[],
         data=None,
+        scrub=scrub.told(parts),
     )
 
 
 def _problems(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) -> Iterator[str]:
-    if facts.failed:
+    if facts.gap:
+        gap = gaps.listed(parts)[-1]
+        left = f"up to {format_size(facts.changed_bytes)} of the volumes differ from the journal"
+        yield f"writes are not protected since {gap.since} ({gap.reason}); {left}; `vsnapfs volume resync` closes the gap"
+    elif facts.failed:
         why = os.strerror(-facts.failed)
         yield f"the journal failed ({why}): writes are refused until the repository is opened again"
     if facts.failed_volume:
@@ -76,6 +91,31 @@ def _problems(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) -> Ite
             base.require(parts, entry)
         except IntegrityError as error:
             yield str(error)
+    for damage in scrub.told(parts).damages:
+        yield f"{damage.file} is damaged at byte {damage.offset_bytes}: {damage.what}; {_cost(damage)}"
     if disk.f_bavail * 100 < disk.f_blocks * FREE_PERCENT_MIN:
         free = format_size(disk.f_bavail * disk.f_frsize)
         yield f"{free} are free on the repository's disk, less than {FREE_PERCENT_MIN} %"
+
+
+def _window_percent(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) -> int | None:
+    """Of the promised window. None: none was promised, or nobody can tell yet."""
+    promised_ns = parts.settings.journal.protection_window_ns
+    if promised_ns is None or facts.committed_seqno < facts.first_seqno:
+        return None
+    reserve = parts.settings.journal.reserve_bytes(disk.f_blocks * disk.f_frsize)
+    age_ns = time.time_ns() - parts.journal.time_of(facts.first_seqno)
+    held = Held(age_ns, facts.journal_bytes, disk.f_bavail * disk.f_frsize - reserve)
+    return percent_of_promise(held, promised_ns)
+
+
+def _short(parts: Parts, percent: int) -> str:
+    promised = parts.settings.journal.protection_window
+    return f"at its rate so far the journal has room for {percent} % of the promised window of {promised}"
+
+
+def _cost(damage: Damage) -> str:
+    told, more = damage.costs[:COSTS_MAX], len(damage.costs) - COSTS_MAX
+    if not told:
+        return "no bookmark needs it"
+    return f"costs {', '.join(told)}" + (f" and {more} more: see vsnapfs check" if more > 0 else "")

@@ -15,7 +15,10 @@ from vsnapfs.core.errors import FormatUnknownError, NotFoundError, StoreError, U
 from vsnapfs.repository.layout import DIRECTORY_MODE, IDENTITY, Layout
 
 FORMAT = 1
-FEATURES: frozenset[str] = frozenset()
+GAPS = "gaps"
+"""The journal tells of gaps: who does not know them would show points that nobody can know."""
+
+FEATURES = frozenset({GAPS})
 """Features that this program knows; a repository with any other is refused."""
 FILE_BYTES_MAX = 65536
 EMPTY_ENOUGH = frozenset({"lost+found"})
@@ -67,8 +70,18 @@ def read(layout: Layout) -> uuids.UUID:
 
 def write(layout: Layout, uuid: uuids.UUID) -> None:
     """Make the directory a repository: the last step of making one."""
-    content = msgspec.json.encode(_Identity(FORMAT, sorted(FEATURES), str(uuid)))
-    layout.write(IDENTITY, msgspec.json.format(content, indent=2) + b"\n")
+    _write(layout, _Identity(FORMAT, [], str(uuid)))
+
+
+def add_feature(layout: Layout, feature: str) -> None:
+    """From now on the repository has this feature. Raises: NoSpaceError, StoreError."""
+    found = _decode(layout)
+    if feature not in found.features:
+        _write(layout, msgspec.structs.replace(found, features=sorted({*found.features, feature})))
+
+
+def _write(layout: Layout, identity: _Identity) -> None:
+    layout.write(IDENTITY, msgspec.json.format(msgspec.json.encode(identity), indent=2) + b"\n")
 
 
 def prepare(path: Path) -> Layout:

@@ -1,19 +1,17 @@
 """Taking images in as new writes: import, and resync of a primary that was written to behind the splitter's back.
 
 Both compare an image with the newest committed state of a volume, 4 KiB by 4 KiB, and journal only what differs.
-Nobody may write to the image, or to the volume, meanwhile: what is read from the image is journalled as newer than
-any such write. A crash in the middle leaves a part of the difference in the history, without a bookmark; doing it
-again completes it.
+Nobody may write to an image, or to its volume, while it is imported: what is read from it is journalled as newer than
+any such write. A volume that is resynced stays in use. A crash in the middle leaves a part of the difference in the
+history, without a bookmark; doing it again completes it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from vsnapfs.binding import Journal, RunKind, View
 from vsnapfs.catalog.bodies import BookmarkAdded
@@ -51,7 +49,7 @@ def import_images(parts: Parts, images: dict[str, Path], body: BookmarkAdded, re
             _take_in(
                 parts,
                 entry,
-                _Source(image.fd, partial(_pread, image.fd)),
+                image.fd,
                 _Tally(parts, f"import of {name}", done, total, report),
             )
             done += image.size_bytes
@@ -69,18 +67,27 @@ def resync(parts: Parts, name: str, report: Report) -> int:
         fd = parts.primaries.get(entry.id)
         if fd is None:
             raise _no_primary(parts, entry)
-        live = _Source(fd, partial(parts.journal.read_live, entry.id))
-        return _take_in(parts, entry, live, _Tally(parts, f"resync of {name}", 0, entry.size_bytes, report))
+        return _compare(parts, entry, fd, _Tally(parts, f"resync of {name}", 0, entry.size_bytes, report))
 
 
-class _Source(NamedTuple):
-    """An open image: a descriptor to ask where it has data, and how to read (offset_bytes, length_bytes) of it.
-
-    A primary is read through the journal, which knows what was committed and is not on it yet.
-    """
-
-    fd: int
-    read: Callable[[int, int], bytes]
+def _compare(parts: Parts, entry: VolumeEntry, fd: int, tally: _Tally) -> int:
+    """By the core, piece by piece, so that writes to the volume need not stop. Returns the bytes journalled, durably."""
+    journal = parts.journal
+    journal.commit()
+    written, pending = 0, 0
+    with view_of(parts, entry, journal.facts().committed_seqno) as head:
+        spans = list(_held(fd, head))
+    for span in spans:
+        for at in range(span.start_bytes, span.end_bytes, PIECE_BYTES):
+            found = journal.resync(entry.id, at, min(PIECE_BYTES, span.end_bytes - at))
+            written, pending = written + found, pending + found
+            if pending >= COMMIT_BYTES:
+                journal.commit()
+                pending = 0
+            tally.tell(min(at + PIECE_BYTES, span.end_bytes))
+    tally.tell(entry.size_bytes)
+    journal.commit()
+    return written
 
 
 class _Tally:
@@ -95,7 +102,7 @@ class _Tally:
         self._parts.tell(self._report, progress)
 
 
-def _take_in(parts: Parts, entry: VolumeEntry, source: _Source, tally: _Tally) -> int:
+def _take_in(parts: Parts, entry: VolumeEntry, fd: int, tally: _Tally) -> int:
     """Journal where the first ``size_bytes`` of an open image differ from the volume.
 
     Returns the bytes journalled; all are durable.
@@ -104,7 +111,7 @@ def _take_in(parts: Parts, entry: VolumeEntry, source: _Source, tally: _Tally) -
     written, pending = 0, 0
     with view_of(parts, entry, parts.journal.facts().committed_seqno) as head:
         try:
-            for offset_bytes, image in _read(source, head):
+            for offset_bytes, image in _read(fd, head):
                 for start, end, zero in _differences(image, head.read(offset_bytes, len(image))):
                     _append(parts.journal, entry.id, offset_bytes + start, image[start:end], zero)
                     written += end - start
@@ -150,20 +157,20 @@ def _no_primary(parts: Parts, entry: VolumeEntry) -> UsageError | DegradedError:
     return DegradedError(parts.problems.get(entry.id, f"the primary of {entry.name} is not in use"), volume=entry.name)
 
 
-def _pread(fd: int, offset_bytes: int, length_bytes: int) -> bytes:
-    return os.pread(fd, length_bytes, offset_bytes)
-
-
-def _read(source: _Source, head: View) -> Iterator[tuple[int, bytes]]:
-    """The image in pieces, without those where neither it nor the volume has data."""
-    size_bytes = head.size_bytes
+def _held(fd: int, head: View) -> Iterator[Span]:
+    """Where an image or the volume has data."""
     held = (
         Span(run.offset_bytes, run.offset_bytes + run.length_bytes) for run in head.runs() if run.kind == RunKind.DATA
     )
-    for span in union(data_spans(source.fd, size_bytes), held, size_bytes):
+    return union(data_spans(fd, head.size_bytes), held, head.size_bytes)
+
+
+def _read(fd: int, head: View) -> Iterator[tuple[int, bytes]]:
+    """The image in pieces, without those where neither it nor the volume has data."""
+    for span in _held(fd, head):
         for at in range(span.start_bytes, span.end_bytes, PIECE_BYTES):
             length = min(PIECE_BYTES, span.end_bytes - at)
-            piece = source.read(at, length)
+            piece = os.pread(fd, length, at)
             if len(piece) != length:
                 raise BusyError(
                     "the image became shorter while it was read", hint="stop whoever uses it, and try again"

@@ -1,8 +1,9 @@
 """Where the files of a repository are, and the only way in which they are opened.
 
-A repository is trusted no further than its directory: whatever stands below it may come from elsewhere, so no symlink
-below it is followed: the directories are looked at once, when the repository is opened, and files are opened without
-following. The path of the repository itself may lead through symlinks.
+A repository is trusted no further than its directory: whatever stands below it may come from elsewhere, so nothing below
+it is reached through a symlink, not even one that is put there in the middle of an operation: every name is opened, or
+its directory is, in one step that follows none (native/include/beneath.h). The path of the repository itself may lead
+through symlinks.
 
 Source: native/FORMAT.md section 1.
 """
@@ -13,15 +14,17 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from vsnapfs.core.errors import IntegrityError, from_os_error
+from vsnapfs.core.errors import IntegrityError, NotFoundError, from_os_error
 
 IDENTITY = "repository.json"
 SETTINGS = "vsnapfs.toml"
 LOCK = "lock"
 CATALOG = "catalog.db"
 SOCKET = "vsnapfs.sock"
+SCRUB = "scrub.json"
 JOURNAL = "journal"
 BASE = "base"
 MAPS = "maps"
@@ -52,6 +55,11 @@ def primary_image(volume: int) -> str:
     return f"{PRIMARY}/{volume:08x}.img"
 
 
+def changed_map(volume: int) -> str:
+    """Which parts of a volume were written while the journal could not take them."""
+    return f"{PRIMARY}/{volume:08x}.changed"
+
+
 def segment(first_seqno: int) -> str:
     """A file of the journal."""
     return f"{JOURNAL}/{first_seqno:020d}.seg"
@@ -70,8 +78,6 @@ class Layout:
             self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             raise from_os_error(error, f"open {path}") from error
-        for directory in DIRECTORIES:
-            self._refuse_symlink(directory)
 
     def close(self) -> None:
         os.close(self.fd)
@@ -80,24 +86,35 @@ class Layout:
         return self.path / name
 
     def open(self, name: str, flags: int) -> int:
-        """A descriptor of ``name``, mode 0600 where it is made. Raises: IntegrityError: it is a symlink."""
-        try:
-            return os.open(name, flags | os.O_NOFOLLOW, FILE_MODE, dir_fd=self.fd)
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                self._refuse_symlink(name)
-            raise from_os_error(error, f"open {self.absolute(name)}") from error
+        """A descriptor of a file, or with O_DIRECTORY of a directory; mode 0600 where it is made. Waits for nobody.
+
+        Raises: IntegrityError: a symlink is on the way to it, or it is something else, such as a pipe.
+        """
+        with self._told(f"open {self.absolute(name)}", name):
+            fd = _open_beneath(self.fd, name, flags | os.O_NONBLOCK)
+        if not flags & os.O_DIRECTORY and not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise IntegrityError(f"{self.absolute(name)} is not a file", hint="see what it is, and put the file back")
+        return fd
 
     def exists(self, name: str) -> bool:
         """True if a file, or anything else, stands under that name."""
-        return self._stat(name) is not None
+        return self.stat(name) is not None
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """Of what stands under that name, a symlink itself too; None: nothing does."""
+        try:
+            with self._told(f"look at {self.absolute(name)}", name), self._directory_of(name) as (fd, last):
+                return os.stat(last, dir_fd=fd, follow_symlinks=False)
+        except NotFoundError:
+            return None
 
     def allocated_bytes(self, directory: str, prefix: str = "") -> int:
         """Bytes of disk that the files of a directory take whose names begin so; 0 when it is missing. "": the
         repository's own.
         """
         names = (os.path.join(directory, name) for name in self.names(directory) if name.startswith(prefix))
-        return sum(found.st_blocks * 512 for name in names if (found := self._stat(name)))
+        return sum(found.st_blocks * 512 for name in names if (found := self.stat(name)))
 
     def names(self, directory: str) -> list[str]:
         """Names in a directory, sorted; none when it is missing."""
@@ -110,10 +127,13 @@ class Layout:
             os.close(fd)
 
     def make_directory(self, name: str) -> None:
-        try:
-            os.mkdir(name, DIRECTORY_MODE, dir_fd=self.fd)
-        except OSError as error:
-            raise from_os_error(error, f"make {self.absolute(name)}") from error
+        with self._told(f"make {self.absolute(name)}", name), self._directory_of(name) as (fd, last):
+            os.mkdir(last, DIRECTORY_MODE, dir_fd=fd)
+            made = _open_beneath(fd, last, os.O_PATH | os.O_DIRECTORY)
+            try:
+                os.chmod(f"/proc/self/fd/{made}", DIRECTORY_MODE)  # whatever the umask has left of it
+            finally:
+                os.close(made)
 
     def write(self, name: str, content: bytes) -> None:
         """Make or replace a whole small file; after a crash it is the old one or the new one."""
@@ -131,20 +151,21 @@ class Layout:
 
     def rename(self, name: str, to: str) -> None:
         """Give a file another name in the same directory, replacing what has it, durably."""
-        try:
-            os.rename(name, to, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-        except OSError as error:
-            raise from_os_error(error, f"rename {self.absolute(name)} to {to}") from error
+        with (
+            self._told(f"rename {self.absolute(name)} to {to}", name),
+            self._directory_of(name) as (fd, last),
+            self._directory_of(to) as (to_fd, to_last),
+        ):
+            os.rename(last, to_last, src_dir_fd=fd, dst_dir_fd=to_fd)
         self.sync(os.path.dirname(name))
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there, durably."""
         try:
-            os.unlink(name, dir_fd=self.fd)
-        except FileNotFoundError:
+            with self._told(f"remove {self.absolute(name)}", name), self._directory_of(name) as (fd, last):
+                os.unlink(last, dir_fd=fd)
+        except NotFoundError:
             return
-        except OSError as error:
-            raise from_os_error(error, f"remove {self.absolute(name)}") from error
         self.sync(os.path.dirname(name))
 
     def set_aside(self, name: str) -> str | None:
@@ -168,18 +189,33 @@ class Layout:
         finally:
             os.close(fd)
 
-    def _stat(self, name: str) -> os.stat_result | None:
+    @contextmanager
+    def _directory_of(self, name: str) -> Iterator[tuple[int, str]]:
+        """A descriptor of the directory that ``name`` is in, and its last component, for calls that follow no symlink
+        in that one."""
+        directory, last = os.path.split(name)
+        fd = _open_beneath(self.fd, directory or ".", os.O_PATH | os.O_DIRECTORY)
         try:
-            return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise from_os_error(error, f"look at {self.absolute(name)}") from error
+            yield fd, last
+        finally:
+            os.close(fd)
 
-    def _refuse_symlink(self, name: str) -> None:
-        found = self._stat(name)
-        if found is not None and stat.S_ISLNK(found.st_mode):
-            raise IntegrityError(f"{self.absolute(name)} is a symlink", hint="nothing below a repository may be one")
+    @contextmanager
+    def _told(self, doing: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                link = error.filename if isinstance(error.filename, str) else name
+                hint = "nothing below a repository may be one"
+                raise IntegrityError(f"cannot {doing}: {link} is, or leads through, a symlink", hint=hint) from error
+            raise from_os_error(error, doing) from error
+
+
+def _open_beneath(dir_fd: int, path: str, flags: int) -> int:
+    from vsnapfs.binding import open_beneath  # not before it is needed: a command knows the names alone
+
+    return open_beneath(dir_fd, path, flags, FILE_MODE)
 
 
 def _bad_names(name: str) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """One writer: the file ``lock`` and who holds it.
 
 The lock is the kernel's (flock), on the inode: it ends with the processes that hold it, however they die, and it holds
-between mount namespaces and containers. The pid inside is only for people to read.
+between mount namespaces and containers. The pid inside is only for people to read; it is that of the holder's own
+namespace, so where the kernel can say who holds the lock as seen from here, that is said.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import os
 from pathlib import Path
 
 from vsnapfs.core.errors import LockedError, from_os_error
-from vsnapfs.repository import identity
+from vsnapfs.repository import identity, trust
 from vsnapfs.repository.layout import LOCK, Layout
 
 PID_BYTES_MAX = 32
+LOCKS = Path("/proc/locks")
 
 
 class OwnerLock:
@@ -47,10 +49,11 @@ class OwnerLock:
 def lock_repository(path: Path, fd: int | None = None) -> OwnerLock:
     """The lock of the repository at ``path``, for who opens it later or in another process. fd: as in OwnerLock.
 
-    Raises: NotFoundError, FormatUnknownError: before a file is made there. What OwnerLock raises.
+    Raises: NotFoundError, FormatUnknownError, PermissionDeniedError: before a file is made there. What OwnerLock raises.
     """
     layout = identity.find(path)
     try:
+        trust.require(layout, owner=True)
         identity.read(layout)
         return OwnerLock(layout, fd)
     finally:
@@ -58,8 +61,25 @@ def lock_repository(path: Path, fd: int | None = None) -> OwnerLock:
 
 
 def _pid(fd: int) -> int | None:
+    seen = _pid_seen_from_here(os.fstat(fd))
+    if seen is not None:
+        return seen
     text = os.pread(fd, PID_BYTES_MAX, 0).strip()
     return int(text) if text.isdigit() else None
+
+
+def _pid_seen_from_here(found: os.stat_result) -> int | None:
+    """Who took the lock; None: a process that has handed it on and ended, or that this namespace does not have."""
+    wanted = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    try:
+        lines = LOCKS.read_text().splitlines()
+    except OSError:
+        return None  # a container that does not show it
+    for line in lines:
+        words = line.split()
+        if words[1] == "FLOCK" and words[5] == wanted and int(words[4]) > 0:
+            return int(words[4])
+    return None
 
 
 def _locked(layout: Layout, pid: int | None) -> LockedError:

@@ -23,6 +23,7 @@ from vsnapfs.binding import Journal, RecordKind, Store, VolumeState
 from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed, VolumeAdded, encode
 from vsnapfs.catalog.catalog import Catalog
 from vsnapfs.catalog.index import Index, VolumeEntry
+from vsnapfs.catalog.store import Place
 from vsnapfs.core.errors import BusyError, NotFoundError, ReadOnlyError
 from vsnapfs.core.model import Point, Progress
 from vsnapfs.core.names import near
@@ -75,6 +76,10 @@ class Parts:
     def generation(self) -> int:
         """Changes whenever a name does, also by making the catalog again."""
         return self._generations_before + self.index.generation
+
+    @property
+    def catalog_place(self) -> Place:
+        return Place(self.layout.fd, self.layout.absolute(CATALOG))
 
     @property
     def index(self) -> Index:
@@ -170,8 +175,9 @@ class Parts:
         self.catalog.close()
 
     def _open_catalog(self) -> Catalog:
-        path = self.layout.absolute(CATALOG) if self.owner else None
-        return Catalog.open(path, str(self.uuid), self.journal, self._set_catalog_aside)
+        return Catalog.open(
+            self.catalog_place if self.owner else None, str(self.uuid), self.journal, self._set_catalog_aside
+        )
 
     def _set_catalog_aside(self) -> None:
         """Keep the file under another name, and SQLite's log of it under the name that belongs to that."""

@@ -11,13 +11,15 @@ from vsnapfs.core.errors import NotFoundError, PointGoneError
 from vsnapfs.core.model import Bookmark, Point
 from vsnapfs.core.names import near
 from vsnapfs.core.points import Ago, Instant, Latest, Named, Seqno, parse_point
+from vsnapfs.repository import gaps
 from vsnapfs.repository.parts import Parts
 
 
 def resolve(parts: Parts, text: str, now_ns: int) -> Point:
     """The point that ``text`` means at ``now_ns``.
 
-    Raises: UsageError: no point at all. NotFoundError: no such bookmark. PointGoneError: outside the window.
+    Raises: UsageError: no point at all. NotFoundError: no such bookmark. PointGoneError: outside the window. GapError: in a
+    gap.
     """
     with parts.names:
         named = parts.index.bookmark(text)
@@ -29,6 +31,7 @@ def resolve(parts: Parts, text: str, now_ns: int) -> Point:
         case Named(name):
             raise unknown_bookmark(parts, name)
         case Seqno(seqno):
+            gaps.refuse_seqno(parts, text, seqno)
             return parts.point(_within(parts, text, seqno))
         case Instant(time_ns):
             return parts.point(_at(parts, text, time_ns))
@@ -65,6 +68,7 @@ def _latest(parts: Parts) -> Bookmark:
 
 
 def _at(parts: Parts, text: str, time_ns: int) -> int:
+    gaps.refuse_time(parts, text, time_ns)
     return _within(parts, text, parts.journal.seqno_at(time_ns))
 
 

@@ -15,12 +15,18 @@ import msgspec
 from vsnapfs.core.errors import UsageError, from_os_error
 from vsnapfs.core.model import DataMode
 from vsnapfs.core.names import near
-from vsnapfs.core.units import format_size, parse_size
+from vsnapfs.core.rights import RIGHTS, Right
+from vsnapfs.core.times import NS_PER_S
+from vsnapfs.core.units import format_size, parse_duration, parse_size
 from vsnapfs.repository.layout import SETTINGS, Layout
 
 SEGMENT_BYTES_MIN = 64 << 10
 SEGMENT_BYTES_MAX = 16 << 30
 FILE_BYTES_MAX = 1 << 20
+RESERVE_BYTES_MAX = 64 << 20
+"""Of ``reserve = "auto"``: this, or 1 % of a smaller disk."""
+GROUP = "@"
+"""Before the name of a group, where users could be meant."""
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 2)]
 
@@ -30,11 +36,36 @@ class JournalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     segment_size: str = "64M"
     ack: Literal["both", "journal"] = "both"
+    on_journal_failure: Literal["available", "strict"] = "available"
+    reserve: str = "auto"
+    protection_window: str = ""
 
     def __post_init__(self) -> None:
         if not SEGMENT_BYTES_MIN <= self.segment_bytes <= SEGMENT_BYTES_MAX:
             bounds = f"{format_size(SEGMENT_BYTES_MIN)} to {format_size(SEGMENT_BYTES_MAX)}"
             raise ValueError(f"segment_size: {self.segment_size} is not in {bounds}")
+        if self.protection_window_ns == 0:
+            raise ValueError(f"protection_window: {self.protection_window} is no time")
+        self.reserve_bytes(0)
+
+    @property
+    def protection_window_ns(self) -> int | None:
+        """None: nothing was promised. Raises: ValueError: no duration."""
+        if not self.protection_window:
+            return None
+        try:
+            return parse_duration(self.protection_window)
+        except UsageError as error:
+            raise ValueError(f"protection_window: {error}") from error
+
+    def reserve_bytes(self, disk_bytes: int) -> int:
+        """What is kept free of a disk of that size. Raises: ValueError: no size."""
+        if self.reserve == "auto":
+            return min(RESERVE_BYTES_MAX, disk_bytes // 100)
+        try:
+            return parse_size(self.reserve)
+        except UsageError as error:
+            raise ValueError(f"reserve: {error}") from error
 
     @property
     def segment_bytes(self) -> int:
@@ -63,11 +94,60 @@ class MountSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"scratch: {self.scratch!r} is not an absolute path")
 
 
+class ControlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[control]``: who else may ask the server, and for what. A user is a name or a number, a group has ``@`` before it."""
+
+    socket: str | None = None
+    read: tuple[str, ...] = ()
+    bookmark: tuple[str, ...] = ()
+    delete: tuple[str, ...] = ()
+    admin: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.socket is not None and (not os.path.isabs(self.socket) or self.socket.endswith("/")):
+            raise ValueError(f"socket: {self.socket!r} is not the absolute path of a socket")
+        for right in RIGHTS:
+            for who in self.those_with(right):
+                if not who.removeprefix(GROUP):
+                    raise ValueError(f"{right}: {who!r} is neither a user nor a group")
+                if self.socket is None:
+                    raise ValueError(f"{right}: {who} cannot get at the socket in the repository; give `socket` too")
+
+    def those_with(self, right: Right) -> tuple[str, ...]:
+        who: tuple[str, ...] = getattr(self, right)
+        return who
+
+
+class CheckSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[check]``."""
+
+    scrub: str = "30d"
+    anchor_key: str = ""
+
+    def __post_init__(self) -> None:
+        if self.scrub_s == 0:
+            raise ValueError(f'scrub: {self.scrub} is no time; "off" is for none')
+        if self.anchor_key and not os.path.isabs(self.anchor_key):
+            raise ValueError(f"anchor_key: {self.anchor_key!r} is not an absolute path")
+
+    @property
+    def scrub_s(self) -> float | None:
+        """How long a pass takes; None: there is none. Raises: ValueError: no duration."""
+        if self.scrub == "off":
+            return None
+        try:
+            return parse_duration(self.scrub) / NS_PER_S
+        except UsageError as error:
+            raise ValueError(f"scrub: {error}") from error
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
     journal: JournalSettings = JournalSettings()
     mount: MountSettings = MountSettings()
+    check: CheckSettings = CheckSettings()
+    control: ControlSettings = ControlSettings()
 
 
 DEFAULT_TEXT = """\
@@ -76,6 +156,9 @@ DEFAULT_TEXT = """\
 [journal]
 # segment_size = "64M"    # a file of the journal is sealed when it has grown past this
 # ack = "both"            # an fsync returns when journal and primary have the data; "journal": when the journal has it
+# on_journal_failure = "available"  # writes go on without a journal that fails or is full, in a gap; "strict": they fail
+# reserve = "auto"        # with less than this free the disk counts as full; "auto": 64M, or 1 % of a smaller disk
+# protection_window = ""  # how far back any instant shall be reachable, such as "7d": status tells when it will not be
 
 [mount]
 # allow_other = false     # let other users than the one who mounted look into the mount
@@ -86,8 +169,19 @@ DEFAULT_TEXT = """\
 # kernel_verify = true    # the kernel's files are compared when they are opened
 # scratch = "/var/tmp"    # where a reader may make temporary files for the kernel; on a disk
 
+[check]
+# scrub = "30d"           # the server reads and compares everything once in this time; "off": never
+# anchor_key = ""         # file of a key, outside of the repository: anchors carry a MAC made with it
+
 [mount.points]
 # "nightly-*" = "kernel"  # the same for bookmarks by name; the first pattern that fits counts
+
+[control]
+# socket = "/run/vsnapfs/NAME.sock"  # a second control socket, for those whom the next lines name; default: none
+# read = []               # who may look: users by name or number, groups as "@backup"; docs/security.md
+# bookmark = []           # who may make and hold bookmarks
+# delete = []             # who may remove and release them
+# admin = []              # who may change volumes, import and repair
 """
 
 
@@ -124,11 +218,13 @@ _KEYS = {
     "journal": JournalSettings.__struct_fields__,
     "mount": MountSettings.__struct_fields__,
     "mount.points": (),
+    "check": CheckSettings.__struct_fields__,
+    "control": ControlSettings.__struct_fields__,
 }
 _HEADING = re.compile(r"\s*\[\s*\"?(?P<name>[^\"\]]*?)\"?\s*\]")
 _ASSIGNMENT = re.compile(r"\s*\"?(?P<name>[^\"=]*?)\"?\s*=")
 _UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`")
-ANY_KEY = "[...]"
+_MEMBER = re.compile(r"\[(\.\.\.|\d+)\]$")
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 
 
@@ -136,8 +232,10 @@ def _error(source: str, text: str, message: str) -> UsageError:
     """One line out of the decoder's message: where, what, and for an unknown key the nearest known one."""
     at = _PATH.search(message)
     section, _, key = at["path"].strip(".").partition(".") if at else ("", "", "")
-    if key.endswith(ANY_KEY):  # of a table whose keys are the user's own: the decoder does not say which
-        section, key = f"{section}.{key.removesuffix(ANY_KEY)}", ""
+    if (member := _MEMBER.search(key)) is not None:
+        key = key[: member.start()]
+        if f"{section}.{key}" in _KEYS:  # a table whose keys are the user's own: the decoder does not say which
+            section, key = f"{section}.{key}", ""
     what = _PATH.sub("", message)
     unknown = _UNKNOWN.search(message)
     if unknown:

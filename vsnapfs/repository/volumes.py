@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
+
 from vsnapfs.binding import RecordKind
 from vsnapfs.catalog.bodies import PrimaryPath, VolumeAdded, encode
 from vsnapfs.catalog.index import VolumeEntry
@@ -18,7 +20,7 @@ from vsnapfs.core.errors import BusyError, DegradedError, NameTakenError, UsageE
 from vsnapfs.core.model import Point, Volume
 from vsnapfs.core.names import check_name
 from vsnapfs.repository import base
-from vsnapfs.repository.layout import BASE, PART, PRIMARY, base_image, base_index, primary_image
+from vsnapfs.repository.layout import BASE, PART, PRIMARY, base_image, base_index, changed_map, primary_image
 from vsnapfs.repository.parts import Parts, Report
 from vsnapfs.repository.primary import check_size, find_image, is_device, is_same, open_primary
 
@@ -87,13 +89,13 @@ def add_existing(parts: Parts, name: str, path: Path, block_size_bytes: int, rep
         _check_name_free(parts, name)
         real = find_image(path, parts.layout)
         _refuse_shared(parts, real)
-        body = VolumeAdded(name, PrimaryPath(str(real)), True)
+        body = VolumeAdded(name, PrimaryPath(str(real)), True, base_digest="0" * 64)
         encode(body)  # what the journal would refuse is refused before the copy
         image = open_primary(real)
         try:
             _check_block_size(block_size_bytes, image.size_bytes)
             volume = _next_id(parts)
-            base.build(parts, name, volume, image, report)
+            body = msgspec.structs.replace(body, base_digest=base.build(parts, name, volume, image, report))
         except BaseException:
             os.close(image.fd)
             raise
@@ -112,6 +114,7 @@ def remove(parts: Parts, name: str) -> None:
         parts.record(RecordKind.VOLUME_REMOVE, None, volume=entry.id)
         release(parts, entry.id)
         parts.problems.pop(entry.id, None)
+        parts.layout.remove(changed_map(entry.id))
         if entry.primary_kind == "repository":
             parts.layout.remove(primary_image(entry.id))
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import trio
 
-from vsnapfs.daemon.control import control_socket
+from vsnapfs.daemon.control import control_sockets
 from vsnapfs.daemon.http import Answer, make_app
+from vsnapfs.daemon.rights import Rights
 from vsnapfs.repository.layout import SOCKET
+from vsnapfs.repository.settings import ControlSettings
 
 HEALTH = {"pid": 1}
 
@@ -23,8 +25,20 @@ async def answering(directory: Path, answer: Answer) -> AsyncIterator[Path]:
     """A control socket in ``directory`` whose verbs ``answer`` carries out. Yields the socket's path."""
     directory_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
     try:
-        async with control_socket(directory_fd, make_app(answer, lambda: HEALTH)):
+        async with control_sockets(directory_fd, make_app(answer, lambda: HEALTH), Rights(ControlSettings())):
             yield directory / SOCKET
+    finally:
+        os.close(directory_fd)
+
+
+@asynccontextmanager
+async def door(directory: Path, answer: Answer, rights: Rights) -> AsyncIterator[Path]:
+    """As ``answering``, with a second socket for those who have ``rights``. Yields its path."""
+    directory_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    others = directory / "others.sock"
+    try:
+        async with control_sockets(directory_fd, make_app(answer, lambda: HEALTH), rights, others):
+            yield others
     finally:
         os.close(directory_fd)
 

@@ -21,6 +21,7 @@ from vsnapfs.core.errors import (
     PermissionDeniedError,
     StoreError,
     TimedOutError,
+    UsageError,
     VsnapfsError,
 )
 from vsnapfs.core.model import Bookmark, Point, Progress
@@ -28,7 +29,7 @@ from vsnapfs.daemon import client as client_module
 from vsnapfs.daemon import requests as ask
 from vsnapfs.daemon import wire
 from vsnapfs.daemon.api import Report, Verb
-from vsnapfs.daemon.client import connect, create
+from vsnapfs.daemon.client import connect, connect_socket, create
 from vsnapfs.daemon.requests import Request
 from vsnapfs.repository.layout import SOCKET
 from vsnapfs.repository.repository import Repository
@@ -245,3 +246,49 @@ def test_a_socket_that_a_crash_left_counts_for_nothing(path: Path, tmp_path: Pat
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(path / SOCKET))
     assert isinstance(connect(path).call(ask.Resolve(text="@1")), Point)
+
+
+async def test_a_symlink_in_the_place_of_the_socket_is_not_followed(path: Path, tmp_path: Path) -> None:
+    """Whoever made a repository could have us speak to any other socket of the machine."""
+    recorder = Recorder(ask.Bookmarks(bookmarks=[]))
+    async with answering(tmp_path, recorder) as elsewhere:
+        (path / SOCKET).symlink_to(elsewhere)
+        assert (await in_thread(connect(path).call, ask.BookmarkList())).bookmarks == []
+        assert recorder.asked == []
+        (tmp_path / "link").symlink_to(elsewhere)
+        await in_thread(connect_socket(tmp_path / "link").call, ask.BookmarkList())
+        assert len(recorder.asked) == 1, "who names it may name it so"
+
+
+async def test_an_argument_that_is_no_text_is_wrong_usage(tmp_path: Path) -> None:
+    """What the shell gave was not UTF-8; a server would have to guess."""
+    recorder = Recorder(MONDAY)
+    async with answering(tmp_path, recorder):
+        with pytest.raises(UsageError, match="is not text"):
+            await in_thread(connect(tmp_path).call, ask.BookmarkAdd(name=os.fsdecode(b"\xff")))
+    assert recorder.asked == []
+
+
+class TestASocketAlone:
+    """A server's socket without its repository."""
+
+    async def test_every_verb_is_asked_there(self, tmp_path: Path) -> None:
+        recorder = Recorder(ask.Bookmarks(bookmarks=[]))
+        async with answering(tmp_path, recorder) as elsewhere:
+            client = connect_socket(elsewhere)
+            assert await in_thread(client.is_served)
+            await in_thread(client.call, ask.BookmarkList())
+            await in_thread(client.call, ask.BookmarkList())
+        assert len(recorder.asked) == 2
+
+    def test_nobody_listens(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        for name in ("missing", "file"):
+            client = connect_socket(tmp_path / name)
+            assert not client.is_served()
+            with pytest.raises(NotFoundError, match="no server listens"):
+                client.call(ask.BookmarkList())
+
+    def test_nothing_is_opened_here(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="give -r REPO"):
+            connect_socket(tmp_path / "any").reading()

@@ -120,15 +120,17 @@ def test_a_file_that_comes_meanwhile_is_kept(client: Client, tmp_path: Path) -> 
 def test_on_a_filesystem_without_links(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **_options: object) -> None:
         raise OSError(code, "no links")
 
-    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    monkeypatch.setattr(os, "link", refuse)
     export(client, A, tmp_path / "out", ignore)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"out": CONTENT}
     (tmp_path / "late").touch()
+    directory_fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     with pytest.raises(NameTakenError):
-        export_module._rename_to_free_name(tmp_path / "out", tmp_path / "late")
+        export_module._rename_to_free_name(directory_fd, "out", tmp_path / "late")
+    os.close(directory_fd)
 
 
 def test_an_interrupted_export_leaves_the_partial_file(client: Client, tmp_path: Path) -> None:
@@ -155,6 +157,34 @@ def test_a_symlink_in_place_of_the_partial_file_is_not_followed(client: Client, 
     with pytest.raises(StoreError, match="Too many levels of symbolic links"):
         export(client, A, tmp_path / "out", ignore, force=True)
     assert (tmp_path / "far").read_text() == "mine"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_directory_that_is_swapped_meanwhile_is_not_followed(client: Client, tmp_path: Path, force: bool) -> None:
+    place, kept, far = tmp_path / "place", tmp_path / "kept", tmp_path / "far"
+    place.mkdir()
+    far.mkdir()
+    (far / "out").write_text("mine")
+
+    def swap(_: Progress) -> None:
+        if not kept.exists():
+            place.rename(kept)
+            place.symlink_to(far)
+
+    export(client, A, place / "out", swap, force=force)
+    assert os.listdir(kept) == ["out"]
+    assert (kept / "out").read_bytes() == CONTENT
+    assert os.listdir(far) == ["out"]
+    assert (far / "out").read_text() == "mine"
+
+
+@pytest.mark.timeout(20)
+def test_nobody_waits_for_a_pipe_in_place_of_the_partial_file(client: Client, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "out.partial")
+    for force in (False, True):
+        with pytest.raises(VsnapfsError, match=r"out\.partial"):
+            export(client, A, tmp_path / "out", ignore, force=force)
+    assert os.listdir(tmp_path) == ["out.partial"]
 
 
 def test_a_directory_is_no_target(client: Client, tmp_path: Path) -> None:

@@ -119,10 +119,12 @@ def test_a_catalog_that_cannot_be_kept(repository: Repository, path: Path) -> No
 
 @pytest.mark.requires_root
 def test_a_full_disk(memory_path: Path) -> None:
-    """Nothing is acknowledged any more, everything is still readable, and room is all it takes to go on."""
+    """Where it is to stop writes: nothing is acknowledged any more, everything is still readable, and room is all it takes to
+    go on."""
     with mounted(Path("tmpfs"), memory_path / "small", options="size=4M", kind="tmpfs") as top:
         path = top / "r"
         Repository.create(path)
+        (path / "vsnapfs.toml").write_text('[journal]\non_journal_failure = "strict"\n')
         repository = Repository.open(path, owner=True)
         repository.volume_add("db0", size_bytes=SIZE)
         kept = mark(repository, "db0", 0, b"kept", "kept")

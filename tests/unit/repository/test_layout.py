@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,11 +36,40 @@ def test_a_symlink_is_not_followed(layout: Layout, memory_path: Path) -> None:
             layout.open("lock", flags)
 
 
-def test_a_directory_that_is_a_symlink_is_refused(memory_path: Path) -> None:
+def test_a_directory_that_is_a_symlink_leads_nowhere(layout: Layout, memory_path: Path) -> None:
+    """Also when it was put there after the repository was opened."""
     (memory_path / "elsewhere").mkdir()
+    (memory_path / "elsewhere/victim").write_text("untouched")
     (memory_path / "base").symlink_to("elsewhere")
-    with pytest.raises(IntegrityError, match="base is a symlink"):
-        Layout(memory_path)
+    doings: list[Callable[[], object]] = [
+        lambda: layout.open("base/victim", os.O_RDONLY),
+        lambda: layout.open("base/new", os.O_RDWR | os.O_CREAT),
+        lambda: layout.exists("base/victim"),
+        lambda: layout.names("base"),
+        lambda: layout.make_directory("base/new"),
+        lambda: layout.write("base/victim", b"changed"),
+        lambda: layout.rename("base/victim", "base/other"),
+        lambda: layout.remove("base/victim"),
+        lambda: layout.sync("base"),
+    ]
+    for doing in doings:
+        with pytest.raises(IntegrityError, match="symlink"):
+            doing()
+    assert (memory_path / "elsewhere/victim").read_text() == "untouched"
+    assert os.listdir(memory_path / "elsewhere") == ["victim"]
+
+
+@pytest.mark.parametrize("mask", [0, 0o022, 0o777])
+def test_modes_do_not_depend_on_the_umask(layout: Layout, memory_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        layout.write("vsnapfs.toml", b"")
+        layout.make_directory("base")
+        os.close(layout.open("base/x", os.O_RDWR | os.O_CREAT | os.O_EXCL))
+    finally:
+        os.umask(before)
+    modes = {name: stat.S_IMODE((memory_path / name).stat().st_mode) for name in ("vsnapfs.toml", "base", "base/x")}
+    assert modes == {"vsnapfs.toml": 0o600, "base": 0o700, "base/x": 0o600}
 
 
 def test_the_way_to_the_repository_may_be_a_symlink(memory_path: Path) -> None:

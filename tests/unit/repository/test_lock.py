@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.processes import child, environment
 from vsnapfs.core.errors import LockedError, UsageError
+from vsnapfs.repository import lock
 from vsnapfs.repository.repository import Repository
 
 OWN = """
@@ -64,6 +65,33 @@ def test_mount_namespaces_do_not_part_owners(repository: Repository) -> None:
     assert done.stdout == f"{os.getpid()}\n"
 
 
+PID_NAMESPACE = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+
+
+@pytest.mark.requires_root
+def test_pid_namespaces_do_not_part_owners(path: Path) -> None:
+    """From inside, the holder is who it is outside; from outside, the holder is not the number it has inside."""
+    with Repository.open(path, owner=True):
+        done = subprocess.run(
+            [*PID_NAMESPACE, sys.executable, "-c", TRY, str(path)],
+            env=environment(), capture_output=True, text=True, timeout=30, check=True,
+        )  # fmt: skip
+        assert done.stdout == f"{os.getpid()}\n"
+    command = [*PID_NAMESPACE, sys.executable, "-c", OWN, str(path)]
+    with child(command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        with holder.stdin, holder.stdout:
+            assert holder.stdout.readline() == b"open\n"
+            assert (path / "lock").read_bytes() == b"1\n"
+            with pytest.raises(LockedError) as caught:
+                Repository.open(path, owner=True)
+            assert caught.value.pid is not None
+            status = Path(f"/proc/{caught.value.pid}/status").read_text()
+            assert f"NSpid:\t{caught.value.pid}\t1\n" in status
+            assert f"PPid:\t{holder.pid}\n" in status
+
+
 def test_the_same_process_cannot_own_it_twice(repository: Repository) -> None:
     with pytest.raises(LockedError) as caught:
         Repository.open(repository.path, owner=True)
@@ -84,9 +112,10 @@ def test_an_open_that_fails_gives_the_lock_back(path: Path) -> None:
     Repository.open(path, owner=True).close()
 
 
-def test_a_holder_without_a_pid(path: Path) -> None:
+def test_a_holder_without_a_pid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Repository.open(path, owner=True):
         (path / "lock").write_bytes(b"?")
+        monkeypatch.setattr(lock, "LOCKS", Path("/dev/null"))
         with pytest.raises(LockedError) as caught:
             Repository.open(path, owner=True)
     assert caught.value.pid is None

@@ -25,7 +25,10 @@ def test_the_file_that_init_writes_shows_every_key() -> None:
     shown = "\n".join(line.removeprefix("# ") for line in DEFAULT_TEXT.splitlines()[1:])
     sections = {name: sorted(keys) for name, keys in tomllib.loads(shown).items()}
     keys = ["allow_other", "data", "gid", "kernel_verify", "points", "scratch", "transport", "uid"]
-    assert sections == {"journal": ["ack", "segment_size"], "mount": keys}
+    control = ["admin", "bookmark", "delete", "read", "socket"]
+    check = ["anchor_key", "scrub"]
+    journal = ["ack", "on_journal_failure", "protection_window", "reserve", "segment_size"]
+    assert sections == {"journal": journal, "mount": keys, "check": check, "control": control}
     parse(shown.encode(), "x")
 
 
@@ -66,6 +69,13 @@ def test_who_reads_the_data() -> None:
         ('[mount]\ndata = "fast"\n', ["line 2", "mount.data", "fast"]),
         ('[mount]\nuid = 1\nscratch = "tmp"\n', ["line 3", "mount.scratch", "not an absolute path"]),
         ('[mount]\nuid = 1\n[mount.points]\n"n-*" = "fast"\n', ["line 3", "mount.points", "fast"]),
+        ('[control]\nsocket = "vsnapfs.sock"\n', ["line 2", "control.socket", "absolute path"]),
+        ('[control]\nsocket = "/run/"\n', ["line 2", "control.socket"]),
+        ('[control]\nsocket = "/run/x"\nread = "alice"\n', ["line 3", "control.read", "array"]),
+        ('[control]\nsocket = "/run/x"\nread = ["a", 7]\n', ["line 3", "control.read", "str"]),
+        ('[control]\nsocket = "/run/x"\nread = ["@"]\n', ["line 3", "control.read", "neither"]),
+        ('[control]\ndelete = ["alice"]\n', ["line 2", "control.delete", "give `socket` too"]),
+        ('[control]\nwrite = ["alice"]\n', ["line 2", "unknown key 'write' in [control]"]),
         ("journal.ack = 2\n", ["line 1", "journal.ack"]),
         ("journal = 1\n", ["line 1", "journal"]),
         ("[journal]\nack = \n", ["line 2"]),

@@ -71,7 +71,7 @@ def test_a_name_is_taken_once(repository: Repository) -> None:
     with pytest.raises(NameTakenError):
         repository.volume_add("db0", size_bytes=SIZE)
     assert len(repository.volumes()) == 1
-    assert len(list((repository.path / "primary").iterdir())) == 1
+    assert len(list((repository.path / "primary").glob("*.img"))) == 1
 
 
 def test_near_names_are_offered(repository: Repository) -> None:

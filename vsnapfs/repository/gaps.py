@@ -1,0 +1,126 @@
+"""Gaps: times in which the journal could not take writes, and volumes went on without it.
+
+A gap begins behind the last committed record. When the journal works again a record tells of it, what may differ is
+compared with the primaries and journalled, and another record ends it. No point in between can be made or read: what a
+volume held then is not known.
+
+Source: native/include/journal.h; native/FORMAT.md sections 2.2 and 7.
+"""
+
+from __future__ import annotations
+
+import os
+
+from vsnapfs.catalog.index import GapEntry
+from vsnapfs.core.errors import GapError
+from vsnapfs.core.model import Gap, Progress
+from vsnapfs.core.times import iso
+from vsnapfs.repository import identity
+from vsnapfs.repository.parts import Parts, Report
+
+COMMIT_BYTES = 64 << 20
+"""Journalled between two commits."""
+
+
+def entries(parts: Parts) -> list[GapEntry]:
+    """All that are known, in the order of time; the last one may be open, and not in the journal yet."""
+    with parts.names:
+        known = parts.index.gaps()
+    facts = parts.journal.facts()
+    if facts.gap and not (known and known[-1].end_seqno is None):
+        unnoted = GapEntry(
+            begin_seqno=facts.committed_seqno + 1,
+            since_seqno=facts.gap_since_seqno,
+            since_ns=facts.gap_since_ns,
+            reason=os.strerror(-facts.gap_reason),
+        )
+        known.append(unnoted)
+    return known
+
+
+def listed(parts: Parts) -> list[Gap]:
+    """For people and programs."""
+    changed_bytes = parts.journal.facts().changed_bytes
+    return [
+        Gap(
+            since=iso(gap.since_ns),
+            since_seqno=gap.since_seqno,
+            until=None if gap.end_ns is None else iso(gap.end_ns),
+            until_seqno=gap.end_seqno,
+            reason=gap.reason,
+            changed_bytes=changed_bytes if gap.end_seqno is None else 0,
+        )
+        for gap in entries(parts)
+    ]
+
+
+def refuse_seqno(parts: Parts, text: str, seqno: int) -> None:
+    """Raises: GapError: the point lies in a gap."""
+    for gap in entries(parts):
+        if gap.holds_seqno(seqno):
+            raise _in_gap(text, gap)
+
+
+def refuse_time(parts: Parts, text: str, time_ns: int) -> None:
+    """Raises: GapError: the point lies in a gap."""
+    for gap in entries(parts):
+        if gap.holds_time(time_ns):
+            raise _in_gap(text, gap)
+
+
+def refuse_now(parts: Parts, what: str) -> None:
+    """Raises: GapError: nothing of now can be named."""
+    if parts.journal.facts().gap:
+        gap = entries(parts)[-1]
+        raise GapError(
+            f"{what} cannot be made: writes are not protected since {iso(gap.since_ns)} ({gap.reason})",
+            seqno=gap.since_seqno,
+            hint="`vsnapfs volume resync` when the journal works again",
+        )
+
+
+def close(parts: Parts, report: Report) -> int:
+    """Take the journal up again, and journal what volumes hold that it does not know. Volumes stay in use.
+
+    Returns the bytes that differed; 0 also where there is no gap. Raises: NoSpaceError, StoreError: the journal does not
+    work yet; the gap goes on. IntegrityError: it does not read back as it was committed.
+    """
+    parts.require_owner()
+    with parts.working("the closing of a gap"):
+        if not parts.journal.facts().gap:
+            return 0
+        identity.add_feature(parts.layout, identity.GAPS)
+        parts.journal.revive()
+        changed = sum(_resync(parts, volume, report) for volume in list(parts.primaries))
+        parts.journal.gap_close()
+        with parts.change:
+            parts.catch_up()
+        return changed
+
+
+def _resync(parts: Parts, volume: int, report: Report) -> int:
+    """From the beginning each time: what was compared before the journal failed once more may differ again."""
+    with parts.names:
+        entry = parts.index.volume_by_id(volume)
+    name = entry.name if entry else str(volume)
+    changed, pending, at = 0, 0, 0
+    while (piece := parts.journal.next_changed(volume, at)) is not None:
+        offset_bytes, length_bytes = piece
+        at = offset_bytes + length_bytes
+        found = parts.journal.resync(volume, offset_bytes, length_bytes)
+        changed, pending = changed + found, pending + found
+        if pending >= COMMIT_BYTES:
+            parts.journal.commit()
+            pending = 0
+        parts.tell(report, Progress(what=f"resync of {name}", done=at, total=entry.size_bytes if entry else at))
+    return changed
+
+
+def _in_gap(text: str, gap: GapEntry) -> GapError:
+    until = f"to {iso(gap.end_ns)} (@{gap.end_seqno})" if gap.end_ns is not None else "on"
+    reason = f", when the journal failed ({gap.reason})" if gap.reason else ""
+    return GapError(
+        f"{text} is in a gap, which is from {iso(gap.since_ns)} (after @{gap.since_seqno}) {until}{reason}",
+        seqno=gap.since_seqno,
+        hint="take a point before or after it",
+    )
