@@ -165,7 +165,9 @@ class Checking:
             fault, known_seqno = broken
             self._lost_end(segment(fault.segment), fault.offset_bytes, fault.text, seen, known_seqno)
             return
-        self.parts.journal.refresh()
+        if seen.applied_seqno > self.parts.journal.facts().committed_seqno:  # it may have been written to meanwhile
+            self.parts.journal.refresh()
+            self.parts.catch_up()
         try:
             check_end(seen.applied_seqno, self.parts.journal)
         except JournalBehindError as error:
