@@ -74,6 +74,20 @@ def contents_of(repository: Repository, names: set[str]) -> Contents:
     return found
 
 
+def happen(repository: Repository, rng: random.Random, names: list[str], number: int) -> None:
+    """What comes after bookmark ``number`` beside writes."""
+    if number % 3 == 2 and number < 22:
+        repository.journal.seal()
+    if number % 7 == 3:
+        repository.volume_resize("thin", rng.choice([SIZE // 2 + 512, SIZE, SIZE + BLOCK]))
+    if number == 15:
+        repository.volume_remove("gone")
+        names.remove("gone")
+        repository.bookmark_add("past", at=repository.bookmark("b4").time)
+    if number == 20:
+        repository.bookmark_remove("b2")
+
+
 def make(path: Path, seed: int) -> Made:
     """Three volumes, one on a base, one that grows and shrinks, one that is removed; sealed segments and an open one."""
     rng = random.Random(seed)
@@ -91,16 +105,7 @@ def make(path: Path, seed: int) -> Made:
                 if rng.random() < 0.3:
                     repository.journal.commit()
             repository.bookmark_add(f"b{number}")
-            if number % 3 == 2 and number < 22:
-                repository.journal.seal()
-            if number % 7 == 3:
-                repository.volume_resize("thin", rng.choice([SIZE // 2 + 512, SIZE, SIZE + BLOCK]))
-            if number == 15:
-                repository.volume_remove("gone")
-                names.remove("gone")
-                repository.bookmark_add("past", at=repository.bookmark("b4").time)
-            if number == 20:
-                repository.bookmark_remove("b2")
+            happen(repository, rng, names, number)
         if seed % 2:
             while repository.journal.merge_maps():
                 pass
