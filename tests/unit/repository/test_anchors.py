@@ -251,3 +251,16 @@ def test_a_lost_end_is_seen(history: Path) -> None:
     assert [damage.what.split(",")[0] for damage in found.damages] == [
         f"no sealed segment ends with @{value.split(':')[2]}"
     ]
+
+
+def test_a_base_of_which_no_digest_was_kept_is_named(
+    repository: Repository, path: Path, memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As earlier versions made them."""
+    monkeypatch.setattr("vsnapfs.binding.base.BaseBuilder.digest", lambda _: b"")
+    fill(repository, memory_path / "disk.img", b"paid 100")
+    repository.close()
+    found = held(path, anchor_of(path).value)
+    assert found.damages == []
+    assert found.anchor is not None
+    assert (found.anchor.holds, found.anchor.not_covered) == (True, ["ext"])
