@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
@@ -41,8 +40,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """Make derived files again; the damaged ones are kept as ``*.bad``."""
     anchor: str | None = None
     """A value of ``vsnapfs anchor``, to be proven."""
-    anchor_key: Path | None = None
-    """The key of its MAC; None: as the settings say."""
+    anchor_key: bytes | None = None
+    """The key of its MAC; None: that of the settings."""
 
 
 def check(parts: Parts, wanted: Wanted, report: Report) -> Check:

@@ -13,6 +13,7 @@ import pytest
 from tests.support.volumes import content_at, mark, put
 from vsnapfs.core.errors import NotFoundError, PermissionDeniedError, UsageError, VsnapfsError
 from vsnapfs.core.model import Anchor, Check
+from vsnapfs.repository.anchors import read_key
 from vsnapfs.repository.check import Wanted
 from vsnapfs.repository.repository import Repository
 
@@ -48,12 +49,14 @@ def key(memory_path: Path) -> Path:
 
 def anchor_of(path: Path, key: Path | None = None) -> Anchor:
     with Repository.open(path, owner=False) as reader:
-        return reader.anchor(key)
+        return reader.anchor(None if key is None else read_key(key, path))
 
 
 def held(path: Path, value: str, key: Path | None = None, *, read: bool = True) -> Check:
     with Repository.open(path, owner=False) as reader:
-        return reader.check(wanted=Wanted(percent=100 if read else 0, anchor=value, anchor_key=key))
+        return reader.check(
+            wanted=Wanted(percent=100 if read else 0, anchor=value, anchor_key=key and read_key(key, path))
+        )
 
 
 def forge(history: Path, memory_path: Path) -> None:
