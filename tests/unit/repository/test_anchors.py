@@ -53,10 +53,9 @@ def anchor_of(path: Path, key: Path | None = None) -> Anchor:
 
 
 def held(path: Path, value: str, key: Path | None = None, *, read: bool = True) -> Check:
+    secret = None if key is None else read_key(key, path)
     with Repository.open(path, owner=False) as reader:
-        return reader.check(
-            wanted=Wanted(percent=100 if read else 0, anchor=value, anchor_key=key and read_key(key, path))
-        )
+        return reader.check(wanted=Wanted(percent=100 if read else 0, anchor=value, anchor_key=secret))
 
 
 def forge(history: Path, memory_path: Path) -> None:
