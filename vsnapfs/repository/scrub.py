@@ -63,7 +63,7 @@ def load(layout: Layout) -> Progress:
             found = msgspec.json.decode(os.read(fd, FILE_BYTES_MAX), type=Progress)
         finally:
             os.close(fd)
-    except (msgspec.DecodeError, OSError, VsnapfsError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, OSError, VsnapfsError):
         return Progress()
     return found if found.format == FORMAT else Progress()
 

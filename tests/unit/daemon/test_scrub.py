@@ -206,7 +206,9 @@ def test_it_ends_at_once(repository: Repository) -> None:
     assert "vsnapfs-scrub" not in {thread.name for thread in threading.enumerate()}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"format": 2}', b"\xff" * 100, b'{"next": [9, 9, 9, 9]}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'{"format": 2}', b"\xff" * 100, b'{"next": [9, 9, 9, 9]}', b'{"x":' + b"[" * 99999]
+)
 def test_a_file_that_makes_no_sense_is_kept_and_a_pass_begins_anew(repository: Repository, content: bytes) -> None:
     path = repository.path / "scrub.json"
     path.write_bytes(content)
