@@ -206,9 +206,17 @@ def test_it_ends_at_once(repository: Repository) -> None:
     assert "vsnapfs-scrub" not in {thread.name for thread in threading.enumerate()}
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b'{"format": 2}', b"\xff" * 100, b'{"next": [9, 9, 9, 9]}', b'{"x":' + b"[" * 99999]
-)
+SENSELESS = {
+    "empty": b"",
+    "half": b"{",
+    "newer": b'{"format": 2}',
+    "no text": b"\xff" * 100,
+    "no unit": b'{"next": [9, 9, 9, 9]}',
+    "deep": b'{"x":' + b"[" * 99999,
+}
+
+
+@pytest.mark.parametrize("content", SENSELESS.values(), ids=SENSELESS)
 def test_a_file_that_makes_no_sense_is_kept_and_a_pass_begins_anew(repository: Repository, content: bytes) -> None:
     path = repository.path / "scrub.json"
     path.write_bytes(content)
