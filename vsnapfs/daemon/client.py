@@ -143,6 +143,13 @@ def create(path: Path) -> str:
         return repository.uuid
 
 
+def read_key(path: Path, repository: Path) -> bytes:
+    """The key of anchors in a file. Raises: UsageError, PermissionDeniedError, NotFoundError."""
+    from vsnapfs.repository import anchors
+
+    return anchors.read_key(path, repository)
+
+
 def open_repository(
     path: Path, *, owner: bool, keep: Keep | None = None, locked: bool = False, sound_part: bool = False
 ) -> Repository:

@@ -61,11 +61,6 @@ class Request(msgspec.Struct, Generic[R], frozen=True, kw_only=True, forbid_unkn
 
     right: ClassVar[Right]
 
-    @property
-    def needed(self) -> Right:
-        """The right that it takes as it is: who has a server open a file that they name is as good as its user."""
-        return self.right
-
 
 class VolumeAdd(Request[Volume], frozen=True, kw_only=True):
     """Protect a new volume: a thin one of ``size_bytes``, or the image or device at ``primary``."""
@@ -188,7 +183,8 @@ class GetStatus(Request[Status], frozen=True, kw_only=True):
 class Verify(Request[Check], frozen=True, kw_only=True):
     """Look for damage; changes nothing. ``percent``: so much is read of the data, if it is; ``seed`` chooses it.
 
-    ``anchor``: what was kept of the past; ``anchor_key``: file of its key, None: as the settings say.
+    ``anchor``: what was kept of the past; ``anchor_key``: its key, None: that of the settings. Never its file: who asks
+    has the right to read it, or not.
     """
 
     right: ClassVar[Right] = "read"
@@ -196,11 +192,7 @@ class Verify(Request[Check], frozen=True, kw_only=True):
     percent: Annotated[float, msgspec.Meta(gt=0, le=100)] = 100
     seed: int | None = None
     anchor: str | None = None
-    anchor_key: str | None = None
-
-    @property
-    def needed(self) -> Right:
-        return self.right if self.anchor_key is None else "admin"
+    anchor_key: bytes | None = None
 
 
 class Repair(Request[Check], frozen=True, kw_only=True):
@@ -211,14 +203,10 @@ class Repair(Request[Check], frozen=True, kw_only=True):
 
 
 class GetAnchor(Request[Anchor], frozen=True, kw_only=True):
-    """What proves the past later. ``key``: file of a key, None: as the settings say."""
+    """What proves the past later. ``key``: None: that of the settings."""
 
     right: ClassVar[Right] = "read"
-    key: str | None = None
-
-    @property
-    def needed(self) -> Right:
-        return self.right if self.key is None else "admin"
+    key: bytes | None = None
 
 
 class Resolve(Request[Point], frozen=True, kw_only=True):

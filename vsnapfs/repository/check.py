@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
@@ -41,8 +40,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """Make derived files again; the damaged ones are kept as ``*.bad``."""
     anchor: str | None = None
     """A value of ``vsnapfs anchor``, to be proven."""
-    anchor_key: Path | None = None
-    """The key of its MAC; None: as the settings say."""
+    anchor_key: bytes | None = None
+    """The key of its MAC; None: that of the settings."""
 
 
 def check(parts: Parts, wanted: Wanted, report: Report) -> Check:
@@ -165,7 +164,9 @@ class Checking:
             fault, known_seqno = broken
             self._lost_end(segment(fault.segment), fault.offset_bytes, fault.text, seen, known_seqno)
             return
-        self.parts.journal.refresh()
+        if seen.applied_seqno > self.parts.journal.facts().committed_seqno:  # it may have been written to meanwhile
+            self.parts.journal.refresh()
+            self.parts.catch_up()
         try:
             check_end(seen.applied_seqno, self.parts.journal)
         except JournalBehindError as error:

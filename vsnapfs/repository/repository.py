@@ -306,9 +306,9 @@ class Repository(Closing):
         chosen = wanted or Wanted(percent=ALL_PERCENT if read_data else 0, repair=repair)
         return check(self._parts, chosen, progress)
 
-    def anchor(self, key: Path | None = None) -> Anchor:
-        """What proves later that the past up to the last sealed segment was not rewritten. key: of its MAC; None: as the
-        settings say. Raises: NotFoundError: no segment is sealed. UsageError, PermissionDeniedError: no such key.
+    def anchor(self, key: bytes | None = None) -> Anchor:
+        """What proves later that the past up to the last sealed segment was not rewritten. key: of its MAC; None: that of
+        the settings. Raises: NotFoundError: no segment is sealed. UsageError, PermissionDeniedError: no such key.
         """
         return anchors.make(self._parts, key)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import random
 import shutil
 import threading
@@ -139,6 +140,23 @@ def test_damage_is_told_at_once_and_with_its_cost(repository: Repository) -> Non
     assert len({entry["what"] for entry in told}) == len(told), "told again"
 
 
+def test_a_server_that_starts_looks_again_at_what_was_damaged(
+    repository: Repository, read: list[Unit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the pass that found it began just now, and the next unit is due in days."""
+    path = repository.path / FIRST
+    sound = path.read_bytes()
+    flip_bit(path, b"needle0")
+    with Running(repository, QUICK_S):
+        eventually(lambda: repository.status().scrub.damages, "the damage")
+        eventually(lambda: passed(repository), "a pass")
+    path.write_bytes(sound)
+    assert repository.status().scrub.damages, "nobody has looked"
+    monkeypatch.setattr("vsnapfs.daemon.scrub.FIRST_S_MAX", 0)
+    with Running(repository, LONG_S):
+        eventually(lambda: not repository.status().scrub.damages, "that it is gone")
+
+
 def test_a_segment_that_goes_is_told(repository: Repository) -> None:
     path = sorted((repository.path / "journal").glob("*.seg"))[2]
     with Running(repository, QUICK_S):
@@ -160,8 +178,6 @@ def test_nothing_at_all_can_be_opened_by_others(repository: Repository) -> None:
 
 
 def test_its_reads_wait_for_others(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    import platform
-
     number = SYS_IOPRIO_GET.get(platform.machine())
     if number is None:
         pytest.skip("the number of ioprio_get is not known for this machine")
@@ -171,7 +187,12 @@ def test_its_reads_wait_for_others(repository: Repository, monkeypatch: pytest.M
         return int(libc.syscall(number, 1, 0)) >> 13
 
     classes: list[int] = []
-    monkeypatch.setattr(Repository, "scrub_unit", lambda *_: classes.append(priority()) or [])
+
+    def noted(*_: object) -> list[Damage]:
+        classes.append(priority())
+        return []
+
+    monkeypatch.setattr(Repository, "scrub_unit", noted)
     with Running(repository, QUICK_S):
         eventually(lambda: classes, "a unit")
     assert set(classes) == {IDLE}
@@ -185,7 +206,17 @@ def test_it_ends_at_once(repository: Repository) -> None:
     assert "vsnapfs-scrub" not in {thread.name for thread in threading.enumerate()}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"format": 2}', b"\xff" * 100, b'{"next": [9, 9, 9, 9]}'])
+SENSELESS = {
+    "empty": b"",
+    "half": b"{",
+    "newer": b'{"format": 2}',
+    "no text": b"\xff" * 100,
+    "no unit": b'{"next": [9, 9, 9, 9]}',
+    "deep": b'{"x":' + b"[" * 99999,
+}
+
+
+@pytest.mark.parametrize("content", SENSELESS.values(), ids=SENSELESS)
 def test_a_file_that_makes_no_sense_is_kept_and_a_pass_begins_anew(repository: Repository, content: bytes) -> None:
     path = repository.path / "scrub.json"
     path.write_bytes(content)

@@ -13,6 +13,7 @@ import pytest
 from tests.support.volumes import content_at, mark, put
 from vsnapfs.core.errors import NotFoundError, PermissionDeniedError, UsageError, VsnapfsError
 from vsnapfs.core.model import Anchor, Check
+from vsnapfs.repository.anchors import read_key
 from vsnapfs.repository.check import Wanted
 from vsnapfs.repository.repository import Repository
 
@@ -48,12 +49,13 @@ def key(memory_path: Path) -> Path:
 
 def anchor_of(path: Path, key: Path | None = None) -> Anchor:
     with Repository.open(path, owner=False) as reader:
-        return reader.anchor(key)
+        return reader.anchor(None if key is None else read_key(key, path))
 
 
 def held(path: Path, value: str, key: Path | None = None, *, read: bool = True) -> Check:
+    secret = None if key is None else read_key(key, path)
     with Repository.open(path, owner=False) as reader:
-        return reader.check(wanted=Wanted(percent=100 if read else 0, anchor=value, anchor_key=key))
+        return reader.check(wanted=Wanted(percent=100 if read else 0, anchor=value, anchor_key=secret))
 
 
 def forge(history: Path, memory_path: Path) -> None:
@@ -251,3 +253,16 @@ def test_a_lost_end_is_seen(history: Path) -> None:
     assert [damage.what.split(",")[0] for damage in found.damages] == [
         f"no sealed segment ends with @{value.split(':')[2]}"
     ]
+
+
+def test_a_base_of_which_no_digest_was_kept_is_named(
+    repository: Repository, path: Path, memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As earlier versions made them."""
+    monkeypatch.setattr("vsnapfs.binding.base.BaseBuilder.digest", lambda _: b"")
+    fill(repository, memory_path / "disk.img", b"paid 100")
+    repository.close()
+    found = held(path, anchor_of(path).value)
+    assert found.damages == []
+    assert found.anchor is not None
+    assert (found.anchor.holds, found.anchor.not_covered) == (True, ["ext"])
