@@ -120,7 +120,10 @@ class KeeperHolding(_Held):
         return Device(fds[0], answer.mountpoint)
 
     def ready(self) -> None:
-        self._line.send(READY)
+        try:
+            self._line.send(READY)
+        except OSError:
+            return  # it has died; who waits for its end on ``left_fd`` ends this in order
 
     def close(self) -> None:
         super().close()
