@@ -285,8 +285,9 @@ int vs_journal_close(vs_journal *j) {
         r = vs_journal_commit(j);
         pthread_mutex_lock(&j->mu);
         vs_journal_lead_begin(j);
+        int sound = !j->failed; /* else what stands behind the last batch is unknown: it may be a footer */
         pthread_mutex_unlock(&j->mu);
-        if (r == 0) r = checkpoint(j);
+        if (r == 0 && sound) r = checkpoint(j);
     }
     journal_free(j);
     return r;
