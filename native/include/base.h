@@ -7,6 +7,7 @@
 #define VS_BASE_H
 
 #include "packed.h"
+#include "status.h"
 #include "store_ops.h"
 
 /* CFFI-BEGIN */
@@ -25,13 +26,18 @@ int vs_base_builder_take(vs_base_builder *b, uint64_t offset_bytes, uint64_t len
 /* Write map and header, sync image and index. *data_bytes: what the image holds. -EINVAL: not all of it was taken in. */
 int vs_base_builder_finish(vs_base_builder *b, uint64_t *data_bytes);
 void vs_base_builder_free(vs_base_builder *b);
+
+/* Check all of a base that no read of a view looks at: header, map, the checksums of blocks of zeros, the files' lengths. Bytes of the image
+ * are compared by reading a view at the point where the volume was added; those under a hole of the map are never read. 0: sound;
+ * 1: *fault says what is not. -ENOENT: there is no base. */
+int vs_base_check(vs_store *s, const uint8_t uuid[16], uint32_t volume, vs_fault *fault);
 /* CFFI-END */
 
 /* A finished base, read-only. Threads: any, it is immutable. */
 typedef struct vs_base vs_base;
 
 /* Open base/<volume>.img and map its index. s is borrowed and outlives *out; the caller ends *out with vs_base_close.
- * All with vs_fault_last: -ENOENT: a file is missing. -EBADMSG: the index is damaged, or another volume's. -EXDEV: it is another
+ * All with vs_fault_last: -ENOENT: there is none. -EBADMSG: the index is damaged, or another volume's, or one of the two files is missing. -EXDEV: it is another
  * repository's. -EPROTONOSUPPORT: newer than this program. What rows of the map and the checksums say is the caller's to bound. */
 int vs_base_open(vs_store *s, const uint8_t uuid[16], uint32_t volume, vs_base **out);
 void vs_base_close(vs_base *b); /* NULL is allowed */

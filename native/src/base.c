@@ -273,6 +273,14 @@ static int open_map(vs_base *b) {
     return r < 0 ? damaged(b, position, "its map is not a table") : 0;
 }
 
+/* Both files or none: without one of them the volume would seem to begin with zeros. */
+static int missing(vs_base *b) {
+    int other = b->index >= 0 ? 0 : open_file(b, "img", &b->image);
+    if (other == -ENOENT) return vs_fault_set(-ENOENT, b->volume, 0, 0, 0, "volume %" PRIu32 " has no base", b->volume);
+    return other < 0 ? other : vs_fault_set(-EBADMSG, b->volume, 0, 0, 0, "base/%08" PRIx32 ".%s is missing", b->volume,
+                                            b->index >= 0 ? "img" : "idx");
+}
+
 int vs_base_open(vs_store *s, const uint8_t uuid[16], uint32_t volume, vs_base **out) {
     vs_base *b = calloc(1, sizeof *b);
     if (!b) return vs_fault_set(-ENOMEM, volume, 0, 0, 0, "no memory to open a base image");
@@ -282,6 +290,7 @@ int vs_base_open(vs_store *s, const uint8_t uuid[16], uint32_t volume, vs_base *
     if (r == 0) r = check_header(b, uuid);
     if (r == 0) r = open_map(b);
     if (r == 0) r = open_file(b, "img", &b->image);
+    if (r == -ENOENT) r = missing(b);
     if (r < 0) vs_base_close(b);
     else *out = b;
     return r;
@@ -314,4 +323,49 @@ uint64_t vs_base_size_bytes(const vs_base *b) {
 
 uint64_t vs_base_data_bytes(const vs_base *b) {
     return b->data_bytes;
+}
+
+/* ---- checking ---- */
+
+/* The table between two rows of data: an entry of a block of zeros is 0. */
+static int hole_check(const vs_base *b, uint64_t from, uint64_t to) {
+    for (uint64_t block = from; block < to; block++)
+        if (vs_get32(b->mapped + CRCS_AT + block * 4))
+            return damaged(b, CRCS_AT + block * 4, "a checksum of a block that is zeros is not that of zeros");
+    return 0;
+}
+
+static int table_check(const vs_base *b) {
+    uint64_t next = 0, blocks = blocks_of(b->size_bytes);
+    int r = 0;
+    for (uint64_t i = 0; r == 0 && i < b->map.rows; i++) {
+        uint64_t row[VS_MAP_COLUMNS];
+        vs_packed_row(&b->map, i, row);
+        uint64_t first = row[0] / VS_BLOCK_BYTES;
+        if (row[0] > b->size_bytes || row[1] > b->size_bytes - row[0] || first < next) return damaged(b, b->mapped_bytes, "a row of its map is not sound");
+        r = hole_check(b, next, first);
+        next = blocks_of(row[0] + row[1]);
+    }
+    if (r == 0) r = hole_check(b, next, blocks);
+    uint64_t end = CRCS_AT + 4 * blocks;
+    if (r == 0 && !vs_is_zero(b->mapped + end, map_position(b->size_bytes) - end)) r = damaged(b, end, "the zeros before its map are damaged");
+    return r;
+}
+
+static int image_check(const vs_base *b) {
+    int64_t size = b->store->size(b->store, b->image);
+    if (size < 0) return (int)size;
+    if ((uint64_t)size <= b->size_bytes) return 0;
+    return vs_fault_set(-EBADMSG, b->volume, 0, 0, b->size_bytes, "base/%08" PRIx32 ".img is longer than its volume", b->volume);
+}
+
+int vs_base_check(vs_store *s, const uint8_t uuid[16], uint32_t volume, vs_fault *fault) {
+    vs_base *b = NULL;
+    int r = vs_base_open(s, uuid, volume, &b);
+    if (r == 0) r = table_check(b);
+    if (r == 0) r = image_check(b);
+    vs_base_close(b);
+    if (r != -EBADMSG && r != -EXDEV && r != -EPROTONOSUPPORT) return r;
+    vs_fault_last(fault);
+    return 1;
 }

@@ -166,6 +166,7 @@ static int with_half_a_seal(fault_ground *g) {
 
 /* A worker was killed with records that it had answered and not written. */
 static int killed_worker(fault_ground *g, int batches) {
+    g->segment_bytes = g->batch_bytes = 1 << 20; /* nothing is written out early: its memory is copied while it lives */
     TRY(with_volumes(g));
     g->keep_fd = vs_keep_make();
     TRY(g->keep_fd);
