@@ -7,7 +7,6 @@
 #define VS_BASE_H
 
 #include "packed.h"
-#include "status.h"
 #include "store_ops.h"
 
 /* CFFI-BEGIN */
@@ -26,11 +25,6 @@ int vs_base_builder_take(vs_base_builder *b, uint64_t offset_bytes, uint64_t len
 /* Write map and header, sync image and index. *data_bytes: what the image holds. -EINVAL: not all of it was taken in. */
 int vs_base_builder_finish(vs_base_builder *b, uint64_t *data_bytes);
 void vs_base_builder_free(vs_base_builder *b);
-
-/* Check all of a base that no read of a view looks at: header, map, the checksums of blocks of zeros, the files' lengths. Bytes of the image
- * are compared by reading a view at the point where the volume was added; those under a hole of the map are never read. 0: sound;
- * 1: *fault says what is not. -ENOENT: there is no base. */
-int vs_base_check(vs_store *s, const uint8_t uuid[16], uint32_t volume, vs_fault *fault);
 /* CFFI-END */
 
 /* A finished base, read-only. Threads: any, it is immutable. */

@@ -302,10 +302,8 @@ static int maps_find(vs_journal *j) {
 
 /* As `check --read-data` does it: what no read looks at, and then all of the volume where it is its base alone. */
 static int base_finds(vs_journal *j) {
-    vs_fault fault;
     vs_view *v;
-    int r = vs_base_check(repository.store, repository.uuid, 1, &fault);
-    if (r != 0) return 1;
+    if (vs_journal_check_base(j, 1) != 0) return 1;
     if (vs_view_open(j, 1, 1, &v) < 0) return 1;
     int64_t n = vs_view_read(v, 0, room, sizeof room);
     vs_view_close(v);
