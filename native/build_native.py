@@ -15,7 +15,7 @@ from pathlib import Path
 from cffi import FFI
 
 NATIVE = Path(__file__).parent
-HEADERS = ("status", "store_ops", "keep", "volume_file", "journal", "view", "kernel_view", "base", "memory", "plane")
+HEADERS = ("status", "store_ops", "keep", "volume_file", "journal", "view", "kernel_view", "base", "memory", "priority", "plane")
 """Headers with a region for Python; each stands after those it needs."""
 
 LIBRARIES = ["isal", "crypto", "pthread"]

@@ -24,6 +24,9 @@ int vs_base_builder_take(vs_base_builder *b, uint64_t offset_bytes, uint64_t len
 
 /* Write map and header, sync image and index. *data_bytes: what the image holds. -EINVAL: not all of it was taken in. */
 int vs_base_builder_finish(vs_base_builder *b, uint64_t *data_bytes);
+
+/* SHA-256 of what was taken in: of each block that is not zeros, in order, its offset (u64) and its 4096 bytes. */
+int vs_base_builder_digest(const vs_base_builder *b, uint8_t digest[32]);
 void vs_base_builder_free(vs_base_builder *b);
 /* CFFI-END */
 
@@ -44,6 +47,9 @@ uint32_t vs_base_crc(const vs_base *b, uint64_t block);
 
 /* The image, a file of the store; it may end before the volume does, the rest are zeros. Owned by b. */
 int vs_base_image(const vs_base *b);
+
+/* The checksums of holes, which no read compares, are as they were written. -EBADMSG with vs_fault_last. */
+int vs_base_check_holes(const vs_base *b);
 
 uint64_t vs_base_size_bytes(const vs_base *b); /* of the volume when it was added */
 uint64_t vs_base_data_bytes(const vs_base *b); /* what the map's rows hold together */

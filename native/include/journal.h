@@ -42,6 +42,7 @@ typedef struct vs_journal_options {
     uint64_t segment_bytes;  /* a segment is sealed when it has grown past this; 0: 64 MiB */
     uint64_t batch_bytes;    /* appends past this write the batch out; 0: 8 MiB */
     vs_keep *keep;           /* owner: what is appended lies there until it is in a segment and applied; borrowed; NULL: in private memory */
+    int32_t sound_part;      /* reader: where damage makes the rest unreadable, open what stands before it (vs_journal_broken) */
 } vs_journal_options;
 
 typedef struct vs_journal_facts {
@@ -62,6 +63,13 @@ typedef struct vs_journal_facts {
     int32_t failed;            /* 0, or the -errno that ended all appends */
     int32_t pending;           /* 1: something appended is not committed yet */
 } vs_journal_facts;
+
+typedef struct vs_segment_facts {
+    uint64_t first_seqno, last_seqno; /* last = first - 1: it holds no record */
+    uint64_t bytes;                   /* of its file; of an unsealed one up to its last batch */
+    int32_t sealed, reserved;
+    uint8_t digest[32];               /* sealed: as its trailer says; by the chain it speaks for all segments before */
+} vs_segment_facts;
 
 typedef struct vs_event {
     uint64_t seqno, time_ns, a, b;
@@ -151,9 +159,24 @@ int vs_journal_volume_at(vs_journal *j, uint32_t volume, uint64_t seqno, vs_volu
 int vs_journal_seqno_at(vs_journal *j, uint64_t time_ns, uint64_t *seqno);
 int vs_journal_time_of(vs_journal *j, uint64_t seqno, uint64_t *time_ns);
 
-/* Check one segment (index 0 .. segments - 1): header, trailer, chain, every section against the batches; payload CRCs when
- * read_payload. 0: sound; 1: *fault says what is wrong, and *offset_bytes where to go on looking (0: the end). Start at 0. */
-int vs_journal_check_segment(vs_journal *j, uint64_t index, int read_payload, uint64_t *offset_bytes, vs_fault *fault);
+/* Segment number index (0 .. segments - 1); -ENOENT past the last. */
+int vs_journal_segment_at(vs_journal *j, uint64_t index, vs_segment_facts *out);
+
+/* Opened with sound_part: 1 if damage ends it; *fault says where and what, and records up to *known_seqno at least were in the journal.
+ * Such a journal is not followed any further. */
+int vs_journal_broken(vs_journal *j, vs_fault *fault, uint64_t *known_seqno);
+
+/* Check one segment (index 0 .. segments - 1): header, trailer, chain, every section against the batches; with read_payload its digest and
+ * the CRC of every payload block that can still be told. 0: sound; 1: *fault says what is wrong, and *next where to go on looking (0: the
+ * end). Start at 0. -ECANCELED: after vs_journal_check_end. */
+int vs_journal_check_segment(vs_journal *j, uint64_t index, int read_payload, uint64_t *next, vs_fault *fault);
+
+/* Have checks of segments give up, now and from now on. */
+void vs_journal_check_end(vs_journal *j);
+
+/* Check what reading a base does not see: the checksums of its holes. 0: sound, or the volume has none; else as vs_base_open, with
+ * vs_fault_last. */
+int vs_journal_check_base(vs_journal *j, uint32_t volume);
 
 /* Check one merged map against the segments below it, by number; 0 sound, 1 damaged (*fault), -ENOENT past the last. */
 int vs_journal_check_map(vs_journal *j, uint64_t index, vs_fault *fault, char name[64]);

@@ -62,6 +62,7 @@ struct vs_base_builder {
     uint64_t run_start, run_end; /* data that has no row yet; equal: none */
     uint64_t data_bytes;         /* of all rows */
     vs_packed_writer *map;
+    vs_digest *digest;
     uint8_t crcs[PIECE_BLOCKS * 4];
     uint8_t piece[PIECE_BYTES];
 };
@@ -79,6 +80,7 @@ int vs_base_builder_new(vs_store *s, const uint8_t uuid[16], uint32_t volume, ui
     b->volume = volume;
     b->size_bytes = size_bytes;
     int r = vs_packed_writer_new(VS_MAP_COLUMNS, &b->map);
+    if (r == 0) r = vs_digest_new(&b->digest);
     if (r < 0) vs_base_builder_free(b);
     else *out = b;
     return r;
@@ -87,6 +89,7 @@ int vs_base_builder_new(vs_store *s, const uint8_t uuid[16], uint32_t volume, ui
 void vs_base_builder_free(vs_base_builder *b) {
     if (!b) return;
     vs_packed_writer_free(b->map);
+    vs_digest_free(b->digest);
     free(b);
 }
 
@@ -115,6 +118,13 @@ static int take_data(vs_base_builder *b, uint64_t offset_bytes, size_t start, si
     return r < 0 ? r : add_run(b, offset_bytes + start, offset_bytes + end);
 }
 
+static int digest_block(vs_base_builder *b, uint64_t offset_bytes, const uint8_t *block) {
+    uint8_t at[8];
+    vs_put64(at, offset_bytes);
+    int r = vs_digest_update(b->digest, at, sizeof at);
+    return r < 0 ? r : vs_digest_update(b->digest, block, VS_BLOCK_BYTES);
+}
+
 /* Fill in the checksums of the piece's blocks, and take each run of blocks that are not zeros. */
 static int take_blocks(vs_base_builder *b, uint64_t offset_bytes, size_t n) {
     size_t start = 0, blocks = (size_t)blocks_of(n);
@@ -122,10 +132,10 @@ static int take_blocks(vs_base_builder *b, uint64_t offset_bytes, size_t n) {
         const uint8_t *block = b->piece + i * VS_BLOCK_BYTES;
         int is_data = !vs_is_zero(block, VS_BLOCK_BYTES);
         vs_put32(b->crcs + i * 4, is_data ? vs_crc32c(block, VS_BLOCK_BYTES) ^ VS_CRC_ZERO_BLOCK : 0);
-        if (is_data) continue;
-        int r = start < i ? take_data(b, offset_bytes, start * VS_BLOCK_BYTES, i * VS_BLOCK_BYTES) : 0;
+        int r = is_data ? digest_block(b, offset_bytes + i * VS_BLOCK_BYTES, block) : 0;
+        if (!is_data && start < i) r = take_data(b, offset_bytes, start * VS_BLOCK_BYTES, i * VS_BLOCK_BYTES);
         if (r < 0) return r;
-        start = i + 1;
+        if (!is_data) start = i + 1;
     }
     return start < blocks ? take_data(b, offset_bytes, start * VS_BLOCK_BYTES, n) : 0;
 }
@@ -207,6 +217,10 @@ int vs_base_builder_finish(vs_base_builder *b, uint64_t *data_bytes) {
     if (b->failed == 0) b->failed = write_index(b);
     if (b->failed == 0) *data_bytes = b->data_bytes;
     return b->failed;
+}
+
+int vs_base_builder_digest(const vs_base_builder *b, uint8_t digest[32]) {
+    return vs_digest_peek(b->digest, digest);
 }
 
 /* ---- reading ---- */
@@ -323,4 +337,20 @@ uint64_t vs_base_size_bytes(const vs_base *b) {
 
 uint64_t vs_base_data_bytes(const vs_base *b) {
     return b->data_bytes;
+}
+
+int vs_base_check_holes(const vs_base *b) {
+    uint64_t at = 0, row[VS_MAP_COLUMNS];
+    for (uint64_t i = 0; i <= b->map.rows; i++) {
+        uint64_t end = vs_get64(b->mapped + AT_MAP_POSITION); /* behind the last data: to the map */
+        if (i < b->map.rows) {
+            vs_packed_row(&b->map, i, row);
+            end = CRCS_AT + row[0] / VS_BLOCK_BYTES * 4;
+        }
+        uint64_t from = CRCS_AT + at * 4;
+        if (end > b->mapped_bytes || from > end) return damaged(b, CRCS_AT, "its map is not sound");
+        if (!vs_is_zero(b->mapped + from, end - from)) return damaged(b, from, "a checksum of a hole is damaged; no byte depends on it");
+        if (i < b->map.rows) at = blocks_of(row[0] + row[1]);
+    }
+    return 0;
 }

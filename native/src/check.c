@@ -12,8 +12,16 @@
 
 static int found(vs_fault *fault, int status) {
     vs_fault_last(fault);
-    if (fault->code != status) fault->code = status;
+    if (fault->code != status) {
+        vs_fault_set(status, 0, 0, 0, 0, "cannot be read: %s", strerror(-status));
+        vs_fault_last(fault);
+    }
     return 1;
+}
+
+/* Is this what the medium, or somebody, has done to a file? Anything else is about us. */
+static int is_damage(int status) {
+    return status == -EUCLEAN || status == -EBADMSG || status == -EXDEV || status == -EIO || status == -ENOENT;
 }
 
 static int footer_fault(const vs_segment *g, int which, vs_fault *fault) {
@@ -109,21 +117,47 @@ static int footer_check(vs_segment *g, const vs_index *x, vs_fault *fault) {
                                      "%s: the zeros between the footer and the trailer are damaged", g->name));
 }
 
+static int trailer_fault(const vs_segment *g) {
+    return vs_fault_set(-ENOTRECOVERABLE, 0, 0, g->first_seqno, g->file_bytes - VS_BLOCK_BYTES,
+                        "%s: the trailer is damaged; reading uses the batches", g->name);
+}
+
 /* Only the active segment may be without a valid trailer. 1 with *fault, or 0. */
 static int trailer_check(vs_journal *j, vs_segment *g, vs_fault *fault) {
     pthread_mutex_lock(&j->mu);
     int lost = !g->sealed && g != j->active;
     pthread_mutex_unlock(&j->mu);
-    if (!lost) return 0;
-    return found(fault, vs_fault_set(-ENOTRECOVERABLE, 0, 0, g->first_seqno, g->file_bytes - VS_BLOCK_BYTES,
-                                     "%s: the trailer is damaged; reading uses the batches", g->name));
+    return lost ? found(fault, trailer_fault(g)) : 0;
+}
+
+/* What says where payload lies and what its checksums are: the batches, or if they are damaged what reads go by. */
+typedef struct told {
+    const vs_row *rows;
+    size_t count;
+    vs_row *owned;
+    vs_crcs crcs;
+} told;
+
+/* x: what the batches say; NULL: they are damaged. 0 rows: nothing says it any more, then nothing of it can be read either. */
+static int told_by(vs_segment *g, const vs_index *x, told *out) {
+    *out = (told){0};
+    if (x) {
+        *out = (told){.rows = x->rows, .count = x->row_count, .crcs = {.index = x}};
+        return 0;
+    }
+    if (!g->sealed) return 0;
+    int r = vs_segment_rows_array(g, UINT64_MAX, &out->rows, &out->count, &out->owned);
+    if (r == 0) r = vs_segment_crcs(g, 0, &out->crcs);
+    if (r < 0) out->count = 0;
+    return is_damage(r) ? 0 : r;
 }
 
 /* Read the payload block of a row; 1 with *fault when it does not match. */
-static int block_check(vs_journal *j, vs_segment *g, const vs_index *x, int file, const vs_row *row, uint64_t block, vs_fault *fault) {
+static int block_check(vs_journal *j, vs_segment *g, const vs_crcs *crcs, int file, const vs_row *row, uint64_t block, vs_fault *fault) {
     _Alignas(16) uint8_t bytes[VS_BLOCK_BYTES];
+    uint32_t crc;
     int64_t n = j->store->read(j->store, file, block * VS_BLOCK_BYTES, bytes, sizeof bytes);
-    if (n == VS_BLOCK_BYTES && vs_crc32c(bytes, sizeof bytes) == vs_index_crc(x, block)) return 0;
+    if (n == VS_BLOCK_BYTES && vs_crcs_get(crcs, block, &crc) && vs_crc32c(bytes, sizeof bytes) == crc) return 0;
     uint64_t in_volume = row->offset_bytes / VS_BLOCK_BYTES + (block - row->block);
     return found(fault, vs_fault_set(-EBADMSG, (uint32_t)row->volume, row->seqno, g->first_seqno, block * VS_BLOCK_BYTES,
                                      "%s: the block at %" PRIu64 " (volume %" PRIu64 ", offset %" PRIu64 ", written by @%" PRIu64 ") %s", g->name,
@@ -133,75 +167,102 @@ static int block_check(vs_journal *j, vs_segment *g, const vs_index *x, int file
 
 /* Blocks of payload from *offset_bytes on, until one does not match. */
 static int payload_check(vs_journal *j, vs_segment *g, const vs_index *x, uint64_t *offset_bytes, vs_fault *fault) {
-    int file = vs_segment_file_get(g), r = 0;
-    if (file < 0) return file;
-    for (size_t i = 0; r == 0 && i < x->row_count; i++) {
-        const vs_row *row = &x->rows[i];
+    told t;
+    int file = vs_segment_file_get(g);
+    if (file < 0) return is_damage(file) ? 0 : file; /* the batches could not be read either */
+    int r = told_by(g, x, &t);
+    for (size_t i = 0; r == 0 && i < t.count; i++) {
+        const vs_row *row = &t.rows[i];
         uint64_t blocks = (row->offset_bytes % VS_BLOCK_BYTES + row->length_bytes + VS_BLOCK_BYTES - 1) / VS_BLOCK_BYTES;
         for (uint64_t b = row->block; r == 0 && row->block && b < row->block + blocks; b++) {
             if (b * VS_BLOCK_BYTES < *offset_bytes) continue;
-            r = block_check(j, g, x, file, row, b, fault);
+            r = atomic_load(&j->check_ends) ? -ECANCELED : block_check(j, g, &t.crcs, file, row, b, fault);
             if (r == 1) *offset_bytes = (b + 1) * VS_BLOCK_BYTES;
         }
     }
+    free(t.owned);
     vs_segment_file_put(g);
     return r;
 }
 
-/* The header, as a new reader would load it. */
-static int header_check(vs_journal *j, vs_segment *g, vs_fault *fault) {
+/* Header and trailer, as a new reader would load them. */
+static int ends_check(vs_journal *j, vs_segment *g, vs_fault *fault) {
     vs_segment *fresh;
     int r = vs_segment_new(&j->files, g->first_seqno, &fresh);
     if (r < 0) return r;
     r = vs_segment_load_header(fresh, j->options.uuid);
     if (r == 0 && (fresh->ordinal != g->ordinal || memcmp(fresh->salt, g->salt, 16) != 0 || memcmp(fresh->prev_digest, g->prev_digest, 32) != 0))
         r = vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s: header and trailer are of different segments", g->name);
+    if (r == 0 && g->sealed) {
+        r = vs_segment_load_trailer(fresh, j->options.uuid);
+        int same = r == 1 && fresh->last_seqno == g->last_seqno && memcmp(fresh->digest, g->digest, 32) == 0;
+        if (r >= 0) r = same ? 0 : trailer_fault(g);
+    }
     vs_segment_free(fresh);
-    return r < 0 ? found(fault, r) : 0;
+    return is_damage(r) || r == -ENOTRECOVERABLE ? found(fault, r) : r;
 }
 
-static int digest_check(const vs_segment *g, vs_digest *digest, vs_fault *fault) {
+static int digest_check(vs_journal *j, vs_segment *g, vs_fault *fault) {
+    vs_digest *digest = NULL;
+    vs_index *again = NULL;
     uint8_t now[32];
-    int r = vs_digest_peek(digest, now);
-    if (r < 0) return r;
-    if (memcmp(now, g->digest, 32) == 0) return 0;
-    return found(fault, vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s: its digest is not the one in its trailer", g->name));
-}
-
-/* From the beginning: header, batches, footer, digest. */
-static int structure_check(vs_journal *j, vs_segment *g, const vs_index *x, vs_digest *digest, vs_fault *fault) {
-    int r = header_check(j, g, fault);
-    if (r == 0) r = trailer_check(j, g, fault);
-    if (r == 0 && g->sealed) r = footer_check(g, x, fault);
-    if (r == 0 && digest && g->sealed) r = digest_check(g, digest, fault);
+    int r = vs_segment_digest_begin(g, &digest);
+    if (r == 0) r = vs_segment_scan(g, digest, &j->check_ends, &again);
+    if (r == 0) r = vs_digest_peek(digest, now);
+    if (r == 0 && memcmp(now, g->digest, 32) != 0)
+        r = found(fault, vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s: its digest is not the one in its trailer", g->name));
+    vs_index_free(again);
+    vs_digest_free(digest);
     return r;
 }
 
-int vs_journal_check_segment(vs_journal *j, uint64_t index, int read_payload, uint64_t *offset_bytes, vs_fault *fault) {
+/* Batches are damaged: which sections of the footer are too? *next counts them. */
+static int sections_check(vs_segment *g, uint64_t *next, vs_fault *fault) {
+    uint64_t length;
+    for (uint64_t i = *next - 1; g->sealed && i < VS_SECTIONS; i++) {
+        if (vs_segment_section(g, (int)i, &length)) continue;
+        *next = i + 2;
+        return footer_fault(g, (int)i, fault);
+    }
+    return 0;
+}
+
+/* Steps, by *next: 0: batches. If they are damaged, 1 .. VS_SECTIONS + 1: sections of the footer. From a block on: payload, then the rest. */
+int vs_journal_check_segment(vs_journal *j, uint64_t index, int read_payload, uint64_t *next, vs_fault *fault) {
     pthread_mutex_lock(&j->mu);
     vs_segment *g = index < j->segment_count ? vs_journal_segment(j, index) : NULL;
     pthread_mutex_unlock(&j->mu);
     if (!g) return -ENOENT;
     vs_index *x = NULL;
-    int r = vs_segment_scan(g, NULL, &x);
-    if (r == -EUCLEAN || r == -EBADMSG) {
-        *offset_bytes = 0;
+    int first = *next == 0, r = vs_segment_scan(g, NULL, &j->check_ends, &x);
+    int damaged = is_damage(r);
+    if (damaged && first) {
+        *next = 1;
         return found(fault, r);
     }
-    if (r == 0 && read_payload) r = payload_check(j, g, x, offset_bytes, fault);
+    if (damaged) r = *next <= VS_SECTIONS ? sections_check(g, next, fault) : 0;
+    if (r == 0 && read_payload) r = payload_check(j, g, x, next, fault);
     if (r == 0) {
-        vs_digest *digest = NULL;
-        if (read_payload && g->sealed && *offset_bytes == 0) {
-            vs_index *again = NULL;
-            r = vs_segment_digest_begin(g, &digest);
-            if (r == 0) r = vs_segment_scan(g, digest, &again);
-            vs_index_free(again);
-        }
-        if (r == 0) r = structure_check(j, g, x, digest, fault);
-        if (digest) vs_digest_free(digest);
-        *offset_bytes = 0;
+        r = ends_check(j, g, fault);
+        if (r == 0) r = trailer_check(j, g, fault);
+        if (r == 0 && g->sealed && x) r = footer_check(g, x, fault);
+        if (r == 0 && g->sealed && x && read_payload && first) r = digest_check(j, g, fault);
+        *next = 0;
     }
     vs_index_free(x);
+    return r;
+}
+
+void vs_journal_check_end(vs_journal *j) {
+    atomic_store(&j->check_ends, 1);
+}
+
+int vs_journal_check_base(vs_journal *j, uint32_t volume) {
+    vs_base *base;
+    int r = vs_base_open(j->store, j->options.uuid, volume, &base);
+    if (r < 0) return r == -ENOENT ? 0 : r;
+    r = vs_base_check_holes(base);
+    vs_base_close(base);
     return r;
 }
 

@@ -150,6 +150,40 @@ static int unsealed_load(vs_journal *j, vs_segment *g, const vs_segment *before,
     return r;
 }
 
+/* Events, and the state of volumes behind a segment, are what all later ones stand on. Both may be lost with batches and footer. */
+static int foundation_check(vs_journal *j) {
+    vs_segment *g = vs_journal_segment(j, j->segment_count - 1);
+    const uint8_t *events;
+    uint64_t length;
+    vs_states states = {0};
+    int r = vs_segment_events(g, &events, &length);
+    if (r == 0 && !(g->sealed && vs_segment_section(g, VS_SECTION_VOLUMES, &length)))
+        r = vs_journal_states(j, j->segment_count - 1, UINT64_MAX, &states);
+    vs_states_clear(&states);
+    return r;
+}
+
+/* Is this damage that leaves what stands before it as it is? Then note it, and load no more. */
+static int part_ends(vs_journal *j, uint64_t first_seqno, int status) {
+    if (!j->options.sound_part || (status != -EUCLEAN && status != -EBADMSG && status != -EXDEV && status != -EIO && status != -ENOENT)) return 0;
+    vs_fault_last(&j->broken);
+    if (j->broken.code != status) {
+        vs_fault_set(status, 0, 0, first_seqno, 0, "journal/%020" PRIu64 ".seg cannot be read: %s", first_seqno, strerror(-status));
+        vs_fault_last(&j->broken);
+    }
+    return 1;
+}
+
+/* Of a segment that could not be loaded whole: its batches up to the damage, as far as they follow what was loaded. 1: they are the last
+ * segment of what can be read. */
+static int part_load(vs_journal *j, const vs_segment *before, vs_segment *g) {
+    if (!g->index || g->index->last_seqno < g->first_seqno || chain_check(before, g) < 0) return 0;
+    segment_adopt_index(g);
+    if (vs_journal_add_segment(j, g) < 0) return 0;
+    j->active = g;
+    return 1;
+}
+
 static int segment_load(vs_journal *j, uint64_t first_seqno, int is_last) {
     const vs_segment *before = j->segment_count ? vs_journal_segment(j, j->segment_count - 1) : NULL;
     vs_segment *g;
@@ -159,9 +193,10 @@ static int segment_load(vs_journal *j, uint64_t first_seqno, int is_last) {
     if (r == 0) r = unsealed_load(j, g, before, is_last);
     if (r >= 0) r = chain_check(before, g);
     if (r >= 0) r = vs_journal_add_segment(j, g);
+    if (r >= 0 && j->options.sound_part && (r = foundation_check(j)) < 0) j->segment_count--;
     if (r < 0) {
         if (j->active == g) j->active = NULL;
-        vs_segment_free(g);
+        if (!part_ends(j, first_seqno, r) || !part_load(j, before, g)) vs_segment_free(g);
     }
     return r;
 }
@@ -172,6 +207,8 @@ static int segments_load(vs_journal *j) {
     if (r == 0 && names.count == 0) r = vs_fault_set(-EUCLEAN, 0, 0, 0, 0, "journal: there is no segment");
     if (r == 0) qsort(names.seqnos, names.count, sizeof *names.seqnos, seqno_order);
     for (size_t i = 0; r >= 0 && i < names.count; i++) r = segment_load(j, names.seqnos[i], i + 1 == names.count);
+    if (j->broken.code && j->segment_count) r = 0;
+    if (names.count) j->known_seqno = names.seqnos[names.count - 1] - 1;
     free(names.seqnos);
     return r < 0 ? r : 0;
 }
@@ -182,6 +219,18 @@ int vs_journal_begin_head(vs_journal *j) {
     j->last_time_ns = last->last_time_ns;
     j->applied_seqno = last->applied_seqno;
     return vs_journal_states(j, j->segment_count - 1, UINT64_MAX, &j->head);
+}
+
+/* The last segment's records are lost, and with them every point in it: what is before it may be sound. 1: dropped. */
+static int part_drop_last(vs_journal *j, int status) {
+    vs_segment *g = vs_journal_segment(j, j->segment_count - 1);
+    if (j->segment_count == 1 || !part_ends(j, g->first_seqno, status)) return 0;
+    if (j->known_seqno < g->last_seqno) j->known_seqno = g->last_seqno;
+    if (j->active == g) j->active = NULL;
+    j->segment_count--;
+    vs_segment_free(g);
+    vs_states_clear(&j->head);
+    return 1;
 }
 
 /* Owner: memory for batches, with what a process before this one may have left in it. */
@@ -241,7 +290,7 @@ int vs_journal_open(vs_store *s, const vs_journal_options *o, vs_journal **out) 
     if (!j) return -ENOMEM;
     int r = o->owner ? kept_begin(j) : 0;
     if (r == 0) r = segments_load(j);
-    if (r == 0) r = vs_journal_begin_head(j);
+    while (r == 0 && (r = vs_journal_begin_head(j)) < 0 && part_drop_last(j, r)) r = 0;
     if (r == 0 && o->owner) r = owner_begin(j);
     if (r < 0) {
         journal_free(j);
@@ -354,8 +403,8 @@ int vs_journal_refresh(vs_journal *j) {
     pthread_mutex_lock(&j->mu);
     uint64_t before = j->committed_seqno;
     int r = 1;
-    while (r > 0) r = j->active ? active_follow(j) : next_follow(j);
-    if (r == 0 && vs_journal_segment(j, j->segment_count - 1)->last_seqno != before) {
+    while (r > 0 && !j->broken.code) r = j->active ? active_follow(j) : next_follow(j);
+    if (r >= 0 && vs_journal_segment(j, j->segment_count - 1)->last_seqno != before) {
         vs_states_clear(&j->head);
         r = vs_journal_begin_head(j);
     }
@@ -383,4 +432,22 @@ void vs_journal_facts_get(vs_journal *j, vs_journal_facts *out) {
     for (size_t i = 0; i < j->primary_count; i++)
         if (j->primaries[i]->error) out->failed_volume = j->primaries[i]->volume;
     pthread_mutex_unlock(&j->mu);
+}
+
+int vs_journal_segment_at(vs_journal *j, uint64_t index, vs_segment_facts *out) {
+    pthread_mutex_lock(&j->mu);
+    const vs_segment *g = index < j->segment_count ? vs_journal_segment(j, index) : NULL;
+    if (g) {
+        *out = (vs_segment_facts){.first_seqno = g->first_seqno, .last_seqno = g->last_seqno, .bytes = g->sealed ? g->file_bytes : g->data_end,
+                                  .sealed = g->sealed};
+        memcpy(out->digest, g->digest, sizeof out->digest);
+    }
+    pthread_mutex_unlock(&j->mu);
+    return g ? 0 : -ENOENT;
+}
+
+int vs_journal_broken(vs_journal *j, vs_fault *fault, uint64_t *known_seqno) {
+    *fault = j->broken;
+    *known_seqno = j->known_seqno;
+    return j->broken.code != 0;
 }

@@ -87,6 +87,10 @@ struct vs_journal {
     uint64_t merge_next[VS_MERGE_LEVELS]; /* per level: groups before this ordinal have their map */
 
     uint64_t payload_bytes, commits, commit_waits, torn_bytes, clock_jumps, kept_records;
+
+    vs_fault broken;      /* sound_part: what ends the journal; code 0: nothing */
+    uint64_t known_seqno; /* then: records up to it were there */
+    _Atomic int check_ends;
 };
 
 static inline vs_segment *vs_journal_segment(const vs_journal *j, uint64_t index) {

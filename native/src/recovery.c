@@ -101,7 +101,7 @@ int vs_scan_batches(vs_segment *g, vs_index *x, const vs_scan *scan) {
     if (file < 0) return file;
     uint8_t *piece = aligned_alloc(VS_BLOCK_BYTES, PIECE);
     int r = piece ? 1 : -ENOMEM;
-    while (r > 0) r = batch_take(g, file, x, scan, piece);
+    while (r > 0) r = scan->ends && atomic_load(scan->ends) ? -ECANCELED : batch_take(g, file, x, scan, piece);
     free(piece);
     vs_segment_file_put(g);
     return r;

@@ -8,9 +8,10 @@ typedef struct vs_scan {
     uint64_t limit_bytes; /* where the batches must have ended; the file's size when it is not sealed */
     int check_payload;
     vs_digest *digest;    /* fed with every batch taken in; may be NULL */
+    const _Atomic int *ends; /* not zero: give up; may be NULL */
 } vs_scan;
 
-/* Take in batches from x->end_bytes on, until one does not parse, match, or fit. 0; only store errors and -ENOMEM are errors. */
+/* Take in batches from x->end_bytes on, until one does not parse, match, or fit. 0; only store errors, -ENOMEM and -ECANCELED are errors. */
 int vs_scan_batches(vs_segment *g, vs_index *x, const vs_scan *scan);
 
 enum { VS_TAIL_CLEAN, VS_TAIL_TORN, VS_TAIL_DAMAGED };

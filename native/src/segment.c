@@ -237,10 +237,10 @@ const uint8_t *vs_segment_section(vs_segment *g, int which, uint64_t *length_byt
     return verdict > 0 ? g->mapped + c->offset_bytes : NULL;
 }
 
-int vs_segment_scan(vs_segment *g, vs_digest *digest, vs_index **out) {
+int vs_segment_scan(vs_segment *g, vs_digest *digest, const _Atomic int *ends, vs_index **out) {
     vs_index *x = malloc(sizeof *x);
     if (!x) return -ENOMEM;
-    vs_scan scan = {.limit_bytes = g->data_end, .digest = digest};
+    vs_scan scan = {.limit_bytes = g->data_end, .digest = digest, .ends = ends};
     vs_index_init(x, g->first_seqno, g->time_before_ns);
     int r = vs_scan_batches(g, x, &scan);
     if (r == 0 && (x->end_bytes != g->data_end || x->last_seqno != g->last_seqno))
@@ -262,7 +262,7 @@ int vs_segment_need_index(vs_segment *g, vs_index **out) {
     int r = 0;
     pthread_mutex_lock(&g->files->load_mu);
     vs_index *x = g->fallback;
-    if (!x && (r = vs_segment_scan(g, NULL, &x)) == 0) g->fallback = x;
+    if (!x && (r = vs_segment_scan(g, NULL, NULL, &x)) == 0) g->fallback = x;
     pthread_mutex_unlock(&g->files->load_mu);
     *out = x;
     return r;

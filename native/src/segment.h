@@ -71,9 +71,9 @@ const uint8_t *vs_segment_section(vs_segment *g, int which, uint64_t *length_byt
 /* The index of an unsealed segment, or one made from the batches of a sealed segment whose footer is damaged. */
 int vs_segment_need_index(vs_segment *g, vs_index **out);
 
-/* Scan all batches of a sealed or unsealed segment into a new index (the caller clears and frees it). digest may be NULL. -EUCLEAN: they
- * end before data_end. */
-int vs_segment_scan(vs_segment *g, vs_digest *digest, vs_index **out);
+/* Scan all batches of a sealed or unsealed segment into a new index (the caller clears and frees it). digest may be NULL; ends, that may be
+ * too, has it give up with -ECANCELED. -EUCLEAN: they end before data_end. */
+int vs_segment_scan(vs_segment *g, vs_digest *digest, const _Atomic int *ends, vs_index **out);
 
 /* Rows in seqno order, from the records section or the index. Valid while the state lock is held. */
 typedef struct vs_rows {

@@ -91,6 +91,25 @@ int vs_view_open(vs_journal *j, uint32_t volume, uint64_t seqno, vs_view **out) 
     return view_open(j, volume, 0, seqno, 0, out);
 }
 
+int vs_view_open_base(vs_journal *j, uint32_t volume, vs_view **out) {
+    vs_view *v = calloc(1, sizeof *v);
+    if (!v) return -ENOMEM;
+    *v = (vs_view){.journal = j, .volume = volume};
+    pthread_mutex_init(&v->stat_mu, NULL);
+    pthread_mutex_lock(&j->mu);
+    int r = vs_journal_base(j, volume, &v->base);
+    pthread_mutex_unlock(&j->mu);
+    if (r == 0 && !v->base) r = -ENOENT;
+    if (r == 0) r = vs_stack_push(&v->stack, &(vs_layer){.packed = *vs_base_map(v->base), .base = 1});
+    if (r < 0) {
+        vs_view_close(v);
+        return r;
+    }
+    v->state = (vs_volume_state){.id = volume, .size_bytes = vs_base_size_bytes(v->base), .data_bytes = vs_base_data_bytes(v->base)};
+    *out = v;
+    return 0;
+}
+
 int vs_view_open_changes(vs_journal *j, uint32_t volume, uint64_t since, uint64_t seqno, vs_view **out) {
     return view_open(j, volume, since, seqno, 1, out);
 }

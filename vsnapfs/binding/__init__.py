@@ -17,11 +17,13 @@ from vsnapfs.binding.journal import (
     RecordKind,
     RecordPiece,
     Request,
+    SegmentFacts,
 )
 from vsnapfs.binding.keep import Keep
 from vsnapfs.binding.kernel_view import KernelViews, Limits
 from vsnapfs.binding.memory import Protection, protect_memory
 from vsnapfs.binding.plane import KeptFile, Plane, PlaneCount, Transport, detach, mount, mounted_at, resumable
+from vsnapfs.binding.priority import io_idle
 from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
 
@@ -44,12 +46,14 @@ __all__ = [
     "Request",
     "Run",
     "RunKind",
+    "SegmentFacts",
     "Store",
     "Transport",
     "View",
     "VolumeFile",
     "VolumeState",
     "detach",
+    "io_idle",
     "mount",
     "mounted_at",
     "protect_memory",

@@ -35,6 +35,12 @@ class BaseBuilder(Closing):
         check(lib.vs_base_builder_finish(self._c, out), "write the base image's index")
         return int(out[0])
 
+    def digest(self) -> bytes:
+        """SHA-256 of what was taken in: of each block that is not zeros, its offset (u64) and its 4096 bytes."""
+        out = ffi.new("uint8_t[32]")
+        check(lib.vs_base_builder_digest(self._c, out), "digest the base image")
+        return bytes(ffi.buffer(out))
+
     def close(self) -> None:
         """Free it; what was not finished is worthless. Twice is allowed."""
         if self._c is not None:

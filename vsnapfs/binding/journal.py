@@ -54,6 +54,17 @@ class JournalFacts(NamedTuple):
     pending: bool
 
 
+class SegmentFacts(NamedTuple):
+    """A file of the journal."""
+
+    first_seqno: int
+    last_seqno: int
+    size_bytes: int
+    sealed: bool
+    digest: bytes
+    """Of a sealed one; by the chain it speaks for all segments before."""
+
+
 class Event(NamedTuple):
     """A record that is not a write. What ``a`` and ``b`` are depends on its kind (native/FORMAT.md section 2.2)."""
 
@@ -104,8 +115,10 @@ class Journal(Closing):
         segment_bytes: int = 0,
         batch_bytes: int = 0,
         keep: Keep | None = None,
+        sound_part: bool = False,
     ) -> None:
         """Open; an owner recovers first. ``keep`` (borrowed until ``close``) holds what is appended beyond the process's death.
+        ``sound_part``: a reader opens what stands before damage, where damage makes the rest unreadable (``broken``).
 
         Raises: IntegrityError: damage, a missing or foreign segment. FormatUnknownError: made by a newer program.
         """
@@ -116,6 +129,7 @@ class Journal(Closing):
         options.segment_bytes = segment_bytes
         options.batch_bytes = batch_bytes
         options.keep = ffi.NULL if keep is None else keep.c
+        options.sound_part = sound_part
         out = ffi.new("vs_journal **")
         check(lib.vs_journal_open(store.c, options, out), "open the journal")
         self._c: Any = out[0]
@@ -252,6 +266,12 @@ class Journal(Closing):
         check(lib.vs_view_open(self._c, volume, seqno, out), f"open volume {volume} at @{seqno}")
         return View(out[0])
 
+    def base(self, volume: int) -> View:
+        """The volume's base image alone. Raises: NotFoundError: it has none. IntegrityError."""
+        out = ffi.new("vs_view **")
+        check(lib.vs_view_open_base(self._c, volume, out), f"open the base of volume {volume}")
+        return View(out[0])
+
     def changes(self, volume: int, since: int, until: int) -> View:
         """What records after since and up to until put into the volume. Raises: as ``view``."""
         out = ffi.new("vs_view **")
@@ -263,6 +283,25 @@ class Journal(Closing):
         out = ffi.new("vs_volume_file **")
         check(lib.vs_live_file(self._c, volume, out), "open the live volume")
         return VolumeFile(out[0])
+
+    def segment_at(self, index: int) -> SegmentFacts:
+        """Segment number ``index`` (0 .. facts().segments - 1)."""
+        c = ffi.new("vs_segment_facts *")
+        check(lib.vs_journal_segment_at(self._c, index, c), f"find segment {index}")
+        return SegmentFacts(c.first_seqno, c.last_seqno, c.bytes, bool(c.sealed), bytes(ffi.buffer(c.digest)))
+
+    def broken(self) -> tuple[Fault, int] | None:
+        """Opened with ``sound_part``: what ends the journal, and a record that was in it at least; None: nothing does."""
+        fault, known = ffi.new("vs_fault *"), ffi.new("uint64_t *")
+        return (fault_from(fault), int(known[0])) if lib.vs_journal_broken(self._c, fault, known) else None
+
+    def check_end(self) -> None:
+        """Have ``check_segment`` give up, now and from now on; it raises StoreError then."""
+        lib.vs_journal_check_end(self._c)
+
+    def check_base(self, volume: int) -> None:
+        """What reading a base does not see. Raises: IntegrityError."""
+        check(lib.vs_journal_check_base(self._c, volume), "check a base image's index")
 
     def check_segment(self, index: int, read_payload: bool) -> Iterator[Fault]:
         """What is wrong with segment number ``index`` (0 .. facts().segments - 1)."""

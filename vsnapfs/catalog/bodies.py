@@ -25,10 +25,12 @@ class PrimaryPath(msgspec.Struct, frozen=True):
     path: str
 
 
-class VolumeAdded(msgspec.Struct, frozen=True):
+class VolumeAdded(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     primary: Literal["repository", "none"] | PrimaryPath
     base: bool
+    base_digest: str = ""
+    """SHA-256 in hex of what the base holds; empty: none was kept."""
 
     @property
     def kind(self) -> PrimaryKind:

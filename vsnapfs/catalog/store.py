@@ -131,18 +131,28 @@ class CatalogStore:
             self._db.execute(_insert("meta", 6), (1, VERSION, self._repository, *Mark()))
 
 
-def applied_in(path: Path) -> int:
-    """How far the file at ``path`` goes, for who must not touch it: its log is not looked at, nothing is locked.
+class Seen(NamedTuple):
+    """What a file knows of a journal, as far as it was written back."""
 
-    0: that cannot be told.
+    applied_seqno: int
+    volumes: list[VolumeEntry]
+    bookmarks: list[Bookmark]
+
+
+def seen_in(path: Path) -> Seen:
+    """What the file at ``path`` knows, for who must not touch it: its log is not looked at, nothing is locked.
+
+    Of a file that cannot be read: nothing.
     """
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOFOLLOW
     try:
         db = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags)
         with closing(db):
-            return int(db.execute("SELECT applied_seqno FROM meta").get or 0)
-    except (apsw.Error, ValueError):
-        return 0
+            volumes = [_volume(row) for row in db.execute("SELECT * FROM volumes ORDER BY id")]
+            bookmarks = [_bookmark(row) for row in db.execute("SELECT * FROM bookmarks")]
+            return Seen(int(db.execute("SELECT applied_seqno FROM meta").get or 0), volumes, bookmarks)
+    except (apsw.Error, ValueError, TypeError, msgspec.ValidationError):
+        return Seen(0, [], [])
 
 
 def _connect(path: Path | None) -> apsw.Connection:

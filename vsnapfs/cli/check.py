@@ -2,33 +2,74 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from vsnapfs.cli.anchor import KEY_HELP
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.table import printable
-from vsnapfs.core.errors import IntegrityError
+from vsnapfs.core.errors import IntegrityError, UsageError
 from vsnapfs.core.units import format_size
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import Check, Damage
+    from vsnapfs.core.model import AnchorProof, Check, Damage
+
+ALL = 100.0
+
+
+class Percent(click.ParamType):  # type: ignore[type-arg]
+    """A share such as 10%."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            percent = float(str(value).removesuffix("%"))
+        except ValueError:
+            percent = 0.0
+        if not 0 < percent <= ALL:
+            raise UsageError(f"--read-data {value}: not a share", hint="write a percentage such as 10%")
+        return percent
 
 
 @click.command("check")
-@click.option("--read-data", is_flag=True, help="Read every byte and compare it with its checksum.")
-@click.option("--repair", is_flag=True, help="Make again what is derived: maps, catalog, indexes.")
+@click.option(
+    "--read-data", "percent", is_flag=False, flag_value=f"{ALL:g}%", type=Percent(), metavar="[PERCENT]",
+    help="Read every byte, or so much of them, chosen by chance, and compare with the checksums.",
+)  # fmt: skip
+@click.option("--seed", type=int, help="Choose the same part as a run that named this seed.")
+@click.option("--anchor", metavar="VALUE", help="Prove that the past is the one that `vsnapfs anchor` spoke of.")
+@click.option("--anchor-key", type=click.Path(), metavar="FILE", help=KEY_HELP)
+@click.option("--repair", is_flag=True, help="Make again what is derived: maps and catalog.")
 @global_options()
 @pass_session
-def command(session: Session, read_data: bool, repair: bool) -> int:
+def command(
+    session: Session, percent: float | None, seed: int | None, anchor: str | None, anchor_key: str | None, repair: bool
+) -> int:
     """Look for damage, and repair it.
 
     Names each damage and the points it costs. Exit status 6 if damage is left.
     """
     from vsnapfs.daemon.requests import Repair, Verify
 
-    found: Check = session.ask(Repair(read_data=read_data) if repair else Verify(read_data=read_data))
+    is_part = percent is not None and percent < ALL
+    if repair and (is_part or anchor is not None):
+        raise UsageError("--repair goes with neither a part nor an anchor", hint="check first, then repair")
+    if anchor is not None and is_part:
+        raise UsageError("--anchor with a part proves nothing", hint="read everything, or nothing")
+    if seed is not None and not is_part:
+        raise UsageError("--seed chooses a part", hint="give --read-data 10%")
+    verify = Verify(
+        read_data=percent is not None,
+        percent=percent or ALL,
+        seed=seed,
+        anchor=anchor,
+        anchor_key=None if anchor_key is None else os.path.abspath(anchor_key),
+    )
+    found: Check = session.ask(Repair(read_data=percent is not None) if repair else verify)
     session.show(found, _lines(found))
     return 0 if all(damage.repaired for damage in found.damages) else IntegrityError.exit_status
 
@@ -36,14 +77,32 @@ def command(session: Session, read_data: bool, repair: bool) -> int:
 def _lines(found: Check) -> Iterator[str]:
     for damage in found.damages:
         yield from _damage_lines(damage)
-    parts = f"{found.segments} segments, {found.maps} maps, {found.bases} bases, {format_size(found.read_bytes)} read"
+    if found.anchor is not None and found.anchor.holds:
+        yield from _proof_lines(found.anchor)
+    parts = f"{found.segments} segments, {found.maps} maps, {found.bases} bases"
+    read = f"{format_size(found.read_bytes)} read"
+    if found.seed is not None:
+        read += f" of {format_size(found.data_bytes)} (--seed {found.seed})"
     left = sum(not damage.repaired for damage in found.damages)
     repaired = len(found.damages) - left
-    yield f"checked {parts}: {left} damaged" + (f", {repaired} repaired" if repaired else "")
+    yield f"checked {parts}, {read}: {left} damaged" + (f", {repaired} repaired" if repaired else "")
 
 
 def _damage_lines(damage: Damage) -> Iterator[str]:
     outcome = " (repaired)" if damage.repaired else " (--repair makes it again)" if damage.derived else ""
     yield f"{printable(damage.file)} at byte {damage.offset_bytes}: {printable(damage.what)}{outcome}"
+    if damage.lost_first_seqno is not None:
+        yield f"  costs all points from @{damage.lost_first_seqno} to @{damage.lost_last_seqno}"
     for cost in damage.costs:
         yield f"  costs {cost}"
+    if not damage.derived and not damage.costs and damage.lost_first_seqno is None:
+        yield "  costs no bookmark anything"
+
+
+def _proof_lines(proof: AnchorProof) -> Iterator[str]:
+    how = "by every byte" if proof.by == "bytes" else "by the digests that stand in it, not by its bytes (--read-data)"
+    yield f"the past up to @{proof.seqno} is the one that was anchored, {how}"
+    if not proof.keyed:
+        yield "  no key: the anchor is worth as much as the place where it was kept"
+    for volume in proof.not_covered:
+        yield f"  no digest speaks for the base of {printable(volume)}, only its checksums"

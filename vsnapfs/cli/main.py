@@ -35,6 +35,7 @@ COMMANDS = {
     "diff": "diff",
     "status": "status",
     "check": "check",
+    "anchor": "anchor",
     "completion": "completion",
 }
 """Module below vsnapfs.cli by command; each has a ``command``."""

@@ -12,7 +12,7 @@ import click
 from vsnapfs.cli.arguments import MountPath
 from vsnapfs.cli.data_option import HELP, MODES
 from vsnapfs.cli.keeping import Keeper, keeper_options, run
-from vsnapfs.cli.mount_options import Given, parse
+from vsnapfs.cli.mount_options import SOUND_PART, Given, parse
 from vsnapfs.cli.session import Session, global_options, pass_session
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     "-o", "options", multiple=True, metavar="OPTIONS", help="As in fstab: ro,allow_other,data=MODE,noauto,x-…"
 )
 @click.option("--data", type=click.Choice(MODES), help=HELP)
+@click.option("--sound-part", is_flag=True, help="Of a damaged journal show what stands before the damage.")
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("--ready-fd", type=int, hidden=True)
 @keeper_options
@@ -36,6 +37,7 @@ def command(
     mountpoint: str,
     options: tuple[str, ...],
     data: DataMode | None,
+    sound_part: bool,
     foreground: bool,
     ready_fd: int | None,
     keeper: Keeper,
@@ -46,7 +48,7 @@ def command(
     Works beside a server too, and on a copy that cannot be written. Returns when the mount answers; umount MOUNT
     ends it. In fstab: REPO MOUNT fuse.vsnapfs ro,noauto 0 0
     """
-    words = [*options, f"data={data}"] if data else options
+    words = [*options, *([f"data={data}"] if data else []), *([SOUND_PART] if sound_part else [])]
     given = parse(words)
     target = Path(os.path.abspath(mountpoint))
     again = ["mount", str(target), *(word for option in words for word in ("-o", option))]
@@ -80,7 +82,7 @@ def _stay(
         from vsnapfs.daemon.mount import show
         from vsnapfs.daemon.serving import MountOptions
 
-        chosen = MountOptions(allow_other=options.allow_other, data=options.data)
+        chosen = MountOptions(allow_other=options.allow_other, data=options.data, sound_part=options.sound_part)
         show(session.repository, target, chosen, ready, holding)
 
     background = ready_fd is not None

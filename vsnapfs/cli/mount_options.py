@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ALLOW_OTHER = "allow_other"
 DATA = "data="
+SOUND_PART = "sound_part"
 WITHOUT_EFFECT = frozenset(
     [
         *("defaults", "ro", "rw", "dev", "nodev", "suid", "nosuid", "exec", "noexec", "auto", "noauto"),
@@ -34,6 +35,7 @@ class Given(NamedTuple):
 
     allow_other: bool | None = None
     data: DataMode | None = None
+    sound_part: bool = False
 
 
 def parse(words: Iterable[str]) -> Given:
@@ -45,6 +47,8 @@ def parse(words: Iterable[str]) -> Given:
     for option in (option for word in words for option in word.split(",") if option):
         if option == ALLOW_OTHER:
             given = given._replace(allow_other=True)
+        elif option == SOUND_PART:
+            given = given._replace(sound_part=True)
         elif option.startswith(DATA):
             given = given._replace(data=_mode(option.removeprefix(DATA)))
         else:
@@ -62,5 +66,5 @@ def _mode(text: str) -> DataMode:
 def _check(option: str) -> None:
     if option in WITHOUT_EFFECT or option.startswith(FOR_OTHERS):
         return
-    like = near(option, WITHOUT_EFFECT | {ALLOW_OTHER, *(DATA + mode for mode in MODES)})
+    like = near(option, WITHOUT_EFFECT | {ALLOW_OTHER, SOUND_PART, *(DATA + mode for mode in MODES)})
     raise UsageError(f"unknown mount option {option!r}", hint=f"did you mean {' or '.join(like)}?" if like else None)

@@ -10,10 +10,10 @@ import click
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.table import moment, printable
 from vsnapfs.core.errors import DegradedError
-from vsnapfs.core.units import format_size, format_span
+from vsnapfs.core.units import format_period, format_size, format_span
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import MountData, OpenFile, Point, RequestCount, Status
+    from vsnapfs.core.model import MountData, OpenFile, Point, RequestCount, Scrub, Status
 
 BYTES = ("read", "write", "fsync", "fallocate")
 """Operations that people look at; --json has all."""
@@ -49,6 +49,8 @@ def _lines(status: Status) -> Iterator[str]:
     yield from (f"{name + ':':12}{printable(value)}" for name, value in facts.items())
     if status.data is not None:
         yield f"{'data:':12}{_data(status.data)}"
+    if status.scrub.every_s is not None or status.scrub.last_ended is not None:
+        yield f"{'scrub:':12}{_scrub(status.scrub)}"
     for volume in status.volumes:
         place = printable(volume.primary_path or "no primary")
         yield f"{'volume:':12}{volume.name}, {format_size(volume.size_bytes)}, {place}"
@@ -79,6 +81,16 @@ def _data(data: MountData) -> str:
     counts = f"{data.open_verify} open files verified, {data.open_kernel} read by the kernel"
     why = "" if data.kernel or data.mode == "verify" else f"; not by the kernel: {printable(data.why_not or '')}"
     return f"{data.mode}, {counts}{why}"
+
+
+def _scrub(scrub: Scrub) -> str:
+    said = "off" if scrub.every_s is None else f"everything in {format_period(scrub.every_s)}"
+    if scrub.began is not None:
+        done, total = format_size(scrub.done_bytes), format_size(scrub.total_bytes)
+        said += f"; since {moment(scrub.began)} {done} of {total}"
+    if scrub.last_began is not None and scrub.last_ended is not None:
+        said += f"; last pass {moment(scrub.last_began)} to {moment(scrub.last_ended)}"
+    return said + (f"; {len(scrub.damages)} damaged" if scrub.damages else "; nothing damaged")
 
 
 def _server(status: Status) -> str:

@@ -75,3 +75,11 @@ def format_span(nanoseconds: int) -> str:
             number = nanoseconds / size_ns
             return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
     return f"{nanoseconds} ns"
+
+
+def format_period(seconds: float) -> str:
+    """``30 d``, ``1.5 h``, ``1 s``: for people; at most one decimal."""
+    unit, size_s = next(
+        ((unit, size) for unit, size in (("d", 86400), ("h", 3600), ("min", 60)) if seconds >= size), ("s", 1)
+    )
+    return f"{seconds / size_s:.1f}".removesuffix(".0") + f" {unit}"

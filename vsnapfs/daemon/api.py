@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from vsnapfs.core.errors import NotFoundError
-from vsnapfs.core.model import Bookmark, Check, Point, Progress, Status, Volume
+from vsnapfs.core.model import Anchor, Bookmark, Check, Point, Progress, Status, Volume
 from vsnapfs.core.names import near
 from vsnapfs.daemon import requests as ask
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vsnapfs.repository.repository import Repository
 
 Report = Callable[[Progress], None]
-Place = Literal["owner", "any", "reader"]
+Place = Literal["owner", "any", "reader", "sound"]
 
 
 class Verb(NamedTuple):
@@ -30,6 +30,7 @@ class Verb(NamedTuple):
     * ``owner``: it changes the repository, so the process that holds the lock: the server, or the command as owner
     * ``any``: it reads what a server knows better; the server if there is one, else the command as reader
     * ``reader``: it reads much; always the command's own process, so that bytes do not queue in the server
+    * ``sound``: the same, and of a damaged repository it has what is sound
     """
 
     name: str
@@ -133,11 +134,23 @@ def status(repository: Repository, _request: ask.GetStatus, _: Report) -> Status
 
 
 def verify(repository: Repository, request: ask.Verify, report: Report) -> Check:
-    return repository.check(read_data=request.read_data, progress=report)
+    from vsnapfs.repository.check import Wanted
+
+    wanted = Wanted(
+        percent=request.percent if request.read_data else 0,
+        seed=request.seed,
+        anchor=request.anchor,
+        anchor_key=None if request.anchor_key is None else Path(request.anchor_key),
+    )
+    return repository.check(wanted=wanted, progress=report)
 
 
 def repair(repository: Repository, request: ask.Repair, report: Report) -> Check:
     return repository.check(read_data=request.read_data, repair=True, progress=report)
+
+
+def anchor(repository: Repository, request: ask.GetAnchor, _: Report) -> Anchor:
+    return repository.anchor(None if request.key is None else Path(request.key))
 
 
 def resolve(repository: Repository, request: ask.Resolve, _: Report) -> Point:
@@ -162,7 +175,8 @@ VERBS: dict[str, Verb] = {
         Verb("diff", ask.Diff, ask.Diffs, "reader", diff),
         Verb("commit", ask.Commit, ask.Committed, "owner", commit),
         Verb("status", ask.GetStatus, Status, "any", status),
-        Verb("check", ask.Verify, Check, "reader", verify),
+        Verb("check", ask.Verify, Check, "sound", verify),
+        Verb("anchor", ask.GetAnchor, Anchor, "reader", anchor),
         Verb("repair", ask.Repair, Check, "owner", repair),
         Verb("resolve", ask.Resolve, Point, "any", resolve),
     )

@@ -13,18 +13,25 @@ import http.client
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
-from vsnapfs.core.errors import NoSpaceError, PermissionDeniedError, StoreError, TimedOutError, from_os_error
+from vsnapfs.core.errors import (
+    IntegrityError,
+    NoSpaceError,
+    PermissionDeniedError,
+    StoreError,
+    TimedOutError,
+    from_os_error,
+)
 from vsnapfs.core.model import Progress, Status
 from vsnapfs.daemon import wire
 from vsnapfs.daemon.api import Verb, verb_of
 from vsnapfs.daemon.requests import Commit, Request
-from vsnapfs.repository.layout import SOCKET
+from vsnapfs.repository.layout import CATALOG, SOCKET
 
 if TYPE_CHECKING:
     from vsnapfs.binding import Keep
@@ -52,6 +59,8 @@ class Client:
         if verb.place == "reader":
             with self.reading() as repository:
                 return _run(verb, repository, request, report)
+        if verb.place == "sound":
+            return self._sound(verb, request, report)
         with _connected(self.path) as sock:
             if sock is not None:
                 return _asked(sock, verb, request, report or _ignore)
@@ -60,10 +69,11 @@ class Client:
             return answer
 
     @contextmanager
-    def reading(self) -> Iterator[Repository]:
+    def reading(self, *, sound_part: bool = False) -> Iterator[Repository]:
         """The repository as reader in this process. A server commits first: nothing written before is missing.
 
-        If it cannot commit, what is on stable storage is read all the same: a full disk must not hide it.
+        If it cannot commit, what is on stable storage is read all the same: a full disk must not hide it. sound_part: as for
+        ``Repository.open``.
         """
         try:
             with _connected(self.path) as sock:
@@ -71,8 +81,20 @@ class Client:
                     _asked(sock, verb_of(Commit()), Commit(), _ignore)
         except (StoreError, NoSpaceError):
             pass
-        with open_repository(self.path, owner=False) as repository:
+        with open_repository(self.path, owner=False, sound_part=sound_part) as repository:
             yield repository
+
+    def _sound(self, verb: Verb, request: Request[R], report: Report | None) -> R:
+        """The answer of what is left of a repository; if nothing is, what was lost."""
+        with ExitStack() as stack:
+            try:
+                repository = stack.enter_context(self.reading(sound_part=True))
+            except IntegrityError as error:
+                from vsnapfs.repository.check import check_unopened
+
+                answer: Any = check_unopened(self.path / CATALOG, error)
+                return cast("R", answer)
+            return _run(verb, repository, request, report)
 
     def is_served(self) -> bool:
         """True if a server answers."""
@@ -94,11 +116,13 @@ def create(path: Path) -> str:
         return repository.uuid
 
 
-def open_repository(path: Path, *, owner: bool, keep: Keep | None = None, locked: bool = False) -> Repository:
+def open_repository(
+    path: Path, *, owner: bool, keep: Keep | None = None, locked: bool = False, sound_part: bool = False
+) -> Repository:
     """Repository.open; loaded only here, so that a command with a server does not load the C library."""
     from vsnapfs.repository.repository import Repository
 
-    return Repository.open(path, owner=owner, keep=keep, locked=locked)
+    return Repository.open(path, owner=owner, keep=keep, locked=locked, sound_part=sound_part)
 
 
 def told_unserved(answer: Any) -> Any:

@@ -38,8 +38,11 @@ def show(path: Path, mountpoint: Path, options: MountOptions, announce: Announce
 
 
 async def _show(path: Path, mountpoint: Path, options: MountOptions, announce: Announce, holding: Holding) -> None:
-    repository = await in_thread(partial(open_repository, path, owner=False))
+    repository = await in_thread(partial(open_repository, path, owner=False, sound_part=options.sound_part))
     try:
+        broken = repository.journal.broken()
+        if broken is not None:
+            log.error("only what stands before damage is shown, see vsnapfs check", reason=broken[0].text)
         mount = mount_of(repository, mountpoint, options, holding, live=False)
         async with mounted(mount, holding) as life:
             log.info("showing", repository=str(repository.path), mountpoint=str(mount.mountpoint))

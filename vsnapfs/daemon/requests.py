@@ -8,11 +8,11 @@ Source: docs/command.md, section on the control socket.
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
-from vsnapfs.core.model import Bookmark, Check, Consistency, Point, Status, Volume, VolumeAt, VolumeDiff
+from vsnapfs.core.model import Anchor, Bookmark, Check, Consistency, Point, Status, Volume, VolumeAt, VolumeDiff
 
 R = TypeVar("R")
 
@@ -160,15 +160,28 @@ class GetStatus(Request[Status], frozen=True, kw_only=True):
 
 
 class Verify(Request[Check], frozen=True, kw_only=True):
-    """Look for damage; changes nothing."""
+    """Look for damage; changes nothing. ``percent``: so much is read of the data, if it is; ``seed`` chooses it.
+
+    ``anchor``: what was kept of the past; ``anchor_key``: file of its key, None: as the settings say.
+    """
 
     read_data: bool = False
+    percent: Annotated[float, msgspec.Meta(gt=0, le=100)] = 100
+    seed: int | None = None
+    anchor: str | None = None
+    anchor_key: str | None = None
 
 
 class Repair(Request[Check], frozen=True, kw_only=True):
     """Look for damage and make again what is derived."""
 
     read_data: bool = False
+
+
+class GetAnchor(Request[Anchor], frozen=True, kw_only=True):
+    """What proves the past later. ``key``: file of a key, None: as the settings say."""
+
+    key: str | None = None
 
 
 class Resolve(Request[Point], frozen=True, kw_only=True):

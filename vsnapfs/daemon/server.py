@@ -30,6 +30,7 @@ from vsnapfs.daemon.counts import open_files, requests_by_name
 from vsnapfs.daemon.holding import Holding
 from vsnapfs.daemon.http import make_app
 from vsnapfs.daemon.requests import Request
+from vsnapfs.daemon.scrub import scrubbing
 from vsnapfs.daemon.serving import (
     Announce,
     MountOptions,
@@ -95,7 +96,7 @@ async def _answer_and_tend(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_tend, repository)
-            async with control_socket(directory_fd, app), mounted(mount, holding) as life:
+            async with control_socket(directory_fd, app), mounted(mount, holding) as life, scrubbing(repository):
                 where = {"repository": str(repository.path), "mountpoint": str(mount.mountpoint)}
                 log.info("serving", **where, memory=msgspec.structs.asdict(memory))
                 announced(holding, announce)

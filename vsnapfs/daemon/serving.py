@@ -37,6 +37,8 @@ class MountOptions(msgspec.Struct, frozen=True, kw_only=True):
     allow_other: bool | None = None
     data: DataMode | None = None
     """For all points, whatever the settings say of some."""
+    sound_part: bool = False
+    """Of a damaged journal, what stands before the damage."""
 
 
 Announce = Callable[[], None]

@@ -11,7 +11,7 @@ import fcntl
 import os
 from contextlib import ExitStack
 
-from vsnapfs.binding import BaseBuilder
+from vsnapfs.binding import BaseBuilder, View
 from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.core.errors import BusyError, IntegrityError, from_os_error
 from vsnapfs.core.model import Progress
@@ -24,14 +24,14 @@ FICLONE = 0x40049409
 """ioctl: make a file share all blocks of another; uapi/linux/fs.h."""
 
 
-def build(parts: Parts, name: str, volume: int, image: OpenImage, report: Report) -> None:
-    """Make the base of volume ``volume`` from an open image.
+def build(parts: Parts, name: str, volume: int, image: OpenImage, report: Report) -> str:
+    """Make the base of volume ``volume`` from an open image. Returns: the digest of its content, in hex.
 
     Raises: BusyError: a file that was written to meanwhile. NoSpaceError, StoreError: nothing is left behind.
     """
     try:
         before = _stamp(image)
-        _copy(parts, name, volume, image, report)
+        digest = _copy(parts, name, volume, image, report)
         if _stamp(image) != before:
             raise BusyError(
                 f"{image.path} was written to while it was read",
@@ -46,6 +46,7 @@ def build(parts: Parts, name: str, volume: int, image: OpenImage, report: Report
         raise
     for final in (base_image(volume), base_index(volume)):
         parts.layout.rename(final + PART, final)
+    return digest
 
 
 def discard(parts: Parts, volume: int) -> None:
@@ -66,7 +67,13 @@ def require(parts: Parts, entry: VolumeEntry) -> None:
                 )
 
 
-def _copy(parts: Parts, name: str, volume: int, image: OpenImage, report: Report) -> None:
+def view(parts: Parts, entry: VolumeEntry) -> View:
+    """What a volume started from, by itself. Raises: IntegrityError."""
+    require(parts, entry)
+    return parts.journal.base(entry.id)
+
+
+def _copy(parts: Parts, name: str, volume: int, image: OpenImage, report: Report) -> str:
     with ExitStack() as stack:
         copy = _part(parts, base_image(volume), stack)
         index = _part(parts, base_index(volume), stack)
@@ -90,6 +97,7 @@ def _copy(parts: Parts, name: str, volume: int, image: OpenImage, report: Report
             done = piece.offset_bytes + piece.length_bytes
             parts.tell(report, Progress(what=f"base of {name}", done=done, total=size_bytes))
         builder.finish()
+        return builder.digest().hex()
 
 
 def _part(parts: Parts, final: str, stack: ExitStack) -> int:

@@ -2,76 +2,127 @@
 
 Maps and the catalog are compared with what the journal gives; they can be made again. Segments and base images are
 only read: what they hold exists nowhere else in the repository, so nothing here writes to them.
-
-What a damaged block costs is found without reading: a point needs it as long as no later record has written over all
-of its bytes. Once it is covered it stays covered, so of the bookmarks in order the ones that need it are a first
-part, found by bisection.
 """
 
 from __future__ import annotations
 
-import errno
-from bisect import bisect_left
+import hashlib
+import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 
-from vsnapfs.binding import Fault, Run, RunKind, View
+from vsnapfs.binding import RunKind, SegmentFacts, View
+from vsnapfs.catalog.bodies import VolumeAdded, decode
 from vsnapfs.catalog.catalog import JournalBehindError, check_end
 from vsnapfs.catalog.index import VolumeEntry
-from vsnapfs.catalog.store import applied_in
-from vsnapfs.core.errors import IntegrityError, VsnapfsError
-from vsnapfs.core.model import Bookmark, Check, Damage, Progress
+from vsnapfs.catalog.store import Seen, seen_in
+from vsnapfs.core.errors import CorruptExtentError, IntegrityError, StoreError, VsnapfsError
+from vsnapfs.core.model import Check, Damage, Progress
+from vsnapfs.repository import anchors, base, costs
 from vsnapfs.repository.layout import CATALOG, JOURNAL, base_image, base_index, segment
 from vsnapfs.repository.parts import Parts, Report
-from vsnapfs.repository.reading import view_of
 from vsnapfs.repository.sparse import BLOCK_BYTES, PIECE_BYTES, Span
+from vsnapfs.repository.units import WINDOW_BYTES, Kind, Unit, all_units, part_of, total_bytes
+
+ALL_PERCENT = 100.0
+SEED_BITS = 32
 
 
-def check(parts: Parts, read_data: bool, repair: bool, report: Report) -> Check:
-    """Everything but the bytes of volumes, and with ``read_data`` those too.
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What to look at."""
 
-    Args: repair: make derived files again; the damaged ones are kept as ``*.bad``. Raises: ReadOnlyError: repair by a
-    reader.
+    percent: float = 0.0
+    """So much of all bytes is read and compared, at least."""
+    seed: int | None = None
+    """Chooses the part; None: by chance."""
+    repair: bool = False
+    """Make derived files again; the damaged ones are kept as ``*.bad``."""
+    anchor: str | None = None
+    """A value of ``vsnapfs anchor``, to be proven."""
+    anchor_key: Path | None = None
+    """The key of its MAC; None: as the settings say."""
+
+
+def check(parts: Parts, wanted: Wanted, report: Report) -> Check:
+    """Structure always; bytes as far as wanted. Raises: ReadOnlyError: repair by a reader.
+
+    UsageError: an anchor that is none. NotFoundError: one of another repository.
     """
-    if repair:
+    if wanted.repair:
         parts.require_owner()
-    return _Checking(parts, read_data, repair, report).run()
+    anchor = None if wanted.anchor is None else anchors.read(parts, wanted.anchor, wanted.anchor_key)
+    units = all_units(parts)
+    is_part = 0 < wanted.percent < ALL_PERCENT
+    seed = (secrets.randbits(SEED_BITS) if wanted.seed is None else wanted.seed) if is_part else None
+    chosen = part_of(units, wanted.percent, seed) if seed is not None else units if wanted.percent else []
+    run = Checking(parts, report)
+    maps = run.structure(wanted.repair)
+    run.everything(set(chosen))
+    proof = None
+    if anchor is not None:
+        proof = anchors.prove(parts, anchor, "bytes" if wanted.percent >= ALL_PERCENT else "trailers", run.damages)
+    return Check(
+        segments=run.segments,
+        maps=maps,
+        bases=len(run.bases),
+        read_bytes=total_bytes(chosen),
+        data_bytes=total_bytes(units),
+        seed=seed,
+        damages=run.damages,
+        anchor=proof,
+    )
 
 
-class _Checking:
-    """One run: what was found so far, and how far it is."""
+def check_unopened(catalog: Path, error: IntegrityError) -> Check:
+    """Of a journal no part of which can be opened: everything that the catalog knows is lost."""
+    seen = seen_in(catalog)
+    damage = Damage(
+        file=JOURNAL if error.segment is None else segment(error.segment),
+        offset_bytes=error.offset_bytes or 0,
+        what=str(error),
+        derived=False,
+        costs=costs.of_end(seen, 0),
+        lost_first_seqno=1,
+        lost_last_seqno=max(seen.applied_seqno, 1),
+    )
+    return Check(segments=0, maps=0, bases=0, read_bytes=0, data_bytes=0, seed=None, damages=[damage])
 
-    def __init__(self, parts: Parts, read_data: bool, repair: bool, report: Report) -> None:
+
+class Checking:
+    """One run: ``damages`` is what was found so far."""
+
+    def __init__(self, parts: Parts, report: Report) -> None:
         self.parts = parts
-        self.read_data = read_data
-        self.repair = repair
         self.report = report
         self.segments = parts.journal.facts().segments
         with parts.names:
             self.bases = [entry for entry in parts.index.volumes() if entry.base]
         self.damages: list[Damage] = []
-        self.read_bytes = 0
         self.files = 0
 
-    def run(self) -> Check:
-        maps = self._maps()
-        self._catalog()
-        for entry in self.bases:
-            self._base(entry)
-        for index in range(self.segments):
-            self._segment(index)
-        if self.read_data:
-            self.read_bytes += self.parts.journal.facts().journal_bytes
-        return Check(
-            segments=self.segments, maps=maps, bases=len(self.bases), read_bytes=self.read_bytes, damages=self.damages
-        )
-
-    def _maps(self) -> int:
-        """Compare each merged map with its segments.
+    def structure(self, repair: bool) -> int:
+        """What has no bytes of volumes: maps, catalog, the journal's end. Returns: how many maps there are.
 
         First of all, since a map that was used stays in memory until the end.
         """
+        maps = self._maps(repair)
+        self._catalog(repair)
+        return maps
+
+    def everything(self, read: set[Unit]) -> None:
+        """Bases and segments: their structure, and the bytes of the units in ``read``."""
+        for entry in self.bases:
+            windows = sorted(unit for unit in read if unit.kind == Kind.BASE and unit.number == entry.id)
+            self.base(entry, windows)
+            self._tell()
+        segments = {unit.number for unit in read if unit.kind == Kind.SEGMENT}
+        for index in range(self.segments):
+            self.segment(index, self.parts.journal.segment_at(index).first_seqno in segments)
+            self._tell()
+
+    def _maps(self, repair: bool) -> int:
         count, damaged = 0, []
         while (found := self.parts.journal.check_map(count)) is not None:
             name, fault = found
@@ -80,7 +131,7 @@ class _Checking:
                 damaged.append(
                     Damage(file=name, offset_bytes=fault.offset_bytes, what=fault.text, derived=True, costs=[])
                 )
-        if self.repair:
+        if repair:
             damaged = self._repaired_maps(damaged)
         self.damages += damaged
         return count
@@ -93,99 +144,114 @@ class _Checking:
         exists = self.parts.layout.exists
         return [msgspec.structs.replace(damage, repaired=exists(damage.file)) for damage in damaged]
 
-    def _catalog(self) -> None:
+    def _catalog(self, repair: bool) -> None:
         if not self.parts.owner:
             self._end()
             return
         with self.parts.change:
             faults = self.parts.catalog.faults(self.parts.journal)
-            if faults and self.repair:
+            if faults and repair:
                 self.parts.remake_catalog()
         for what in faults:
-            damage = Damage(file=CATALOG, offset_bytes=0, what=what, derived=True, costs=[], repaired=self.repair)
-            self.damages.append(damage)
+            self.damages.append(
+                Damage(file=CATALOG, offset_bytes=0, what=what, derived=True, costs=[], repaired=repair)
+            )
 
     def _end(self) -> None:
-        """For a reader: has the journal lost its end? An owner would not have been let in."""
-        applied_seqno = applied_in(self.parts.layout.absolute(CATALOG))
+        """For a reader: does damage end the journal early, or has it lost its end? An owner would not have been let in."""
+        seen = seen_in(self.parts.layout.absolute(CATALOG))
+        broken = self.parts.journal.broken()
+        if broken is not None:
+            fault, known_seqno = broken
+            self._lost_end(segment(fault.segment), fault.offset_bytes, fault.text, seen, known_seqno)
+            return
         self.parts.journal.refresh()
         try:
-            check_end(applied_seqno, self.parts.journal)
+            check_end(seen.applied_seqno, self.parts.journal)
         except JournalBehindError as error:
-            self.damages.append(Damage(file=JOURNAL, offset_bytes=0, what=str(error), derived=False, costs=[]))
+            self._lost_end(JOURNAL, 0, str(error), seen, 0)
 
-    def _segment(self, index: int) -> None:
-        for fault in self.parts.journal.check_segment(index, self.read_data):
+    def _lost_end(self, file: str, offset_bytes: int, what: str, seen: Seen, known_seqno: int) -> None:
+        last_seqno = self.parts.journal.facts().committed_seqno
+        damage = Damage(
+            file=file,
+            offset_bytes=offset_bytes,
+            what=what,
+            derived=False,
+            costs=costs.of_end(seen, last_seqno),
+            lost_first_seqno=last_seqno + 1,
+            lost_last_seqno=max(known_seqno, seen.applied_seqno, last_seqno + 1),
+        )
+        self.damages.append(damage)
+
+    def segment(self, index: int, read: bool) -> None:
+        facts = self.parts.journal.segment_at(index)
+        faults = list(self.parts.journal.check_segment(index, read))
+        structural = [fault for fault in faults if not fault.volume]
+        lost, span = self._lost_with(facts) if len(structural) > 1 else ([], None)
+        for fault in faults:
+            is_first = structural[:1] == [fault]
             self.damages.append(
                 Damage(
-                    file=segment(fault.segment),
+                    file=segment(facts.first_seqno),
                     offset_bytes=fault.offset_bytes,
                     what=fault.text,
                     derived=False,
-                    costs=self._costs_of_fault(fault),
+                    costs=lost if is_first else costs.of_block(self.parts, fault),
+                    lost_first_seqno=span[0] if span and is_first else None,
+                    lost_last_seqno=span[1] if span and is_first else None,
                 )
             )
-        self._tell()
 
-    def _costs_of_fault(self, fault: Fault) -> list[str]:
-        with self.parts.names:
-            entry = self.parts.index.volume_by_id(fault.volume)
-        if fault.code != -errno.EBADMSG or entry is None:
-            return []
-        with self.parts.journal.changes(entry.id, fault.seqno - 1, fault.seqno) as written:
-            return self._costs(entry, fault.seqno, _place(written, fault.offset_bytes // BLOCK_BYTES))
+    def _lost_with(self, facts: SegmentFacts) -> tuple[list[str], tuple[int, int] | None]:
+        return costs.of_segment(self.parts, facts), costs.points_lost(self.parts, facts)
 
-    def _base(self, entry: VolumeEntry) -> None:
+    def base(self, entry: VolumeEntry, windows: list[Unit]) -> None:
+        """The base's structure, and the bytes in ``windows``; of a whole base also that they are those protected once."""
         try:
-            with view_of(self.parts, entry, entry.added_seqno) as opened:
-                for damage in self._base_blocks(entry, opened) if self.read_data else ():
-                    self.damages.append(damage)
+            with base.view(self.parts, entry) as opened:
+                self._base_bytes(entry, opened, windows)
+            self._base_holes(entry)
         except IntegrityError as error:
-            costs = self._costs(entry, entry.added_seqno, Span(0, entry.size_bytes))
             file = base_index(entry.id) if self.parts.layout.exists(base_image(entry.id)) else base_image(entry.id)
-            offset_bytes = error.offset_bytes or 0
-            self.damages.append(
-                Damage(file=file, offset_bytes=offset_bytes, what=str(error), derived=False, costs=costs)
-            )
-        self._tell()
+            self._base_damage(entry, file, error.offset_bytes or 0, str(error), Span(0, entry.size_bytes))
 
-    def _base_blocks(self, entry: VolumeEntry, opened: View) -> Iterator[Damage]:
-        """Read what the base holds: before any write the volume is its base alone."""
-        for run in opened.runs():
-            for at in range(run.offset_bytes, _end(run), PIECE_BYTES) if run.kind == RunKind.DATA else ():
-                length = min(PIECE_BYTES, _end(run) - at)
-                self.read_bytes += length
-                if _fault_in(opened, at, length) is None:
+    def _base_holes(self, entry: VolumeEntry) -> None:
+        try:
+            self.parts.journal.check_base(entry.id)
+        except CorruptExtentError as error:
+            self._base_damage(entry, base_index(entry.id), error.offset_bytes or 0, str(error), None)
+
+    def _base_bytes(self, entry: VolumeEntry, opened: View, windows: list[Unit]) -> None:
+        digest = hashlib.sha256()
+        sound = len(self.damages)
+        read_bytes = 0
+        for window in windows:
+            for at, length in _pieces(opened, window.offset_bytes):
+                read_bytes += length
+                try:
+                    content = opened.read(at, length)
+                except VsnapfsError:
+                    self._base_blocks(entry, opened, at, length)
                     continue
-                for block in range(at, at + length, BLOCK_BYTES):
-                    what = _fault_in(opened, block, min(BLOCK_BYTES, at + length - block))
-                    if what is not None:
-                        costs = self._costs(entry, entry.added_seqno, Span(block, block + BLOCK_BYTES))
-                        yield Damage(
-                            file=base_image(entry.id), offset_bytes=block, what=what, derived=False, costs=costs
-                        )
+                for start in range(0, length, BLOCK_BYTES):
+                    digest.update((at + start).to_bytes(8, "little"))
+                    digest.update(content[start : start + BLOCK_BYTES].ljust(BLOCK_BYTES, b"\0"))
+        is_whole = bool(windows) and read_bytes == opened.stat().data_bytes
+        kept = _kept_digest(self.parts, entry) if is_whole and len(self.damages) == sound else ""
+        if kept and kept != digest.hexdigest():
+            what = "its checksums match, but it is not what was protected: its digest is another"
+            self._base_damage(entry, base_image(entry.id), 0, what, Span(0, entry.size_bytes))
 
-    def _costs(self, entry: VolumeEntry, seqno: int, place: Span | None) -> list[str]:
-        """POINT/VOLUME of the bookmarks that need what record ``seqno`` put at ``place`` of a volume."""
-        if place is None:
-            return []
-        with self.parts.names:
-            candidates = self.parts.index.bookmarks_from(seqno)
-        first_free = bisect_left(candidates, True, key=lambda bookmark: not self._needs(bookmark, entry, seqno, place))
-        return [f"{bookmark.name}/{entry.name}" for bookmark in candidates[:first_free]]
+    def _base_blocks(self, entry: VolumeEntry, opened: View, at: int, length: int) -> None:
+        for block in range(at, at + length, BLOCK_BYTES):
+            what = _fault_in(opened, block, min(BLOCK_BYTES, at + length - block))
+            if what is not None:
+                self._base_damage(entry, base_image(entry.id), block, what, Span(block, block + BLOCK_BYTES))
 
-    def _needs(self, bookmark: Bookmark, entry: VolumeEntry, seqno: int, place: Span) -> bool:
-        if bookmark.seqno == seqno:
-            return True
-        if not entry.stands_at(bookmark.seqno):
-            return False
-        with self.parts.journal.changes(entry.id, seqno, bookmark.seqno) as later:
-            for run in later.runs(place.start_bytes, keep_zeros=True):
-                if run.offset_bytes >= place.end_bytes:
-                    break
-                if run.kind == RunKind.HOLE:
-                    return True
-        return False
+    def _base_damage(self, entry: VolumeEntry, file: str, offset_bytes: int, what: str, place: Span | None) -> None:
+        lost = [] if place is None else costs.of_place(self.parts, entry, entry.added_seqno, place)
+        self.damages.append(Damage(file=file, offset_bytes=offset_bytes, what=what, derived=False, costs=lost))
 
     def _tell(self) -> None:
         self.files += 1
@@ -193,24 +259,26 @@ class _Checking:
         self.parts.tell(self.report, Progress(what="check", done=self.files, total=total, unit="files"))
 
 
-def _place(written: View, block: int) -> Span | None:
-    """Which bytes of the volume one record put into a payload block; within a record the blocks follow each other."""
-    for run in written.runs():
-        if run.kind != RunKind.DATA:
-            continue
-        start = run.offset_bytes // BLOCK_BYTES * BLOCK_BYTES + (block - run.block) * BLOCK_BYTES
-        if run.block <= block and start < _end(run):
-            return Span(max(start, run.offset_bytes), min(start + BLOCK_BYTES, _end(run)))
-    return None
+def _pieces(opened: View, window_bytes: int) -> Iterator[tuple[int, int]]:
+    """Where and how much: the data in a window, in pieces."""
+    end = window_bytes + WINDOW_BYTES
+    for run in opened.runs(window_bytes):
+        if run.offset_bytes >= end:
+            return
+        run_end = min(costs.end_of(run), end)
+        for at in range(run.offset_bytes, run_end, PIECE_BYTES) if run.kind == RunKind.DATA else ():
+            yield at, min(PIECE_BYTES, run_end - at)
 
 
-def _end(run: Run) -> int:
-    return run.offset_bytes + run.length_bytes
+def _kept_digest(parts: Parts, entry: VolumeEntry) -> str:
+    """What the journal says of a base's content; empty: nothing."""
+    event = next(parts.journal.events(entry.added_seqno - 1))
+    return decode(event.body, VolumeAdded, "volume", event.seqno).base_digest
 
 
 def _fault_in(opened: View, offset_bytes: int, length_bytes: int) -> str | None:
     try:
         opened.read(offset_bytes, length_bytes)
-    except VsnapfsError as error:
+    except (IntegrityError, StoreError) as error:
         return str(error)
     return None

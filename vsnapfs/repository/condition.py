@@ -7,14 +7,15 @@ from collections.abc import Iterator
 
 from vsnapfs.binding import JournalFacts
 from vsnapfs.core.errors import IntegrityError
-from vsnapfs.core.model import Status
+from vsnapfs.core.model import Damage, Status
 from vsnapfs.core.units import format_size
-from vsnapfs.repository import base, volumes
+from vsnapfs.repository import base, scrub, volumes
 from vsnapfs.repository.layout import BASE, CATALOG, MAPS
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.resolve import window
 
 FREE_PERCENT_MIN = 5
+COSTS_MAX = 4
 
 
 def status(parts: Parts) -> Status:
@@ -54,6 +55,7 @@ def status(parts: Parts) -> Status:
         requests={},
         open_files=[],
         data=None,
+        scrub=scrub.told(parts),
     )
 
 
@@ -76,6 +78,15 @@ def _problems(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) -> Ite
             base.require(parts, entry)
         except IntegrityError as error:
             yield str(error)
+    for damage in scrub.told(parts).damages:
+        yield f"{damage.file} is damaged at byte {damage.offset_bytes}: {damage.what}; {_cost(damage)}"
     if disk.f_bavail * 100 < disk.f_blocks * FREE_PERCENT_MIN:
         free = format_size(disk.f_bavail * disk.f_frsize)
         yield f"{free} are free on the repository's disk, less than {FREE_PERCENT_MIN} %"
+
+
+def _cost(damage: Damage) -> str:
+    told, more = damage.costs[:COSTS_MAX], len(damage.costs) - COSTS_MAX
+    if not told:
+        return "no bookmark needs it"
+    return f"costs {', '.join(told)}" + (f" and {more} more: see vsnapfs check" if more > 0 else "")

@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from vsnapfs.binding import Closing, Journal, Keep, Store, View
-from vsnapfs.core.errors import UsageError
-from vsnapfs.core.model import Bookmark, Check, Consistency, Point, Status, Volume, VolumeAt, VolumeDiff
-from vsnapfs.repository import bookmarks, identity, intake, reading, settings, volumes
-from vsnapfs.repository.check import check
+from vsnapfs.core.errors import IntegrityError, UsageError, with_hint
+from vsnapfs.core.model import Anchor, Bookmark, Check, Consistency, Damage, Point, Status, Volume, VolumeAt, VolumeDiff
+from vsnapfs.repository import anchors, bookmarks, identity, intake, reading, scrub, settings, volumes
+from vsnapfs.repository.check import ALL_PERCENT, Wanted, check, check_unopened
 from vsnapfs.repository.condition import status
 from vsnapfs.repository.diff import volume_diff
 from vsnapfs.repository.export import Target, export_diff, export_image
-from vsnapfs.repository.layout import DIRECTORIES, JOURNAL, SETTINGS
+from vsnapfs.repository.layout import CATALOG, DIRECTORIES, JOURNAL, SETTINGS
 from vsnapfs.repository.lock import OwnerLock
 from vsnapfs.repository.parts import Parts, Report
 from vsnapfs.repository.resolve import resolve
 from vsnapfs.repository.settings import Settings
+from vsnapfs.repository.units import Unit, all_units
 
 
 class Repository(Closing):
@@ -56,11 +57,14 @@ class Repository(Closing):
             identity.write(layout, uuid)
 
     @classmethod
-    def open(cls, path: Path, *, owner: bool, keep: Keep | None = None, locked: bool = False) -> Repository:
+    def open(
+        cls, path: Path, *, owner: bool, keep: Keep | None = None, locked: bool = False, sound_part: bool = False
+    ) -> Repository:
         """Open for changes (owner) or for reading; a reader takes no lock and writes nothing.
 
         Args: keep: memory that outlives this process: what it holds of the journal is taken over first. Borrowed. locked:
-        the caller holds the lock for longer than this.
+        the caller holds the lock for longer than this. sound_part: where damage makes the rest of the journal unreadable,
+        a reader has what stands before it.
 
         An owner finishes what a crash interrupted, brings every primary up to the journal, and holds the lock until
         ``close``. Raises: NotFoundError, FormatUnknownError, LockedError (with the holder's pid), UsageError
@@ -78,14 +82,18 @@ class Repository(Closing):
                         layout.make_directory(directory)
             chosen = settings.load(layout)
             store = stack.enter_context(Store(layout.fd))
-            journal = Journal(
-                store,
-                uuid.bytes,
-                owner=owner,
-                ack_journal=chosen.journal.ack == "journal",
-                segment_bytes=chosen.journal.segment_bytes,
-                keep=keep,
-            )
+            try:
+                journal = Journal(
+                    store,
+                    uuid.bytes,
+                    owner=owner,
+                    ack_journal=chosen.journal.ack == "journal",
+                    segment_bytes=chosen.journal.segment_bytes,
+                    keep=keep,
+                    sound_part=sound_part,
+                )
+            except IntegrityError as error:
+                raise error if sound_part else with_hint(error, "`vsnapfs check` says what that costs") from error
             primaries: dict[int, int] = {}
             stack.callback(_close_all, primaries)
             stack.callback(journal.close)
@@ -275,11 +283,45 @@ class Repository(Closing):
         """Figures and problems of now."""
         return status(self._parts)
 
-    def check(self, *, read_data: bool = False, repair: bool = False, progress: Report = None) -> Check:
+    def check(
+        self, *, read_data: bool = False, repair: bool = False, wanted: Wanted | None = None, progress: Report = None
+    ) -> Check:
         """Compare everything with everything; read_data: every block with its checksum; repair: make derived files
-        again.
+        again. wanted: the same and more, instead of both.
         """
-        return check(self._parts, read_data, repair, progress)
+        chosen = wanted or Wanted(percent=ALL_PERCENT if read_data else 0, repair=repair)
+        return check(self._parts, chosen, progress)
+
+    def anchor(self, key: Path | None = None) -> Anchor:
+        """What proves later that the past up to the last sealed segment was not rewritten. key: of its MAC; None: as the
+        settings say. Raises: NotFoundError: no segment is sealed. UsageError, PermissionDeniedError: no such key.
+        """
+        return anchors.make(self._parts, key)
+
+    def scrub_progress(self) -> scrub.Progress:
+        """How far the scrub is, as it was kept."""
+        return scrub.load(self._parts.layout)
+
+    def scrub_keep(self, progress: scrub.Progress) -> None:
+        """Owner: keep it. Raises: StoreError."""
+        self._parts.require_owner()
+        scrub.save(self._parts.layout, progress)
+
+    def scrub_units(self) -> list[Unit]:
+        """What there is to read, in order."""
+        return all_units(self._parts)
+
+    def scrub_unit(self, unit: Unit) -> list[Damage]:
+        """Compare one. Raises: StoreError: after ``scrub_end``."""
+        return scrub.read_unit(self._parts, unit)
+
+    def scrub_end(self) -> None:
+        """Have ``scrub_unit`` give up, now and from now on."""
+        self._parts.journal.check_end()
+
+    def scrub_unopened(self, error: IntegrityError) -> list[Damage]:
+        """What it costs that nobody else can open the repository any more."""
+        return check_unopened(self._parts.layout.absolute(CATALOG), error).damages
 
 
 def _close_all(primaries: dict[int, int]) -> None:

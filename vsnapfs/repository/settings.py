@@ -15,7 +15,8 @@ import msgspec
 from vsnapfs.core.errors import UsageError, from_os_error
 from vsnapfs.core.model import DataMode
 from vsnapfs.core.names import near
-from vsnapfs.core.units import format_size, parse_size
+from vsnapfs.core.times import NS_PER_S
+from vsnapfs.core.units import format_size, parse_duration, parse_size
 from vsnapfs.repository.layout import SETTINGS, Layout
 
 SEGMENT_BYTES_MIN = 64 << 10
@@ -63,11 +64,35 @@ class MountSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"scratch: {self.scratch!r} is not an absolute path")
 
 
+class CheckSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[check]``."""
+
+    scrub: str = "30d"
+    anchor_key: str = ""
+
+    def __post_init__(self) -> None:
+        if self.scrub_s == 0:
+            raise ValueError(f'scrub: {self.scrub} is no time; "off" is for none')
+        if self.anchor_key and not os.path.isabs(self.anchor_key):
+            raise ValueError(f"anchor_key: {self.anchor_key!r} is not an absolute path")
+
+    @property
+    def scrub_s(self) -> float | None:
+        """How long a pass takes; None: there is none. Raises: ValueError: no duration."""
+        if self.scrub == "off":
+            return None
+        try:
+            return parse_duration(self.scrub) / NS_PER_S
+        except UsageError as error:
+            raise ValueError(f"scrub: {error}") from error
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
     journal: JournalSettings = JournalSettings()
     mount: MountSettings = MountSettings()
+    check: CheckSettings = CheckSettings()
 
 
 DEFAULT_TEXT = """\
@@ -85,6 +110,10 @@ DEFAULT_TEXT = """\
 # data = "verify"         # who reads points: "verify": vsnapfs, comparing every block; "kernel", "auto": docs/tree.md
 # kernel_verify = true    # the kernel's files are compared when they are opened
 # scratch = "/var/tmp"    # where a reader may make temporary files for the kernel; on a disk
+
+[check]
+# scrub = "30d"           # the server reads and compares everything once in this time; "off": never
+# anchor_key = ""         # file of a key, outside of the repository: anchors carry a MAC made with it
 
 [mount.points]
 # "nightly-*" = "kernel"  # the same for bookmarks by name; the first pattern that fits counts
@@ -124,6 +153,7 @@ _KEYS = {
     "journal": JournalSettings.__struct_fields__,
     "mount": MountSettings.__struct_fields__,
     "mount.points": (),
+    "check": CheckSettings.__struct_fields__,
 }
 _HEADING = re.compile(r"\s*\[\s*\"?(?P<name>[^\"\]]*?)\"?\s*\]")
 _ASSIGNMENT = re.compile(r"\s*\"?(?P<name>[^\"=]*?)\"?\s*=")

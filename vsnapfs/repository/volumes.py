@@ -12,6 +12,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from vsnapfs.binding import RecordKind
 from vsnapfs.catalog.bodies import PrimaryPath, VolumeAdded, encode
 from vsnapfs.catalog.index import VolumeEntry
@@ -96,13 +98,13 @@ def add_existing(parts: Parts, name: str, path: Path, block_size_bytes: int, rep
         _check_name_free(parts, name)
         real = find_image(path, parts.layout)
         _refuse_shared(parts, real)
-        body = VolumeAdded(name, PrimaryPath(str(real)), True)
+        body = VolumeAdded(name, PrimaryPath(str(real)), True, base_digest="0" * 64)
         encode(body)  # what the journal would refuse is refused before the copy
         image = open_primary(real)
         try:
             _check_block_size(block_size_bytes, image.size_bytes)
             volume = _next_id(parts)
-            base.build(parts, name, volume, image, report)
+            body = msgspec.structs.replace(body, base_digest=base.build(parts, name, volume, image, report))
         except BaseException:
             os.close(image.fd)
             raise

@@ -1,0 +1,191 @@
+"""The thread of a server that reads everything, a little at a time.
+
+It looks with a reader of its own, which knows nothing of what the server has in memory, so it finds what anybody who
+opens the repository would find. A pass is spread over the time that the settings give it. After each unit the thread
+rests at least as long as that took, and ten times as long while volumes are written to. Its reads wait for those of
+others where the disk's scheduler knows such a thing.
+
+What is read lies in the page cache where it was there before; damage of the medium below is found when it is not.
+
+Concurrency: one thread, ended by ``stop``. It shares the repository's directory with the server and no lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+import trio
+
+from vsnapfs.binding import io_idle
+from vsnapfs.core.errors import IntegrityError, VsnapfsError
+from vsnapfs.core.times import NS_PER_S, iso, parse_iso
+from vsnapfs.daemon.client import open_repository
+from vsnapfs.repository.scrub import START
+from vsnapfs.repository.units import Kind, Unit, total_bytes
+
+if TYPE_CHECKING:
+    from vsnapfs.core.model import Damage
+    from vsnapfs.repository.repository import Repository
+
+FIRST_S_MAX = 60.0
+"""A server that has just started has other things to do."""
+SAVE_EVERY_S = 10.0
+AGAIN_S = 60.0
+"""After a pass that could not go on."""
+REST = 1.0
+REST_BUSY = 10.0
+WAIT_S_MAX = 3600.0
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def scrubbing(repository: Repository) -> AsyncIterator[None]:
+    """Scrub while the block runs, if the settings say so."""
+    every_s = repository.settings.check.scrub_s
+    if every_s is None:
+        yield
+        return
+    scrubber = Scrubber(repository, every_s)
+    scrubber.start()
+    try:
+        yield
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(scrubber.stop)
+
+
+class Scrubber:
+    """Pass after pass, from ``start`` to ``stop``. repository: the owner's."""
+
+    def __init__(self, repository: Repository, every_s: float) -> None:
+        self._repository = repository
+        self._every_s = every_s
+        self._progress = repository.scrub_progress()
+        self._saved_at = 0.0
+        self._reader: Repository | None = None
+        self._lock = threading.Lock()
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="vsnapfs-scrub", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when the thread has ended: within a batch's reading."""
+        self._ending.set()
+        with self._lock:
+            if self._reader is not None:
+                self._reader.scrub_end()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            io_idle()
+        except VsnapfsError as error:
+            log.warning("the scrub reads with the priority of everybody", reason=str(error))
+        self._rest(min(FIRST_S_MAX, self._every_s / 1000))
+        reason = ""
+        while not self._ending.is_set():
+            try:
+                self._pass()
+            except VsnapfsError as error:
+                if not self._ending.is_set():
+                    if str(error) != reason:
+                        log.error("the scrub cannot go on, and tries again", reason=str(error), **error.fields())
+                    reason = str(error)
+                    self._rest(min(AGAIN_S, self._every_s))
+        self._save(at_once=True)
+
+    def _pass(self) -> None:
+        """From where the last one was left, or from the beginning; then wait until the next is due."""
+        try:
+            reader = open_repository(self._repository.path, owner=False, sound_part=True)
+        except IntegrityError as error:
+            self._found(START, START, self._repository.scrub_unopened(error))
+            self._rest(self._every_s)
+            return
+        with reader:
+            self._use(reader)
+            try:
+                self._read_all(reader)
+            finally:
+                self._use(None)
+        self._wait_until(self._due(1.0))
+
+    def _use(self, reader: Repository | None) -> None:
+        with self._lock:
+            self._reader = reader
+
+    def _read_all(self, reader: Repository) -> None:
+        units = [START, *reader.scrub_units()]
+        if self._progress.began is None:
+            self._progress = msgspec.structs.replace(
+                self._progress, began=iso(time.time_ns()), next=START, done_bytes=0, total_bytes=0
+            )
+        left = [unit for unit in units if unit[:3] >= self._progress.next[:3]]
+        total = self._progress.done_bytes + total_bytes(left)
+        self._progress = msgspec.structs.replace(self._progress, total_bytes=total)
+        self._save(at_once=True)
+        for number, unit in enumerate(left):
+            share = (self._progress.done_bytes + unit.held_bytes) / total if total else 1.0
+            self._wait_until(self._due(share) if unit.kind != Kind.STRUCTURE else 0.0)
+            if self._ending.is_set():
+                return
+            self._read(reader, unit, left[number + 1] if number + 1 < len(left) else unit)
+        self._progress = msgspec.structs.replace(
+            self._progress,
+            began=None,
+            last_began=self._progress.began,
+            last_ended=iso(time.time_ns()),
+            found=[found for found in self._progress.found if any(found.unit[:3] == unit[:3] for unit in units)],
+        )
+        self._save(at_once=True)
+
+    def _read(self, reader: Repository, unit: Unit, following: Unit) -> None:
+        appended, began = self._appended(), time.monotonic()
+        self._found(unit, following, reader.scrub_unit(unit))
+        took = time.monotonic() - began
+        self._rest(took * (REST_BUSY if self._appended() != appended else REST))
+
+    def _found(self, unit: Unit, following: Unit, damages: list[Damage]) -> None:
+        known = self._progress.found
+        for damage in damages:
+            if all(found.damage != damage for found in known):
+                place = {"file": damage.file, "offset_bytes": damage.offset_bytes}
+                log.error("the scrub found damage", **place, what=damage.what, costs=damage.costs)
+        self._progress = self._progress.took(unit, following, damages)
+        self._save(at_once=known != self._progress.found)
+
+    def _save(self, *, at_once: bool) -> None:
+        now = time.monotonic()
+        if not at_once and now < self._saved_at + SAVE_EVERY_S:
+            return
+        self._saved_at = now
+        try:
+            self._repository.scrub_keep(self._progress)
+        except VsnapfsError as error:
+            log.warning("the scrub's progress is not kept", reason=str(error))
+
+    def _due(self, share: float) -> float:
+        """Wall clock at which so much of the pass that is under way, or was the last, is to be done."""
+        began = self._progress.began or self._progress.last_began
+        return 0.0 if began is None else parse_iso(began) / NS_PER_S + self._every_s * share
+
+    def _wait_until(self, wall_s: float) -> None:
+        """Also when the clock is set: nobody waits longer than a pass."""
+        give_up = time.monotonic() + self._every_s
+        while not self._ending.is_set() and (left := min(wall_s - time.time(), give_up - time.monotonic())) > 0:
+            self._rest(min(left, WAIT_S_MAX))
+
+    def _rest(self, seconds: float) -> None:
+        self._ending.wait(seconds)
+
+    def _appended(self) -> int:
+        return self._repository.journal.facts().last_seqno

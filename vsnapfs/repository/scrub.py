@@ -1,0 +1,120 @@
+"""The scrub: everything is read and compared in passes, spread out over days, by the server itself.
+
+What is known of it stands in a small file, so that a pass goes on where it was, and ``status`` tells without a server
+too. The file follows from nothing but can be lost: then a pass begins anew.
+"""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from vsnapfs.core.errors import StoreError, VsnapfsError
+from vsnapfs.core.model import Damage, Scrub
+from vsnapfs.repository.check import Checking
+from vsnapfs.repository.layout import SCRUB, Layout
+from vsnapfs.repository.parts import Parts
+from vsnapfs.repository.units import Kind, Unit
+
+FORMAT = 1
+FILE_BYTES_MAX = 16 << 20
+DAMAGES_MAX = 1000
+"""So many are kept and told; more tell nobody anything."""
+
+START = Unit(Kind.STRUCTURE, 0)
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A damage, and in which unit: it is gone when that is sound again."""
+
+    unit: Unit
+    damage: Damage
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """The file's content."""
+
+    format: int = FORMAT
+    began: str | None = None
+    next: Unit = START
+    """The unit that comes next, if a pass is under way."""
+    done_bytes: int = 0
+    total_bytes: int = 0
+    last_began: str | None = None
+    last_ended: str | None = None
+    found: list[Found] = []
+
+    def took(self, unit: Unit, following: Unit, damages: list[Damage]) -> Progress:
+        """After ``unit`` was read. following: the one after it."""
+        others = [found for found in self.found if _same(found.unit, unit) is False]
+        found = [*others, *(Found(unit, damage) for damage in damages)][:DAMAGES_MAX]
+        return msgspec.structs.replace(self, next=following, done_bytes=self.done_bytes + unit.held_bytes, found=found)
+
+
+def load(layout: Layout) -> Progress:
+    """What the file says; if it says nothing that can be understood, that nothing is known."""
+    if not layout.exists(SCRUB):
+        return Progress()
+    try:
+        fd = layout.open(SCRUB, os.O_RDONLY)
+        try:
+            found = msgspec.json.decode(os.read(fd, FILE_BYTES_MAX), type=Progress)
+        finally:
+            os.close(fd)
+    except (msgspec.DecodeError, OSError, VsnapfsError):
+        return Progress()
+    return found if found.format == FORMAT else Progress()
+
+
+def save(layout: Layout, progress: Progress) -> None:
+    """Keep it. What was there and could not be understood is kept as ``*.bad``. Raises: StoreError."""
+    if load(layout) == Progress():
+        layout.set_aside(SCRUB)
+    layout.write(SCRUB, msgspec.json.encode(progress))
+
+
+def told(parts: Parts) -> Scrub:
+    """The same for ``status``."""
+    known = load(parts.layout)
+    return Scrub(
+        every_s=parts.settings.check.scrub_s,
+        began=known.began,
+        done_bytes=known.done_bytes,
+        total_bytes=known.total_bytes,
+        last_began=known.last_began,
+        last_ended=known.last_ended,
+        damages=[found.damage for found in known.found],
+    )
+
+
+def read_unit(parts: Parts, unit: Unit) -> list[Damage]:
+    """Compare one unit. parts: of a reader that is used for nothing else. Raises: StoreError: it was told to end."""
+    run = Checking(parts, None)
+    if unit.kind == Kind.STRUCTURE:
+        run.structure(repair=False)
+        for entry in run.bases:
+            run.base(entry, [])
+    elif unit.kind == Kind.BASE:
+        entry = next(entry for entry in run.bases if entry.id == unit.number)
+        run.base(entry, [unit])
+    else:
+        run.segment(_index_of(parts, unit.number), read=True)
+    return run.damages
+
+
+def _index_of(parts: Parts, first_seqno: int) -> int:
+    low, high = 0, parts.journal.facts().segments
+    while low < high:
+        middle = (low + high) // 2
+        if parts.journal.segment_at(middle).first_seqno < first_seqno:
+            low = middle + 1
+        else:
+            high = middle
+    if low == parts.journal.facts().segments:
+        raise StoreError(f"the segment of @{first_seqno} is not there")
+    return low
+
+
+def _same(one: Unit, other: Unit) -> bool:
+    return one[:3] == other[:3]

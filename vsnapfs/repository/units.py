@@ -1,0 +1,82 @@
+"""What can be read to be compared, in pieces: a segment, or a window of a base image."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from enum import IntEnum
+from typing import NamedTuple
+
+from vsnapfs.binding import RunKind
+from vsnapfs.catalog.index import VolumeEntry
+from vsnapfs.core.errors import IntegrityError
+from vsnapfs.repository import base
+from vsnapfs.repository.costs import end_of
+from vsnapfs.repository.parts import Parts
+
+WINDOW_BYTES = 64 << 20
+
+
+class Kind(IntEnum):
+    """In the order in which a scrub takes them."""
+
+    STRUCTURE = 0
+    BASE = 1
+    SEGMENT = 2
+
+
+class Unit(NamedTuple):
+    """A piece. They ascend, so a place among them can be kept."""
+
+    kind: Kind
+    number: int
+    """Volume id of a base, first seqno of a segment."""
+    offset_bytes: int = 0
+    """Of a base: where the window of WINDOW_BYTES begins."""
+    held_bytes: int = 0
+    """How much there is to read."""
+
+
+def all_units(parts: Parts) -> list[Unit]:
+    """Everything that holds data, in order. A base that cannot be opened has none."""
+    with parts.names:
+        bases = [entry for entry in parts.index.volumes() if entry.base]
+    found = [unit for entry in bases for unit in _windows(parts, entry)]
+    for index in range(parts.journal.facts().segments):
+        segment = parts.journal.segment_at(index)
+        found.append(Unit(Kind.SEGMENT, segment.first_seqno, held_bytes=segment.size_bytes))
+    return found
+
+
+def total_bytes(units: Iterable[Unit]) -> int:
+    return sum(unit.held_bytes for unit in units)
+
+
+def part_of(units: list[Unit], percent: float, seed: int) -> list[Unit]:
+    """Units chosen by chance, whole ones, until they are so much of all bytes."""
+    wanted = total_bytes(units) * percent / 100
+    mixed = random.Random(seed).sample(units, len(units))
+    chosen: list[Unit] = []
+    for unit in mixed:
+        if wanted <= 0:
+            break
+        chosen.append(unit)
+        wanted -= unit.held_bytes
+    return chosen
+
+
+def _windows(parts: Parts, entry: VolumeEntry) -> Iterator[Unit]:
+    sums: dict[int, int] = {}
+    try:
+        with base.view(parts, entry) as opened:
+            for run in opened.runs():
+                at = run.offset_bytes
+                while run.kind == RunKind.DATA and at < end_of(run):
+                    window = at // WINDOW_BYTES * WINDOW_BYTES
+                    end = min(end_of(run), window + WINDOW_BYTES)
+                    sums[window] = sums.get(window, 0) + end - at
+                    at = end
+    except IntegrityError:
+        return  # what is wrong with it is told by who checks it
+    for window, held in sums.items():
+        yield Unit(Kind.BASE, entry.id, window, held)
