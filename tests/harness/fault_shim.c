@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -29,12 +30,15 @@ static struct {
     _Atomic int64_t allocations, mappings;
 } shim;
 
+static void unsynced_clear(void);
+
 void fault_arm(uint64_t n, int mode, uint64_t seed) {
     shim.mode = mode;
     shim.n = n;
     shim.seed = seed;
     atomic_store(&shim.calls, 0);
     atomic_store(&shim.struck, NULL);
+    unsynced_clear();
     atomic_store(&shim.armed, 1);
 }
 
@@ -193,14 +197,84 @@ int __wrap_openat(int dir, const char *path, int flags, ...) {
     return -1;
 }
 
-/* A write that fails may have written a part: whoever goes on after it must not believe the file to be as it was. */
 ssize_t __real_pwrite(int fd, const void *p, size_t n, off_t at);
+ssize_t __real_pread(int fd, void *p, size_t n, off_t at);
+int __real_fstat(int fd, struct stat *st);
+
+/* What stood where something was written and not synced, oldest first. What finds no room is forgotten, and so never lost. */
+enum { UNSYNCED_MAX = 4096, UNSYNCED_BYTES = 16 << 20 };
+
+static struct {
+    pthread_mutex_t mu;
+    int count;
+    size_t used;
+    struct {
+        ino_t file;
+        off_t at;
+        size_t n, before; /* before: where its bytes are */
+    } writes[UNSYNCED_MAX];
+    uint8_t bytes[UNSYNCED_BYTES];
+} unsynced = {.mu = PTHREAD_MUTEX_INITIALIZER};
+
+static void unsynced_clear(void) {
+    pthread_mutex_lock(&unsynced.mu);
+    unsynced.count = 0;
+    unsynced.used = 0;
+    pthread_mutex_unlock(&unsynced.mu);
+}
+
+static void writing(int fd, size_t n, off_t at) {
+    struct stat st;
+    if (!atomic_load(&shim.armed) || shim.mode == FAULT_NONE || __real_fstat(fd, &st) < 0) return;
+    pthread_mutex_lock(&unsynced.mu);
+    if (unsynced.count < UNSYNCED_MAX && n <= UNSYNCED_BYTES - unsynced.used) {
+        uint8_t *before = unsynced.bytes + unsynced.used;
+        ssize_t got = __real_pread(fd, before, n, at);
+        memset(before + (got < 0 ? 0 : got), 0, n - (size_t)(got < 0 ? 0 : got));
+        unsynced.writes[unsynced.count].file = st.st_ino;
+        unsynced.writes[unsynced.count].at = at;
+        unsynced.writes[unsynced.count].n = n;
+        unsynced.writes[unsynced.count++].before = unsynced.used;
+        unsynced.used += n;
+    }
+    pthread_mutex_unlock(&unsynced.mu);
+}
+
+/* The file was synced, or could not be: then what was written is lost. */
+static void synced(int fd, int lost) {
+    struct stat st;
+    if (!atomic_load(&shim.armed) || shim.mode == FAULT_NONE || __real_fstat(fd, &st) < 0) return;
+    pthread_mutex_lock(&unsynced.mu);
+    for (int i = unsynced.count - 1; i >= 0; i--) {
+        if (unsynced.writes[i].file != st.st_ino) continue;
+        if (lost) __real_pwrite(fd, unsynced.bytes + unsynced.writes[i].before, unsynced.writes[i].n, unsynced.writes[i].at);
+        unsynced.writes[i].file = 0;
+    }
+    pthread_mutex_unlock(&unsynced.mu);
+}
+
+#define SYNCING(name)                                                \
+    int __real_##name(int fd);                                       \
+    int __wrap_##name(int fd);                                       \
+    int __wrap_##name(int fd) {                                      \
+        int error = due(STORAGE, #name, ERRORS(EIO, ENOSPC, EDQUOT)); \
+        int r = error ? -1 : __real_##name(fd);                      \
+        synced(fd, r < 0);                                           \
+        if (error) errno = error;                                    \
+        return r;                                                    \
+    }
+
+SYNCING(fsync)
+SYNCING(fdatasync)
+
+/* A write that fails may have written a part: whoever goes on after it must not believe the file to be as it was. */
 static void tear(int fd, const struct iovec *part, off_t at) {
     if (mix(shim.seed ^ shim.n) % 2) __real_pwrite(fd, part->iov_base, part->iov_len / 2, at);
 }
 
 ssize_t __wrap_pwrite(int fd, const void *p, size_t n, off_t at);
 ssize_t __wrap_pwrite(int fd, const void *p, size_t n, off_t at) {
+    writing(fd, n, at);
     int error = due(STORAGE, "pwrite", ERRORS(EIO, ENOSPC, EDQUOT));
     if (error == 0) return __real_pwrite(fd, p, n, at);
     tear(fd, &(struct iovec){(void *)(uintptr_t)p, n}, at);
@@ -211,6 +285,9 @@ ssize_t __wrap_pwrite(int fd, const void *p, size_t n, off_t at) {
 ssize_t __real_pwritev(int fd, const struct iovec *parts, int count, off_t at);
 ssize_t __wrap_pwritev(int fd, const struct iovec *parts, int count, off_t at);
 ssize_t __wrap_pwritev(int fd, const struct iovec *parts, int count, off_t at) {
+    size_t n = 0;
+    for (int i = 0; i < count; i++) n += parts[i].iov_len;
+    writing(fd, n, at);
     int error = due(STORAGE, "pwritev", ERRORS(EIO, ENOSPC, EDQUOT));
     if (error == 0) return __real_pwritev(fd, parts, count, at);
     tear(fd, parts, at);
@@ -220,8 +297,6 @@ ssize_t __wrap_pwritev(int fd, const struct iovec *parts, int count, off_t at) {
 
 FALLIBLE(ssize_t, pread, (int fd, void *p, size_t n, off_t at), (fd, p, n, at), -1, STORAGE, EIO)
 FALLIBLE(ssize_t, preadv2, (int fd, const struct iovec *parts, int count, off_t at, int flags), (fd, parts, count, at, flags), -1, STORAGE, EIO)
-FALLIBLE(int, fsync, (int fd), (fd), -1, STORAGE, EIO, ENOSPC, EDQUOT)
-FALLIBLE(int, fdatasync, (int fd), (fd), -1, STORAGE, EIO, ENOSPC, EDQUOT)
 FALLIBLE(int, ftruncate, (int fd, off_t size), (fd, size), -1, STORAGE, EIO, ENOSPC)
 FALLIBLE(int, fallocate, (int fd, int mode, off_t at, off_t n), (fd, mode, at, n), -1, STORAGE, ENOSPC, EIO, EOPNOTSUPP)
 FALLIBLE(int, renameat, (int from, const char *a, int to, const char *b), (from, a, to, b), -1, STORAGE, EIO, ENOSPC)

@@ -4,6 +4,9 @@
  * LDFLAGS_fault_points): memory, files, names, threads and digests. A call that must not fail (close, munmap, free) is not among them,
  * but memory and mappings are counted so that what is not given back is seen.
  *
+ * A sync that fails loses what it was asked for: bytes written since the last sync of the file are as they were before, as if the
+ * kernel had dropped the pages. So whoever takes such a sync for success has lost what it promised.
+ *
  * Threads: any; arm and disarm from one thread.
  */
 #ifndef VS_HARNESS_FAULT_SHIM_H
