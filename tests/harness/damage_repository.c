@@ -20,7 +20,7 @@
     } while (0)
 
 static const char *const parts[] = {"journal", "maps", "base"};
-enum { PARTS = sizeof parts / sizeof *parts, SEGMENTS = 9, THIRD_ADDED = 3, THIRD_REMOVED = 6 };
+enum { PARTS = sizeof parts / sizeof *parts, SEGMENTS = 9, THIRD_ADDED = 3, THIRD_REMOVED = 6, MANY = 130 };
 
 /* What makes a repository small or large. */
 typedef struct scale {
@@ -147,6 +147,8 @@ static int segment_fill(damage_repository *r, vs_journal *j, const scale *s, uin
         TRY(plain_step(&r->history, j, volume, sizes[volume], rng));
         if (i % 4 == 3) TRY(plain_commit(&r->history, j));
     }
+    /* A batch of more than one descriptor. */
+    for (uint64_t i = 0; i < MANY && number % 8 == 0; i++) TRY(plain_zero(&r->history, j, 2, i * 7, 3));
     TRY(plain_event(&r->history, j, VS_RECORD_BOOKMARK_ADD, 0, 0, 0));
     return plain_commit(&r->history, j);
 }

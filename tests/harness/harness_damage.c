@@ -136,6 +136,7 @@ typedef struct expected {
     int whole_volume;      /* all of volume 1, wherever it has a base below */
     int refused;           /* 1: opening must be refused, -1: must not be, 0: may be */
     int end_may_be_missing;
+    int torn;              /* the last batch, which nothing follows: it is not one */
     int harmless;          /* nothing can be found, since nothing is different for anybody */
 } expected;
 
@@ -186,6 +187,7 @@ static void expect_segment(expected *e, const damage_file *f, uint64_t at) {
     if (at < VS_BLOCK) e->refused = 1;
     else if (at < repository.last_batch_bytes) e->refused = payload ? -1 : 1;
     else e->end_may_be_missing = 1;
+    e->torn = e->end_may_be_missing && repository.history.seed % 2;
 }
 
 /* The map has no row for a block of zeros: nobody reads it from the image. */
@@ -465,6 +467,7 @@ static void reader_judge(const damage *d, const expected *e, int points_step) {
     if (e->refused > 0) fail(d, "it was opened although it is damaged in its middle");
     int found = check_finds(d, j), short_of = f.last_seqno < repository.history.count;
     if (short_of && !e->end_may_be_missing) fail(d, "records that were synced are missing");
+    if (e->torn && f.last_seqno != repository.last_batch_seqno) fail(d, "a batch was taken in that is not whole");
     if (short_of && d->kind == BIT && f.last_seqno < repository.last_batch_seqno) fail(d, "more than the last batch is missing");
     if (found) counts.found++;
     else if (e->end_may_be_missing || e->harmless) counts.undetectable++;
@@ -545,32 +548,54 @@ static void sampled(uint64_t states, uint64_t seed) {
     }
 }
 
-/* Every bit of a payload block: its own point does not read it, its neighbours do; and check finds one in every byte or so. */
-static void payload_block_judge(const damage_payload *p) {
-    const damage_file *f = &repository.files[p->file];
+/* A block of the volume that is read from one block of a file: of a segment, by the record alone; of the base, at the volume's beginning. */
+typedef struct block_reader {
+    int file;
+    uint64_t block, volume_block;
+    uint32_t volume;
+    uint64_t since, seqno;
+} block_reader;
+
+/* A bit of it is wrong: what reads it fails. Under a hole of the base's map nothing does. */
+static void block_bit_judge(const damage *d, const block_reader *b, vs_view *v, const uint8_t *sound) {
+    uint64_t at = b->volume_block * VS_BLOCK;
+    int64_t n = vs_view_read(v, at, room, VS_BLOCK);
+    counts.states++;
+    if (repository.files[d->file].kind == CLASS_IMAGE && base_is_hole(b->block)) {
+        counts.undetectable++;
+        if (n <= 0 || memcmp(room, sound, (size_t)n) != 0) fail(d, "what lies under a hole of the map was read");
+    } else if (n == -EBADMSG) {
+        counts.found++;
+        counts.lost_reads++;
+    } else {
+        fail(d, n < 0 ? "a read failed with an error that is none of damage" : "a block was read whose bytes are damaged");
+    }
+}
+
+/* Every bit of a block of data; every 512th is looked for by check too, which names the place. */
+static void block_judge(const block_reader *b) {
+    static uint8_t sound[VS_BLOCK];
+    const damage_file *f = &repository.files[b->file];
+    uint64_t begin = b->block * VS_BLOCK * 8, end = begin + 8 * VS_BLOCK < f->now.length * 8 ? begin + 8 * VS_BLOCK : f->now.length * 8;
     vs_journal *j;
     vs_view *v;
     vs_fault fault;
-    uint64_t at = p->volume_block * VS_BLOCK;
-    if (damage_open(&repository, 0, &j) < 0 || vs_view_open_changes(j, p->volume, p->seqno - 1, p->seqno, &v) < 0) {
-        fail(&(damage){BIT, p->file, p->block * VS_BLOCK * 8}, "a sound repository could not be opened");
+    int r = damage_open(&repository, 0, &j);
+    if (r == 0) r = b->since ? vs_view_open_changes(j, b->volume, b->since, b->seqno, &v) : vs_view_open(j, b->volume, b->seqno, &v);
+    if (r < 0) {
+        fail(&(damage){BIT, b->file, begin}, "a sound repository could not be opened");
         return;
     }
+    vs_view_read(v, b->volume_block * VS_BLOCK, sound, VS_BLOCK);
     int file = openat(repository.dir, f->name, O_WRONLY);
-    for (uint64_t bit = 0; bit < 8 * VS_BLOCK && failures < 40; bit++) {
-        damage d = {BIT, p->file, p->block * VS_BLOCK * 8 + bit};
-        uint64_t byte = d.at / 8;
-        uint8_t wrong = f->now.bytes[byte] ^ (uint8_t)(1u << (bit % 8));
+    for (damage d = {BIT, b->file, begin}; d.at < end && failures < 40; d.at++) {
+        uint64_t byte = d.at / 8, from = b->block * VS_BLOCK;
+        uint8_t wrong = f->now.bytes[byte] ^ (uint8_t)(1u << (d.at % 8));
         pwrite(file, &wrong, 1, (off_t)byte);
-        int64_t n = vs_view_read(v, at, room, VS_BLOCK);
-        counts.states++;
-        if (n == -EBADMSG) counts.found++, counts.lost_reads++;
-        else fail(&d, n < 0 ? "a read failed with an error that is none of damage" : "a block was read whose bytes are damaged");
-        if (bit % 512 == 0) {
-            uint64_t from = p->block * VS_BLOCK;
-            if (vs_journal_check_segment(j, f->segment, 1, &from, &fault) != 1 || fault.offset_bytes != p->block * VS_BLOCK)
-                fail(&d, "check did not find it where it is");
-        }
+        block_bit_judge(&d, b, v, sound);
+        if (d.at % 512 == 0 && f->kind == CLASS_SEGMENT &&
+            (vs_journal_check_segment(j, f->segment, 1, &from, &fault) != 1 || fault.offset_bytes != b->block * VS_BLOCK))
+            fail(&d, "check did not find it where it is");
         pwrite(file, &f->now.bytes[byte], 1, (off_t)byte);
     }
     close(file);
@@ -578,26 +603,54 @@ static void payload_block_judge(const damage_payload *p) {
     vs_journal_close(j);
 }
 
-/* Every bit of one that is no payload. All are looked for by a check that reads no data, as it finds all of them; some by one that does, and
- * some are read at more than one point. */
+static void payload_judge(void) {
+    for (uint64_t i = 0; i < repository.payload_count && failures < 40; i++) {
+        const damage_payload *p = &repository.payload[i];
+        block_judge(&(block_reader){p->file, p->block, p->volume_block, p->volume, p->seqno - 1, p->seqno});
+    }
+    for (int file = 0; file < repository.file_count; file++)
+        for (uint64_t block = 0; repository.files[file].kind == CLASS_IMAGE && block * VS_BLOCK < repository.files[file].now.length; block++)
+            block_judge(&(block_reader){file, block, block, 1, 0, 1});
+}
+
+/* Of a sealed segment: headers, descriptors, trailer. Views read by its footer, so nothing but check sees what is damaged there. */
+static int is_only_checked(const damage_file *f, uint64_t byte) {
+    const uint8_t *trailer = f->now.bytes + f->now.length - VS_BLOCK;
+    return f->kind == CLASS_SEGMENT && f->sealed && (byte < get64(trailer + 64) || byte >= f->now.length - VS_BLOCK);
+}
+
+/* Is a bit found, by a reader that was there before? */
+static void checked_bit_judge(const damage *d, vs_journal *j) {
+    if (damage_make(d) < 0) fail(d, "it could not be made");
+    if (segment_finds(j, repository.files[d->file].segment)) counts.found++;
+    else fail(d, "check did not find it");
+    counts.states++;
+    if (damage_undo(d) < 0) fail(d, "it could not be undone");
+}
+
+/* Every bit of what is no data. All are looked for by a check that reads no data, as it finds all of them; of those that only a check sees
+ * every 64th is judged in every other way too. */
 static void metadata_judge(int file) {
     const damage_file *f = &repository.files[file];
     const damage_payload *p;
-    for (uint64_t bit = 0; bit < f->now.length * 8 && failures < 40; bit++) {
-        if (f->kind == CLASS_SEGMENT && in_the_payload_of(f, bit / 8, &p)) {
-            bit += 8 * VS_BLOCK - 1;
+    vs_journal *j;
+    if (f->kind == CLASS_IMAGE || damage_open(&repository, 0, &j) < 0) return;
+    for (damage d = {BIT, file, 0}; d.at < f->now.length * 8 && failures < 40; d.at++) {
+        if (f->kind == CLASS_SEGMENT && in_the_payload_of(f, d.at / 8, &p)) {
+            d.at += 8 * VS_BLOCK - 1;
             continue;
         }
-        damage d = {BIT, file, bit};
-        check_reads_data = bit % 64 == 0;
-        judge(&d, bit % 4096 == 0, bit % 128 == 0 ? 3 : repository.point_count);
+        check_reads_data = d.at % 4096 == 0;
+        if (d.at % 64 && is_only_checked(f, d.at / 8)) checked_bit_judge(&d, j);
+        else judge(&d, d.at % 4096 == 0, d.at % 256 == 0 ? 3 : repository.point_count);
     }
     check_reads_data = 1;
+    vs_journal_close(j);
 }
 
 static void full(void) {
-    for (uint64_t i = 0; i < repository.payload_count && failures < 40; i++) payload_block_judge(&repository.payload[i]);
-    fprintf(stderr, "damage: every bit of %" PRIu64 " blocks of payload: %" PRIu64 " failures\n", repository.payload_count, failures);
+    payload_judge();
+    fprintf(stderr, "damage: every bit of data: %" PRIu64 " damages, %" PRIu64 " failures\n", counts.states, failures);
     for (int file = 0; file < repository.file_count; file++) {
         metadata_judge(file);
         fprintf(stderr, "damage: %s: %" PRIu64 " damages, %" PRIu64 " failures\n", repository.files[file].name, counts.states, failures);
