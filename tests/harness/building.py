@@ -30,7 +30,9 @@ def result(program: Path, *args: str) -> dict[str, Any]:
         [str(program), *args],
         env=os.environ | SANITIZER_OPTIONS, check=False, capture_output=True, text=True, timeout=RUN_S,
     )  # fmt: skip
-    assert done.returncode == 0, f"{program.name} {' '.join(args)}: status {done.returncode}\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, (
+        f"{program.name} {' '.join(args)}: status {done.returncode}\n{done.stdout}{done.stderr}"
+    )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert found["failures"] == 0
     return found

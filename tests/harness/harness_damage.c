@@ -2,7 +2,8 @@
  * damaged bytes is lost, and an owner that opens it cuts nothing but a torn tail.
  *
  *   damage --seed N --states N     so many damages, drawn from all kinds
- *   damage --seed N --full         each of them: every bit of everything, every cut, swap, removal, stale and foreign file
+ *   damage --seed N --full         each of them: every bit of everything, cuts at every byte of small files and at some of others, every swap,
+ *                                  removal, stale and foreign file
  *   --large                        a repository of 4 MiB (--full)
  *   --directory DIR                where (default /dev/shm)
  *   --only KIND,FILE,AT            one of them, as a failure names it
@@ -648,6 +649,11 @@ static void metadata_judge(int file) {
     vs_journal_close(j);
 }
 
+/* Small files are cut at every byte, others at every so many. */
+static uint64_t cut_step(const damage_file *f) {
+    return f->now.length <= 64 << 10 ? 1 : f->kind == CLASS_SEGMENT && !f->sealed ? 13 : 127;
+}
+
 static void full(void) {
     payload_judge();
     fprintf(stderr, "damage: every bit of data: %" PRIu64 " damages, %" PRIu64 " failures\n", counts.states, failures);
@@ -657,7 +663,7 @@ static void full(void) {
     }
     for (int file = 0; file < repository.file_count; file++)
         for (damage d = {CUT, file, 0}; d.kind < KINDS; d.kind++) {
-            uint64_t n = kinds_of(d.kind, file), step = d.kind == CUT && n > 1 << 17 ? 61 : 1; /* every byte of a small file */
+            uint64_t n = kinds_of(d.kind, file), step = d.kind == CUT ? cut_step(&repository.files[file]) : 1;
             for (d.at = 0; d.at < n && failures < 40; d.at += step)
                 if (makes_sense(&d)) judge(&d, 1, 3);
         }

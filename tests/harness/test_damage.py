@@ -8,6 +8,8 @@ import pytest
 
 from tests.harness.building import build, result
 
+pytestmark = pytest.mark.timeout(1200)
+
 STATES = 20_000
 SANITIZED_STATES = 1_500
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.harness.building import build, result
+
+pytestmark = pytest.mark.timeout(1200)
 
 SCENARIOS = 40
 POINTS = 3_000

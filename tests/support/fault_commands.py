@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -22,6 +23,11 @@ from tests.support.processes import environment
 
 SOURCE = Path(__file__).with_name("preload_faults.c")
 RUN_S = 60
+LOADED = (
+    "vsnapfs.repository.repository",
+    *(f"vsnapfs.cli.{name}" for name in ("bookmark", "check", "export", "import_", "init", "main", "volume")),
+)
+"""Before the first fork."""
 
 
 class Ran(NamedTuple):
@@ -66,14 +72,14 @@ class FaultyCommands:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        assert self._process.wait(RUN_S) == 0
+        with self._process:  # closes both ends, and waits
+            pass
+        assert self._process.returncode == 0
 
 
 def _child(shim: ctypes.CDLL, wanted: dict[str, object], out: int, err: int) -> None:
     """Never returns."""
-    from vsnapfs.cli.main import main  # noqa: PLC0415 (loaded by the parent)
+    from vsnapfs.cli.main import main
 
     signal.alarm(RUN_S)
     null = os.open(os.devnull, os.O_RDONLY)
@@ -86,7 +92,7 @@ def _child(shim: ctypes.CDLL, wanted: dict[str, object], out: int, err: int) -> 
         main()
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
-    except BaseException as error:  # what a user would see as a traceback
+    except Exception as error:  # noqa: BLE001 (what a user would see as a traceback)
         sys.stderr.write(f"Traceback: {error!r}\n")
         status = 120
     shim.vsnapfs_fault_arm(b"", 0, 0, 0)
@@ -96,9 +102,8 @@ def _child(shim: ctypes.CDLL, wanted: dict[str, object], out: int, err: int) -> 
 
 
 def _serve() -> None:
-    import vsnapfs.cli.check, vsnapfs.cli.export, vsnapfs.cli.import_, vsnapfs.cli.init  # noqa: E401, F401, I001, PLC0415
-    import vsnapfs.cli.bookmark, vsnapfs.cli.main, vsnapfs.cli.volume, vsnapfs.repository.repository  # noqa: E401, F401, PLC0415
-
+    for module in LOADED:
+        import_module(module)
     shim = ctypes.CDLL(None)
     shim.vsnapfs_fault_arm.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.c_int]
     shim.vsnapfs_fault_calls.restype = ctypes.c_long
