@@ -42,6 +42,7 @@ typedef struct vs_journal_options {
     uint64_t segment_bytes;  /* a segment is sealed when it has grown past this; 0: 64 MiB */
     uint64_t batch_bytes;    /* appends past this write the batch out; 0: 8 MiB */
     vs_keep *keep;           /* owner: what is appended lies there until it is in a segment and applied; borrowed; NULL: in private memory */
+    uint64_t known_seqno;    /* owner: records up to it were committed; a journal that ends before has lost them: -ENODATA, nothing is cut */
     int32_t sound_part;      /* reader: where damage makes the rest unreadable, open what stands before it (vs_journal_broken) */
 } vs_journal_options;
 
@@ -93,7 +94,7 @@ typedef struct vs_volume_state {
 
 /* Open the journal of the repository below s (borrowed, outlives *out). An owner recovers first: cuts a torn tail (kept as *.torn),
  * finishes an interrupted seal, and commits what a dead process has left in the keep (then a torn tail is a piece of that, and not
- * kept). -EUCLEAN, -EXDEV, -EPROTO (the keep), -EPROTONOSUPPORT, -ENOENT with vs_fault_last. */
+ * kept). -EUCLEAN, -EXDEV, -ENODATA, -EPROTO (the keep), -EPROTONOSUPPORT, -ENOENT with vs_fault_last. */
 int vs_journal_open(vs_store *s, const vs_journal_options *o, vs_journal **out);
 
 /* Make journal/ ready in a new repository: writes the first segment. */

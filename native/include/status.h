@@ -7,6 +7,7 @@
  *   -EUCLEAN          damage that is not a torn tail: the repository needs `check`
  *   -EPROTONOSUPPORT  a format version or feature newer than this program
  *   -EXDEV            a file that belongs to another repository
+ *   -ENODATA          the journal has lost its end
  *   -ERANGE           a seqno outside the window
  *   -EROFS            a change asked of a journal that was opened as reader
  *   -EIO, -ENOSPC     the store failed; after a failed write or sync of the journal every later change gets it too

@@ -90,6 +90,13 @@ static int unsealed_read(vs_journal *j, vs_segment *g, int *tail) {
     }
 }
 
+/* Owner: has the journal lost its end? A tail that somebody knows to have been committed is no torn one. */
+static int end_check(const vs_journal *j, uint64_t last_seqno) {
+    if (!j->options.owner || j->options.known_seqno <= last_seqno) return 0;
+    return vs_fault_set(-ENODATA, 0, last_seqno, 0, 0, "the journal ends with @%" PRIu64 ", but records up to @%" PRIu64 " were in it", last_seqno,
+                        j->options.known_seqno);
+}
+
 /* Owner: the last segment, unsealed, becomes the active one; what a crash left behind its end is cut. */
 static int active_recover(vs_journal *j, vs_segment *g, int tail) {
     int file = j->store->open(j->store, g->name, VS_OPEN_WRITE);
@@ -142,7 +149,8 @@ static int unsealed_load(vs_journal *j, vs_segment *g, const vs_segment *before,
     segment_adopt_index(g);
     if (is_last) {
         j->active = g;
-        return j->options.owner ? active_recover(j, g, tail) : 0;
+        r = end_check(j, g->last_seqno);
+        return r == 0 && j->options.owner ? active_recover(j, g, tail) : r;
     }
     r = vs_digest_peek(j->digest, g->digest); /* its trailer is damaged, its batches are not */
     vs_digest_free(j->digest);
@@ -291,6 +299,7 @@ int vs_journal_open(vs_store *s, const vs_journal_options *o, vs_journal **out) 
     int r = o->owner ? kept_begin(j) : 0;
     if (r == 0) r = segments_load(j);
     while (r == 0 && (r = vs_journal_begin_head(j)) < 0 && part_drop_last(j, r)) r = 0;
+    if (r == 0) r = end_check(j, j->last_seqno);
     if (r == 0 && o->owner) r = owner_begin(j);
     if (r < 0) {
         journal_free(j);

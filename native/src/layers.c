@@ -52,8 +52,15 @@ static int push_segment(vs_segment *g, vs_stack *s, uint32_t volume, vs_map_list
         r = vs_segment_rows_array(g, UINT64_MAX, &rows, &count, &owned);
         if (r == 0) r = vs_rows_map(rows, count, volume, 0, UINT64_MAX, &m);
         free(owned);
-        if (r == 0 && (r = vs_map_list_add(memory, m)) < 0) vs_extent_map_free(m);
         if (r < 0) return r;
+        if (vs_extent_map_count(m) == 0) { /* as in a footer, a volume that was not written to has no map */
+            vs_extent_map_free(m);
+            return 0;
+        }
+        if ((r = vs_map_list_add(memory, m)) < 0) {
+            vs_extent_map_free(m);
+            return r;
+        }
         layer.memory = m;
     }
     return vs_stack_push(s, &layer);

@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.ground import MIB, refused, small_segments
 from tests.support.format_reader import BLOCK, crc32c
-from tests.support.processes import must, must_json, run
+from tests.support.processes import Mounted, must, must_json, run
 from tests.support.volumes import files_of
 from vsnapfs.repository.repository import Repository
 
@@ -65,14 +65,15 @@ EVERYBODY = [
     ("bookmark", "add", "new"),
     ("bookmark", "list"),
     ("status",),
-    ("check",),
+    ("check", "--repair"),
     ("export", "b0", "db", "--to", "nowhere"),
     ("volume", "resize", "db", "1M"),
 ]
 
 
 def assert_refused_to_all(repository: Path, status: int, *words: str) -> None:
-    """Each command ends with this status and names these words, and the journal's directory stays as it is."""
+    """Each command ends with this status and names these words, and the journal's directory stays as it is. ``check`` too,
+    but if it is damage it says all that it costs."""
     mountpoint = repository.with_name("mount")
     mountpoint.mkdir(exist_ok=True)
     before = files_of(repository / "journal")
@@ -80,7 +81,28 @@ def assert_refused_to_all(repository: Path, status: int, *words: str) -> None:
         line = refused(repository, status, *command)
         for word in words:
             assert word in line, f"{command}: {line}"
+    checked = run(repository, "check")
+    assert checked.returncode == status
+    if status == INTEGRITY:
+        for word in words:
+            assert word in checked.stdout
+        assert "costs all points from @" in checked.stdout
     assert files_of(repository / "journal") == before
+
+
+def assert_sound_part(repository: Path, kept: int) -> None:
+    """The first ``kept`` bookmarks are shown, on demand, and read; check lists all others, and only those."""
+    mountpoint = repository.with_name("sound")
+    mountpoint.mkdir(exist_ok=True)
+    damages = json.loads(run(repository, "check", "--json").stdout)["damages"]
+    costs = {cost for damage in damages for cost in damage["costs"] if not cost.startswith("late")}
+    assert costs == {f"{name}/db" for name in BOOKMARKS[kept:]}
+    with Mounted(repository, mountpoint, verb="mount", options=("--foreground", "--sound-part")) as mounted:
+        shown = sorted(path.name for path in (mountpoint / "snaps").iterdir() if path.name.startswith("b"))
+        assert shown == BOOKMARKS[:kept]
+        for number in range(kept):
+            assert (mountpoint / "snaps" / f"b{number}" / "db").read_bytes() == content(number)
+    assert "only what stands before damage is shown" in mounted.log
 
 
 def test_a_torn_tail_is_cut_and_kept(made: Path) -> None:
@@ -118,6 +140,7 @@ def test_damage_in_the_middle_of_the_active_segment_is_never_cut(made: Path) -> 
     active = segments(made)[-1]
     flip(active, active.stat().st_size - 2 * BLOCK + 100)
     assert_refused_to_all(made, INTEGRITY, active.name, "damaged", "nothing was cut")
+    assert_sound_part(made, len(BOOKMARKS))
     flip(active, active.stat().st_size - 2 * BLOCK + 100)
     assert names(made)[:5] == BOOKMARKS
     must(made, "check", "--read-data")
@@ -147,6 +170,8 @@ def test_a_missing_segment_is_missed(made: Path, index: int) -> None:
     missing = segments(made)[index]
     missing.rename(made.with_name("aside"))
     assert_refused_to_all(made, INTEGRITY, "journal")
+    if index:
+        assert_sound_part(made, index - 1)  # a segment begins with the bookmark of what the one before it holds
     made.with_name("aside").rename(missing)
     must(made, "check", "--read-data")
 

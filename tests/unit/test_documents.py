@@ -13,7 +13,7 @@ import pytest
 from vsnapfs.cli.main import vsnapfs
 from vsnapfs.core import errors, model
 from vsnapfs.daemon.api import VERBS
-from vsnapfs.repository.settings import JournalSettings, MountSettings
+from vsnapfs.repository.settings import CheckSettings, JournalSettings, MountSettings
 
 pytestmark = pytest.mark.unit
 
@@ -30,6 +30,9 @@ OBJECTS = [
     model.MountData,
     model.Check,
     model.Damage,
+    model.AnchorProof,
+    model.Anchor,
+    model.Scrub,
 ]
 
 
@@ -83,7 +86,8 @@ def test_every_exit_status_is_described() -> None:
 
 def test_every_setting_is_described() -> None:
     text = (TOP / "docs" / "settings.md").read_text(encoding="utf-8")
-    fields = [*msgspec.structs.fields(JournalSettings), *msgspec.structs.fields(MountSettings)]
+    kinds = (JournalSettings, MountSettings, CheckSettings)
+    fields = [field for kind in kinds for field in msgspec.structs.fields(kind)]
     assert [field.name for field in fields if f"`{field.name}`" not in text] == []
 
 

@@ -22,6 +22,7 @@ STATUSES = [
     (e.LockedError, 5, errno.EBUSY),
     (e.IntegrityError, 6, errno.EIO),
     (e.CorruptExtentError, 6, errno.EIO),
+    (e.JournalBehindError, 6, errno.EIO),
     (e.NoSpaceError, 7, errno.ENOSPC),
     (e.DegradedError, 8, errno.EIO),
     (e.TimedOutError, 9, errno.ETIMEDOUT),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vsnapfs.core.errors import UsageError
-from vsnapfs.core.units import SIZE_BYTES_MAX, format_size, format_span, parse_duration, parse_size
+from vsnapfs.core.units import SIZE_BYTES_MAX, format_period, format_size, format_span, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,10 @@ def test_no_duration(text: str) -> None:
 )
 def test_spans_for_people(nanoseconds: int, text: str) -> None:
     assert format_span(nanoseconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.5, "0.5 s"), (59, "59 s"), (90, "1.5 min"), (7200, "2 h"), (30 * 86400, "30 d")]
+)
+def test_periods_for_people(seconds: float, text: str) -> None:
+    assert format_period(seconds) == text

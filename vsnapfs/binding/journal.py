@@ -115,12 +115,15 @@ class Journal(Closing):
         segment_bytes: int = 0,
         batch_bytes: int = 0,
         keep: Keep | None = None,
+        known_seqno: int = 0,
         sound_part: bool = False,
     ) -> None:
         """Open; an owner recovers first. ``keep`` (borrowed until ``close``) holds what is appended beyond the process's death.
-        ``sound_part``: a reader opens what stands before damage, where damage makes the rest unreadable (``broken``).
+        ``known_seqno``: what an owner knows to have been committed. ``sound_part``: a reader opens what stands before damage,
+        where damage makes the rest unreadable (``broken``).
 
-        Raises: IntegrityError: damage, a missing or foreign segment. FormatUnknownError: made by a newer program.
+        Raises: IntegrityError: damage, a missing or foreign segment. JournalBehindError: it ends before known_seqno.
+        FormatUnknownError: made by a newer program.
         """
         options = ffi.new("vs_journal_options *")
         options.uuid = uuid
@@ -129,6 +132,7 @@ class Journal(Closing):
         options.segment_bytes = segment_bytes
         options.batch_bytes = batch_bytes
         options.keep = ffi.NULL if keep is None else keep.c
+        options.known_seqno = known_seqno
         options.sound_part = sound_part
         out = ffi.new("vs_journal **")
         check(lib.vs_journal_open(store.c, options, out), "open the journal")

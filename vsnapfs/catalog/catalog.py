@@ -19,13 +19,8 @@ from vsnapfs.binding import Event, JournalFacts
 from vsnapfs.catalog.counts import Counts
 from vsnapfs.catalog.index import Changes, Index
 from vsnapfs.catalog.store import CatalogStore, Content, Mark
-from vsnapfs.core.errors import IntegrityError, NoSpaceError, StoreError, VsnapfsError
+from vsnapfs.core.errors import IntegrityError, JournalBehindError, NoSpaceError, StoreError, VsnapfsError
 from vsnapfs.core.model import Bookmark
-
-
-class JournalBehindError(IntegrityError):
-    """The file knows of records that the journal does not have: its newest segment is missing, or an older copy of it
-    was put back. Nothing else could tell, so it is not mended on the quiet."""
 
 
 class EventSource(Protocol):
@@ -164,11 +159,16 @@ def check_end(applied_seqno: int, journal: EventSource) -> None:
     """Refuse a journal that ends before what a catalog has seen of it."""
     committed_seqno = journal.facts().committed_seqno
     if applied_seqno > committed_seqno:
-        raise JournalBehindError(
-            f"the catalog knows of record @{applied_seqno}, but the journal ends with @{committed_seqno}: its newest "
-            f"segment is missing or was replaced by an older copy",
-            hint="put it back, or move catalog.db away to go on without those records",
-        )
+        raise behind(applied_seqno, committed_seqno)
+
+
+def behind(applied_seqno: int, committed_seqno: int) -> JournalBehindError:
+    """The error for such a journal."""
+    return JournalBehindError(
+        f"the catalog knows of record @{applied_seqno}, but the journal ends with @{committed_seqno}: its newest "
+        f"segment is missing, damaged, or was replaced by an older copy",
+        hint="`vsnapfs check` says what that costs; put it back, or move catalog.db away to go on without those records",
+    )
 
 
 def _check_mark(mark: Mark, journal: EventSource) -> None:

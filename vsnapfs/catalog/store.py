@@ -139,20 +139,35 @@ class Seen(NamedTuple):
     bookmarks: list[Bookmark]
 
 
-def seen_in(path: Path) -> Seen:
-    """What the file at ``path`` knows, for who must not touch it: its log is not looked at, nothing is locked.
+def applied_in(path: Path, repository: str) -> int:
+    """How far the file at ``path`` goes, for who must not touch it: its log is not looked at, nothing is locked.
 
-    Of a file that cannot be read: nothing.
+    repository: its uuid. 0: of a file that cannot be read, or is another repository's.
     """
-    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOFOLLOW
     try:
-        db = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags)
-        with closing(db):
+        with _untouched(path) as db:
+            return int(db.execute("SELECT applied_seqno FROM meta WHERE repository = ?", (repository,)).get or 0)
+    except (apsw.Error, ValueError, TypeError):
+        return 0
+
+
+def seen_in(path: Path, repository: str) -> Seen:
+    """The same with what it knows of names; as ``applied_in``."""
+    applied_seqno = applied_in(path, repository)
+    try:
+        with _untouched(path) as db:
             volumes = [_volume(row) for row in db.execute("SELECT * FROM volumes ORDER BY id")]
             bookmarks = [_bookmark(row) for row in db.execute("SELECT * FROM bookmarks")]
-            return Seen(int(db.execute("SELECT applied_seqno FROM meta").get or 0), volumes, bookmarks)
     except (apsw.Error, ValueError, TypeError, msgspec.ValidationError):
-        return Seen(0, [], [])
+        volumes, bookmarks = [], []
+    return Seen(applied_seqno, volumes, bookmarks) if applied_seqno else Seen(0, [], [])
+
+
+@contextmanager
+def _untouched(path: Path) -> Iterator[apsw.Connection]:
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOFOLLOW
+    with closing(apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags)) as db:
+        yield db
 
 
 def _connect(path: Path | None) -> apsw.Connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -27,5 +27,12 @@ def command(session: Session, anchor_key: str | None) -> None:
     """
     from vsnapfs.daemon.requests import GetAnchor
 
-    found: Anchor = session.ask(GetAnchor(key=None if anchor_key is None else os.path.abspath(anchor_key)))
+    found: Anchor = session.ask(GetAnchor(key=key_in(session, anchor_key)))
     session.show(found, [found.value])
+
+
+def key_in(session: Session, path: str | None) -> bytes | None:
+    """The key in a file, read with the rights of who asks."""
+    from vsnapfs.daemon.client import read_key
+
+    return None if path is None else read_key(Path(path), session.repository)

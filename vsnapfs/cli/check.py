@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vsnapfs.cli.anchor import KEY_HELP
+from vsnapfs.cli.anchor import KEY_HELP, key_in
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.table import printable
 from vsnapfs.core.errors import IntegrityError, UsageError
@@ -67,7 +66,7 @@ def command(
         percent=percent or ALL,
         seed=seed,
         anchor=anchor,
-        anchor_key=None if anchor_key is None else os.path.abspath(anchor_key),
+        anchor_key=key_in(session, anchor_key),
     )
     found: Check = session.ask(Repair(read_data=percent is not None) if repair else verify)
     session.show(found, _lines(found))

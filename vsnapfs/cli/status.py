@@ -88,8 +88,9 @@ def _scrub(scrub: Scrub) -> str:
     if scrub.began is not None:
         done, total = format_size(scrub.done_bytes), format_size(scrub.total_bytes)
         said += f"; since {moment(scrub.began)} {done} of {total}"
-    if scrub.last_began is not None and scrub.last_ended is not None:
-        said += f"; last pass {moment(scrub.last_began)} to {moment(scrub.last_ended)}"
+    if scrub.last_began is None or scrub.last_ended is None:
+        return said + (f"; {len(scrub.damages)} damaged so far" if scrub.damages else "; no whole pass yet")
+    said += f"; last pass {moment(scrub.last_began)} to {moment(scrub.last_ended)}"
     return said + (f"; {len(scrub.damages)} damaged" if scrub.damages else "; nothing damaged")
 
 

@@ -140,6 +140,11 @@ class CorruptExtentError(IntegrityError):
     """A block that does not match its checksum; carries volume, segment, offset_bytes."""
 
 
+class JournalBehindError(IntegrityError):
+    """Somebody knows of records that the journal does not have: its newest segment is missing or damaged, or an older copy
+    of it was put back. Nothing else could tell, so it is not mended on the quiet."""
+
+
 class NoSpaceError(VsnapfsError):
     """The disk, a quota or a target is full."""
 
@@ -194,6 +199,7 @@ OS_CLASSES: dict[int, type[VsnapfsError]] = {
 CORE_CLASSES: dict[int, type[VsnapfsError]] = OS_CLASSES | {
     _errno.EBADMSG: CorruptExtentError,
     _errno.EUCLEAN: IntegrityError,
+    _errno.ENODATA: JournalBehindError,
     _errno.EXDEV: IntegrityError,
     _errno.EPROTONOSUPPORT: FormatUnknownError,
     _errno.ERANGE: PointGoneError,

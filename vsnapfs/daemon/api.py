@@ -140,7 +140,7 @@ def verify(repository: Repository, request: ask.Verify, report: Report) -> Check
         percent=request.percent if request.read_data else 0,
         seed=request.seed,
         anchor=request.anchor,
-        anchor_key=None if request.anchor_key is None else Path(request.anchor_key),
+        anchor_key=request.anchor_key,
     )
     return repository.check(wanted=wanted, progress=report)
 
@@ -150,7 +150,7 @@ def repair(repository: Repository, request: ask.Repair, report: Report) -> Check
 
 
 def anchor(repository: Repository, request: ask.GetAnchor, _: Report) -> Anchor:
-    return repository.anchor(None if request.key is None else Path(request.key))
+    return repository.anchor(request.key)
 
 
 def resolve(repository: Repository, request: ask.Resolve, _: Report) -> Point:

@@ -31,7 +31,7 @@ from vsnapfs.core.model import Progress, Status
 from vsnapfs.daemon import wire
 from vsnapfs.daemon.api import Verb, verb_of
 from vsnapfs.daemon.requests import Commit, Request
-from vsnapfs.repository.layout import CATALOG, SOCKET
+from vsnapfs.repository.layout import SOCKET
 
 if TYPE_CHECKING:
     from vsnapfs.binding import Keep
@@ -90,9 +90,9 @@ class Client:
             try:
                 repository = stack.enter_context(self.reading(sound_part=True))
             except IntegrityError as error:
-                from vsnapfs.repository.check import check_unopened
+                from vsnapfs.repository.repository import unopened
 
-                answer: Any = check_unopened(self.path / CATALOG, error)
+                answer: Any = unopened(self.path, error)
                 return cast("R", answer)
             return _run(verb, repository, request, report)
 
@@ -114,6 +114,13 @@ def create(path: Path) -> str:
     Repository.create(path)
     with open_repository(path, owner=False) as repository:
         return repository.uuid
+
+
+def read_key(path: Path, repository: Path) -> bytes:
+    """The key of anchors in a file. Raises: UsageError, PermissionDeniedError, NotFoundError."""
+    from vsnapfs.repository import anchors
+
+    return anchors.read_key(path, repository)
 
 
 def open_repository(

@@ -162,14 +162,15 @@ class GetStatus(Request[Status], frozen=True, kw_only=True):
 class Verify(Request[Check], frozen=True, kw_only=True):
     """Look for damage; changes nothing. ``percent``: so much is read of the data, if it is; ``seed`` chooses it.
 
-    ``anchor``: what was kept of the past; ``anchor_key``: file of its key, None: as the settings say.
+    ``anchor``: what was kept of the past; ``anchor_key``: its key, None: that of the settings. Never its file: who asks
+    has the right to read it, or not.
     """
 
     read_data: bool = False
     percent: Annotated[float, msgspec.Meta(gt=0, le=100)] = 100
     seed: int | None = None
     anchor: str | None = None
-    anchor_key: str | None = None
+    anchor_key: bytes | None = None
 
 
 class Repair(Request[Check], frozen=True, kw_only=True):
@@ -179,9 +180,9 @@ class Repair(Request[Check], frozen=True, kw_only=True):
 
 
 class GetAnchor(Request[Anchor], frozen=True, kw_only=True):
-    """What proves the past later. ``key``: file of a key, None: as the settings say."""
+    """What proves the past later. ``key``: None: that of the settings."""
 
-    key: str | None = None
+    key: bytes | None = None
 
 
 class Resolve(Request[Point], frozen=True, kw_only=True):

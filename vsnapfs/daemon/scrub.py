@@ -69,6 +69,7 @@ class Scrubber:
         self._every_s = every_s
         self._progress = repository.scrub_progress()
         self._saved_at = 0.0
+        self._not_kept = ""
         self._reader: Repository | None = None
         self._lock = threading.Lock()
         self._ending = threading.Event()
@@ -109,7 +110,7 @@ class Scrubber:
             reader = open_repository(self._repository.path, owner=False, sound_part=True)
         except IntegrityError as error:
             self._found(START, START, self._repository.scrub_unopened(error))
-            self._rest(self._every_s)
+            self._rest(min(AGAIN_S, self._every_s))
             return
         with reader:
             self._use(reader)
@@ -133,6 +134,7 @@ class Scrubber:
         total = self._progress.done_bytes + total_bytes(left)
         self._progress = msgspec.structs.replace(self._progress, total_bytes=total)
         self._save(at_once=True)
+        self._look_again(reader, {unit[:3] for unit in units})
         for number, unit in enumerate(left):
             share = (self._progress.done_bytes + unit.held_bytes) / total if total else 1.0
             self._wait_until(self._due(share) if unit.kind != Kind.STRUCTURE else 0.0)
@@ -147,6 +149,12 @@ class Scrubber:
             found=[found for found in self._progress.found if any(found.unit[:3] == unit[:3] for unit in units)],
         )
         self._save(at_once=True)
+
+    def _look_again(self, reader: Repository, there: set[tuple[Kind, int, int]]) -> None:
+        """At units in which damage is known, of those that are there. They count as nothing: it is not their turn."""
+        for place in there & {found.unit[:3] for found in self._progress.found}:
+            unit = Unit(*place)
+            self._found(unit, self._progress.next, reader.scrub_unit(unit))
 
     def _read(self, reader: Repository, unit: Unit, following: Unit) -> None:
         appended, began = self._appended(), time.monotonic()
@@ -170,8 +178,11 @@ class Scrubber:
         self._saved_at = now
         try:
             self._repository.scrub_keep(self._progress)
+            self._not_kept = ""
         except VsnapfsError as error:
-            log.warning("the scrub's progress is not kept", reason=str(error))
+            if str(error) != self._not_kept:
+                log.warning("the scrub's progress is not kept", reason=str(error))
+            self._not_kept = str(error)
 
     def _due(self, share: float) -> float:
         """Wall clock at which so much of the pass that is under way, or was the last, is to be done."""

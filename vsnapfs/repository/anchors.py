@@ -41,8 +41,8 @@ class Given(NamedTuple):
     key: bytes | None
 
 
-def make(parts: Parts, key: Path | None) -> Anchor:
-    """The anchor of the last sealed segment. key: None: as the settings say. Raises: NotFoundError: none is sealed."""
+def make(parts: Parts, key: bytes | None) -> Anchor:
+    """The anchor of the last sealed segment. key: None: that of the settings. Raises: NotFoundError: none is sealed."""
     secret = _key(parts, key)
     found = _last_sealed(parts)
     if found is None:
@@ -53,7 +53,7 @@ def make(parts: Parts, key: Path | None) -> Anchor:
     return Anchor(value=value, seqno=found.last_seqno, time=time, keyed=secret is not None)
 
 
-def read(parts: Parts, value: str, key: Path | None) -> Given:
+def read(parts: Parts, value: str, key: bytes | None) -> Given:
     """Raises: UsageError: not an anchor. NotFoundError: another repository's."""
     match = _VALUE.fullmatch(value.strip())
     if match is None:
@@ -126,26 +126,33 @@ def _sealed_up_to(parts: Parts, seqno: int) -> SegmentFacts | None:
     return next((found for found in sealed if found.last_seqno == seqno), None)
 
 
-def _key(parts: Parts, path: Path | None) -> bytes | None:
-    """The key in a file. Raises: UsageError: too short, or in the repository. PermissionDeniedError: others may read it."""
-    chosen = path or (Path(parts.settings.check.anchor_key) if parts.settings.check.anchor_key else None)
-    if chosen is None:
-        return None
+def read_key(path: Path, repository: Path) -> bytes:
+    """The key in a file, for the repository at a path.
+
+    Raises: UsageError: too short, or in the repository. PermissionDeniedError: others may read it.
+    """
     try:
-        fd = os.open(chosen, os.O_RDONLY | os.O_NONBLOCK)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             found = os.fstat(fd)
             content = os.read(fd, KEY_BYTES_MAX) if stat.S_ISREG(found.st_mode) else b""
         finally:
             os.close(fd)
     except OSError as error:
-        raise from_os_error(error, f"read the key {chosen}") from error
-    if chosen.resolve().is_relative_to(parts.layout.path):
-        raise UsageError(f"the key {chosen} is in the repository", hint="keep it where its writers do not come")
+        raise from_os_error(error, f"read the key {path}") from error
+    if path.resolve().is_relative_to(repository.resolve()):
+        raise UsageError(f"the key {path} is in the repository", hint="keep it where its writers do not come")
     if found.st_mode & 0o077:
-        raise PermissionDeniedError(f"the key {chosen} is open to others", hint=f"chmod 600 {chosen}")
+        raise PermissionDeniedError(f"the key {path} is open to others", hint=f"chmod 600 {path}")
     if len(content) < KEY_BYTES_MIN:
         raise UsageError(
-            f"the key {chosen} has less than {KEY_BYTES_MIN} bytes", hint="head -c 32 /dev/urandom makes one"
+            f"the key {path} has less than {KEY_BYTES_MIN} bytes", hint="head -c 32 /dev/urandom makes one"
         )
     return content
+
+
+def _key(parts: Parts, given: bytes | None) -> bytes | None:
+    if given is not None and len(given) < KEY_BYTES_MIN:
+        raise UsageError(f"the key has less than {KEY_BYTES_MIN} bytes")
+    path = parts.settings.check.anchor_key
+    return given or (read_key(Path(path), parts.layout.path) if path else None)

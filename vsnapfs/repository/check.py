@@ -9,19 +9,18 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
 from vsnapfs.binding import RunKind, SegmentFacts, View
 from vsnapfs.catalog.bodies import VolumeAdded, decode
-from vsnapfs.catalog.catalog import JournalBehindError, check_end
+from vsnapfs.catalog.catalog import check_end
 from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.catalog.store import Seen, seen_in
-from vsnapfs.core.errors import CorruptExtentError, IntegrityError, StoreError, VsnapfsError
+from vsnapfs.core.errors import CorruptExtentError, IntegrityError, JournalBehindError, StoreError, VsnapfsError
 from vsnapfs.core.model import Check, Damage, Progress
-from vsnapfs.repository import anchors, base, costs
-from vsnapfs.repository.layout import CATALOG, JOURNAL, base_image, base_index, segment
+from vsnapfs.repository import anchors, base, costs, identity
+from vsnapfs.repository.layout import CATALOG, JOURNAL, Layout, base_image, base_index, segment
 from vsnapfs.repository.parts import Parts, Report
 from vsnapfs.repository.sparse import BLOCK_BYTES, PIECE_BYTES, Span
 from vsnapfs.repository.units import WINDOW_BYTES, Kind, Unit, all_units, part_of, total_bytes
@@ -41,8 +40,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """Make derived files again; the damaged ones are kept as ``*.bad``."""
     anchor: str | None = None
     """A value of ``vsnapfs anchor``, to be proven."""
-    anchor_key: Path | None = None
-    """The key of its MAC; None: as the settings say."""
+    anchor_key: bytes | None = None
+    """The key of its MAC; None: that of the settings."""
 
 
 def check(parts: Parts, wanted: Wanted, report: Report) -> Check:
@@ -75,9 +74,9 @@ def check(parts: Parts, wanted: Wanted, report: Report) -> Check:
     )
 
 
-def check_unopened(catalog: Path, error: IntegrityError) -> Check:
+def check_unopened(layout: Layout, error: IntegrityError) -> Check:
     """Of a journal no part of which can be opened: everything that the catalog knows is lost."""
-    seen = seen_in(catalog)
+    seen = seen_in(layout.absolute(CATALOG), str(identity.read(layout)))
     damage = Damage(
         file=JOURNAL if error.segment is None else segment(error.segment),
         offset_bytes=error.offset_bytes or 0,
@@ -159,13 +158,15 @@ class Checking:
 
     def _end(self) -> None:
         """For a reader: does damage end the journal early, or has it lost its end? An owner would not have been let in."""
-        seen = seen_in(self.parts.layout.absolute(CATALOG))
+        seen = seen_in(self.parts.layout.absolute(CATALOG), str(self.parts.uuid))
         broken = self.parts.journal.broken()
         if broken is not None:
             fault, known_seqno = broken
             self._lost_end(segment(fault.segment), fault.offset_bytes, fault.text, seen, known_seqno)
             return
-        self.parts.journal.refresh()
+        if seen.applied_seqno > self.parts.journal.facts().committed_seqno:  # it may have been written to meanwhile
+            self.parts.journal.refresh()
+            self.parts.catch_up()
         try:
             check_end(seen.applied_seqno, self.parts.journal)
         except JournalBehindError as error:
@@ -212,7 +213,7 @@ class Checking:
             with base.view(self.parts, entry) as opened:
                 self._base_bytes(entry, opened, windows)
             self._base_holes(entry)
-        except IntegrityError as error:
+        except (IntegrityError, StoreError) as error:
             file = base_index(entry.id) if self.parts.layout.exists(base_image(entry.id)) else base_image(entry.id)
             self._base_damage(entry, file, error.offset_bytes or 0, str(error), Span(0, entry.size_bytes))
 

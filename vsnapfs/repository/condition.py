@@ -16,6 +16,7 @@ from vsnapfs.repository.resolve import window
 
 FREE_PERCENT_MIN = 5
 COSTS_MAX = 4
+DAMAGES_MAX = 10
 
 
 def status(parts: Parts) -> Status:
@@ -23,7 +24,8 @@ def status(parts: Parts) -> Status:
     facts = parts.journal.facts()
     disk = os.fstatvfs(parts.layout.fd)
     reach = window(parts)
-    problems = list(_problems(parts, facts, disk))
+    scrubbed = scrub.told(parts)
+    problems = [*_problems(parts, facts, disk), *_damages(scrubbed.damages)]
     with parts.names:
         bookmarks = len(parts.index.bookmarks())
     return Status(
@@ -55,7 +57,7 @@ def status(parts: Parts) -> Status:
         requests={},
         open_files=[],
         data=None,
-        scrub=scrub.told(parts),
+        scrub=scrubbed,
     )
 
 
@@ -78,15 +80,23 @@ def _problems(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) -> Ite
             base.require(parts, entry)
         except IntegrityError as error:
             yield str(error)
-    for damage in scrub.told(parts).damages:
-        yield f"{damage.file} is damaged at byte {damage.offset_bytes}: {damage.what}; {_cost(damage)}"
     if disk.f_bavail * 100 < disk.f_blocks * FREE_PERCENT_MIN:
         free = format_size(disk.f_bavail * disk.f_frsize)
         yield f"{free} are free on the repository's disk, less than {FREE_PERCENT_MIN} %"
 
 
+def _damages(damages: list[Damage]) -> Iterator[str]:
+    """What the scrub has found."""
+    for damage in damages[:DAMAGES_MAX]:
+        yield f"{damage.file} is damaged at byte {damage.offset_bytes}: {damage.what}; {_cost(damage)}"
+    if len(damages) > DAMAGES_MAX:
+        yield f"and {len(damages) - DAMAGES_MAX} more places are damaged: see vsnapfs check"
+
+
 def _cost(damage: Damage) -> str:
     told, more = damage.costs[:COSTS_MAX], len(damage.costs) - COSTS_MAX
+    if damage.lost_first_seqno is not None:
+        told.insert(0, f"all points from @{damage.lost_first_seqno} to @{damage.lost_last_seqno}")
     if not told:
         return "no bookmark needs it"
     return f"costs {', '.join(told)}" + (f" and {more} more: see vsnapfs check" if more > 0 else "")

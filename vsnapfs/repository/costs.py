@@ -16,7 +16,7 @@ from bisect import bisect_left
 from vsnapfs.binding import Fault, Run, RunKind, SegmentFacts, View
 from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.catalog.store import Seen
-from vsnapfs.core.errors import IntegrityError
+from vsnapfs.core.errors import IntegrityError, VsnapfsError
 from vsnapfs.core.model import Bookmark
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.reading import view_of
@@ -112,7 +112,7 @@ def _opens(parts: Parts, entry: VolumeEntry, seqno: int, segment: int) -> bool:
                 if run.kind == RunKind.DATA and run.segment == segment:
                     for at in range(run.offset_bytes, end_of(run), PIECE_BYTES):
                         opened.read(at, min(PIECE_BYTES, end_of(run) - at))
-    except IntegrityError as error:
+    except VsnapfsError as error:
         return error.segment not in (None, segment)
     return True
 

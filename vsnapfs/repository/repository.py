@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from vsnapfs.binding import Closing, Journal, Keep, Store, View
-from vsnapfs.core.errors import IntegrityError, UsageError, with_hint
+from vsnapfs.catalog.catalog import behind
+from vsnapfs.catalog.store import applied_in
+from vsnapfs.core.errors import IntegrityError, JournalBehindError, UsageError, with_hint
 from vsnapfs.core.model import Anchor, Bookmark, Check, Consistency, Damage, Point, Status, Volume, VolumeAt, VolumeDiff
 from vsnapfs.repository import anchors, bookmarks, identity, intake, reading, scrub, settings, volumes
 from vsnapfs.repository.check import ALL_PERCENT, Wanted, check, check_unopened
@@ -82,6 +84,7 @@ class Repository(Closing):
                         layout.make_directory(directory)
             chosen = settings.load(layout)
             store = stack.enter_context(Store(layout.fd))
+            known_seqno = applied_in(layout.absolute(CATALOG), str(uuid)) if owner else 0
             try:
                 journal = Journal(
                     store,
@@ -90,8 +93,11 @@ class Repository(Closing):
                     ack_journal=chosen.journal.ack == "journal",
                     segment_bytes=chosen.journal.segment_bytes,
                     keep=keep,
+                    known_seqno=known_seqno,
                     sound_part=sound_part,
                 )
+            except JournalBehindError as error:
+                raise behind(known_seqno, error.seqno or 0) from error
             except IntegrityError as error:
                 raise error if sound_part else with_hint(error, "`vsnapfs check` says what that costs") from error
             primaries: dict[int, int] = {}
@@ -292,9 +298,9 @@ class Repository(Closing):
         chosen = wanted or Wanted(percent=ALL_PERCENT if read_data else 0, repair=repair)
         return check(self._parts, chosen, progress)
 
-    def anchor(self, key: Path | None = None) -> Anchor:
-        """What proves later that the past up to the last sealed segment was not rewritten. key: of its MAC; None: as the
-        settings say. Raises: NotFoundError: no segment is sealed. UsageError, PermissionDeniedError: no such key.
+    def anchor(self, key: bytes | None = None) -> Anchor:
+        """What proves later that the past up to the last sealed segment was not rewritten. key: of its MAC; None: that of
+        the settings. Raises: NotFoundError: no segment is sealed. UsageError, PermissionDeniedError: no such key.
         """
         return anchors.make(self._parts, key)
 
@@ -321,7 +327,15 @@ class Repository(Closing):
 
     def scrub_unopened(self, error: IntegrityError) -> list[Damage]:
         """What it costs that nobody else can open the repository any more."""
-        return check_unopened(self._parts.layout.absolute(CATALOG), error).damages
+        return check_unopened(self._parts.layout, error).damages
+
+
+def unopened(path: Path, error: IntegrityError) -> Check:
+    """What it costs that not even a part of the repository can be opened, which ``error`` says. Raises: as open."""
+    with ExitStack() as stack:
+        layout = identity.find(path)
+        stack.callback(layout.close)
+        return check_unopened(layout, error)
 
 
 def _close_all(primaries: dict[int, int]) -> None:

@@ -20,7 +20,8 @@ from vsnapfs.repository.units import Kind, Unit
 FORMAT = 1
 FILE_BYTES_MAX = 16 << 20
 DAMAGES_MAX = 1000
-"""So many are kept and told; more tell nobody anything."""
+COSTS_MAX = 100
+"""So many are kept and told, of the costs for each damage; more tell nobody anything, and ``check`` lists them."""
 
 START = Unit(Kind.STRUCTURE, 0)
 
@@ -62,7 +63,7 @@ def load(layout: Layout) -> Progress:
             found = msgspec.json.decode(os.read(fd, FILE_BYTES_MAX), type=Progress)
         finally:
             os.close(fd)
-    except (msgspec.DecodeError, OSError, VsnapfsError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, OSError, VsnapfsError):
         return Progress()
     return found if found.format == FORMAT else Progress()
 
@@ -100,7 +101,7 @@ def read_unit(parts: Parts, unit: Unit) -> list[Damage]:
         run.base(entry, [unit])
     else:
         run.segment(_index_of(parts, unit.number), read=True)
-    return run.damages
+    return [msgspec.structs.replace(damage, costs=damage.costs[:COSTS_MAX]) for damage in run.damages]
 
 
 def _index_of(parts: Parts, first_seqno: int) -> int:

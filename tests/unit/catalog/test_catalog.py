@@ -13,9 +13,10 @@ from tests.support.fake_journal import FakeJournal
 from vsnapfs.binding import Event, RecordKind
 from vsnapfs.catalog import counts as counts_module
 from vsnapfs.catalog import store as store_module
-from vsnapfs.catalog.catalog import Catalog, JournalBehindError
+from vsnapfs.catalog.catalog import Catalog
 from vsnapfs.catalog.counts import Count
 from vsnapfs.catalog.schema import TABLES
+from vsnapfs.core.errors import JournalBehindError
 
 UUID = "7d2f9518-a387-4c5e-8f61-8a39a716dbe8"
 

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.unit
         (["ro", "allow_other"], Given(allow_other=True)),
         (["ro,,"], Given()),
         (["ro,data=kernel"], Given(data="kernel")),
+        (["ro,sound_part"], Given(sound_part=True)),
         (["data=auto,allow_other", "data=verify"], Given(allow_other=True, data="verify")),
     ],
 )
@@ -43,6 +44,7 @@ def test_the_modes_are_those_of_the_objects() -> None:
         ("data", "did you mean data="),
         ("dta=kernel", "did you mean data=kernel"),
         ("alow_other", "did you mean allow_other?"),
+        ("sound-part", "did you mean sound_part"),
         ("noaut", "did you mean noauto"),
         ("zzz", "option 'zzz'"),
     ],

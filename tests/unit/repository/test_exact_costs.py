@@ -74,6 +74,20 @@ def contents_of(repository: Repository, names: set[str]) -> Contents:
     return found
 
 
+def happen(repository: Repository, rng: random.Random, names: list[str], number: int) -> None:
+    """What comes after bookmark ``number`` beside writes."""
+    if number % 3 == 2 and number < 22:
+        repository.journal.seal()
+    if number % 7 == 3:
+        repository.volume_resize("thin", rng.choice([SIZE // 2 + 512, SIZE, SIZE + BLOCK]))
+    if number == 15:
+        repository.volume_remove("gone")
+        names.remove("gone")
+        repository.bookmark_add("past", at=repository.bookmark("b4").time)
+    if number == 20:
+        repository.bookmark_remove("b2")
+
+
 def make(path: Path, seed: int) -> Made:
     """Three volumes, one on a base, one that grows and shrinks, one that is removed; sealed segments and an open one."""
     rng = random.Random(seed)
@@ -91,16 +105,7 @@ def make(path: Path, seed: int) -> Made:
                 if rng.random() < 0.3:
                     repository.journal.commit()
             repository.bookmark_add(f"b{number}")
-            if number % 3 == 2 and number < 22:
-                repository.journal.seal()
-            if number % 7 == 3:
-                repository.volume_resize("thin", rng.choice([SIZE // 2 + 512, SIZE, SIZE + BLOCK]))
-            if number == 15:
-                repository.volume_remove("gone")
-                names.remove("gone")
-                repository.bookmark_add("past", at=repository.bookmark("b4").time)
-            if number == 20:
-                repository.bookmark_remove("b2")
+            happen(repository, rng, names, number)
         if seed % 2:
             while repository.journal.merge_maps():
                 pass
@@ -108,7 +113,10 @@ def make(path: Path, seed: int) -> Made:
         active = repository.journal.segment_at(repository.journal.facts().segments - 1)
         assert not active.sealed
         assert active.last_seqno > active.first_seqno
-    return Made(path, files_of(path), contents, f"{active.first_seqno:020d}.seg")
+    file = path / "journal" / f"{active.first_seqno:020d}.seg"
+    if seed % 2 == 0:
+        os.truncate(file, file.stat().st_size - BLOCK)  # as after a kill: without what a clean end adds
+    return Made(path, files_of(path), contents, file.name)
 
 
 def put_back(made: Made) -> None:
@@ -232,6 +240,7 @@ def look(made: Made) -> tuple[set[str], Contents]:
     """All that was there or is shown now (a removed bookmark too, if its removal is lost), and what of it reads."""
     try:
         with Repository.open(made.path, owner=False, sound_part=True) as reader:
+            reader.refresh()
             names = set(made.contents) | shown(reader)
             return names, contents_of(reader, names)
     except IntegrityError:

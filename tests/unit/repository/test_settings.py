@@ -25,7 +25,7 @@ def test_the_file_that_init_writes_shows_every_key() -> None:
     shown = "\n".join(line.removeprefix("# ") for line in DEFAULT_TEXT.splitlines()[1:])
     sections = {name: sorted(keys) for name, keys in tomllib.loads(shown).items()}
     keys = ["allow_other", "data", "gid", "kernel_verify", "points", "scratch", "transport", "uid"]
-    assert sections == {"journal": ["ack", "segment_size"], "mount": keys}
+    assert sections == {"journal": ["ack", "segment_size"], "mount": keys, "check": ["anchor_key", "scrub"]}
     parse(shown.encode(), "x")
 
 
@@ -66,6 +66,9 @@ def test_who_reads_the_data() -> None:
         ('[mount]\ndata = "fast"\n', ["line 2", "mount.data", "fast"]),
         ('[mount]\nuid = 1\nscratch = "tmp"\n', ["line 3", "mount.scratch", "not an absolute path"]),
         ('[mount]\nuid = 1\n[mount.points]\n"n-*" = "fast"\n', ["line 3", "mount.points", "fast"]),
+        ('[check]\nscrub = "often"\n', ["line 2", "check.scrub", "often"]),
+        ('[check]\nscrub = "0s"\n', ["line 2", "check.scrub", "no time"]),
+        ('[check]\nanchor_key = "key"\n', ["line 2", "check.anchor_key", "not an absolute path"]),
         ("journal.ack = 2\n", ["line 1", "journal.ack"]),
         ("journal = 1\n", ["line 1", "journal"]),
         ("[journal]\nack = \n", ["line 2"]),
