@@ -34,7 +34,7 @@ void vs_base_builder_free(vs_base_builder *b);
 typedef struct vs_base vs_base;
 
 /* Open base/<volume>.img and map its index. s is borrowed and outlives *out; the caller ends *out with vs_base_close.
- * All with vs_fault_last: -ENOENT: a file is missing. -EBADMSG: the index is damaged, or another volume's. -EXDEV: it is another
+ * All with vs_fault_last: -ENOENT: there is none. -EBADMSG: the index is damaged, or another volume's, or one of the two files is missing. -EXDEV: it is another
  * repository's. -EPROTONOSUPPORT: newer than this program. What rows of the map and the checksums say is the caller's to bound. */
 int vs_base_open(vs_store *s, const uint8_t uuid[16], uint32_t volume, vs_base **out);
 void vs_base_close(vs_base *b); /* NULL is allowed */

@@ -157,6 +157,8 @@ int vs_journal_merge_maps(vs_journal *j);
 /* Give a volume its primary: file of the store (a descriptor), borrowed until detach or close. What is committed but not yet on it is
  * applied and synced first. Then writes of that volume go to it. */
 int vs_journal_attach_primary(vs_journal *j, uint32_t volume, int file);
+/* Commit, sync the primary and give it back. Whatever is returned, it is detached afterwards; -EIO: it has not got all, and gets it when
+ * it is attached after the next open. */
 int vs_journal_detach_primary(vs_journal *j, uint32_t volume);
 
 /* A volume's primary is not there: applied_seqno stays where it is, so that the journal is replayed onto it when it is back. */

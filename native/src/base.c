@@ -287,6 +287,14 @@ static int open_map(vs_base *b) {
     return r < 0 ? damaged(b, position, "its map is not a table") : 0;
 }
 
+/* Both files or none: without one of them the volume would seem to begin with zeros. */
+static int missing(vs_base *b) {
+    int other = b->index >= 0 ? 0 : open_file(b, "img", &b->image);
+    if (other == -ENOENT) return vs_fault_set(-ENOENT, b->volume, 0, 0, 0, "volume %" PRIu32 " has no base", b->volume);
+    return other < 0 ? other : vs_fault_set(-EBADMSG, b->volume, 0, 0, 0, "base/%08" PRIx32 ".%s is missing", b->volume,
+                                            b->index >= 0 ? "img" : "idx");
+}
+
 int vs_base_open(vs_store *s, const uint8_t uuid[16], uint32_t volume, vs_base **out) {
     vs_base *b = calloc(1, sizeof *b);
     if (!b) return vs_fault_set(-ENOMEM, volume, 0, 0, 0, "no memory to open a base image");
@@ -296,6 +304,7 @@ int vs_base_open(vs_store *s, const uint8_t uuid[16], uint32_t volume, vs_base *
     if (r == 0) r = check_header(b, uuid);
     if (r == 0) r = open_map(b);
     if (r == 0) r = open_file(b, "img", &b->image);
+    if (r == -ENOENT) r = missing(b);
     if (r < 0) vs_base_close(b);
     else *out = b;
     return r;

@@ -103,8 +103,10 @@ static int maps_equal(vs_segment *g, const vs_index *x) {
 /* 1 with *fault, or 0. */
 static int footer_check(vs_segment *g, const vs_index *x, vs_fault *fault) {
     uint64_t length;
+    int r = vs_segment_need_map(g);
+    if (r < 0 && !is_damage(r) && r != -EINVAL) return r; /* no memory is no damage */
     if (!rows_equal(g, x)) return footer_fault(g, VS_SECTION_RECORDS, fault);
-    int r = maps_equal(g, x);
+    r = maps_equal(g, x);
     if (r < 0) return r;
     if (!r) return footer_fault(g, VS_SECTION_MAPS, fault);
     if (!checksums_equal(g, x)) return footer_fault(g, VS_SECTION_CHECKSUMS, fault);

@@ -339,7 +339,8 @@ int vs_journal_seal(vs_journal *j) {
     if (r < 0) return r;
     pthread_mutex_lock(&j->mu);
     vs_journal_lead_begin(j);
-    int due = !j->failed && j->active->index->last_seqno >= j->active->first_seqno;
+    r = vs_journal_failed(j);
+    int due = r == 0 && j->active->index->last_seqno >= j->active->first_seqno;
     pthread_mutex_unlock(&j->mu);
     if (due) r = vs_journal_seal_active(j);
     if (r < 0 && r != -EAGAIN) fail(j, r);

@@ -353,8 +353,9 @@ int vs_journal_close(vs_journal *j) {
             r = 0;
         }
         vs_journal_lead_begin(j);
+        int sound = !j->failed; /* else what stands behind the last batch is unknown: it may be a footer */
         pthread_mutex_unlock(&j->mu);
-        if (r == 0) r = checkpoint(j);
+        if (r == 0 && sound) r = checkpoint(j);
     }
     journal_free(j);
     return r;

@@ -170,18 +170,26 @@ static int make(vs_plane *p, int device_fd, vs_keep *k, int workers) {
     return code < 0 ? code : vs_plane_backings_restore(p);
 }
 
+/* Those first that have nothing to give back. */
+static int begin_parts(vs_plane *p, vs_keep *k) {
+    int code = -pthread_mutex_init(&p->life, NULL);
+    if (code == 0) code = vs_plane_uring_init(&p->uring);
+    if (code == 0) code = vs_plane_backings_init(&p->backings);
+    if (code == 0) code = vs_plane_waiting_init(&p->waiting);
+    if (code < 0) return code;
+    code = vs_plane_faults_init(&p->faults);
+    if (code == 0 && (code = vs_plane_files_init(&p->files, k)) < 0) vs_plane_faults_end(&p->faults);
+    if (code < 0) vs_plane_waiting_end(&p->waiting);
+    return code;
+}
+
 int vs_plane_open(int device_fd, vs_keep *k, int threads, vs_plane **out) {
     int workers = threads ? threads : VS_PLANE_THREADS_DEFAULT;
     if (workers < 1 || workers > VS_PLANE_THREADS_MAX)
         return vs_fault_set(-EINVAL, 0, 0, 0, 0, "%d threads: 1 to %d are possible", workers, VS_PLANE_THREADS_MAX);
     vs_plane *p = calloc(1, sizeof *p);
     if (!p) return -ENOMEM;
-    int code = -pthread_mutex_init(&p->life, NULL);
-    if (code == 0) code = vs_plane_files_init(&p->files, k);
-    if (code == 0) code = vs_plane_waiting_init(&p->waiting);
-    if (code == 0) code = vs_plane_faults_init(&p->faults);
-    if (code == 0) code = vs_plane_uring_init(&p->uring);
-    if (code == 0) code = vs_plane_backings_init(&p->backings);
+    int code = begin_parts(p, k);
     if (code < 0) {
         free(p);
         return code;

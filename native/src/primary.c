@@ -87,8 +87,9 @@ int vs_journal_detach_primary(vs_journal *j, uint32_t volume) {
     vs_journal_lead_begin(j);
     vs_journal_sync_primaries(j, volume, UINT64_MAX);
     vs_primary *p = vs_journal_primary(j, volume);
+    if (!p) r = -ENOENT;
+    else if (p->error && r == 0) r = -EIO;
     if (p) primary_take_out(j, p);
-    else r = -ENOENT;
     vs_journal_lead_end(j);
     pthread_mutex_unlock(&j->mu);
     return r;

@@ -69,7 +69,7 @@ static int maps_section(vs_journal *j, const vs_index *x, vs_states *states, buf
             vs_put64(row + 16, length);
             if (r == 0) r = buffer_put(&head, row, sizeof row);
             if (r == 0) r = buffer_put(&tables, bytes, length);
-            count++;
+            if (r == 0) count++;
         }
         if (r == 0) r = vs_journal_data_bytes(j, j->segment_count - 1, m, v);
         free(bytes);
@@ -77,7 +77,7 @@ static int maps_section(vs_journal *j, const vs_index *x, vs_states *states, buf
     }
     uint8_t first[8] = {0};
     vs_put32(first, count);
-    for (uint32_t i = 0; i < count; i++) { /* positions count from the section's start */
+    for (uint32_t i = 0; r == 0 && i < count; i++) { /* positions count from the section's start */
         uint8_t *p = head.bytes + (size_t)i * 24 + 8;
         vs_put64(p, vs_get64(p) + 8 + (uint64_t)count * 24);
     }
@@ -250,9 +250,9 @@ int vs_journal_begin_segment(vs_journal *j) {
     g->data_end = VS_BLOCK_BYTES;
     if (last) memcpy(g->prev_digest, last->digest, 32);
     g->index = malloc(sizeof *g->index);
+    if (g->index) vs_index_init(g->index, g->first_seqno, g->time_before_ns);
     r = g->index ? j->store->entropy(j->store, g->salt, sizeof g->salt) : -ENOMEM;
     if (r == 0) {
-        vs_index_init(g->index, g->first_seqno, g->time_before_ns);
         g->index->applied_seqno = last ? last->applied_seqno : 0;
         header_fill(j, g, header);
         r = digest_begin(j, header);
@@ -271,5 +271,9 @@ int vs_journal_begin_segment(vs_journal *j) {
         j->ahead_bytes = 0;
     }
     pthread_mutex_unlock(&j->mu);
+    if (r < 0) {
+        j->store->close(j->store, file);
+        vs_segment_free(g);
+    }
     return r;
 }

@@ -217,6 +217,13 @@ static int map_file(vs_segment *g) {
     return r;
 }
 
+int vs_segment_need_map(vs_segment *g) {
+    pthread_mutex_lock(&g->files->load_mu);
+    int r = map_file(g);
+    pthread_mutex_unlock(&g->files->load_mu);
+    return r;
+}
+
 /* First use: map the file, check the section. */
 static int section_judge(vs_segment *g, vs_section *c) {
     pthread_mutex_lock(&g->files->load_mu);

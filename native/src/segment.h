@@ -67,6 +67,8 @@ void vs_segment_file_put(vs_segment *g);
 
 /* A section of a sealed segment, checked once. NULL: damaged or not there (use the index then). */
 const uint8_t *vs_segment_section(vs_segment *g, int which, uint64_t *length_bytes);
+/* Map a sealed segment now, so that a section that is NULL after it is damaged. */
+int vs_segment_need_map(vs_segment *g);
 
 /* The index of an unsealed segment, or one made from the batches of a sealed segment whose footer is damaged. */
 int vs_segment_need_index(vs_segment *g, vs_index **out);

@@ -9,6 +9,7 @@ storage before.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,15 @@ import msgspec
 from vsnapfs.binding import RecordKind
 from vsnapfs.catalog.bodies import PrimaryPath, VolumeAdded, encode
 from vsnapfs.catalog.index import VolumeEntry
-from vsnapfs.core.errors import BusyError, DegradedError, NameTakenError, UsageError, VsnapfsError, from_os_error
+from vsnapfs.core.errors import (
+    BusyError,
+    DegradedError,
+    NameTakenError,
+    StoreError,
+    UsageError,
+    VsnapfsError,
+    from_os_error,
+)
 from vsnapfs.core.model import Point, Volume
 from vsnapfs.core.names import check_name
 from vsnapfs.repository import base
@@ -183,11 +192,12 @@ def clear_leftovers(parts: Parts) -> None:
 
 
 def release(parts: Parts, volume: int) -> None:
-    """Let go of a primary, if it is in use."""
+    """Let go of the primary of a volume that is gone, if it is in use. One that had failed is no less gone."""
     fd = parts.primaries.pop(volume, None)
     if fd is not None:
         try:
-            parts.journal.detach_primary(volume)
+            with suppress(StoreError):
+                parts.journal.detach_primary(volume)
         finally:
             os.close(fd)
 
