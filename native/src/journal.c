@@ -285,8 +285,9 @@ int vs_journal_close(vs_journal *j) {
         r = vs_journal_commit(j);
         pthread_mutex_lock(&j->mu);
         vs_journal_lead_begin(j);
+        int failed = j->failed; /* also of a seal, with nothing to commit: then nothing is known of the active segment, or there is none */
         pthread_mutex_unlock(&j->mu);
-        if (r == 0) r = checkpoint(j);
+        if (r == 0 && !failed) r = checkpoint(j);
     }
     journal_free(j);
     return r;

@@ -30,6 +30,9 @@ typedef struct workload workload;
 workload *workload_new(uint64_t seed);
 void workload_free(workload *w); /* the journal must be closed; NULL is allowed */
 
+/* The same history and promises, not open, for a judge of a crash of it; what it does next is drawn from another seed. */
+workload *workload_copy(const workload *w, uint64_t seed);
+
 /* How the journal is opened, drawn from the seed; may be changed before any open. A keep is borrowed. */
 vs_journal_options *workload_options(workload *w);
 
