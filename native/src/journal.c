@@ -103,6 +103,7 @@ static int active_recover(vs_journal *j, vs_segment *g, int tail) {
     } else {
         r = j->store->sync(j->store, file); /* what was read may not have been on the medium yet */
     }
+    if (r == 0) r = j->store->sync_dir(j->store, "journal"); /* nor its name: whoever gave it may have died, or failed, right after */
     if (r < 0) {
         j->store->close(j->store, file);
         return r;
