@@ -234,16 +234,18 @@ static uint64_t crashes(uint64_t seed) {
 
 /* All steps, whatever fails; but once the journal has failed, nothing more may be answered as durable. */
 static int steps_failing(run *r, int steps) {
-    uint64_t latched = UINT64_MAX;
+    uint64_t latched = UINT64_MAX, opens = workload_opens(r->w);
     for (int i = 0; i < steps; i++) {
         vs_journal *j = workload_journal(r->w);
         vs_journal_facts facts;
         if (!j) return 0;
+        if (workload_opens(r->w) != opens) latched = UINT64_MAX;
+        opens = workload_opens(r->w);
         vs_journal_facts_get(j, &facts);
         if (facts.failed && latched == UINT64_MAX) latched = facts.committed_seqno; /* what was synced before may still be answered for */
         if (workload_step(r->w) == WORKLOAD_WRONG) return WORKLOAD_WRONG;
         if (workload_journal(r->w)) owner_thread_turn(workload_journal(r->w), mix(r->seed, 1000 + (uint64_t)i));
-        if (latched != UINT64_MAX && workload_journal(r->w) == j && workload_durable(r->w) > latched) {
+        if (latched != UINT64_MAX && workload_opens(r->w) == opens && workload_durable(r->w) > latched) {
             report(r, "a durable request was answered after the journal had failed");
             return 0;
         }

@@ -46,7 +46,7 @@ struct workload {
     vs_store *store;
     vs_journal *journal;
     record *records; /* records[i] has seqno i + 1 */
-    uint64_t appended, room, durable, steps;
+    uint64_t appended, room, durable, steps, opens;
     volume volumes[WORKLOAD_VOLUMES_MAX];
     image images[WORKLOAD_VOLUMES_MAX];   /* of a walk through the model */
     uint8_t found[WORKLOAD_VOLUMES_MAX][VOLUME_BYTES]; /* the primaries as a crash left them */
@@ -580,6 +580,7 @@ static int primaries_attach(workload *w) {
 int workload_open(workload *w, vs_store *s) {
     vs_journal_facts facts;
     w->store = s;
+    w->opens++;
     vs_fault_clear();
     int r = primaries_look(w, s);
     if (r != 0) return r;
@@ -730,6 +731,10 @@ uint64_t workload_appended(const workload *w) {
 
 uint64_t workload_steps(const workload *w) {
     return w->steps;
+}
+
+uint64_t workload_opens(const workload *w) {
+    return w->opens;
 }
 
 void workload_durable_set(workload *w, uint64_t seqno) {

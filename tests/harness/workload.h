@@ -60,6 +60,7 @@ vs_journal *workload_journal(const workload *w); /* NULL: not open */
 uint64_t workload_durable(const workload *w);    /* the last seqno that a durable request has answered for */
 uint64_t workload_appended(const workload *w);   /* the last seqno that was given to a record */
 uint64_t workload_steps(const workload *w);      /* done so far */
+uint64_t workload_opens(const workload *w);      /* how often the journal was opened, also by steps */
 
 /* For a judge in another process: what it was told is durable. May only be raised, up to what is appended. */
 void workload_durable_set(workload *w, uint64_t seqno);
