@@ -124,10 +124,33 @@ static int run_steps(run *r, int steps) {
     return code;
 }
 
+/* One recovery in eight meets a store that fails, once or for good, at one of its first calls. It may fail then, but lose nothing: it is
+ * left there, and the store is sound again, as it is or after one more crash. */
+static int recovery_failing(run *r) {
+    uint64_t drawn = mix(r->seed, 8);
+    if (r->keep_fd >= 0 || drawn % 8) return 0;
+    r->fail_from = r->calls + 1 + (drawn >> 8) % 40;
+    r->fail_code = drawn & 8 ? -EIO : -ENOSPC;
+    r->fail_for_good = (drawn & 16) != 0;
+    int code = workload_verify(r->w, r->s, r->seed, POINTS);
+    workload_close(r->w);
+    r->fail_from = 0;
+    faults++;
+    if (code != WORKLOAD_WRONG && drawn & 32) {
+        vs_store *s = store_sim_crash(r->s, drawn, drawn & 64 ? SIM_ANY : SIM_SYNCED_ONLY);
+        vs_store_close(r->s);
+        r->s = s;
+        store_sim_hook_set(s, hook, r);
+    }
+    return code == WORKLOAD_WRONG ? code : 0;
+}
+
 /* Open, read; and one run in four: write on, close, open, read. */
 static int run_judge(run *r) {
+    int code = recovery_failing(r);
+    if (code != 0) return code;
     uint64_t answered = workload_appended(r->w);
-    int code = workload_verify(r->w, r->s, r->seed, POINTS);
+    code = workload_verify(r->w, r->s, r->seed, POINTS);
     if (code == 0 && r->keep_fd >= 0 && workload_appended(r->w) < answered) report(r, "the process died, and what it had answered is missing");
     if (code != 0 || mix(r->seed, 1) % 4) return code;
     code = run_steps(r, 2 + (int)(mix(r->seed, 2) % 6));
@@ -149,7 +172,7 @@ static void state_judge(const run *from, uint64_t number, vs_store *s, int keep_
     r.w = workload_copy(from->w, r.seed);
     r.one_in = nested_one_in[r.depth];
     keep_map(&r);
-    store_sim_hook_set(s, hook, &r);
+    store_sim_hook_set(r.s, hook, &r);
     states++;
     deepest[r.depth]++;
     if (run_judge(&r) != 0) {
