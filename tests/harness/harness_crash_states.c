@@ -32,7 +32,7 @@
 
 enum { DEPTH_MAX = 3, STEPS_MAX = 40, POINTS = 2, PATH_BYTES = 160, FAILURES_MAX = 10, ANY_AT_TOP = 3, KEEP_COPY_BYTES = 1 << 16 };
 
-static uint64_t states, failures, faults, kills, deepest[DEPTH_MAX + 1], trace;
+static uint64_t states, failures, first_failure, faults, kills, deepest[DEPTH_MAX + 1], trace;
 static const char *only; /* --at */
 
 /* One run: the workload that was drawn, a recovery, or what follows one. */
@@ -57,6 +57,7 @@ static uint64_t mix(uint64_t a, uint64_t b) {
 }
 
 static void report(const run *r, const char *what) {
+    if (failures == 0) first_failure = states;
     if (failures++ < FAILURES_MAX)
         fprintf(stderr, "seed %" PRIu64 " at %s: %s; again: crash_states --seed %" PRIu64 " --seeds 1 --at %s\n", r->top, r->path, what, r->top,
                 r->path);
@@ -355,12 +356,12 @@ int main(int argc, char **argv) {
         else if (c == 'a') only = optarg;
         else return 2;
     }
-    for (; done < seeds && (states < want || seeds != UINT64_MAX); done++) {
+    for (; done < seeds && (states < want || seeds != UINT64_MAX) && failures < FAILURES_MAX; done++) {
         crashes(seed + done);
         fault_points(seed + done);
     }
-    printf("{\"harness\": \"crash_states\", \"seed\": %" PRIu64 ", \"states\": %" PRIu64 ", \"failures\": %" PRIu64 ", \"seeds\": %" PRIu64
+    printf("{\"harness\": \"crash_states\", \"seed\": %" PRIu64 ", \"states\": %" PRIu64 ", \"failures\": %" PRIu64 ", \"first_failure\": %" PRIu64 ", \"seeds\": %" PRIu64
            ", \"faults\": %" PRIu64 ", \"kills\": %" PRIu64 ", \"crashes\": [%" PRIu64 ", %" PRIu64 ", %" PRIu64 "], \"trace\": \"%016" PRIx64 "\"}\n",
-           seed, states, failures, done, faults, kills, deepest[1], deepest[2], deepest[3], trace);
+           seed, states, failures, first_failure, done, faults, kills, deepest[1], deepest[2], deepest[3], trace);
     return failures != 0;
 }
