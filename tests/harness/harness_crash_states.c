@@ -153,6 +153,7 @@ static int run_judge(run *r) {
     uint64_t answered = workload_appended(r->w);
     code = workload_verify(r->w, r->s, r->seed, POINTS);
     if (code == 0 && r->keep_fd >= 0 && workload_appended(r->w) < answered) report(r, "the process died, and what it had answered is missing");
+    if (code == 0 && r->keep_fd >= 0) code = workload_resend(r->w);
     if (code != 0 || mix(r->seed, 1) % 4) return code;
     code = run_steps(r, 2 + (int)(mix(r->seed, 2) % 6));
     if (code == 0) code = workload_close(r->w);
