@@ -278,6 +278,17 @@ static int steps_failing(run *r, int steps) {
     return 0;
 }
 
+/* The power goes, with the journal open: what is judged then is the store that is left. */
+static void run_crash(run *r, uint64_t drawn) {
+    vs_store *s = store_sim_crash(r->s, drawn, drawn & 8 ? SIM_ANY : SIM_SYNCED_ONLY);
+    workload *w = workload_copy(r->w, drawn);
+    workload_close(r->w);
+    workload_free(r->w);
+    vs_store_close(r->s);
+    r->w = w;
+    r->s = s;
+}
+
 /* The store is sound again. It is opened as the fault left it, or after a crash; then it must take more. */
 static int fault_aftermath(run *r) {
     uint64_t drawn = mix(r->seed, r->fail_from);
@@ -291,7 +302,8 @@ static int fault_aftermath(run *r) {
     }
     int code = workload_verify(r->w, r->s, r->seed, POINTS);
     if (code == 0) code = run_steps(r, 3);
-    if (code == 0) code = workload_close(r->w);
+    if (code == 0 && drawn & 4) run_crash(r, drawn);
+    else if (code == 0) code = workload_close(r->w);
     return code == 0 ? workload_verify(r->w, r->s, r->seed, POINTS) : code;
 }
 
@@ -322,7 +334,7 @@ static void fault(uint64_t seed, uint64_t call, int code, int for_good) {
 
 /* Some of the calls of a seed's run, each way of failing in turn. */
 static void fault_points(uint64_t seed) {
-    uint64_t calls = 0, every = 2 + mix(seed, 5) % 9;
+    uint64_t calls = 0, every = 1 + mix(seed, 5) % 4;
     run r;
     run_begin(&r, seed, 0);
     r.fail_from = UINT64_MAX;

@@ -416,10 +416,12 @@ static int step_bookmark(workload *w) {
     return code == 0 && below(w, 2) ? commit(w, 0) : code;
 }
 
-/* A primary grows before the event and shrinks after it, synced, as a repository does it. */
-static int primary_length(workload *w, const volume *v, uint64_t size_bytes) {
+/* A primary grows before the event and shrinks after it, synced, as a repository does it. One that is long enough to grow into stays: it may be
+ * that of a volume whose shrinking was never committed. */
+static int primary_length(workload *w, const volume *v, uint64_t size_bytes, int growing) {
     vs_store *s = w->store;
-    int r = s->truncate(s, v->file, size_bytes);
+    int64_t is = s->size(s, v->file);
+    int r = is < 0 ? (int)is : growing && (uint64_t)is >= size_bytes ? 0 : s->truncate(s, v->file, size_bytes);
     if (r == 0) r = s->sync(s, v->file);
     return r < 0 ? failed(w, r, "give a primary another length") : 0;
 }
@@ -433,10 +435,10 @@ static int step_resize(workload *w) {
     r.a = v->size_bytes;
     r.b = size;
     if (r.a == r.b) return 0;
-    int code = v->attached && r.b > r.a ? primary_length(w, v, r.b) : 0;
+    int code = v->attached && r.b > r.a ? primary_length(w, v, r.b, 1) : 0;
     if (code == 0) code = put(w, &r);
     if (code == 0) code = commit(w, 0);
-    return code == 0 && v->attached && r.b < r.a ? primary_length(w, v, r.b) : code;
+    return code == 0 && v->attached && r.b < r.a ? primary_length(w, v, r.b, 0) : code;
 }
 
 static int step_remove(workload *w) {
