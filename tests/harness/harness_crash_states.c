@@ -162,7 +162,7 @@ static int run_judge(run *r) {
 
 static void state_judge(const run *from, uint64_t number, vs_store *s, int keep_fd, const char *how) {
     run r = {.seed = mix(mix(from->seed, from->calls), number), .depth = from->depth + 1, .top = from->top, .s = s, .keep_fd = keep_fd};
-    static const int nested_one_in[DEPTH_MAX + 1] = {0, 10, 14, 0};
+    static const int nested_one_in[DEPTH_MAX + 1] = {0, 16, 20, 0};
     char what[600];
     int n = snprintf(r.path, sizeof r.path, "%s%s%" PRIu64 ".%" PRIu64, from->path, from->path[0] ? "/" : "", from->calls, number);
     CHECK(n > 0 && (size_t)n < sizeof r.path);
@@ -235,7 +235,7 @@ static void run_begin(run *r, uint64_t seed, int keep) {
 
 /* The workload with crashes at its calls. Returns how many calls it made. */
 static uint64_t crashes(uint64_t seed) {
-    static const int one_in[] = {1, 3, 3, 6};
+    static const int one_in[] = {2, 5, 5, 9};
     run r;
     run_begin(&r, seed, mix(seed, 3) % 4 == 0);
     r.one_in = one_in[mix(seed, 4) % 4];
@@ -334,7 +334,7 @@ static void fault(uint64_t seed, uint64_t call, int code, int for_good) {
 
 /* Some of the calls of a seed's run, each way of failing in turn. */
 static void fault_points(uint64_t seed) {
-    uint64_t calls = 0, every = 1 + mix(seed, 5) % 4;
+    uint64_t calls = 0, every = 1 + mix(seed, 5) % 2;
     run r;
     run_begin(&r, seed, 0);
     r.fail_from = UINT64_MAX;
