@@ -110,6 +110,7 @@ static int active_recover(vs_journal *j, vs_segment *g, int tail) {
     } else {
         r = j->store->sync(j->store, file); /* what was read may not have been on the medium yet */
     }
+    if (r == 0) r = j->store->sync_dir(j->store, "journal"); /* nor its name: whoever gave it may have died, or failed, right after */
     if (r < 0) {
         j->store->close(j->store, file);
         return r;
@@ -353,9 +354,9 @@ int vs_journal_close(vs_journal *j) {
             r = 0;
         }
         vs_journal_lead_begin(j);
-        int sound = !j->failed; /* else what stands behind the last batch is unknown: it may be a footer */
+        int failed = j->failed; /* also of a seal, with nothing to commit: then nothing is known of the active segment, or there is none */
         pthread_mutex_unlock(&j->mu);
-        if (r == 0 && sound) r = checkpoint(j);
+        if (r == 0 && !failed) r = checkpoint(j);
     }
     journal_free(j);
     return r;
