@@ -29,7 +29,6 @@ from tests.support.processes import (
     must_json,
     program,
     run,
-    unmount,
 )
 from tests.support.systemd import StandIn
 from tests.support.waiting import eventually
@@ -45,14 +44,6 @@ LOCKED = 5
 @pytest.fixture
 def repository(memory_path: Path) -> Path:
     return make_repository(memory_path / "repository", db=MIB)
-
-
-@pytest.fixture
-def mountpoint(memory_path: Path) -> Iterator[Path]:
-    path = memory_path / "mnt"
-    path.mkdir()
-    yield path
-    unmount(path)
 
 
 @pytest.fixture

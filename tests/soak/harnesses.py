@@ -1,0 +1,79 @@
+"""Every harness by name: how it is started with a count and a seed, what it counts, how much the tests and a soak want of it.
+
+A harness ends with one line of JSON on standard output, which has at least ``failures`` and its count, and with exit
+status 0 only if nothing failed. What failed, and how to repeat it, is on standard error.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+TOP = Path(__file__).parents[2]
+BUILD_S = 900
+
+Command = Callable[[Path, int, int], list[str]]
+"""(directory of built programs, count, seed) -> what to run."""
+
+
+class Harness(msgspec.Struct, frozen=True, kw_only=True):
+    """``counts``: the member of its last line that is counted. ``in_tests``, ``wanted``: how many in a run of the tests, and in
+    all soaks together."""
+
+    command: Command
+    counts: str
+    in_tests: int
+    wanted: int
+    programs: tuple[str, ...] = ()
+    """C programs of tests/harness that have to be built."""
+
+
+def _program(name: str, *options: str, counts: str = "states", in_tests: int, wanted: int) -> Harness:
+    def command(built: Path, count: int, seed: int) -> list[str]:
+        return [str(built / name), *options, "--seed", str(seed), f"--{counts}", str(count)]
+
+    return Harness(command=command, counts=counts, in_tests=in_tests, wanted=wanted, programs=(name,))
+
+
+def _module(name: str, *options: str, counts: str, in_tests: int, wanted: int) -> Harness:
+    def command(_: Path, count: int, seed: int) -> list[str]:
+        return [sys.executable, "-m", name, *options, "--seed", str(seed), "--count", str(count)]
+
+    return Harness(command=command, counts=counts, in_tests=in_tests, wanted=wanted)
+
+
+HARNESSES: dict[str, Harness] = {
+    "crash_states": _program("crash_states", in_tests=20_000, wanted=1_000_000),
+    "damage": _program("damage", in_tests=20_000, wanted=1_000_000),
+    "fault_points": _program("fault_points", in_tests=5_000, wanted=100_000),
+    "kill_points": _program("kill_points", in_tests=200, wanted=45_000),
+    "kill": _module("tests.crash.kill", counts="kills", in_tests=60, wanted=5_000),
+    **{
+        f"logged_{kind}": _module(
+            "tests.crash.logged_writes", "--filesystem", kind, counts="states", in_tests=200, wanted=33_000
+        )
+        for kind in ("ext4", "xfs", "btrfs")
+    },
+    **{
+        kind: _module("tests.applications", "--application", kind, counts="bookmarks", in_tests=10, wanted=500)
+        for kind in ("postgresql", "mariadb", "sqlite")
+    },
+    "mutants": _module("tests.mutants", counts="mutants", in_tests=20, wanted=80),
+}
+
+
+@contextmanager
+def programs(names: list[str]) -> Iterator[Path]:
+    """A directory with C programs of tests/harness, built without sanitizers: the tests run them under those."""
+    with tempfile.TemporaryDirectory(prefix="vsnapfs-harness-") as name:
+        if names:
+            targets = [f"{name}/{program}" for program in names]
+            command = ["make", "-s", "-j2", "-C", str(TOP / "tests/harness"), f"OUT={name}", "SANITIZE=none", *targets]
+            subprocess.run(command, check=True, timeout=BUILD_S, stdin=subprocess.DEVNULL)
+        yield Path(name)
