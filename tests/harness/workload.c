@@ -692,7 +692,7 @@ uint64_t workload_steps(const workload *w) {
 
 void workload_durable_set(workload *w, uint64_t seqno) {
     CHECK(seqno <= w->appended);
-    if (seqno > w->durable) w->durable = seqno;
+    w->durable = seqno;
 }
 
 const char *workload_why(const workload *w) {

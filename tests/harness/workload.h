@@ -58,7 +58,7 @@ uint64_t workload_durable(const workload *w);    /* the last seqno that a durabl
 uint64_t workload_appended(const workload *w);   /* the last seqno that was given to a record */
 uint64_t workload_steps(const workload *w);      /* done so far */
 
-/* For a judge in another process: what it was told is durable. May only be raised, up to what is appended. */
+/* For a judge in another process, which did the steps without a journal: what was told is durable, of what is appended. */
 void workload_durable_set(workload *w, uint64_t seqno);
 
 /* What is wrong, or which call failed: one line. */
