@@ -97,7 +97,7 @@ def cut(directory: Path, seed: int) -> int:
         assert process.stdout is not None
         for line in process.stdout:
             told.append(line.strip())
-            if "made" in told and len(told) - told.index("made") > wanted or "played" in told:
+            if ("made" in told and len(told) - told.index("made") > wanted) or "played" in told:
                 break
         a_moment_more(rng, MORE_S_MAX)
         power_off(process)
