@@ -103,6 +103,7 @@ static int active_recover(vs_journal *j, vs_segment *g, int tail) {
     } else {
         r = j->store->sync(j->store, file); /* what was read may not have been on the medium yet */
     }
+    if (r == 0) r = j->store->sync_dir(j->store, "journal"); /* nor its name: whoever gave it may have died, or failed, right after */
     if (r < 0) {
         j->store->close(j->store, file);
         return r;
@@ -285,8 +286,9 @@ int vs_journal_close(vs_journal *j) {
         r = vs_journal_commit(j);
         pthread_mutex_lock(&j->mu);
         vs_journal_lead_begin(j);
+        int failed = j->failed; /* also of a seal, with nothing to commit: then nothing is known of the active segment, or there is none */
         pthread_mutex_unlock(&j->mu);
-        if (r == 0) r = checkpoint(j);
+        if (r == 0 && !failed) r = checkpoint(j);
     }
     journal_free(j);
     return r;

@@ -46,7 +46,7 @@ struct workload {
     vs_store *store;
     vs_journal *journal;
     record *records; /* records[i] has seqno i + 1 */
-    uint64_t appended, room, durable, steps;
+    uint64_t appended, room, durable, steps, opens;
     volume volumes[WORKLOAD_VOLUMES_MAX];
     image images[WORKLOAD_VOLUMES_MAX];   /* of a walk through the model */
     uint8_t found[WORKLOAD_VOLUMES_MAX][VOLUME_BYTES]; /* the primaries as a crash left them */
@@ -210,6 +210,17 @@ static int file_fill(vs_store *s, int file, const uint8_t *bytes, uint64_t size_
     return r == 0 ? s->sync(s, file) : r;
 }
 
+/* What a crash has left under the names of a base must not become one. */
+static int base_clear(workload *w, uint32_t id) {
+    vs_store *s = w->store;
+    char image_name[40], index_name[40];
+    snprintf(image_name, sizeof image_name, "base/%08x.img", id);
+    snprintf(index_name, sizeof index_name, "base/%08x.idx", id);
+    int r = s->remove(s, image_name);
+    if (r == 0 || r == -ENOENT) r = s->remove(s, index_name);
+    return r == 0 || r == -ENOENT ? s->sync_dir(s, "base") : r;
+}
+
 /* A new file under its name; what a crash left there goes. */
 static int file_new(vs_store *s, const char *name) {
     int r = s->remove(s, name);
@@ -276,13 +287,45 @@ static int put(workload *w, record *r) {
     return 0;
 }
 
+/* As an application's fsync of one live volume. */
+static int live_sync(workload *w, uint32_t id) {
+    vs_volume_file *f;
+    int r = vs_live_file(w->journal, id, &f);
+    if (r < 0) return r;
+    r = f->sync(f);
+    f->release(f);
+    return r;
+}
+
+/* Of all volumes (0), or of one. A primary that has failed promises nothing, and an fsync of its volume must not say otherwise. */
 static int commit(workload *w, uint32_t id) {
     uint64_t target = w->appended;
-    int r = w->journal ? vs_journal_commit_volume(w->journal, id) : 0;
+    int one = id && w->volumes[id - 1].attached;
+    int r = !w->journal ? 0 : one ? live_sync(w, id) : vs_journal_commit(w->journal);
     if (r < 0) return failed(w, r, "commit");
     w->durable = target;
-    for (uint32_t i = 0; i < WORKLOAD_VOLUMES_MAX; i++)
-        if (!w->options.ack_journal && w->volumes[i].attached && (id == 0 || i + 1 == id)) w->volumes[i].on_primary = target;
+    for (uint32_t i = 0; i < WORKLOAD_VOLUMES_MAX; i++) {
+        volume *v = &w->volumes[i];
+        if (!v->attached || (one && i + 1 != id)) continue;
+        int error = vs_journal_primary(w->journal, i + 1)->error;
+        if (error && one) return wrong(w, "fsync of volume %u was answered although its primary has failed", id);
+        if (!error && !w->options.ack_journal) v->on_primary = target;
+    }
+    return 0;
+}
+
+/* Takes file over. */
+static int attach(workload *w, uint32_t id, int file) {
+    volume *v = &w->volumes[id - 1];
+    int r = vs_journal_attach_primary(w->journal, id, file);
+    if (r < 0) {
+        vs_journal_hold_applied(w->journal);
+        w->store->close(w->store, file);
+        return failed(w, r, "attach");
+    }
+    v->attached = 1;
+    v->file = file;
+    v->on_primary = w->appended;
     return 0;
 }
 
@@ -309,7 +352,8 @@ static int step_add(workload *w) {
     uint8_t bytes[VOLUME_BYTES];
     int file = -1, code = 0;
     if (r.base) base_fill(w, r.volume, r.b, bytes);
-    if (w->journal && r.base) code = base_make(w, r.volume, bytes, r.b);
+    if (w->journal) code = base_clear(w, r.volume);
+    if (w->journal && r.base && code == 0) code = base_make(w, r.volume, bytes, r.b);
     if (w->journal && r.primary && code == 0) {
         file = primary_make(w, r.volume, r.base ? bytes : NULL, r.b);
         code = file < 0 ? file : 0;
@@ -322,15 +366,7 @@ static int step_add(workload *w) {
         if (file >= 0) w->store->close(w->store, file);
         return code;
     }
-    code = vs_journal_attach_primary(w->journal, r.volume, file);
-    if (code < 0) {
-        w->store->close(w->store, file);
-        return failed(w, code, "attach");
-    }
-    v->attached = 1;
-    v->file = file;
-    v->on_primary = w->appended;
-    return 0;
+    return attach(w, r.volume, file);
 }
 
 static int step_write(workload *w) {
@@ -517,20 +553,14 @@ static int primary_compare(workload *w, uint32_t id) {
 }
 
 static int primary_attach(workload *w, uint32_t id) {
-    volume *v = &w->volumes[id - 1];
     char name[40];
     primary_name(id, name);
     int file = w->store->open(w->store, name, VS_OPEN_WRITE);
-    if (file < 0) return failed(w, file, "open a primary");
-    int r = vs_journal_attach_primary(w->journal, id, file);
-    if (r < 0) {
-        w->store->close(w->store, file);
-        return failed(w, r, "attach");
+    if (file < 0) {
+        vs_journal_hold_applied(w->journal);
+        return failed(w, file, "open a primary");
     }
-    v->attached = 1;
-    v->file = file;
-    v->on_primary = w->appended;
-    return 0;
+    return attach(w, id, file);
 }
 
 static int primaries_attach(workload *w) {
@@ -550,6 +580,8 @@ static int primaries_attach(workload *w) {
 int workload_open(workload *w, vs_store *s) {
     vs_journal_facts facts;
     w->store = s;
+    w->opens++;
+    vs_fault_clear();
     int r = primaries_look(w, s);
     if (r != 0) return r;
     r = vs_journal_open(s, &w->options, &w->journal);
@@ -643,6 +675,18 @@ workload *workload_new(uint64_t seed) {
     return w;
 }
 
+workload *workload_copy(const workload *w, uint64_t seed) {
+    workload *to = need(malloc(sizeof *to));
+    *to = *w;
+    to->rng ^= seed;
+    to->journal = NULL;
+    to->records = need(malloc((w->appended + 1) * sizeof *to->records));
+    if (w->appended) memcpy(to->records, w->records, w->appended * sizeof *to->records);
+    to->room = w->appended + 1;
+    for (int i = 0; i < WORKLOAD_VOLUMES_MAX; i++) to->volumes[i].attached = 0;
+    return to;
+}
+
 void workload_free(workload *w) {
     if (!w) return;
     free(w->records);
@@ -662,7 +706,6 @@ int workload_close(workload *w) {
     for (int i = 0; i < WORKLOAD_VOLUMES_MAX; i++) {
         volume *v = &w->volumes[i];
         if (v->attached) w->store->close(w->store, v->file);
-        if (v->attached && r == 0 && !w->options.ack_journal) v->on_primary = target;
         v->attached = 0;
     }
     if (r < 0) return failed(w, r, "close the journal");
@@ -688,6 +731,10 @@ uint64_t workload_appended(const workload *w) {
 
 uint64_t workload_steps(const workload *w) {
     return w->steps;
+}
+
+uint64_t workload_opens(const workload *w) {
+    return w->opens;
 }
 
 void workload_durable_set(workload *w, uint64_t seqno) {

@@ -30,6 +30,9 @@ typedef struct workload workload;
 workload *workload_new(uint64_t seed);
 void workload_free(workload *w); /* the journal must be closed; NULL is allowed */
 
+/* The same history and promises, not open, for a judge of a crash of it; what it does next is drawn from another seed. */
+workload *workload_copy(const workload *w, uint64_t seed);
+
 /* How the journal is opened, drawn from the seed; may be changed before any open. A keep is borrowed. */
 vs_journal_options *workload_options(workload *w);
 
@@ -57,6 +60,7 @@ vs_journal *workload_journal(const workload *w); /* NULL: not open */
 uint64_t workload_durable(const workload *w);    /* the last seqno that a durable request has answered for */
 uint64_t workload_appended(const workload *w);   /* the last seqno that was given to a record */
 uint64_t workload_steps(const workload *w);      /* done so far */
+uint64_t workload_opens(const workload *w);      /* how often the journal was opened, also by steps */
 
 /* For a judge in another process, which did the steps without a journal: what was told is durable, of what is appended. */
 void workload_durable_set(workload *w, uint64_t seqno);
