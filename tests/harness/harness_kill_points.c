@@ -2,10 +2,11 @@
  *
  *   kill_points --count N --seed S
  *
- * A state: a new repository in memory, where a process plays a workload until, at one of its calls to the store, SIGKILL strikes it: before the
+ * A state: a process plays a workload in a repository in memory until, at one of its calls to the store, SIGKILL strikes it: before the
  * call, in the middle of a write, or after it (killing_store.h). Up to three more processes may then be killed in the recovery. What was
- * answered is noted in memory of the parent, which opens the repository in the end: nothing that was acknowledged may be missing, and with a
- * keep, which the parent holds, nothing that was answered at all. Half of the states have one.
+ * answered is noted in memory of the parent, which has the repository opened in the end: nothing that was acknowledged may be missing, and
+ * with a keep, which the parent holds, nothing that was answered at all. Half of the repositories have one. Up to three processes play in a
+ * repository, one after the other.
  *
  * The page cache survives all this: it is the death of a process. The last line says how many different points were met.
  */
@@ -25,7 +26,7 @@
 #include "keep.h"
 #include "played.h"
 
-enum { CHILD_S_MAX = 60, RECOVERIES_MAX = 3, POINTS_MAX = 512, POINT_BYTES = 64, RECOVERY_CALLS = 24, STATES_PER_SEED = 50, PATH = 256 };
+enum { CHILD_S_MAX = 60, RECOVERIES_MAX = 3, POINTS_MAX = 512, POINT_BYTES = 64, RECOVERY_CALLS = 24, REPOSITORIES_PER_SEED = 25, LIVES_MAX = 3, PATH = 256 };
 
 typedef struct shared {
     played_log log;
@@ -111,28 +112,40 @@ static int recoveries_kill(harness *h, played *p, uint64_t *random) {
     return 0;
 }
 
-static int state_show(harness *h, uint64_t seed, uint64_t calls, int keep_fd, uint64_t *random) {
-    played p = {.path = h->path, .seed = seed, .keep_fd = keep_fd, .tell_fd = -1, .log = &h->shared->log};
-    uint64_t at = 1 + draw_below(random, calls);
-    played_make(&p);
-    int r = killed_run(h, &p, played_run, at, random);
+/* Play on, to be killed at a call if there are as many; judge what is left. */
+static int life_show(harness *h, played *p, uint64_t at, uint64_t *random) {
+    char point[POINT_BYTES];
+    int r = killed_run(h, p, played_run, at, random);
+    memcpy(point, h->shared->point, sizeof point);
     if (r >= 0) h->kills += (uint64_t)r;
-    if (r > 0) r = recoveries_kill(h, &p, random);
-    if (r >= 0) r = child_run(&p, judge) == 0 ? 0 : -1;
-    if (r < 0) fprintf(stderr, "seed %llu, call %llu, %s, %s keep\n", (unsigned long long)seed, (unsigned long long)at, h->shared->point, keep_fd < 0 ? "no" : "with a");
+    if (r > 0) r = recoveries_kill(h, p, random);
+    if (r >= 0) r = child_run(p, judge) == 0 ? 0 : -1;
+    if (r < 0)
+        fprintf(stderr, "seed %llu, life %llu, call %llu: %s; then %s; %s keep\n", (unsigned long long)p->seed,
+                (unsigned long long)p->log->life_count, (unsigned long long)at, point, h->shared->point, p->keep_fd < 0 ? "no" : "with a");
     return r;
 }
 
-/* One state. Its numbers follow from the seed and its number; where the calls of threads fall among each other does not. */
-static void state_play(harness *h, uint64_t seed, uint64_t calls, uint64_t number) {
+static int lives_show(harness *h, uint64_t seed, uint64_t calls, int keep_fd, uint64_t *random) {
+    played p = {.path = h->path, .seed = seed, .keep_fd = keep_fd, .tell_fd = -1, .log = &h->shared->log};
+    played_make(&p);
+    int r = 0;
+    for (uint64_t left = 1 + draw_below(random, LIVES_MAX); left > 0 && r == 0 && h->states < h->count; left--) {
+        h->states++;
+        h->kept += keep_fd >= 0;
+        r = life_show(h, &p, 1 + draw_below(random, calls), random);
+    }
+    return r;
+}
+
+/* One repository. Its numbers follow from the seed and its own; where the calls of threads fall among each other does not. */
+static void repository_play(harness *h, uint64_t seed, uint64_t calls, uint64_t number) {
     uint64_t random = seed * 1000003 + number;
     int keep_fd = number % 2 ? vs_keep_make() : -1;
     if (number % 2 && keep_fd < 0) die("a keep");
-    h->kept += number % 2;
-    h->states++;
-    if (state_show(h, seed, calls, keep_fd, &random) < 0) {
+    if (lives_show(h, seed, calls, keep_fd, &random) < 0) {
         h->failures++;
-        fprintf(stderr, "repeat: kill_points --count %d --seed %llu\n", STATES_PER_SEED, (unsigned long long)seed);
+        fprintf(stderr, "repeat: kill_points --count %d --seed %llu\n", REPOSITORIES_PER_SEED * LIVES_MAX, (unsigned long long)seed);
     }
     if (keep_fd >= 0) close(keep_fd);
     repository_remove(h);
@@ -166,7 +179,7 @@ int main(int argc, char **argv) {
     ground_make(&h);
     for (uint64_t seed = h.seed; h.states < h.count; seed++) {
         uint64_t calls = calls_count(&h, seed);
-        for (uint64_t number = 0; number < STATES_PER_SEED && h.states < h.count; number++) state_play(&h, seed, calls, number);
+        for (uint64_t number = 0; number < REPOSITORIES_PER_SEED && h.states < h.count; number++) repository_play(&h, seed, calls, number);
     }
     if (rmdir(h.directory) < 0) die(h.directory);
     clock_gettime(CLOCK_MONOTONIC, &ended);

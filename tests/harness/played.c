@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../native/check.h"
 #include "ending.h"
 #include "workload.h"
 
@@ -66,6 +67,7 @@ void played_make(const played *p) {
     if (syncfs(g.directory) < 0) die("syncfs");
     ground_close(&g);
     atomic_store(&p->log->count, 0);
+    p->log->life_count = 0;
     p->log->begin = position_now(p);
 }
 
@@ -76,9 +78,18 @@ static void note(const played *p, const workload *w) {
     if (p->tell_fd >= 0) dprintf(p->tell_fd, "%llu %llu\n", (unsigned long long)workload_steps(w), (unsigned long long)workload_durable(w));
 }
 
+/* The model goes through the lives before this one. */
+static void lives_follow(const played *p, workload *w) {
+    for (uint64_t i = 0; i < p->log->life_count; i++) {
+        while (workload_steps(w) < p->log->lives[i].steps) workload_step(w);
+        workload_found(w, p->log->lives[i].last);
+    }
+}
+
 void played_run(const played *p) {
     ground g = ground_open(p);
     workload *w = begin(p);
+    lives_follow(p, w);
     if (workload_open(w, g.store) != 0) fail(w, "open");
     for (int i = 0; i < PLAYED_STEPS; i++) {
         if (workload_step(w) != 0) fail(w, "step");
@@ -91,11 +102,19 @@ void played_run(const played *p) {
 
 /* The model does what was done by then, and the step that may have been under way. */
 static void model_follow(const played *p, workload *w, uint64_t position) {
-    played_note last = {0};
+    lives_follow(p, w);
+    played_note last = {.steps = workload_steps(w), .durable = workload_durable(w), .appended = workload_appended(w)};
     uint64_t count = atomic_load(&p->log->count);
     for (uint64_t i = 0; i < count && p->log->notes[i].position <= position; i++) last = p->log->notes[i];
-    while (workload_steps(w) < last.steps + 1) workload_step(w);
+    while (workload_steps(w) < last.steps) workload_step(w);
     workload_durable_set(w, p->keep_fd >= 0 ? last.appended : last.durable);
+    workload_step_begun(w);
+}
+
+static void life_note(const played *p, const workload *w) {
+    CHECK(p->log->life_count < PLAYED_LIVES);
+    p->log->lives[p->log->life_count++] = (played_life){workload_steps(w), workload_appended(w)};
+    atomic_store(&p->log->count, 0);
 }
 
 int played_judge(const played *p, uint64_t position) {
@@ -104,11 +123,12 @@ int played_judge(const played *p, uint64_t position) {
     model_follow(p, w, position);
     int r = workload_verify(w, g.store, p->seed + position, POINTS_READ);
     if (r == 0) r = workload_close(w);
-    if (r == 0) {
-        end(w);
-        ground_close(&g);
-        return 0;
+    if (r != 0) {
+        fprintf(stderr, "%s\n", workload_why(w));
+        return -1;
     }
-    fprintf(stderr, "%s\n", workload_why(w));
-    return -1; /* the journal may be open: the process ends */
+    life_note(p, w);
+    end(w);
+    ground_close(&g);
+    return 0;
 }
