@@ -299,11 +299,40 @@ static int options_read(harness *h, int argc, char **argv) {
     return argc % 2 && h->filesystem && h->count;
 }
 
+/* A name as the kernel's table of mounts has it: spaces and the like are octal. */
+static void name_read(char *name) {
+    char *to = name;
+    for (const char *p = name; *p; p++, to++) {
+        unsigned code;
+        *to = *p;
+        if (*p == '\\' && sscanf(p + 1, "%3o", &code) == 1) *to = (char)code, p += 3;
+    }
+    *to = '\0';
+}
+
+static int is_of_the_machine(const char *name) {
+    return strcmp(name, "/") == 0 || strncmp(name, "/dev", 4) == 0 || strncmp(name, "/proc", 5) == 0 || strncmp(name, "/sys", 4) == 0;
+}
+
+/* A namespace of our own, without the filesystems that others have mounted: in a copy of theirs they would stay in use, whatever they do. */
+static void namespace_make(void) {
+    char line[4096], name[4096];
+    if (unshare(CLONE_NEWNS) < 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) die("a mount namespace of our own");
+    FILE *table = fopen("/proc/self/mountinfo", "re");
+    if (!table) die("/proc/self/mountinfo");
+    while (fgets(line, sizeof line, table)) {
+        if (sscanf(line, "%*s %*s %*s %*s %4095s", name) != 1) continue;
+        name_read(name);
+        if (!is_of_the_machine(name)) umount2(name, MNT_DETACH); /* it may have gone with one that it was on */
+    }
+    fclose(table);
+}
+
 /* Directories of our own, in memory, seen by nobody else. */
 static void ground_make(harness *h) {
     char disk[PATH];
     snprintf(h->directory, sizeof h->directory, "/tmp/logged-writes-XXXXXX");
-    if (unshare(CLONE_NEWNS) < 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) die("a mount namespace of our own");
+    namespace_make();
     if (!mkdtemp(h->directory) || mount("logged_writes", h->directory, "tmpfs", 0, NULL) < 0) die(h->directory);
     snprintf(h->mountpoint, sizeof h->mountpoint, "%s/mount", h->directory);
     snprintf(disk, sizeof disk, "%s/disk", h->directory);
