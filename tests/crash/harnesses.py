@@ -27,7 +27,7 @@ def built(name: str, sanitize: str = "none") -> Path:
     return out / name
 
 
-def shown(name: str, *arguments: str, sanitize: str = "none", timeout_s: float = 120.0) -> Any:
+def shown(name: str, *arguments: str, sanitize: str = "none", timeout_s: float = 300.0) -> Any:
     """Run a harness, which must not fail; returns what its last line says."""
     command = [str(built(name, sanitize)), *arguments]
     environment = os.environ | {"UBSAN_OPTIONS": "print_stacktrace=1"}

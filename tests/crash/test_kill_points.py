@@ -12,7 +12,7 @@ from tests.crash.harnesses import shown
 STATES = 400
 POINTS_MIN = 30
 
-pytestmark = [pytest.mark.crash]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(400)]
 
 
 def test_what_was_acknowledged_survives_kill_9_at_named_points() -> None:

@@ -12,7 +12,7 @@ from tests.crash.harnesses import shown
 STATES = 200
 SANITIZE = "address,undefined"
 
-pytestmark = [pytest.mark.crash, pytest.mark.requires_root, pytest.mark.requires_fuse]
+pytestmark = [pytest.mark.crash, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(400)]
 
 
 @pytest.mark.parametrize("filesystem", ["ext4", "xfs", "btrfs"])
@@ -21,3 +21,4 @@ def test_what_was_acknowledged_survives_a_loss_of_power(filesystem: str) -> None
     told = shown("logged_writes", *arguments, sanitize=SANITIZE)
     assert told["states"] == STATES
     assert told["nested"] > 0
+    assert told["torn"] > 0

@@ -7,7 +7,7 @@
 #include "../native/check.h"
 #include "ending.h"
 
-enum { BLOCK = 4096, SECTOR = 512, SAMPLES = 24, PART_OF_TORN = 4 };
+enum { BLOCK = 4096, SECTOR = 512, SAMPLES = 24, PART_OF_TORN = 2 };
 
 static void add(crash_plan *p, const crash_state *s) {
     if (p->count == p->room) {
@@ -27,7 +27,7 @@ static void add_epoch(crash_plan *p, uint64_t first, uint64_t end, uint64_t *ran
     int small = writes <= CRASH_SMALL;
     for (uint64_t subset = 1; small && subset + 1 < UINT64_C(1) << writes; subset++)
         add(p, &(crash_state){.first = first, .end = end, .subset = subset});
-    for (uint64_t i = 0; i < (small ? writes : SAMPLES); i++)
+    for (uint64_t i = 0; i < (small ? 2 * writes : SAMPLES); i++)
         add(p, &(crash_state){.first = first, .end = end, .seed = draw(random) | 1});
 }
 
@@ -70,19 +70,28 @@ static void apply_torn(const logged_record *r, const logged_disk *d, uint64_t pi
     }
 }
 
-static void apply_chosen(const logged_record *r, const logged_disk *d, const crash_range *torn, size_t torn_count, uint64_t chance, uint64_t *random) {
-    if (draw_below(random, 8) >= chance) return;
-    uint64_t piece = holds_contents(r->offset_bytes, r->offset_bytes + r->length_bytes, torn, torn_count) ? SECTOR : BLOCK;
-    if (r->length_bytes > piece && draw_below(random, PART_OF_TORN) == 0) apply_torn(r, d, piece, random);
-    else memcpy(d->image + r->offset_bytes, d->data + r->data, r->length_bytes);
+static void apply_whole(const logged_record *r, const logged_disk *d) {
+    memcpy(d->image + r->offset_bytes, d->data + r->data, r->length_bytes);
 }
 
-void crash_state_apply(const crash_state *s, logged_disk *d, const crash_range *torn, size_t torn_count) {
-    uint64_t random = s->seed;
+/* Returns 1 if the write was torn. */
+static int apply_drawn(const logged_record *r, const logged_disk *d, const crash_range *torn, size_t torn_count, uint64_t *random) {
+    uint64_t piece = holds_contents(r->offset_bytes, r->offset_bytes + r->length_bytes, torn, torn_count) ? SECTOR : BLOCK;
+    if (r->length_bytes <= piece || draw_below(random, PART_OF_TORN) != 0) {
+        apply_whole(r, d);
+        return 0;
+    }
+    apply_torn(r, d, piece, random);
+    return 1;
+}
+
+uint64_t crash_state_apply(const crash_state *s, logged_disk *d, const crash_range *torn, size_t torn_count) {
+    uint64_t random = s->seed, count = 0;
     uint64_t chance = s->seed ? 1 + draw_below(&random, 8) : 0; /* of 8: few of them, half, all but a few, all */
     for (uint64_t at = s->first; at < s->end; at++) {
         const logged_record *r = &d->records[at];
-        if (s->seed) apply_chosen(r, d, torn, torn_count, chance, &random);
-        else if (at - s->first < 64 && s->subset >> (at - s->first) & 1) memcpy(d->image + r->offset_bytes, d->data + r->data, r->length_bytes);
+        if (s->seed && draw_below(&random, 8) < chance) count += (uint64_t)apply_drawn(r, d, torn, torn_count, &random);
+        else if (!s->seed && at - s->first < 64 && s->subset >> (at - s->first) & 1) apply_whole(r, d);
     }
+    return count;
 }

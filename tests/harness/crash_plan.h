@@ -37,8 +37,8 @@ void crash_plan_end(crash_plan *p);
 /* Leave count of them, chosen by seed, in order. */
 void crash_plan_thin(crash_plan *p, size_t count, uint64_t seed);
 
-/* Write what a state says of its epoch into the disk's image. torn: ranges of the device, in order, that hold contents of files, where a write may also
- * be torn between the sectors of a block. No filesystem expects these to be whole; of its own blocks it may. */
-void crash_state_apply(const crash_state *s, logged_disk *d, const crash_range *torn, size_t torn_count);
+/* Write what a state says of its epoch into the disk's image. torn: ranges of the device that hold contents of files, where a write may also be
+ * torn between the sectors of a block. No filesystem expects these to be whole; of its own blocks it may. Returns how many writes were torn. */
+uint64_t crash_state_apply(const crash_state *s, logged_disk *d, const crash_range *torn, size_t torn_count);
 
 #endif

@@ -36,13 +36,13 @@ enum { STATES_PER_ROUND = 600, NESTED_EACH = 8, NESTED_STATES = 3, RANGES_MAX = 
 typedef struct filesystem {
     const char *name;
     uint64_t size_bytes;
-    const char *make[8];
+    const char *make[10];
     const char *options;
     int maps_are_places; /* what FIEMAP says are places on the device */
 } filesystem;
 
 static const filesystem filesystems[] = {
-    {"ext4", UINT64_C(64) << 20, {"mkfs.ext4", "-q", "-F", "-E", "nodiscard"}, "", 1},
+    {"ext4", UINT64_C(64) << 20, {"mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "nodiscard"}, "", 1},
     {"xfs", UINT64_C(300) << 20, {"mkfs.xfs", "-q", "-f", "-K"}, "nouuid", 1},
     {"btrfs", UINT64_C(128) << 20, {"mkfs.btrfs", "-q", "-f", "-K"}, "", 0},
 };
@@ -61,7 +61,7 @@ typedef struct harness {
     uint8_t *base; /* the medium at the beginning of the epoch that we are at */
     uint64_t base_end;
     shared *shared;
-    uint64_t states, nested, failures, rounds, epochs, possible, steps;
+    uint64_t states, nested, torn, failures, rounds, epochs, possible, steps;
 } harness;
 
 /* ---- the machine ---- */
@@ -76,7 +76,7 @@ static void filesystem_make(const harness *h) {
     pid_t child = fork();
     if (child < 0) die("fork");
     if (child == 0) {
-        const char *argv[10];
+        const char *argv[12];
         int n = 0;
         for (const char *const *p = h->filesystem->make; *p; p++) argv[n++] = *p;
         argv[n++] = h->disk.device;
@@ -203,7 +203,7 @@ static void base_move(harness *h, uint64_t end) {
 }
 
 static void state_apply(harness *h, const crash_state *s) {
-    crash_state_apply(s, &h->disk, h->shared->ranges, h->shared->range_count);
+    h->torn += crash_state_apply(s, &h->disk, h->shared->ranges, h->shared->range_count);
 }
 
 /* The records [from, to) are those of the recovery from state s, which was shown: some states that this recovery may have been left in. */
@@ -221,7 +221,7 @@ static void nested_show(harness *h, const crash_state *s, uint64_t seed, uint64_
             const logged_record *r = &h->disk.records[n];
             memcpy(h->disk.image + r->offset_bytes, h->disk.data + r->data, r->length_bytes);
         }
-        crash_state_apply(&p.states[i], &h->disk, NULL, 0);
+        h->torn += crash_state_apply(&p.states[i], &h->disk, NULL, 0);
         h->nested++;
         h->states++;
         if (state_show(h, seed, s->end) == 0) continue;
@@ -359,10 +359,10 @@ int main(int argc, char **argv) {
     for (uint64_t seed = h.seed; h.states < h.count; seed++) round_play(&h, seed);
     ground_end(&h);
     clock_gettime(CLOCK_MONOTONIC, &ended);
-    printf("{\"harness\": \"logged_writes\", \"filesystem\": \"%s\", \"seed\": %llu, \"states\": %llu, \"failures\": %llu, \"nested\": %llu, "
+    printf("{\"harness\": \"logged_writes\", \"filesystem\": \"%s\", \"seed\": %llu, \"states\": %llu, \"failures\": %llu, \"nested\": %llu, \"torn\": %llu, "
            "\"rounds\": %llu, \"epochs\": %llu, \"possible\": %llu, \"steps\": %llu, \"seconds\": %.1f}\n",
            h.filesystem->name, (unsigned long long)h.seed, (unsigned long long)h.states, (unsigned long long)h.failures, (unsigned long long)h.nested,
-           (unsigned long long)h.rounds, (unsigned long long)h.epochs, (unsigned long long)h.possible, (unsigned long long)h.steps,
+           (unsigned long long)h.torn, (unsigned long long)h.rounds, (unsigned long long)h.epochs, (unsigned long long)h.possible, (unsigned long long)h.steps,
            (double)(ended.tv_sec - began.tv_sec) + 1e-9 * (double)(ended.tv_nsec - began.tv_nsec));
     return h.failures ? 1 : 0;
 }
