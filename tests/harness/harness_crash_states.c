@@ -32,7 +32,7 @@
 
 enum { DEPTH_MAX = 3, STEPS_MAX = 40, POINTS = 2, PATH_BYTES = 160, FAILURES_MAX = 10, ANY_AT_TOP = 3, KEEP_COPY_BYTES = 1 << 16 };
 
-static uint64_t states, failures, faults, kills, deepest[DEPTH_MAX + 1], trace;
+static uint64_t states, failures, first_failure, faults, kills, deepest[DEPTH_MAX + 1], trace;
 static const char *only; /* --at */
 
 /* One run: the workload that was drawn, a recovery, or what follows one. */
@@ -57,6 +57,7 @@ static uint64_t mix(uint64_t a, uint64_t b) {
 }
 
 static void report(const run *r, const char *what) {
+    if (failures == 0) first_failure = states;
     if (failures++ < FAILURES_MAX)
         fprintf(stderr, "seed %" PRIu64 " at %s: %s; again: crash_states --seed %" PRIu64 " --seeds 1 --at %s\n", r->top, r->path, what, r->top,
                 r->path);
@@ -124,11 +125,35 @@ static int run_steps(run *r, int steps) {
     return code;
 }
 
+/* One recovery in eight meets a store that fails, once or for good, at one of its first calls. It may fail then, but lose nothing: it is
+ * left there, and the store is sound again, as it is or after one more crash. */
+static int recovery_failing(run *r) {
+    uint64_t drawn = mix(r->seed, 8);
+    if (r->keep_fd >= 0 || drawn % 8) return 0;
+    r->fail_from = r->calls + 1 + (drawn >> 8) % 40;
+    r->fail_code = drawn & 8 ? -EIO : -ENOSPC;
+    r->fail_for_good = (drawn & 16) != 0;
+    int code = workload_verify(r->w, r->s, r->seed, POINTS);
+    workload_close(r->w);
+    r->fail_from = 0;
+    faults++;
+    if (code != WORKLOAD_WRONG && drawn & 32) {
+        vs_store *s = store_sim_crash(r->s, drawn, drawn & 64 ? SIM_ANY : SIM_SYNCED_ONLY);
+        vs_store_close(r->s);
+        r->s = s;
+        store_sim_hook_set(s, hook, r);
+    }
+    return code == WORKLOAD_WRONG ? code : 0;
+}
+
 /* Open, read; and one run in four: write on, close, open, read. */
 static int run_judge(run *r) {
+    int code = recovery_failing(r);
+    if (code != 0) return code;
     uint64_t answered = workload_appended(r->w);
-    int code = workload_verify(r->w, r->s, r->seed, POINTS);
+    code = workload_verify(r->w, r->s, r->seed, POINTS);
     if (code == 0 && r->keep_fd >= 0 && workload_appended(r->w) < answered) report(r, "the process died, and what it had answered is missing");
+    if (code == 0 && r->keep_fd >= 0) code = workload_resend(r->w);
     if (code != 0 || mix(r->seed, 1) % 4) return code;
     code = run_steps(r, 2 + (int)(mix(r->seed, 2) % 6));
     if (code == 0) code = workload_close(r->w);
@@ -149,7 +174,7 @@ static void state_judge(const run *from, uint64_t number, vs_store *s, int keep_
     r.w = workload_copy(from->w, r.seed);
     r.one_in = nested_one_in[r.depth];
     keep_map(&r);
-    store_sim_hook_set(s, hook, &r);
+    store_sim_hook_set(r.s, hook, &r);
     states++;
     deepest[r.depth]++;
     if (run_judge(&r) != 0) {
@@ -253,6 +278,17 @@ static int steps_failing(run *r, int steps) {
     return 0;
 }
 
+/* The power goes, with the journal open: what is judged then is the store that is left. */
+static void run_crash(run *r, uint64_t drawn) {
+    vs_store *s = store_sim_crash(r->s, drawn, drawn & 8 ? SIM_ANY : SIM_SYNCED_ONLY);
+    workload *w = workload_copy(r->w, drawn);
+    workload_close(r->w);
+    workload_free(r->w);
+    vs_store_close(r->s);
+    r->w = w;
+    r->s = s;
+}
+
 /* The store is sound again. It is opened as the fault left it, or after a crash; then it must take more. */
 static int fault_aftermath(run *r) {
     uint64_t drawn = mix(r->seed, r->fail_from);
@@ -266,7 +302,8 @@ static int fault_aftermath(run *r) {
     }
     int code = workload_verify(r->w, r->s, r->seed, POINTS);
     if (code == 0) code = run_steps(r, 3);
-    if (code == 0) code = workload_close(r->w);
+    if (code == 0 && drawn & 4) run_crash(r, drawn);
+    else if (code == 0) code = workload_close(r->w);
     return code == 0 ? workload_verify(r->w, r->s, r->seed, POINTS) : code;
 }
 
@@ -297,7 +334,7 @@ static void fault(uint64_t seed, uint64_t call, int code, int for_good) {
 
 /* Some of the calls of a seed's run, each way of failing in turn. */
 static void fault_points(uint64_t seed) {
-    uint64_t calls = 0, every = 2 + mix(seed, 5) % 9;
+    uint64_t calls = 0, every = 1 + mix(seed, 5) % 4;
     run r;
     run_begin(&r, seed, 0);
     r.fail_from = UINT64_MAX;
@@ -332,12 +369,12 @@ int main(int argc, char **argv) {
         else if (c == 'a') only = optarg;
         else return 2;
     }
-    for (; done < seeds && (states < want || seeds != UINT64_MAX); done++) {
+    for (; done < seeds && (states < want || seeds != UINT64_MAX) && failures < FAILURES_MAX; done++) {
         crashes(seed + done);
         fault_points(seed + done);
     }
-    printf("{\"harness\": \"crash_states\", \"seed\": %" PRIu64 ", \"states\": %" PRIu64 ", \"failures\": %" PRIu64 ", \"seeds\": %" PRIu64
+    printf("{\"harness\": \"crash_states\", \"seed\": %" PRIu64 ", \"states\": %" PRIu64 ", \"failures\": %" PRIu64 ", \"first_failure\": %" PRIu64 ", \"seeds\": %" PRIu64
            ", \"faults\": %" PRIu64 ", \"kills\": %" PRIu64 ", \"crashes\": [%" PRIu64 ", %" PRIu64 ", %" PRIu64 "], \"trace\": \"%016" PRIx64 "\"}\n",
-           seed, states, failures, done, faults, kills, deepest[1], deepest[2], deepest[3], trace);
+           seed, states, failures, first_failure, done, faults, kills, deepest[1], deepest[2], deepest[3], trace);
     return failures != 0;
 }

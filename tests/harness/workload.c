@@ -15,7 +15,7 @@
 #include "journal_internal.h"
 #include "../native/check.h"
 
-enum { BLOCK = 4096, VOLUME_BYTES = WORKLOAD_VOLUME_BLOCKS * BLOCK, WRITE_BLOCKS = 6, BODY_BYTES = 64, BLOCK_SIZE_BYTES = 512 };
+enum { BLOCK = 4096, VOLUME_BYTES = WORKLOAD_VOLUME_BLOCKS * BLOCK, WRITE_BLOCKS = 6, BODY_BYTES = 64, BLOCK_SIZE_BYTES = 512, LANES = 8 };
 
 static const uint8_t uuid[16] = "crash-workload!";
 
@@ -265,17 +265,22 @@ static int base_make(workload *w, uint32_t id, const uint8_t *bytes, uint64_t si
 
 /* ---- steps ---- */
 
+/* A write or a zero as a request: its number is its seqno. */
+static int extent_put(workload *w, const record *r, uint64_t resent, uint64_t *seqno) {
+    uint8_t bytes[VOLUME_BYTES];
+    vs_request q = {.number = *seqno | resent, .lane = (uint32_t)(*seqno % LANES)};
+    if (r->type == VS_RECORD_ZERO) return vs_journal_zero(w->journal, r->volume, r->a, r->b, &q, seqno);
+    write_fill(r, bytes);
+    return vs_journal_write(w->journal, r->volume, r->a, bytes, r->b, &q, seqno);
+}
+
 /* Append a record, to the journal if there is one, and to the model when it was taken. */
 static int put(workload *w, record *r) {
-    uint8_t bytes[VOLUME_BYTES];
     char body[BODY_BYTES];
     uint64_t seqno = w->appended + 1;
     int code = 0;
-    if (w->journal && r->type == VS_RECORD_WRITE) {
-        write_fill(r, bytes);
-        code = vs_journal_write(w->journal, r->volume, r->a, bytes, r->b, NULL, &seqno);
-    } else if (w->journal && r->type == VS_RECORD_ZERO) {
-        code = vs_journal_zero(w->journal, r->volume, r->a, r->b, NULL, &seqno);
+    if (w->journal && (r->type == VS_RECORD_WRITE || r->type == VS_RECORD_ZERO)) {
+        code = extent_put(w, r, 0, &seqno);
     } else if (w->journal) {
         uint32_t length = body_fill(r->content, body);
         code = vs_journal_event(w->journal, r->type, r->volume, r->a, r->b, body, length, &seqno, NULL);
@@ -423,10 +428,12 @@ static int step_bookmark(workload *w) {
     return code == 0 && below(w, 2) ? commit(w, 0) : code;
 }
 
-/* A primary grows before the event and shrinks after it, synced, as a repository does it. */
-static int primary_length(workload *w, const volume *v, uint64_t size_bytes) {
+/* A primary grows before the event and shrinks after it, synced, as a repository does it. One that is long enough to grow into stays: it may be
+ * that of a volume whose shrinking was never committed. */
+static int primary_length(workload *w, const volume *v, uint64_t size_bytes, int growing) {
     vs_store *s = w->store;
-    int r = s->truncate(s, v->file, size_bytes);
+    int64_t is = s->size(s, v->file);
+    int r = is < 0 ? (int)is : growing && (uint64_t)is >= size_bytes ? 0 : s->truncate(s, v->file, size_bytes);
     if (r == 0) r = s->sync(s, v->file);
     return r < 0 ? failed(w, r, "give a primary another length") : 0;
 }
@@ -440,10 +447,10 @@ static int step_resize(workload *w) {
     r.a = v->size_bytes;
     r.b = size;
     if (r.a == r.b) return 0;
-    int code = v->attached && r.b > r.a ? primary_length(w, v, r.b) : 0;
+    int code = v->attached && r.b > r.a ? primary_length(w, v, r.b, 1) : 0;
     if (code == 0) code = put(w, &r);
     if (code == 0) code = commit(w, 0);
-    return code == 0 && v->attached && r.b < r.a ? primary_length(w, v, r.b) : code;
+    return code == 0 && v->attached && r.b < r.a ? primary_length(w, v, r.b, 0) : code;
 }
 
 static int step_remove(workload *w) {
@@ -670,14 +677,26 @@ static int volume_check(workload *w, uint32_t id, uint64_t seqno) {
     return wrong(w, "volume %u reads wrong @%" PRIu64 " at %" PRIu64, id, seqno, at);
 }
 
+/* Times ascend, whatever the clock did, and lead back. */
+static int time_check(workload *w, uint64_t seqno, uint64_t *last_ns) {
+    uint64_t time_ns, found;
+    int r = vs_journal_time_of(w->journal, seqno, &time_ns);
+    if (r == 0) r = vs_journal_seqno_at(w->journal, time_ns, &found);
+    if (r < 0) return failed(w, r, "look for a time");
+    if (time_ns <= *last_ns) return wrong(w, "the time of @%" PRIu64 " is not after that of a record before it", seqno);
+    *last_ns = time_ns;
+    return found == seqno ? 0 : wrong(w, "at the time of @%" PRIu64 " the journal was at @%" PRIu64, seqno, found);
+}
+
 int workload_check(workload *w, uint64_t seed, int points) {
-    uint64_t low, high, left = w->appended;
+    uint64_t low, high, last_ns = 0;
     int r = events_check(w);
     model_begin(w);
-    for (uint64_t i = 0; r == 0 && i < w->appended; i++, left--) {
+    for (uint64_t i = 0; r == 0 && i < w->appended; i++) {
         model_apply(w, &w->records[i], &low, &high);
         /* The newest always; of the others each with the same chance, `points` of them about. */
         if (points && i + 1 < w->appended && draw_below(&seed, w->appended) >= (uint64_t)points) continue;
+        r = time_check(w, i + 1, &last_ns);
         for (uint32_t id = 1; r == 0 && id <= WORKLOAD_VOLUMES_MAX; id++) r = volume_check(w, id, i + 1);
     }
     return r;
@@ -686,6 +705,21 @@ int workload_check(workload *w, uint64_t seed, int points) {
 int workload_verify(workload *w, vs_store *s, uint64_t seed, int points) {
     int r = workload_open(w, s);
     return r == 0 ? workload_check(w, seed, points) : r;
+}
+
+int workload_resend(workload *w) {
+    uint64_t from = w->appended > LANES ? w->appended - LANES : 0;
+    vs_journal_facts facts;
+    for (uint64_t i = from; i < w->appended; i++) {
+        const record *r = &w->records[i];
+        uint64_t seqno = i + 1;
+        if (r->type >= VS_RECORD_VOLUME_ADD) continue;
+        int code = extent_put(w, r, VS_REQUEST_RESENT, &seqno);
+        if (code < 0) return failed(w, code, "send a request again");
+        if (seqno != i + 1) return wrong(w, "the request of @%" PRIu64 " was sent again and is @%" PRIu64 " too", i + 1, seqno);
+    }
+    vs_journal_facts_get(w->journal, &facts);
+    return facts.last_seqno == w->appended ? 0 : wrong(w, "requests that were sent again were appended again");
 }
 
 /* ---- life ---- */

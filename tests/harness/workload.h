@@ -44,11 +44,16 @@ int workload_create(workload *w, vs_store *s);
  * ends where it does, and all of it is durable. -errno or WORKLOAD_WRONG: the journal may be open or not; close it. */
 int workload_open(workload *w, vs_store *s);
 
-/* Read what the open journal has: every event with its body, and each volume at `points` seqnos drawn from seed (0: at all), byte for byte. */
+/* Read what the open journal has: every event with its body, and at `points` seqnos drawn from seed (0: at all) its time, and each volume byte for
+ * byte. */
 int workload_check(workload *w, uint64_t seed, int points);
 
 /* workload_open, workload_check. */
 int workload_verify(workload *w, vs_store *s, uint64_t seed, int points);
+
+/* The process before this one died after its last requests were answered; they are sent again. Each must be known, get the seqno it had, and
+ * change nothing. The journal is open on the keep of that process. */
+int workload_resend(workload *w);
 
 /* Do the next thing. Without a journal: only the model does it, and takes all of it as answered. */
 int workload_step(workload *w);
