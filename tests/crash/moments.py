@@ -52,21 +52,22 @@ class Bookmarker:
     """Adds bookmarks without a pause, from a thread of its own, until the server is gone.
 
     ``asked``: how many it has asked for. ``made``: the seqno of each that it was told of, by name, and the numbers of
-    the writes that had been acknowledged before it asked.
+    the writes that had been acknowledged before it asked. ``refused``: the answer that ended it, if one did.
     """
 
     def __init__(self, repository: Path, prefix: str, writers: list[Writer]) -> None:
         self.asked = 0
         self.made: dict[str, tuple[int, list[int]]] = {}
+        self.refused: object = None
         self._repository = repository
         self._prefix = prefix
         self._writers = writers
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
-        """Ends with the server. Whatever else ends it leaves too few bookmarks for whoever waits for them."""
+        """Ends with the server, or refused. Whatever else ends it leaves too few bookmarks for whoever waits for them."""
         try:
-            while True:
+            while self.refused is None:
                 self._add()
         except (OSError, HTTPException):
             pass
@@ -76,7 +77,10 @@ class Bookmarker:
         self.asked += 1
         name = f"{self._prefix}.{self.asked}"
         _, answer = ask(self._repository, "bookmark_add", {"name": name})
-        self.made[name] = (answer["result"]["seqno"], before)
+        if "result" in answer:
+            self.made[name] = (answer["result"]["seqno"], before)
+        else:
+            self.refused = answer
 
     def ask(self, count: int) -> None:
         """Begin, and return when it has asked for ``count``."""

@@ -30,16 +30,24 @@ GONE_S_MAX = 20.0
 
 class Round:
     """The server runs whenever no method does. ``acknowledged``: writes that were; ``kills``: by kind, those of
-    recoveries among them. A context manager."""
+    recoveries among them. A context manager.
 
-    def __init__(self, directory: Path, seed: int) -> None:
+    Args: storage: where the repository and the primaries are, if not in ``directory``.
+    """
+
+    writers_end: tuple[str, ...] = ()
+    """Names of the errnos that a write may end with when the server is struck, besides those of its loss."""
+
+    def __init__(self, directory: Path, seed: int, storage: Path | None = None) -> None:
         self.kills: Counter[str] = Counter()
         self.lives = 0
         self.acknowledged = 0
         self.bookmarks: dict[str, int] = {}
+        self.writers: list[Writer] = []
         self._rng = random.Random(seed)
         self._directory = directory
-        self._repository = directory / "repository"
+        self._storage = storage or directory
+        self._repository = self._storage / "repository"
         self._mountpoint = directory / "mount"
         self._server = Server(self._repository, self._mountpoint)
         self._ready_s = 0.0
@@ -47,7 +55,7 @@ class Round:
 
     def _make(self, settings: str) -> dict[str, Path]:
         """A repository with a thin volume, and one that began as an image, which it keeps as its primary."""
-        image = self._directory / "logs.img"
+        image = self._storage / "logs.img"
         image.write_bytes(self._rng.randbytes(VOLUME_BYTES))
         must(self._repository, "init")
         (self._repository / "vsnapfs.toml").write_text(settings)
@@ -81,20 +89,30 @@ class Round:
     def life(self, kind: str) -> None:
         """Load, kill, start again, compare."""
         plans = [Plan(self._rng.randrange(1, 2**63), stripe) for stripe in range(STRIPES)]
-        with writing(plans, self._mountpoint, self._directory) as writers:
+        with writing(plans, self._mountpoint, self._directory, self.writers_end) as writers:
+            self.writers = writers
             bookmarker = Bookmarker(self._repository, f"b{self.kills.total()}", writers)
             self._reach(kind, writers, bookmarker)
-            self._server.kill()
+            self._strike()
             for writer in writers:
                 writer.join(GONE_S_MAX)
             acknowledged = [writer.acknowledged() for writer in writers]
         bookmarker.join(GONE_S_MAX)
+        assert self.writers_end or bookmarker.refused is None, bookmarker.refused
+        self._mend()
         self.lives += 1
         self.kills[kind] += 1
         if kind == "recovery":
             self._kill_recovery()
         self._start()
         self._compare(plans, acknowledged, bookmarker)
+
+    def _strike(self) -> None:
+        """What ends the server in its life."""
+        self._server.kill()
+
+    def _mend(self) -> None:
+        """What is done before the next life, when all who used the server are gone."""
 
     def _reach(self, kind: str, writers: list[Writer], bookmarker: Bookmarker) -> None:
         """Come to the moment to kill at."""

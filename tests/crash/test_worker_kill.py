@@ -1,6 +1,6 @@
 """kill -9 of the worker, again and again, is invisible: no error, each request answered and applied once, soon.
 
-VSNAPFS_WORKER_KILLS says how many kills each test makes.
+VSNAPFS_WORKER_KILLS says how many kills each test makes. ``python -m tests.crash.worker_kill`` makes any number.
 """
 
 from __future__ import annotations
@@ -14,14 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.history import History
-from tests.crash.moments import progress
-from tests.crash.writers import STRIPE_BYTES, VOLUMES, Plan, writing
+from tests.crash.worker_kill import ACKS, VOLUME_BYTES, kill_under_load, make_served
 from tests.support.devices import sh
 from tests.support.files import opened, pread_all
-from tests.support.keeper import ANSWER_S_MAX, Killing, Workers, kills
-from tests.support.processes import END_S, Mounted, make_repository, must, must_json
-from vsnapfs.repository.repository import Repository
+from tests.support.keeper import Killing, Workers, kills
+from tests.support.processes import Mounted, must, must_json
 
 KILLS = kills(6)
 
@@ -30,46 +27,19 @@ pytestmark = [
 ]  # fmt: skip
 
 MIB = 1 << 20
-WRITERS = 6
-"""So many requests are under way when the worker is killed."""
-VOLUME_BYTES = WRITERS * STRIPE_BYTES
 
 
-@pytest.fixture(params=["both", "journal"])
+@pytest.fixture(params=ACKS)
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mounted]:
     """A server of two volumes, with each way to acknowledge an fsync; segments are sealed often."""
-    repository = make_repository(tmp_path / "repository", **dict.fromkeys(VOLUMES, VOLUME_BYTES))
-    (repository / "vsnapfs.toml").write_text(f'[journal]\nsegment_size = "1M"\nack = "{request.param}"\n')
-    with Mounted(repository, tmp_path / "mount") as server:
+    with make_served(tmp_path, request.param) as server:
         yield server
 
 
 @pytest.mark.parametrize("also_next", [0, 2], ids=["", "taking-over"])
 def test_every_write_is_in_the_history_once_and_in_order(server: Mounted, tmp_path: Path, also_next: int) -> None:
     """also_next: so many workers in a row are killed while they take over."""
-    rng = random.Random(1)
-    ids = {volume["id"]: volume["name"] for volume in must_json(server.repository, "volume", "list")["volumes"]}
-    history = History(dict.fromkeys(VOLUMES, bytes(VOLUME_BYTES)), ids, last_seqno=len(VOLUMES))
-    workers = Workers(server.repository, seed=1)
-    plans = [Plan(rng.randrange(1, 2**63), stripe) for stripe in range(WRITERS)]
-    with writing(plans, server.mountpoint, tmp_path) as writers:
-        for _ in range(-(-KILLS // (1 + also_next))):
-            progress(writers)
-            workers.kill(after_s_max=0.05, also_next=also_next)
-        progress(writers)
-        slowest_s = max(writer.stop(END_S) for writer in writers)
-        acknowledged = [writer.acknowledged() for writer in writers]
-    must_json(server.repository, "bookmark", "add", "end")
-    with Repository.open(server.repository, owner=False) as reader:
-        last = reader.journal.facts().committed_seqno
-        seqnos = history.take(reader, plans, rng.sample(range(len(VOLUMES) + 1, last + 1), 12))
-        history.assert_points(reader, rng, 12)
-    for mine, count in zip(seqnos, acknowledged, strict=True):
-        assert len(mine) >= count, f"{count} writes were acknowledged, {len(mine)} are there"
-    history.assert_newest({name: server.mountpoint / "live" / name for name in VOLUMES})
-    assert must_json(server.repository, "check", "--read-data")["damages"] == []
-    print(f"{workers}; {history.records} writes, the slowest took {slowest_s:.2f} s")
-    assert slowest_s <= ANSWER_S_MAX * (1 + also_next)
+    kill_under_load(server, tmp_path, 1, KILLS, also_next)
 
 
 FIO_JOBS = (

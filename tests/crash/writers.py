@@ -4,9 +4,10 @@ What a writer does follows from its seed, so its log needs no more than numbers,
 who wrote it, and with which of its writes. Each writer has a stripe of every volume to itself. Each write begins at a
 page, because the kernel splits a write that begins inside one and goes over its end.
 
-    python -m tests.crash.writers SEED STRIPE MOUNT LOG
+    python -m tests.crash.writers SEED STRIPE MOUNT LOG [ERRNO...]
 
-SIGTERM lets one end after the write that it is at; it then prints how many seconds the slowest took.
+SIGTERM lets one end after the write that it is at; it then prints how many seconds the slowest took. The loss of the
+server ends it too, and so does a write that fails with one of the errnos, given by name.
 """
 
 from __future__ import annotations
@@ -75,13 +76,13 @@ class Plan:
 
 
 class Writer:
-    """A writer process and its log."""
+    """A writer process and its log. ``ends``: names of the errnos that may end it, besides the loss of the server."""
 
-    def __init__(self, plan: Plan, stripe: int, mountpoint: Path, log_path: Path) -> None:
+    def __init__(self, plan: Plan, stripe: int, mountpoint: Path, log_path: Path, ends: tuple[str, ...] = ()) -> None:
         self.plan = plan
         self._log_path = log_path
         self._log_path.touch()
-        arguments = [str(plan.seed), str(stripe), str(mountpoint), str(log_path)]
+        arguments = [str(plan.seed), str(stripe), str(mountpoint), str(log_path), *ends]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.writers", *arguments],
             env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
@@ -115,9 +116,9 @@ class Writer:
 
 
 @contextlib.contextmanager
-def writing(plans: list[Plan], mountpoint: Path, logs: Path) -> Iterator[list[Writer]]:
+def writing(plans: list[Plan], mountpoint: Path, logs: Path, ends: tuple[str, ...] = ()) -> Iterator[list[Writer]]:
     """A writer for each plan, while the block runs."""
-    writers = [Writer(plan, stripe, mountpoint, logs / f"{plan.seed}.log") for stripe, plan in enumerate(plans)]
+    writers = [Writer(plan, stripe, mountpoint, logs / f"{plan.seed}.log", ends) for stripe, plan in enumerate(plans)]
     try:
         yield writers
     finally:
@@ -125,8 +126,8 @@ def writing(plans: list[Plan], mountpoint: Path, logs: Path) -> Iterator[list[Wr
             writer.kill()
 
 
-def main(seed: int, stripe: int, mountpoint: Path, log_path: Path) -> None:
-    """Write and log until the server is gone or SIGTERM comes; any other failure raises."""
+def main(seed: int, stripe: int, mountpoint: Path, log_path: Path, ends: list[int]) -> None:
+    """Write and log until the server is gone, SIGTERM comes, or one of ``ends`` does; any other failure raises."""
     asked_to_end = False
 
     def end(*_: object) -> None:
@@ -149,7 +150,7 @@ def main(seed: int, stripe: int, mountpoint: Path, log_path: Path) -> None:
     except (ConnectionAbortedError, ConnectionRefusedError):
         pass
     except OSError as error:
-        if error.errno != errno.ENOTCONN:
+        if error.errno not in (errno.ENOTCONN, *ends):
             raise
     print(slowest_s)
 
@@ -163,4 +164,5 @@ def _put(file: int, write: Write, content: bytes) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]))
+    ends = [int(getattr(errno, name)) for name in sys.argv[5:]]
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), ends)

@@ -302,6 +302,17 @@ static int live_sync(workload *w, uint32_t id) {
     return r;
 }
 
+static int has_primary(const volume *v) {
+    return v->present && !v->removed && v->primary;
+}
+
+/* Without a journal: what the primaries have then, since those that there are were attached. */
+static void model_commit(workload *w, uint32_t id) {
+    int one = id && has_primary(&w->volumes[id - 1]);
+    for (uint32_t i = 0; i < WORKLOAD_VOLUMES_MAX; i++)
+        if (!w->options.ack_journal && has_primary(&w->volumes[i]) && (!one || i + 1 == id)) w->volumes[i].on_primary = w->appended;
+}
+
 /* Of all volumes (0), or of one. A primary that has failed promises nothing, and an fsync of its volume must not say otherwise. */
 static int commit(workload *w, uint32_t id) {
     uint64_t target = w->appended;
@@ -309,6 +320,7 @@ static int commit(workload *w, uint32_t id) {
     int r = !w->journal ? 0 : one ? live_sync(w, id) : vs_journal_commit(w->journal);
     if (r < 0) return failed(w, r, "commit");
     w->durable = target;
+    if (!w->journal) model_commit(w, id);
     for (uint32_t i = 0; i < WORKLOAD_VOLUMES_MAX; i++) {
         volume *v = &w->volumes[i];
         if (!v->attached || (one && i + 1 != id)) continue;
@@ -488,6 +500,22 @@ int workload_step(workload *w) {
     int r = kind < KINDS ? kinds[kind](w) : commit(w, kind < KINDS + 4 ? 0 : pick(w));
     if (r == 0) w->steps++;
     return r;
+}
+
+int workload_step_begun(workload *w) {
+    uint64_t durable = w->durable, on_primary[WORKLOAD_VOLUMES_MAX];
+    for (int i = 0; i < WORKLOAD_VOLUMES_MAX; i++) on_primary[i] = w->volumes[i].on_primary;
+    int r = workload_step(w);
+    w->durable = durable;
+    for (int i = 0; i < WORKLOAD_VOLUMES_MAX; i++)
+        if (w->volumes[i].on_primary > on_primary[i]) w->volumes[i].on_primary = on_primary[i];
+    return r;
+}
+
+void workload_found(workload *w, uint64_t last) {
+    model_cut(w, last);
+    for (int i = 0; i < WORKLOAD_VOLUMES_MAX; i++)
+        if (has_primary(&w->volumes[i])) w->volumes[i].on_primary = last;
 }
 
 /* ---- opening ---- */
@@ -773,7 +801,7 @@ uint64_t workload_opens(const workload *w) {
 
 void workload_durable_set(workload *w, uint64_t seqno) {
     CHECK(seqno <= w->appended);
-    if (seqno > w->durable) w->durable = seqno;
+    w->durable = seqno;
 }
 
 const char *workload_why(const workload *w) {

@@ -67,8 +67,11 @@ uint64_t workload_appended(const workload *w);   /* the last seqno that was give
 uint64_t workload_steps(const workload *w);      /* done so far */
 uint64_t workload_opens(const workload *w);      /* how often the journal was opened, also by steps */
 
-/* For a judge in another process: what it was told is durable. May only be raised, up to what is appended. */
+/* For a judge in another process, which does the steps without a journal. Of those that were answered, what was told is durable; the next
+ * one, which was begun: what it appends may be there or not; and once the journal was opened and judged: the history that was found. */
 void workload_durable_set(workload *w, uint64_t seqno);
+int workload_step_begun(workload *w);
+void workload_found(workload *w, uint64_t last);
 
 /* What is wrong, or which call failed: one line. */
 const char *workload_why(const workload *w);
