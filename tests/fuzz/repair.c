@@ -291,7 +291,8 @@ static void block_change(uint8_t *block, size_t length, uint32_t *state) {
         size_t used = length;
         while (used > 0 && block[used - 1] == 0) used--;
         if (used < length) used += length - used < 16 ? length - used : 16;
-        if (used >= 8 && fuzz_below(state, 2)) fuzz_field(block + fuzz_below(state, (uint32_t)used / 8) * 8, 8, state);
+        uint32_t places = used >= 8 ? (uint32_t)used - 7 : 0, place = places ? fuzz_below(state, places) : 0;
+        if (places && fuzz_below(state, 2)) fuzz_field(block + (fuzz_below(state, 2) ? place : place & ~7u), 1u << fuzz_below(state, 4), state);
         else if (used) LLVMFuzzerMutate(block, used, used);
     }
 }
@@ -323,14 +324,14 @@ static void blocks_remove(image *m, size_t at) {
 }
 
 void fuzz_image(image *m, uint32_t *state) {
-    size_t blocks = m->begin[m->files] / BLOCK;
-    if (blocks == 0) return;
-    size_t at = fuzz_below(state, (uint32_t)blocks) * BLOCK;
-    switch (fuzz_below(state, 12)) {
+    size_t end = m->begin[m->files], blocks = end / BLOCK;
+    if (end == 0) return;
+    size_t at = fuzz_below(state, (uint32_t)((end + BLOCK - 1) / BLOCK)) * BLOCK, length = end - at < BLOCK ? end - at : BLOCK;
+    switch (fuzz_below(state, length < BLOCK ? 24 : 12) + (length < BLOCK ? 3 : 0)) {
     case 0: blocks_insert(m, at, state); break;
     case 1: blocks_remove(m, at); break;
     case 2: memmove(m->bytes + at, m->bytes + fuzz_below(state, (uint32_t)blocks) * BLOCK, BLOCK); break;
-    default: block_change(m->bytes + at, BLOCK, state);
+    default: block_change(m->bytes + at, length, state);
     }
 }
 
