@@ -1,12 +1,12 @@
 """Make the seeds of the fuzzers of files: ``python -m tests.fuzz.make_seeds``.
 
-They are pieces of the sample repository of the format (tests/format/golden), as inputs that image.h describes, and small inputs
-of the other targets, put together here. Kept in ``seeds/``: run again only for another format or another input.
+Those of ``segment`` are pieces of the sample repository of the format (tests/format/golden), as inputs that image.h describes;
+those of Python targets are put together here. Those of the other C targets were chosen out of what their mutators make. Kept in
+``seeds/``: run again only for another format or another input.
 """
 
 from __future__ import annotations
 
-import shutil
 import struct
 import tarfile
 import tempfile
@@ -64,8 +64,61 @@ def segment_seeds(segments: list[bytes]) -> None:
     put("segment", "damaged-in-the-middle", encode([bytes(damaged)]))
 
 
+def text_seeds() -> None:
+    put("settings", "all", SETTINGS)
+    put("settings", "nested", b'mount = { points = { "nightly-*" = "kernel" }, uid = 5 }\n')
+    for number, words in enumerate(WORDS):
+        put("words", f"{number:02}", words)
+    for number, document in enumerate(DOCUMENTS):
+        put("documents", f"{number:02}", document)
+    for number, request in enumerate(REQUESTS):
+        put("control", f"{number:02}", request)
+
+
+SETTINGS = b"""[journal]
+segment_size = "64M"
+ack = "both"
+[mount]
+allow_other = false
+uid = 0
+gid = 0
+transport = "auto"
+data = "verify"
+kernel_verify = true
+scratch = "/var/tmp"
+[mount.points]
+"nightly-*" = "kernel"
+"""
+WORDS = (
+    b"latest", b"@1234", b"2026-11-23T10:15:00.5Z", b"2026-11-23", b"2026-11-23T10:15+01:00", b"-1h30min", b"1.5GiB",
+    b"512", b"nightly-1", b"90s",
+)  # fmt: skip
+DOCUMENTS = (
+    b'r{"format": 1, "features": [], "uuid": "6e8394de-498a-4918-988e-07759213fd6e"}',
+    b'v{"name":"db0","primary":"repository","base":false}',
+    b'v{"name":"db0","primary":{"path":"/dev/sdb"},"base":true}',
+    b'b{"name":"first","consistency":"crash","application":"","note":"worked example"}',
+    b'n{"name":"first","note":"keep"}',
+    b'l{"error": {"kind": "NotFoundError", "exit_status": 3, "message": "no volume", "fields": {"near": ["db0"], "volume": "db1"}}}',
+    b'l{"progress": {"doing": "check", "done": 1, "total": 2}}',
+    b'l{"result": {"seqno": 5}}',
+)
+REQUESTS = (
+    b'volume_add\n{"name": "db0", "size_bytes": 1048576}',
+    b'volume_list\n{"point": "latest", "removed": true}',
+    b'bookmark_add\n{"name": "nightly-1", "at": "-5min", "consistency": "application", "application": "pg", "note": "n"}',
+    b'bookmark_show\n{"name": "nightly-1"}',
+    b'import\n{"images": {"db0": "/images/db0"}, "bookmark": "b"}',
+    b'diff\n{"since": "@1", "until": "latest", "volume": "db0"}',
+    b"status\n{}",
+    b'check\n{"read_data": true}',
+    b'resolve\n{"text": "2026-11-23"}',
+    b"commit\n",
+)
+
+
 def main() -> None:
-    shutil.rmtree(SEEDS, ignore_errors=True)
+    text_seeds()
     with tempfile.TemporaryDirectory() as scratch:
         with tarfile.open(GOLDEN) as archive:
             archive.extractall(scratch, filter="data")

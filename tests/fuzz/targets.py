@@ -24,7 +24,7 @@ C_TARGETS = tuple(sorted(path.stem.removeprefix("fuzz_") for path in HERE.glob("
 PYTHON_TARGETS = tuple(sorted(path.stem.removeprefix("target_") for path in HERE.glob("target_*.py")))
 TARGETS = C_TARGETS + PYTHON_TARGETS
 
-INPUT_BYTES_MAX = 16384
+INPUT_BYTES_MAX = 20000
 INPUT_S_MAX = 20
 """One input takes milliseconds; this is for a machine that is busy elsewhere."""
 RSS_MIB_MAX = 1024

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import NoSpaceError, PermissionDeniedError, StoreError, TimedOutError, from_os_error
 from vsnapfs.core.model import Progress, Status
 from vsnapfs.daemon import wire
@@ -184,5 +185,5 @@ def _answer(response: http.client.HTTPResponse, verb: Verb, report: Report) -> A
         elif line.error is not None:
             raise wire.error_of(line.error)
         else:
-            return msgspec.json.decode(line.result, type=verb.result)
+            return from_json(line.result, verb.result)
     raise http.client.IncompleteRead(b"")
