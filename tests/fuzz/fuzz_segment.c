@@ -127,6 +127,12 @@ static void place_compare(vs_view *v, uint32_t volume, uint64_t seqno, uint64_t 
     int broken = plain_read(&history, volume, seqno, offset_bytes, want, (size_t)length);
     if (broken) return; /* a block that is read along with what is wanted may fail it too */
     REQUIRE(n >= 0 || n == -EBADMSG, "reading fails by checksums only");
+    for (int64_t i = 0; i < n; i++)
+        if (read[i] != want[i]) {
+            fprintf(stderr, "volume %" PRIu32 " at @%" PRIu64 ", offset %" PRIu64 ": %02x, not %02x\n", volume, seqno, offset_bytes + (uint64_t)i, read[i],
+                    want[i]);
+            break;
+        }
     if (n > 0) REQUIRE(memcmp(read, want, (size_t)n) == 0, "a view reads what the records say");
 }
 
