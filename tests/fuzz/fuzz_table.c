@@ -92,6 +92,8 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned
         size_t whole = (size_t)(24 + groups * 16 + 8 + vs_get64(data + 1 + 24 + groups * 16) + 8 + 7) & ~(size_t)7;
         if (whole + 1 <= room && whole + 1 > size) memset(data + size, 0, whole + 1 - size);
         if (whole + 1 <= room) size = whole + 1;
+        uint32_t places = (uint32_t)(24 + groups * 16 + 8) / 8;
+        if (fuzz_below(&state, 4) == 0) fuzz_field(data + 1 + 8 * fuzz_below(&state, places), 8, &state);
     }
     return size;
 }

@@ -193,7 +193,7 @@ void repair_packed(uint8_t *table, size_t size_bytes, uint32_t *state) {
         uint8_t *group = data + at;
         size_t bits = (size_t)columns * 10;
         if (head + at + bits + 8 > size_bytes) return;
-        vs_put64(starts + g * 8, at);
+        if (mostly(state)) vs_put64(starts + g * 8, at);
         for (uint32_t c = 0; c < columns; c++) {
             uint8_t *column = group + c * 10;
             if (column[8] > 63) column[8] &= 63;
@@ -208,7 +208,7 @@ void repair_packed(uint8_t *table, size_t size_bytes, uint32_t *state) {
         vs_put64(table + 24 + g * 8, vs_get64(group) + (width ? first << group[8] : 0));
         at += bits;
     }
-    vs_put64(starts + groups * 8, at);
+    if (mostly(state)) vs_put64(starts + groups * 8, at);
     if (mostly(state)) memset(data + at, 0, size_bytes - head - at);
 }
 
