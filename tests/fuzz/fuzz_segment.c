@@ -37,9 +37,17 @@ static uint64_t first_seqno_of(const uint8_t *file, size_t n, int i) {
     return seqno;
 }
 
+/* A trailer counts that matches its CRC, has a record before it, and names nothing that is not between the batches and itself. */
 static int is_sealed(const uint8_t *file, size_t n) {
     const uint8_t *t = file + n - BLOCK;
-    return n >= 2 * BLOCK && n % BLOCK == 0 && memcmp(t, "VSNAPEND", 8) == 0 && vs_get32(t + 4092) == vs_crc32c(t, 4092);
+    if (n < 2 * BLOCK || n % BLOCK || memcmp(t, "VSNAPEND", 8) != 0 || vs_get32(t + 4092) != vs_crc32c(t, 4092)) return 0;
+    uint64_t end = vs_get64(t + 64), limit = n - BLOCK;
+    int sound = end % BLOCK == 0 && end >= 2 * BLOCK && end <= limit && vs_get64(t + 48) >= vs_get64(t + 40) && vs_get64(t + 48) < UINT64_MAX;
+    for (int i = 0; i < 5; i++) {
+        uint64_t at = vs_get64(t + 144 + i * 24), length = vs_get64(t + 152 + i * 24);
+        sound = sound && at >= end && at <= limit && length <= limit - at;
+    }
+    return sound;
 }
 
 static journal_files files_put(void) {
