@@ -81,11 +81,28 @@ static int table_equal(const vs_packed *t, const vs_extent_map *m) {
     return r < 0 ? r : equal;
 }
 
+/* Do the section's volumes ascend, and is each one there that has rows? */
+static int maps_name_all(const uint8_t *section, uint32_t count, const vs_index *x) {
+    const uint8_t *rows = section + 8;
+    for (uint32_t i = 1; i < count; i++)
+        if (vs_get32(rows + (size_t)i * 24) <= vs_get32(rows + (size_t)(i - 1) * 24)) return 0;
+    for (size_t k = 0; k < x->row_count; k++) {
+        uint32_t low = 0, high = count, volume = (uint32_t)x->rows[k].volume;
+        while (low < high) {
+            uint32_t mid = (low + high) / 2;
+            if (vs_get32(rows + (size_t)mid * 24) < volume) low = mid + 1;
+            else high = mid;
+        }
+        if (low == count || vs_get32(rows + (size_t)low * 24) != volume) return 0;
+    }
+    return 1;
+}
+
 static int maps_equal(vs_segment *g, const vs_index *x) {
     uint64_t length;
     const uint8_t *p = vs_segment_section(g, VS_SECTION_MAPS, &length);
     if (!p || length < 8 || length < 8 + (uint64_t)vs_get32(p) * 24) return 0;
-    int equal = 1;
+    int equal = maps_name_all(p, vs_get32(p), x);
     for (uint32_t i = 0; equal == 1 && i < vs_get32(p); i++) {
         const uint8_t *row = p + 8 + (size_t)i * 24;
         uint64_t at = vs_get64(row + 8), bytes = vs_get64(row + 16);
@@ -100,8 +117,27 @@ static int maps_equal(vs_segment *g, const vs_index *x) {
     return equal;
 }
 
+/* Does the section say of each volume what the batches make of the states before the segment? But for the bytes that hold data. */
+static int volumes_equal(vs_journal *j, vs_segment *g, const vs_index *x) {
+    uint64_t length, index = g->ordinal - j->first_ordinal;
+    vs_states want = {0};
+    const uint8_t *p = vs_segment_section(g, VS_SECTION_VOLUMES, &length);
+    pthread_mutex_lock(&j->mu);
+    int r = index ? vs_journal_states(j, index - 1, UINT64_MAX, &want) : 0;
+    pthread_mutex_unlock(&j->mu);
+    if (r == 0) r = vs_states_fold(&want, x->rows, x->row_count, x->events, x->event_bytes, UINT64_MAX);
+    int equal = p && (r < 0 || length == want.count * VS_VOLUME_ROW_BYTES); /* what is damaged before is found there */
+    for (size_t i = 0; r == 0 && equal && i < want.count; i++, p += VS_VOLUME_ROW_BYTES) {
+        const vs_volume_state *v = &want.volumes[i];
+        equal = vs_get32(p) == v->id && vs_get32(p + 4) == v->removed && vs_get64(p + 8) == v->size_bytes && vs_get64(p + 16) == v->added_seqno &&
+                vs_get64(p + 24) == v->last_write_seqno && vs_get64(p + 32) == v->last_write_ns;
+    }
+    vs_states_clear(&want);
+    return r == -ENOMEM ? r : equal;
+}
+
 /* 1 with *fault, or 0. */
-static int footer_check(vs_segment *g, const vs_index *x, vs_fault *fault) {
+static int footer_check(vs_journal *j, vs_segment *g, const vs_index *x, vs_fault *fault) {
     uint64_t length;
     int r = vs_segment_need_map(g);
     if (r < 0 && !is_damage(r) && r != -EINVAL) return r; /* no memory is no damage */
@@ -111,8 +147,10 @@ static int footer_check(vs_segment *g, const vs_index *x, vs_fault *fault) {
     if (!r) return footer_fault(g, VS_SECTION_MAPS, fault);
     if (!checksums_equal(g, x)) return footer_fault(g, VS_SECTION_CHECKSUMS, fault);
     if (!events_equal(g, x)) return footer_fault(g, VS_SECTION_EVENTS, fault);
+    r = volumes_equal(j, g, x);
+    if (r < 0) return r;
+    if (!r) return footer_fault(g, VS_SECTION_VOLUMES, fault);
     const uint8_t *p = vs_segment_section(g, VS_SECTION_VOLUMES, &length);
-    if (!p) return footer_fault(g, VS_SECTION_VOLUMES, fault);
     uint64_t end = g->section[VS_SECTION_VOLUMES].offset_bytes + length;
     if (vs_is_zero(p + length, g->file_bytes - VS_BLOCK_BYTES - end)) return 0;
     return found(fault, vs_fault_set(-ENOTRECOVERABLE, 0, 0, g->first_seqno, end,
@@ -247,7 +285,7 @@ int vs_journal_check_segment(vs_journal *j, uint64_t index, int read_payload, ui
     if (r == 0) {
         r = ends_check(j, g, fault);
         if (r == 0) r = trailer_check(j, g, fault);
-        if (r == 0 && g->sealed && x) r = footer_check(g, x, fault);
+        if (r == 0 && g->sealed && x) r = footer_check(j, g, x, fault);
         if (r == 0 && g->sealed && x && read_payload && first) r = digest_check(j, g, fault);
         *next = 0;
     }

@@ -150,6 +150,7 @@ static int unsealed_load(vs_journal *j, vs_segment *g, const vs_segment *before,
     segment_adopt_index(g);
     if (is_last) {
         j->active = g;
+        j->unsure_bytes = g->file_bytes;
         r = end_check(j, g->last_seqno);
         return r == 0 && j->options.owner ? active_recover(j, g, tail) : r;
     }
@@ -384,7 +385,8 @@ static int active_follow(vs_journal *j) {
     if (size < 0) return (int)size;
     if ((uint64_t)size == g->file_bytes && (uint64_t)size == g->index->end_bytes) return 0;
     g->file_bytes = (uint64_t)size;
-    vs_scan scan = {.limit_bytes = g->file_bytes};
+    /* A batch whose payload was torn by a crash must not be taken for one that is new, only because its descriptors are whole. */
+    vs_scan scan = {.limit_bytes = g->file_bytes, .check_payload = g->index->end_bytes < j->unsure_bytes};
     int r = vs_scan_batches(g, g->index, &scan);
     if (r < 0) return r;
     segment_adopt_index(g);
@@ -415,6 +417,7 @@ static int next_follow(vs_journal *j) {
         return r;
     }
     j->active = g;
+    j->unsure_bytes = 0;
     return 1;
 }
 

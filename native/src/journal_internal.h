@@ -68,6 +68,7 @@ struct vs_journal {
     uint64_t segment_count, first_ordinal;
     vs_segment *active; /* the last one, when it is unsealed; NULL: none */
     int active_file;    /* owner: open for writing */
+    uint64_t unsure_bytes; /* reader: what the active segment's file held when it was opened; 0: it has begun since */
     uint64_t ahead_bytes; /* owner: its file has zeros up to here; 0: none */
     vs_digest *digest;  /* owner: of the active segment so far */
 

@@ -170,7 +170,9 @@ static int group_is_sound(const vs_packed *t, uint64_t group, uint64_t data_byte
     }
     if (end - start != need) return 0;
     column first = column_at(head, head + t->columns * COLUMN_HEAD);
-    return column_value(&first, 0) == vs_get64(t->fences + group * 8);
+    uint64_t fence = column_value(&first, 0);
+    /* Below its minimum it would have overflown; searches go by bits, which then do not ascend as values do. */
+    return fence == vs_get64(t->fences + group * 8) && fence >= first.minimum;
 }
 
 /* Do rows and groups agree, and is there room for the head? */

@@ -114,8 +114,8 @@ static void run_place(const vs_layer *layer, const vs_cursor_at *a, vs_stack_run
     out->kind = row[3] ? VS_STACK_DATA : VS_STACK_ZERO;
     out->base = layer->base;
     out->ordinal = layer->first_ordinal + row[2];
-    out->block = row[3] + (out->offset_bytes / 4096 - a->offset_bytes / 4096);
-    if (layer->base) out->block--;
+    /* Byte x of a base image is byte x of the volume: nothing that a row says can change that. */
+    out->block = layer->base ? out->offset_bytes / 4096 : row[3] + (out->offset_bytes / 4096 - a->offset_bytes / 4096);
 }
 
 void vs_stack_run_at(vs_cursor *c, uint64_t offset_bytes, uint64_t end_bytes, vs_stack_run *out) {

@@ -1,5 +1,6 @@
-/* test_journal_threads.c: writers, a marker, a merger and readers at once. Each writer stamps its own blocks in ascending order with an ascending
- * counter; at any point a view must show, of each writer, the writes up to one and none after it. Meant for the thread sanitizer too. */
+/* test_journal_threads.c: writers, a marker that also seals, a merger and readers at once. Each writer stamps its own blocks in ascending
+ * order with an ascending counter; at any point a view must show, of each writer, the writes up to one and none after it. Meant for the
+ * thread sanitizer too. */
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -48,16 +49,38 @@ static void check_point(vs_journal *j, uint64_t seqno) {
     CHECK_EQ(vs_view_open(j, volume, seqno, &v), 0);
     CHECK_EQ(vs_view_read(v, 0, bytes, SIZE), SIZE);
     for (int w = 0; w < WRITERS; w++) check_prefix(bytes + (size_t)w * BLOCKS * VS_BLOCK);
+    vs_volume_state state;
+    CHECK_EQ(vs_view_stat(v, &state), 0);
+    CHECK_EQ(state.size_bytes, SIZE);
     vs_view_close(v);
     free(bytes);
 }
 
+/* Walks what changed up to a point, while segments below it are sealed and their maps merged. */
+static void walk_changes(vs_journal *j, uint64_t since, uint64_t seqno) {
+    vs_view *v;
+    vs_run runs[16];
+    CHECK_EQ(vs_view_open_changes(j, volume, since, seqno, &v), 0);
+    for (uint64_t at = 0, next; at < SIZE; at = next) CHECK(vs_view_runs(v, at, 1, runs, 16, &next) > 0 && next > at);
+    vs_view_close(v);
+}
+
+/* Reads the volume as it is: each block whole, of one write. */
+static void read_live(void) {
+    uint64_t block[VS_BLOCK / 8];
+    for (uint64_t i = 0; i < WRITERS * BLOCKS; i++) {
+        CHECK_EQ(vs_journal_read_live(journal, volume, i * VS_BLOCK, block, VS_BLOCK), VS_BLOCK);
+        for (size_t k = 1; k < VS_BLOCK / 8; k++) CHECK_EQ(block[k], block[0]);
+    }
+}
+
 static void *mark_and_merge(void *arg) {
     (void)arg;
-    while (atomic_load(&writing)) {
+    for (int round = 1; atomic_load(&writing); round++) {
         uint64_t seqno;
         ground_mark(journal, &seqno);
         atomic_store(&marked, seqno);
+        if (round % 8 == 0) CHECK_EQ(vs_journal_seal(journal), 0);
         CHECK(vs_journal_merge_maps(journal) >= 0);
     }
     return NULL;
@@ -67,7 +90,10 @@ static void *read_points(void *arg) {
     uint64_t random = (uintptr_t)arg;
     while (atomic_load(&writing)) {
         uint64_t last = atomic_load(&marked);
-        if (last) check_point(journal, last / 2 + draw_below(&random, last - last / 2) + 1);
+        uint64_t point = last ? last / 2 + draw_below(&random, last - last / 2) + 1 : 0;
+        if (point) check_point(journal, point);
+        if (point > 1) walk_changes(journal, point / 2, point);
+        read_live();
     }
     return NULL;
 }

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from tests.fuzz.targets import TARGETS
+
 TOP = Path(__file__).parents[2]
 BUILD_S = 900
 
@@ -63,6 +65,12 @@ HARNESSES: dict[str, Harness] = {
     **{
         kind: _module("tests.applications", "--application", kind, counts="bookmarks", in_tests=10, wanted=500)
         for kind in ("postgresql", "mariadb", "sqlite")
+    },
+    **{
+        f"fuzz_{target}": _module(
+            "tests.fuzz", "--target", target, counts="executions", in_tests=10_000, wanted=10_000_000
+        )
+        for target in TARGETS
     },
     "mutants": _module("tests.mutants", counts="mutants", in_tests=20, wanted=80),
 }

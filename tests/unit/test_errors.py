@@ -114,3 +114,13 @@ def test_an_object_of_a_newer_kind_still_speaks() -> None:
     obj = {"kind": "EclipseError", "exit_status": 12, "message": "dark", "fields": {"moon": 1, "volume": "db0"}}
     again = e.from_object(obj)
     assert (type(again), str(again), again.volume) == (e.VsnapfsError, "dark", "db0")
+
+
+def test_a_field_of_a_newer_version_is_left_out() -> None:
+    obj = {"kind": "NotFoundError", "exit_status": 3, "message": "no volume", "fields": {"moon": 1, "volume": "db0"}}
+    again = e.from_object(obj)
+    assert (type(again), str(again), again.volume) == (e.NotFoundError, "no volume", "db0")
+
+
+def test_near_names_are_of_the_one_line_too() -> None:
+    assert str(e.NotFoundError("no volume", near=["a\nb"])) == "no volume; did you mean a b?"

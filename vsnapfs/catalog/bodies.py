@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import IntegrityError, UsageError
 from vsnapfs.core.model import Consistency, PrimaryKind
 from vsnapfs.core.names import NameKind, check_name
@@ -82,7 +83,7 @@ def encode(body: VolumeAdded | BookmarkAdded | BookmarkNamed) -> bytes:
 def decode(body: bytes, shape: type[Body], kind: NameKind, seqno: int) -> Body:
     """The body of event ``seqno``. Raises: IntegrityError: not such a body, or a name that cannot be."""
     try:
-        found = msgspec.json.decode(body, type=shape)
+        found = from_json(body, shape)
         check_name(found.name, kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UsageError) as error:
         raise IntegrityError(f"event @{seqno} cannot be understood: {error}", seqno=seqno) from error

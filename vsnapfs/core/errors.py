@@ -80,7 +80,7 @@ class NotFoundError(VsnapfsError):
 
     def __str__(self) -> str:
         text = super().__str__()
-        return f"{text}; did you mean {' or '.join(self.near)}?" if self.near else text
+        return " ".join(f"{text}; did you mean {' or '.join(self.near)}?".split()) if self.near else text
 
     def fields(self) -> dict[str, Any]:
         return super().fields() | ({"near": self.near} if self.near else {})
@@ -237,10 +237,13 @@ def to_object(error: VsnapfsError) -> dict[str, Any]:
 
 
 def from_object(obj: dict[str, Any]) -> VsnapfsError:
-    """The error that ``to_object`` described. A kind that this version does not know becomes a VsnapfsError."""
+    """The error that ``to_object`` described. A kind that this version does not know becomes a VsnapfsError, and a field that it does not
+    know is left out."""
     cls = _CLASSES.get(obj["kind"], VsnapfsError)
-    known = obj["fields"] if cls is not VsnapfsError else {k: v for k, v in obj["fields"].items() if k in FIELDS}
-    return cls(obj["message"], **known)
+    try:
+        return cls(obj["message"], **obj["fields"])
+    except TypeError:  # of another version
+        return cls(obj["message"], **{name: value for name, value in obj["fields"].items() if name in FIELDS})
 
 
 def with_hint(error: VsnapfsError, hint: str) -> VsnapfsError:

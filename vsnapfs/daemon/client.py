@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import msgspec
 
+from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import (
     IntegrityError,
     NoSpaceError,
@@ -262,5 +263,5 @@ def _answer(response: http.client.HTTPResponse, verb: Verb, report: Report) -> A
         elif line.error is not None:
             raise wire.error_of(line.error)
         else:
-            return msgspec.json.decode(line.result, type=verb.result)
+            return from_json(line.result, verb.result)
     raise http.client.IncompleteRead(b"")

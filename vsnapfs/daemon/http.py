@@ -23,6 +23,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
+from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import PermissionDeniedError, UsageError, VsnapfsError
 from vsnapfs.core.model import Progress
 from vsnapfs.core.rights import Right
@@ -66,8 +67,8 @@ def make_app(answer: Answer, health: Callable[[], dict[str, Any]]) -> App:
         if verb.request.right not in rights:
             return _refuse(request, 403, _missing(verb, peer))
         try:
-            asked = msgspec.json.decode(await request.body() or b"{}", type=verb.request)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            asked = from_json(await request.body() or b"{}", verb.request)
+        except msgspec.DecodeError as error:
             return _refuse(request, 400, UsageError(f"bad request for {verb.name}: {error}"))
         if verb.request.right != "read":
             log.info("asked", verb=verb.name, peer_pid=peer.pid, peer_uid=peer.uid)
@@ -79,7 +80,9 @@ def make_app(answer: Answer, health: Callable[[], dict[str, Any]]) -> App:
         return _refuse(request, error.status_code, UsageError(text))
 
     routes = [Route("/v1/health", tell_health, methods=["GET"]), Route("/v1/{verb}", call, methods=["POST"])]
-    return Bounded(Starlette(routes=routes, exception_handlers={HTTPException: refuse}))
+    app = Starlette(routes=routes, exception_handlers={HTTPException: refuse})
+    app.router.redirect_slashes = False  # a path that is not ours is refused in a line, like all that is not ours
+    return Bounded(app)
 
 
 def _peer(request: HttpRequest) -> tuple[Peer, frozenset[Right]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import VsnapfsError, from_object, to_object
 from vsnapfs.core.model import Progress
 
@@ -24,13 +25,25 @@ SILENCE_S_MAX = 20.0
 KEEPALIVE = b"\n"
 
 
+class ErrorFields(msgspec.Struct, omit_defaults=True):
+    """What an error may say besides its message; others are ignored."""
+
+    volume: str | int | None = None
+    seqno: int | None = None
+    segment: int | None = None
+    offset_bytes: int | None = None
+    hint: str | None = None
+    near: list[str] = []
+    pid: int | None = None
+
+
 class ErrorObject(msgspec.Struct):
     """An error as core.errors.to_object writes it."""
 
     kind: str
     exit_status: int
     message: str
-    fields: dict[str, Any]
+    fields: ErrorFields
 
 
 class Line(msgspec.Struct):
@@ -55,7 +68,7 @@ def error_line(error: VsnapfsError) -> bytes:
 
 def read_line(line: bytes) -> Line:
     """Raises: msgspec.DecodeError, msgspec.ValidationError: not a line of ours."""
-    return msgspec.json.decode(line, type=Line)
+    return from_json(line, Line)
 
 
 def error_of(found: ErrorObject) -> VsnapfsError:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import FormatUnknownError, NotFoundError, StoreError, UsageError, from_os_error
 from vsnapfs.repository.layout import DIRECTORY_MODE, IDENTITY, Layout
 
@@ -113,7 +114,7 @@ def _decode(layout: Layout) -> _Identity:
     finally:
         os.close(fd)
     try:
-        return msgspec.json.decode(content, type=_Identity)
+        return from_json(content, _Identity)
     except msgspec.DecodeError as error:
         raise _not_ours(layout, str(error)) from error
 

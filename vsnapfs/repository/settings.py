@@ -209,6 +209,8 @@ def parse(content: bytes, source: str) -> Settings:
         return msgspec.convert(tomllib.loads(text), Settings)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{source}: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"{source}: nested too deeply") from error
     except msgspec.ValidationError as error:
         raise _error(source, text, str(error)) from error
 

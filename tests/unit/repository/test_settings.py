@@ -108,3 +108,8 @@ def test_the_segment_size_is_heeded(path: Path) -> None:
             put(repository, "db0", 0, b"x" * 70_000)
             repository.journal.commit()
         assert repository.journal.facts().segments >= 4
+
+
+def test_nesting_without_end() -> None:
+    with pytest.raises(UsageError, match="nested too deeply"):
+        parse(b"a = " + b"[" * 5000, "x")

@@ -1,0 +1,130 @@
+"""Make the seeds of the fuzzers of files: ``python -m tests.fuzz.make_seeds``.
+
+Those of ``segment`` are pieces of the sample repository of the format (tests/format/golden), as inputs that image.h describes;
+those of Python targets are put together here. Those of the other C targets were chosen out of what their mutators make. Kept in
+``seeds/``: run again only for another format or another input.
+"""
+
+from __future__ import annotations
+
+import struct
+import tarfile
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.support.format_reader import BLOCK, crc32c
+
+HERE = Path(__file__).parent
+SEEDS = HERE / "seeds"
+GOLDEN = HERE.parent / "format/golden/v1.tar.xz"
+SHORT, FILE, SEAL = 0x2000, 0x4000, 0x8000
+
+
+def encode(files: Iterable[bytes]) -> bytes:
+    """An input that stands for these files: see image.h."""
+    out = b""
+    for number, content in enumerate(files):
+        for at in range(0, len(content), BLOCK):
+            block = content[at : at + BLOCK]
+            head = FILE if at == 0 and number else 0
+            if len(block) < BLOCK:
+                kept, head = block, head | SHORT
+            elif crc32c(block[:-4]) == int.from_bytes(block[-4:], "little"):
+                kept, head = block[:-4].rstrip(b"\0"), head | SEAL
+            else:
+                kept = block.rstrip(b"\0")
+            out += struct.pack("<H", head | len(kept)) + kept
+    return out
+
+
+def put(target: str, name: str, content: bytes) -> None:
+    directory = SEEDS / target
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / name).write_bytes(content)
+
+
+def data_end(segment: bytes) -> int:
+    return int.from_bytes(segment[-BLOCK + 64 : -BLOCK + 72], "little")
+
+
+def segment_seeds(segments: list[bytes]) -> None:
+    first, second = segments[0], segments[1]
+    unsealed = first[: data_end(first)]
+    put("segment", "sealed", encode([first]))
+    put("segment", "unsealed", encode([unsealed]))
+    put("segment", "torn", encode([unsealed[:-BLOCK]]))
+    put("segment", "zeros-ahead", encode([unsealed + bytes(2 * BLOCK)]))
+    put("segment", "two-sealed", encode([first, second]))
+    put("segment", "sealed-and-unsealed", encode([first, second[: data_end(second)]]))
+    damaged = bytearray(unsealed)
+    damaged[3 * BLOCK + 4] ^= 1
+    put("segment", "payload-damaged", encode([bytes(damaged)]))
+    damaged[2 * BLOCK + 60] ^= 1
+    put("segment", "damaged-in-the-middle", encode([bytes(damaged)]))
+
+
+def text_seeds() -> None:
+    put("settings", "all", SETTINGS)
+    put("settings", "nested", b'mount = { points = { "nightly-*" = "kernel" }, uid = 5 }\n')
+    for number, words in enumerate(WORDS):
+        put("words", f"{number:02}", words)
+    for number, document in enumerate(DOCUMENTS):
+        put("documents", f"{number:02}", document)
+    for number, request in enumerate(REQUESTS):
+        put("control", f"{number:02}", request)
+
+
+SETTINGS = b"""[journal]
+segment_size = "64M"
+ack = "both"
+[mount]
+allow_other = false
+uid = 0
+gid = 0
+transport = "auto"
+data = "verify"
+kernel_verify = true
+scratch = "/var/tmp"
+[mount.points]
+"nightly-*" = "kernel"
+"""
+WORDS = (
+    b"latest", b"@1234", b"2026-11-23T10:15:00.5Z", b"2026-11-23", b"2026-11-23T10:15+01:00", b"-1h30min", b"1.5GiB",
+    b"512", b"nightly-1", b"90s",
+)  # fmt: skip
+DOCUMENTS = (
+    b'r{"format": 1, "features": [], "uuid": "6e8394de-498a-4918-988e-07759213fd6e"}',
+    b'v{"name":"db0","primary":"repository","base":false}',
+    b'v{"name":"db0","primary":{"path":"/dev/sdb"},"base":true}',
+    b'b{"name":"first","consistency":"crash","application":"","note":"worked example"}',
+    b'n{"name":"first","note":"keep"}',
+    b'l{"error": {"kind": "NotFoundError", "exit_status": 3, "message": "no volume", "fields": {"near": ["db0"], "volume": "db1"}}}',
+    b'l{"progress": {"doing": "check", "done": 1, "total": 2}}',
+    b'l{"result": {"seqno": 5}}',
+)
+REQUESTS = (
+    b'volume_add\n{"name": "db0", "size_bytes": 1048576}',
+    b'volume_list\n{"point": "latest", "removed": true}',
+    b'bookmark_add\n{"name": "nightly-1", "at": "-5min", "consistency": "application", "application": "pg", "note": "n"}',
+    b'bookmark_show\n{"name": "nightly-1"}',
+    b'import\n{"images": {"db0": "/images/db0"}, "bookmark": "b"}',
+    b'diff\n{"since": "@1", "until": "latest", "volume": "db0"}',
+    b"status\n{}",
+    b'check\n{"read_data": true}',
+    b'resolve\n{"text": "2026-11-23"}',
+    b"commit\n",
+)
+
+
+def main() -> None:
+    text_seeds()
+    with tempfile.TemporaryDirectory() as scratch:
+        with tarfile.open(GOLDEN) as archive:
+            archive.extractall(scratch, filter="data")
+        repository = Path(scratch) / "v1"
+        segment_seeds([path.read_bytes() for path in sorted((repository / "journal").glob("*.seg"))])
+
+
+if __name__ == "__main__":
+    main()

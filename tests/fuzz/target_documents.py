@@ -1,0 +1,94 @@
+"""JSON from elsewhere: ``repository.json``, bodies of events, and what a server answers. The first byte says which.
+
+Each is understood, or refused by the one error that belongs to it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import atheris
+import msgspec
+
+with atheris.instrument_imports(include=["vsnapfs"]):
+    from vsnapfs.catalog import bodies
+    from vsnapfs.core.errors import FormatUnknownError, IntegrityError
+    from vsnapfs.core.names import check_name
+    from vsnapfs.daemon import wire
+    from vsnapfs.repository import identity
+    from vsnapfs.repository.layout import Layout
+
+from tests.fuzz.python_target import main, one_line
+
+
+class OneFile:
+    """A directory that holds one file, whatever its name."""
+
+    path = Path("/repository")
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def open(self, _: str, __: int) -> int:
+        fd = os.memfd_create("one-file")
+        os.write(fd, self._content)
+        os.lseek(fd, 0, os.SEEK_SET)
+        return fd
+
+    def absolute(self, name: str) -> Path:
+        return self.path / name
+
+
+def repository_json(content: bytes) -> None:
+    try:
+        identity.read(cast("Layout", OneFile(content)))
+    except FormatUnknownError as error:
+        one_line(error)
+
+
+def event_body(content: bytes, shape: Any, kind: Any) -> None:
+    try:
+        found = bodies.decode(content, shape, kind, 7)
+    except IntegrityError as error:
+        one_line(error)
+        which = error.seqno
+        assert which == 7
+    else:
+        assert check_name(found.name, kind) == found.name
+        assert bodies.decode(bodies.encode(found), shape, kind, 7) == found
+
+
+def answer(content: bytes) -> None:
+    try:
+        line = wire.read_line(content)
+    except msgspec.DecodeError:
+        return
+    if line.error is not None and line.error.message.strip():
+        one_line(wire.error_of(line.error))
+
+
+def run(content: bytes) -> None:
+    which, rest = content[:1], content[1:]
+    if which == b"r":
+        repository_json(rest)
+    elif which == b"v":
+        event_body(rest, bodies.VolumeAdded, "volume")
+    elif which == b"b":
+        event_body(rest, bodies.BookmarkAdded, "bookmark")
+    elif which == b"n":
+        event_body(rest, bodies.BookmarkNamed, "bookmark")
+    else:
+        answer(rest)
+
+
+WORDS = (
+    b'"format"', b'"features"', b'"uuid"', b'"name"', b'"primary"', b'"base"', b'"path"', b'"repository"', b'"none"', b'"consistency"',
+    b'"crash"',
+    b'"application"', b'"note"', b'"progress"', b'"result"', b'"error"', b'"kind"', b'"exit_status"', b'"message"', b'"fields"', b'"near"',
+    b'"hint"', b'"NotFoundError"', b'"UsageError"', b'"BusyError"', b'"volume"', b'"seqno"', b'{"path": "/x"}', b'"db0"',
+)  # fmt: skip
+
+if __name__ == "__main__":
+    main(run, WORDS)
