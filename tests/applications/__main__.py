@@ -17,8 +17,8 @@ from tests.applications.play import APPLICATIONS, play
 
 BOOKMARKS_MAX = 20
 """Of one repository."""
-KILLS = 8
-"""Of one repository, two of each kind."""
+KILLS = 12
+"""Of one repository."""
 
 
 def main() -> int:

@@ -19,8 +19,10 @@ SETTINGS = (
     "--innodb-buffer-pool-size=16M",
     "--innodb-log-file-size=8M",
     "--innodb-flush-log-at-trx-commit=1",
-    "--loose-innodb-doublewrite=1",
+    "--innodb-max-dirty-pages-pct=0",
+    "--innodb-max-dirty-pages-pct-lwm=0",
 )
+"""Tables are written out all the time, and not only the log."""
 BAD = re.compile(r"\[ERROR\]|corrupt", re.IGNORECASE)
 
 

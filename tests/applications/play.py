@@ -16,7 +16,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import product
+from itertools import cycle, islice, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +33,8 @@ APPLICATIONS: Mapping[str, type[Application]] = {"postgresql": PostgreSQL, "mari
 FILESYSTEMS = tuple(product(KINDS, KINDS))
 """(of the volume, below the repository): the seed says which."""
 WRITERS = 4
+KILLS = ("application", "worker", "server", "worker", "storage", "worker")
+"""In this proportion; the seed has their order. A worker is quickest to come back, and has most to hide."""
 PAUSE_S_MAX = 0.4
 """The longest between two bookmarks or kills."""
 DYING_S_MAX = 0.2
@@ -91,8 +93,7 @@ class _Play:
         return application
 
     def run(self, bookmarks: int, kills: int) -> Told:
-        kinds = list(self._killings)
-        deeds = [*(["bookmark"] * bookmarks), *(kinds[number % len(kinds)] for number in range(kills))]
+        deeds = [*(["bookmark"] * bookmarks), *islice(cycle(KILLS), kills)]
         self._rng.shuffle(deeds)
         with self._place:
             try:
@@ -169,7 +170,7 @@ class _Play:
         self._application.kill()
         counts = self._writers.kill()
         self._place.start_again()
-        assert set(self._place.bookmarks()) == set(self._marks)
+        assert set(self._marks) <= set(self._place.bookmarks())
         self._recover(counts)
 
     def _recover(self, counts: Counts) -> None:

@@ -12,6 +12,9 @@ from tests.support.postgresql import USER, Cluster, Postmaster, environment, mak
 
 BAD = re.compile("PANIC|could not (open|read|write|extend|fsync|flush|rename)|corrupt|invalid page")
 
+CHECKPOINT_EVERY = 20
+"""Transfers of one writer: so that tables are being written out at any moment, and not only the log."""
+
 
 class PostgreSQL(Application):
     """``directory`` is a cluster."""
@@ -49,6 +52,10 @@ class PostgreSQL(Application):
     def tables(self) -> list[str]:
         self._cluster.run("pgbench", "-i", "-q", "-s", "1", USER)
         return []
+
+    def transfer(self, writer: int, number: int, delta: int) -> str:
+        often = "CHECKPOINT; " if number % CHECKPOINT_EVERY == 0 else ""
+        return often + super().transfer(writer, number, delta)
 
     def session(self, book: str) -> Session:
         command: list[str | Path] = [program("psql"), "-h", self.beside, "-XqAt", "-v", "ON_ERROR_STOP=1", book]

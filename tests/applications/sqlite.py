@@ -13,6 +13,9 @@ SYNCHRONOUS = {"wal": "FULL", "delete": "EXTRA"}
 """By journal mode, what makes an answered commit durable. FULL does not sync the directory after the rollback journal
 was removed, so that a commit could be rolled back after a loss of power; EXTRA is FULL with that sync."""
 
+CHECKPOINT_PAGES = 20
+"""The write-ahead log is brought into the tables so often, that both are written all the time."""
+
 
 class SQLite(Application):
     """``directory`` holds a file for each book, which has the name of its journal mode."""
@@ -43,6 +46,7 @@ class SQLite(Application):
         try:
             assert session.ask(f"PRAGMA journal_mode={book}") == [book]
             session.ask_number(f"PRAGMA synchronous={SYNCHRONOUS[book]}; SELECT 0")
+            assert session.ask_number(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}") == CHECKPOINT_PAGES
         except BaseException:
             session.close()
             raise

@@ -6,7 +6,7 @@ import pytest
 
 from tests.applications.play import play
 
-BOOKMARKS, KILLS = 10, 8
+BOOKMARKS, KILLS = 10, 12
 
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(240)]
 

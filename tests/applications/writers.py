@@ -93,12 +93,15 @@ class Writers:
         for writer in self._writers:
             writer.stopping = True
             writer.session.kill()
+            if writer.ident is None:  # another one got no connection
+                writer.session.close()
         self._join()
         return self._ended()
 
     def _join(self) -> None:
         for writer in self._writers:
-            writer.join(END_S_MAX)
+            if writer.ident is not None:
+                writer.join(END_S_MAX)
             assert not writer.is_alive(), f"{writer.name} does not end"
 
     def _ended(self) -> Counts:
