@@ -34,7 +34,7 @@ class Application(ABC):
 
     @abstractmethod
     def make(self) -> None:
-        """A new database, which does not run."""
+        """A new database, which does not run. It is on the medium."""
 
     @abstractmethod
     def start(self) -> None:

@@ -27,7 +27,6 @@ from tests.applications.postgresql import PostgreSQL
 from tests.applications.session import closing
 from tests.applications.sqlite import SQLite
 from tests.applications.writers import Counts, Writers
-from tests.support.devices import sh
 
 APPLICATIONS: Mapping[str, type[Application]] = {"postgresql": PostgreSQL, "mariadb": MariaDB, "sqlite": SQLite}
 FILESYSTEMS = tuple(product(KINDS, KINDS))
@@ -112,7 +111,6 @@ class _Play:
     def _work(self, deeds: list[str]) -> int:
         """Returns: how many transfers were acknowledged."""
         self._application.make()
-        sh("sync", "-f", self._place.directory)  # MariaDB's installer leaves tables that nobody has synced
         self._application.start()
         self._application.fill()
         self._begin()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.support.devices import sh
 from tests.support.processes import children_of, is_alive
 from tests.support.waiting import eventually
 
@@ -24,6 +25,7 @@ SETTINGS = (
     "checkpoint_timeout=30s",
     "max_wal_size=64MB",
     "min_wal_size=32MB",
+    "recovery_init_sync_method=syncfs",
 )
 
 
@@ -50,10 +52,11 @@ def environment() -> dict[str, str]:
 
 
 def make_cluster(directory: Path) -> None:
-    """A new cluster in ``directory``, which does not exist; its parent is one that the user can reach."""
+    """A new cluster in ``directory``, which does not exist; its parent is one that the user can reach. It is on the medium."""
     directory.mkdir()
     shutil.chown(directory, USER, USER)
-    _run("initdb", "--auth=trust", "--no-instructions", "--data-checksums", directory)
+    _run("initdb", "--auth=trust", "--no-instructions", "--no-sync", "--data-checksums", directory)
+    sh("sync", "-f", directory)  # once, for all files
 
 
 class Cluster:
