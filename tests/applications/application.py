@@ -64,6 +64,10 @@ class Application(ABC):
         """End it. Raises: AssertionError: something failed in it."""
         return
 
+    def book_of(self, writer: int) -> str:
+        """The one that it writes."""
+        return self.books[writer % len(self.books)]
+
     def fill(self) -> None:
         """Make the tables of every book. It runs."""
         for book in self.books:

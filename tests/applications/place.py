@@ -7,11 +7,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from tests.support.devices import loop_device, mounted, sh
+from tests.support.devices import loop_device, sh
 from tests.support.keeper import Workers
 from tests.support.processes import (
     Mounted,
@@ -46,19 +46,6 @@ KINDS = {
 }
 
 
-@contextmanager
-def filesystem(image: Path, directory: Path, kind: str) -> Iterator[Path]:
-    """What a file holds, mounted on a directory; without an error that the filesystem would have noted."""
-    with loop_device(image) as device, mounted(device, directory, options=KINDS[kind].options, kind=kind):
-        yield directory
-        assert_no_errors(device, kind)
-
-
-def assert_no_errors(device: Path, kind: str) -> None:
-    if kind == "ext4":
-        assert (Path("/sys/fs/ext4") / device.name / "errors_count").read_text() == "0\n"
-
-
 class _Disk:
     """A file's filesystem on a directory, that may have to be taken away when nothing behind it answers any more."""
 
@@ -66,31 +53,28 @@ class _Disk:
         self.directory = directory
         self.kind = kind
         self._image = image
-        self._loop = loop_device(image)
-        self._device: Path | None = None
+        self._loop = ExitStack()
+        self._device = Path()
 
     def make(self) -> None:
         sh(*KINDS[self.kind].make, self._image)
 
     def attach(self) -> None:
-        self._loop = loop_device(self._image)
-        self._device = self._loop.__enter__()
+        self._device = self._loop.enter_context(loop_device(self._image))
         self.directory.mkdir(exist_ok=True)
         sh("mount", "-t", self.kind, "-o", KINDS[self.kind].options, self._device, self.directory)
 
     def detach(self) -> None:
         """With all that it holds written out, and no error in its life."""
-        assert self._device is not None, "not attached"
-        assert_no_errors(self._device, self.kind)
+        if self.kind == "ext4":
+            assert (Path("/sys/fs/ext4") / self._device.name / "errors_count").read_text() == "0\n"
         sh("umount", self.directory)
         self.drop()
 
     def drop(self) -> None:
         """Whatever state it is in. May be called at any time."""
         unmount(self.directory)
-        if self._device is not None:
-            self._device = None
-            self._loop.__exit__(None, None, None)
+        self._loop.close()
 
 
 class Place:
@@ -126,7 +110,7 @@ class Place:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._kill_server()
+        self.kill_server()
         self._disk.drop()
         unmount(self._server.mountpoint)
         self._store.drop()
@@ -162,10 +146,7 @@ class Place:
         self._workers.kill(0.1)
 
     def kill_server(self) -> None:
-        """SIGKILL keeper and worker: the mount is dead, and so is the application soon."""
-        self._kill_server()
-
-    def _kill_server(self) -> None:
+        """SIGKILL keeper and worker: the mount is dead, and so is the application soon. May be called at any time."""
         if not self._server.is_running():
             return
         os.kill(self._server.pid, signal.SIGSTOP)  # that it starts no other worker
@@ -202,7 +183,8 @@ class Place:
     @contextmanager
     def opened(self, bookmark: str) -> Iterator[Path]:
         """The application's directory on a copy of what a bookmark shows; its filesystem is checked when the block is left."""
-        copy, directory = self._ground / "copy.img", self._ground / "copy"
+        copy = self._ground / "copy.img"
+        disk = _Disk(copy, self._ground / "copy", self._kind)
         try:
             sh(
                 "cp",
@@ -212,8 +194,10 @@ class Place:
                 timeout_s=COPY_S_MAX,
             )
             copy.chmod(0o600)
-            with filesystem(copy, directory, self._kind):
-                yield directory / self.directory.name
+            disk.attach()
+            yield disk.directory / self.directory.name
+            disk.detach()
             sh(*KINDS[self._kind].check, copy, timeout_s=COPY_S_MAX)
         finally:
+            disk.drop()
             copy.unlink(missing_ok=True)

@@ -121,10 +121,9 @@ class _Play:
             else:
                 self._killings[deed](self)
                 self._kills[deed] += 1
-        self._pause(PAUSE_S_MAX)
+        self._writers.wait_for_each()
         self._application.end_load()
         counts = self._writers.stop()
-        assert all(counts.acknowledged), counts
         self._assert_kept(self._application, counts)
         self._application.assert_sound()
         self._application.stop()
@@ -187,7 +186,7 @@ class _Play:
         """Returns: how many transfers of each writer are there, which are neither too few nor too many, and add up."""
         kept = []
         for writer, (acknowledged, issued) in enumerate(zip(*counts, strict=True)):
-            with closing(application.session(application.books[writer % len(application.books)])) as session:
+            with closing(application.session(application.book_of(writer))) as session:
                 found = session.ask(
                     f"SELECT count(*), coalesce(min(id), 1), coalesce(max(id), 0) FROM transfers WHERE writer = {writer};"
                 )

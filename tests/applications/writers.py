@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from tests.applications.application import Application
 from tests.applications.session import Session, SessionError, closing
+from tests.support.waiting import eventually
 
 END_S_MAX = 60.0
 
@@ -29,7 +30,7 @@ class _Writer(threading.Thread):
         self.issued = self.acknowledged = done
         self.failure: Exception | None = None
         self.stopping = False
-        self.session: Session = application.session(application.books[number % len(application.books)])
+        self.session: Session = application.session(application.book_of(number))
         self._application = application
         self._number = number
         self._rng = random.Random(seed)
@@ -77,6 +78,16 @@ class Writers:
         for writer in self._writers:
             assert writer.failure is None, f"{writer.name}, transfer {writer.issued}: {writer.failure}"
             assert writer.is_alive(), writer.name
+
+    def wait_for_each(self) -> None:
+        """Until each has made one more transfer."""
+        before = self.counts().acknowledged
+
+        def have_gone_on() -> bool:
+            self.assert_working()
+            return all(now > then for now, then in zip(self.counts().acknowledged, before, strict=True))
+
+        eventually(have_gone_on, "a transfer of each writer", deadline_s=END_S_MAX)
 
     def stop(self) -> Counts:
         """End each after the transfer that it is at; none may have failed."""
