@@ -25,11 +25,12 @@ def loop_device(path: Path, *, read_only: bool = False, sector_bytes: int = 512)
     device = Path(
         sh("losetup", "--find", "--show", "--direct-io=off", f"--sector-size={sector_bytes}", *flags, path).strip()
     )
+    ours = _backing(device)
     try:
         yield device
     finally:
         sh("losetup", "--detach", device)
-        eventually(lambda: not _backing(device), f"{device} detached")
+        eventually(lambda: _backing(device) != ours, f"{device} detached")  # somebody else may have it already
 
 
 def _backing(device: Path) -> str:

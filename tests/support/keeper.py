@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.control import ask
+from tests.support.processes import children_of
 from tests.support.waiting import eventually
 
 KILLS_VARIABLE = "VSNAPFS_WORKER_KILLS"
@@ -63,10 +64,9 @@ class Workers:
 
     def _next_pid(self) -> int:
         """Of one that the keeper has started, whether it answers or not; 0: there is none."""
-        for task in Path(f"/proc/{self._keeper_pid}/task").iterdir():
-            for pid in map(int, (task / "children").read_text().split()):
-                if pid not in self.killed and b"--worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                    return pid
+        for pid in children_of(self._keeper_pid):
+            if pid not in self.killed and b"--worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                return pid
         return 0
 
     def kill(self, after_s_max: float, *, also_next: int = 0) -> None:

@@ -60,6 +60,21 @@ def must_json(repository: Path, *args: str | Path) -> Any:
     return json.loads(must(repository, *args, "--json"))
 
 
+def children_of(pid: int) -> list[int]:
+    """Its own, not theirs; of a process of ours that was not reaped."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    """There is such a process, and it has not ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
 def is_mounted(path: Path) -> bool:
     """Is something mounted at exactly this path? Asks the kernel's table, so a dead mount does not matter."""
     wanted = str(path).replace(" ", "\\040")
@@ -100,6 +115,10 @@ class Mounted:
     def pid(self) -> int:
         assert self._process is not None, "not started"
         return self._process.pid
+
+    def is_running(self) -> bool:
+        """It was started, and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> str:
