@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.crash.harnesses import built
+from tests.harness.building import built
 
 if __name__ == "__main__":
     sys.exit(subprocess.run([str(built("logged_writes")), *sys.argv[1:]], check=False).returncode)

@@ -24,8 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.crash.counted import main
-from tests.crash.harnesses import built
 from tests.crash.moments import a_moment_more
+from tests.harness.building import built
 from tests.support.devices import loop_device, mounted, sh
 
 KERNEL = "linux.uml"

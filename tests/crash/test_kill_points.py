@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.crash.harnesses import shown
+from tests.harness.building import result
 
 STATES = 400
 POINTS_MIN = 30
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(400)]
 
 
 def test_what_was_acknowledged_survives_kill_9_at_named_points() -> None:
-    told = shown("kill_points", "--count", str(STATES), "--seed", "1")
+    told = result("kill_points", "--count", str(STATES), "--seed", "1")
     assert told["states"] == STATES
     assert told["recovery_kills"] > 0
     assert told["points"] >= POINTS_MIN

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.crash.harnesses import shown
+from tests.harness.building import result
 
 STATES = 200
 SANITIZE = "address,undefined"
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.requires_root, pytest.mark.requires
 @pytest.mark.parametrize("filesystem", ["ext4", "xfs", "btrfs"])
 def test_what_was_acknowledged_survives_a_loss_of_power(filesystem: str) -> None:
     arguments = ["--filesystem", filesystem, "--count", str(STATES), "--seed", "1"]
-    told = shown("logged_writes", *arguments, sanitize=SANITIZE)
+    told = result("logged_writes", *arguments, sanitize=SANITIZE)
     assert told["states"] == STATES
     assert told["nested"] > 0
     assert told["torn"] > 0

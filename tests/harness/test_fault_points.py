@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from tests.harness.building import build, result
+from tests.harness.building import SANITIZED, result
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -14,14 +12,14 @@ SCENARIOS = 40
 POINTS = 3_000
 
 
-def test_every_call_fails_once(tmp_path: Path) -> None:
+def test_every_call_fails_once() -> None:
     """Under the address sanitizer; memory and files that are not given back are counted."""
-    found = result(build(tmp_path, "fault_points"), "--seed", "1", "--rounds", "1", "--mode", "once")
+    found = result("fault_points", "--seed", "1", "--rounds", "1", "--mode", "once", sanitize=SANITIZED)
     assert found["scenarios"] >= SCENARIOS
     assert found["states"] >= POINTS
 
 
-def test_every_call_fails_from_then_on(tmp_path: Path) -> None:
-    found = result(build(tmp_path, "fault_points", "none"), "--seed", "1", "--rounds", "1", "--mode", "on")
+def test_every_call_fails_from_then_on() -> None:
+    found = result("fault_points", "--seed", "1", "--rounds", "1", "--mode", "on")
     assert found["scenarios"] >= SCENARIOS
     assert found["states"] >= POINTS
