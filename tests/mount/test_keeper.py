@@ -160,6 +160,7 @@ def must_add(repository: Path, name: str) -> None:
 
 
 def test_a_reader_s_worker_may_die_too(repository: Path, mountpoint: Path) -> None:
+    (repository / "vsnapfs.toml").write_text('[mount]\ntransport = "device"\n')  # by io_uring it would be a new mount
     must(repository, "bookmark", "add", "b")
     with Mounted(repository, mountpoint, verb="mount", options=("--foreground",)) as reader:
         with opened(mountpoint / "snaps" / "b" / "db") as fd:
