@@ -50,6 +50,7 @@ typedef struct names {
 
 typedef struct handle {
     int inode; /* -1: not open */
+    int error; /* of a sync that failed through another handle: the next sync through this one says so, once */
     char path[NAME_BYTES];
 } handle;
 
@@ -308,6 +309,7 @@ static int handle_new(store_sim *s, const char *path, int inode_number) {
         s->handle_count++;
     }
     s->handles[i].inode = inode_number;
+    s->handles[i].error = 0;
     path_copy(s->handles[i].path, path);
     return (int)i;
 }
@@ -393,13 +395,19 @@ static int sim_write(vs_store *s, int file, uint64_t offset_bytes, const struct 
 }
 
 static int sim_sync(vs_store *s, int file) {
-    int r = step(sim(s), SIM_SYNC, handle_of(s, file)->path, 0, 0);
+    handle *h = handle_of(s, file);
+    int r = step(sim(s), SIM_SYNC, h->path, 0, 0);
     inode *f = inode_of(s, file);
+    h = handle_of(s, file); /* the hook may have opened files */
     if (r == 0) {
+        int before = h->error;
         waiting_done(f);
         pages_size(&f->medium, f->cache.size_bytes); /* also one whose bytes a failed sync has dropped */
-        return 0;
+        h->error = 0;
+        return before;
     }
+    for (size_t i = 0; i < sim(s)->handle_count; i++)
+        if (&sim(s)->handles[i] != h && sim(s)->handles[i].inode == h->inode) sim(s)->handles[i].error = r;
     pages some = medium_drawn(f, draw(&sim(s)->rng));
     pages_clear(&f->medium);
     f->medium = some;

@@ -17,9 +17,16 @@ STATES_SANITIZED = 2000
 
 KEPT_SEEDS = {
     2: "a seal that failed and a close after it: a segment without an index was asked where it ends",
-    5: "a segment whose name was not durable was gone on with by the next process, and lost in a power loss",
+    12: "a segment whose name was not durable was gone on with by the next process, and lost in a power loss",
+    4008: "a resize's sync took the error of writes that the journal had applied, and was the only one told",
 }
 """Seeds that found a defect of the journal, and which."""
+
+
+@pytest.mark.timeout(BUILD_S + RUN_S)
+def test_the_simulated_store_does_what_a_disk_does() -> None:
+    """And the scenes of what it found in the journal."""
+    result("store_sim", sanitize=SANITIZED)
 
 
 @pytest.mark.timeout(BUILD_S + RUN_S)

@@ -428,13 +428,19 @@ static int step_bookmark(workload *w) {
     return code == 0 && below(w, 2) ? commit(w, 0) : code;
 }
 
-/* A primary grows before the event and shrinks after it, synced, as a repository does it. One that is long enough to grow into stays: it may be
- * that of a volume whose shrinking was never committed. */
-static int primary_length(workload *w, const volume *v, uint64_t size_bytes, int growing) {
+/* A primary grows before the event and shrinks after it, synced, as a repository does it: through a file of its own, so that the journal's own sync
+ * still gets the error of one that fails here. One that is long enough to grow into stays: it may be that of a volume whose shrinking was
+ * never committed. */
+static int primary_length(workload *w, uint32_t id, uint64_t size_bytes, int growing) {
     vs_store *s = w->store;
-    int64_t is = s->size(s, v->file);
-    int r = is < 0 ? (int)is : growing && (uint64_t)is >= size_bytes ? 0 : s->truncate(s, v->file, size_bytes);
-    if (r == 0) r = s->sync(s, v->file);
+    char path[40];
+    primary_name(id, path);
+    int file = s->open(s, path, VS_OPEN_WRITE);
+    if (file < 0) return failed(w, file, "open a primary");
+    int64_t is = s->size(s, file);
+    int r = is < 0 ? (int)is : growing && (uint64_t)is >= size_bytes ? 0 : s->truncate(s, file, size_bytes);
+    if (r == 0) r = s->sync(s, file);
+    s->close(s, file);
     return r < 0 ? failed(w, r, "give a primary another length") : 0;
 }
 
@@ -446,11 +452,11 @@ static int step_resize(workload *w) {
     volume *v = &w->volumes[r.volume - 1];
     r.a = v->size_bytes;
     r.b = size;
-    if (r.a == r.b) return 0;
-    int code = v->attached && r.b > r.a ? primary_length(w, v, r.b, 1) : 0;
+    if (r.a == r.b || (w->journal && v->primary && !v->attached)) return 0; /* refused: its primary could not be had */
+    int code = v->attached && r.b > r.a ? primary_length(w, r.volume, r.b, 1) : 0;
     if (code == 0) code = put(w, &r);
     if (code == 0) code = commit(w, 0);
-    return code == 0 && v->attached && r.b < r.a ? primary_length(w, v, r.b, 0) : code;
+    return code == 0 && v->attached && r.b < r.a ? primary_length(w, r.volume, r.b, 0) : code;
 }
 
 static int step_remove(workload *w) {

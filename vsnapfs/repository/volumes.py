@@ -317,12 +317,19 @@ def _check_known(entry: VolumeEntry, path: Path, size_bytes: int) -> None:
 
 
 def _set_length(fd: int, entry: VolumeEntry, size_bytes: int) -> None:
-    """Give a regular file a new length; a device keeps its own, and a file that is long enough to grow into stays."""
+    """Give a regular file a new length; a device keeps its own, and a file that is long enough to grow into stays.
+
+    Synced through a descriptor of its own: an error of the journal's writes stays for the journal's own sync to be told.
+    """
     growing = size_bytes > entry.size_bytes
     if is_device(fd) or (growing and os.fstat(fd).st_size >= size_bytes):
         return
     try:
         os.ftruncate(fd, size_bytes)
-        os.fsync(fd)
+        own = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.fsync(own)
+        finally:
+            os.close(own)
     except OSError as error:
         raise from_os_error(error, f"resize the primary of {entry.name}") from error
