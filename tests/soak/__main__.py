@@ -9,10 +9,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
+from tests.harness.building import built as program
 from tests.soak import ledger
-from tests.soak.harnesses import HARNESSES, TOP, Harness, programs
+from tests.soak.harnesses import HARNESSES, TOP, Harness
 
 TIMES = 10
 """So many times what the tests do, unless --count says how much."""
@@ -32,14 +32,13 @@ def main() -> int:
         show_totals()
         return 0
     names = given.harness or list(HARNESSES)
-    with programs([program for name in names for program in HARNESSES[name].programs]) as built:
-        failed = [name for name in names if not run(name, built, given.count, given.seed)]
+    failed = [name for name in names if not run(name, given.count, given.seed)]
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def run(name: str, built: Path, wanted: float | None, given_seed: int | None) -> bool:
+def run(name: str, wanted: float | None, given_seed: int | None) -> bool:
     """One harness, to its end. True: nothing failed."""
     harness = HARNESSES[name]
     count = int(wanted or harness.in_tests * TIMES)

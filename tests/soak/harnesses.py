@@ -6,11 +6,8 @@ status 0 only if nothing failed. What failed, and how to repeat it, is on standa
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -18,7 +15,6 @@ import msgspec
 from tests.fuzz.targets import TARGETS
 
 TOP = Path(__file__).parents[2]
-BUILD_S = 900
 
 Command = Callable[[Path, int, int], list[str]]
 """(directory of built programs, count, seed) -> what to run."""
@@ -32,18 +28,18 @@ class Harness(msgspec.Struct, frozen=True, kw_only=True):
     counts: str
     in_tests: int
     wanted: int
-    programs: tuple[str, ...] = ()
-    """C programs of tests/harness that have to be built."""
+    program: str | None = None
+    """The C program of tests/harness that has to be built."""
 
 
-def _program(name: str, *options: str, counts: str = "states", in_tests: int, wanted: int) -> Harness:
+def _program(name: str, option: str = "--states", *, in_tests: int, wanted: int) -> Harness:
     def command(built: Path, count: int, seed: int) -> list[str]:
-        return [str(built / name), *options, "--seed", str(seed), f"--{counts}", str(count)]
+        return [str(built / name), "--seed", str(seed), option, str(count)]
 
-    return Harness(command=command, counts=counts, in_tests=in_tests, wanted=wanted, programs=(name,))
+    return Harness(command=command, counts="states", in_tests=in_tests, wanted=wanted, program=name)
 
 
-def _module(name: str, *options: str, counts: str, in_tests: int, wanted: int) -> Harness:
+def _module(name: str, *options: str, counts: str = "states", in_tests: int, wanted: int) -> Harness:
     def command(_: Path, count: int, seed: int) -> list[str]:
         return [sys.executable, "-m", name, *options, "--seed", str(seed), "--count", str(count)]
 
@@ -51,15 +47,16 @@ def _module(name: str, *options: str, counts: str, in_tests: int, wanted: int) -
 
 
 HARNESSES: dict[str, Harness] = {
-    "crash_states": _program("crash_states", in_tests=20_000, wanted=1_000_000),
+    "crash_states": _program("crash_states", in_tests=25_000, wanted=1_000_000),
     "damage": _program("damage", in_tests=20_000, wanted=1_000_000),
-    "fault_points": _program("fault_points", in_tests=5_000, wanted=100_000),
-    "kill_points": _program("kill_points", in_tests=200, wanted=45_000),
-    "kill": _module("tests.crash.kill", counts="kills", in_tests=60, wanted=5_000),
+    "fault_points": _program("fault_points", in_tests=6_000, wanted=100_000),
+    "kill_points": _program("kill_points", "--count", in_tests=400, wanted=40_000),
+    "kill": _module("tests.crash.kill", in_tests=100, wanted=5_000),
+    "worker_kill": _module("tests.crash.worker_kill", in_tests=24, wanted=5_000),
+    "shutdown": _module("tests.crash.shutdown", in_tests=6, wanted=1_000),
+    "power_cut": _module("tests.crash.power_cut", in_tests=4, wanted=1_000),
     **{
-        f"logged_{kind}": _module(
-            "tests.crash.logged_writes", "--filesystem", kind, counts="states", in_tests=200, wanted=33_000
-        )
+        f"logged_{kind}": _module("tests.crash.logged_writes", "--filesystem", kind, in_tests=200, wanted=33_000)
         for kind in ("ext4", "xfs", "btrfs")
     },
     **{
@@ -74,14 +71,3 @@ HARNESSES: dict[str, Harness] = {
     },
     "mutants": _module("tests.mutants", counts="mutants", in_tests=20, wanted=80),
 }
-
-
-@contextmanager
-def programs(names: list[str]) -> Iterator[Path]:
-    """A directory with C programs of tests/harness, built without sanitizers: the tests run them under those."""
-    with tempfile.TemporaryDirectory(prefix="vsnapfs-harness-") as name:
-        if names:
-            targets = [f"{name}/{program}" for program in names]
-            command = ["make", "-s", "-j2", "-C", str(TOP / "tests/harness"), f"OUT={name}", "SANITIZE=none", *targets]
-            subprocess.run(command, check=True, timeout=BUILD_S, stdin=subprocess.DEVNULL)
-        yield Path(name)
