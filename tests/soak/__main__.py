@@ -10,7 +10,6 @@ import sys
 import time
 from collections import Counter
 
-from tests.harness.building import built as program
 from tests.soak import ledger
 from tests.soak.harnesses import HARNESSES, TOP, Harness
 
