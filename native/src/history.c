@@ -137,6 +137,11 @@ int vs_journal_rows(vs_journal *j, uint64_t after, vs_journal_row *rows, int max
             to = vs_rows_count_le(&all, last.seqno - 1);
             if (to == from) r = -ENOSPC;
         }
+        if (to < from || to - from > (uint64_t)max) { /* a table that is not in order */
+            r = vs_fault_set(-EUCLEAN, 0, after + 1, vs_journal_segment(j, index)->first_seqno, 0, "%s: its records are not in order",
+                             vs_journal_segment(j, index)->name);
+            break;
+        }
         for (uint64_t i = from; i < to; i++) {
             vs_row w;
             vs_rows_get(&all, i, &w);

@@ -3,6 +3,7 @@
  * The store below can be told that the disk is full, that syncs of segments fail, or that nothing in the repository can be written any more.
  * Primaries stay as they are.
  */
+#include <glob.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/wait.h>
@@ -19,7 +20,7 @@ typedef struct scene {
 } scene;
 
 static vs_store below;
-static atomic_int full, broken, dead, primary_file;
+static atomic_int full, broken, dead, primary_file, primary_syncs;
 
 static int64_t free_bytes(vs_store *s) {
     (void)s;
@@ -27,6 +28,7 @@ static int64_t free_bytes(vs_store *s) {
 }
 
 static int sync_or_fail(vs_store *s, int file) {
+    if (file == atomic_load(&primary_file)) atomic_fetch_add(&primary_syncs, 1);
     return file != atomic_load(&primary_file) && atomic_load(&broken) ? -EIO : below.sync(s, file);
 }
 
@@ -149,28 +151,38 @@ static void check_equal(const scene *c) {
     CHECK(memcmp(want, got, SIZE) == 0);
 }
 
+/* Each in a part of its own of the map of what has changed. */
+enum { FIRST = 0, SECOND = 1 << 20, THIRD = 2 << 20, FOURTH = 3 << 20 };
+
+static void sync_reaches_primary(const scene *c) {
+    int before = atomic_load(&primary_syncs);
+    sync_volume(c);
+    CHECK(atomic_load(&primary_syncs) > before);
+}
+
 static void fill_and_gap(const scene *c, atomic_int *what, int reason) {
     uint64_t seqno;
-    put(c, 0, 1);
-    put(c, VS_BLOCK, 1);
+    put(c, FIRST, 1);
+    put(c, SECOND, 1);
+    put(c, THIRD, 1);
     CHECK_EQ(vs_journal_commit(c->journal), 0);
     uint64_t before = facts_of(c).committed_seqno;
     atomic_store(what, 1);
-    put(c, VS_BLOCK, 2); /* accepted before anybody knows */
-    sync_volume(c);
+    put(c, SECOND, 2); /* accepted before anybody knows */
+    sync_reaches_primary(c);
     CHECK_EQ(facts_of(c).gap, 1);
     CHECK_EQ(facts_of(c).gap_reason, reason);
     CHECK_EQ(facts_of(c).gap_since_seqno, before);
-    put(c, 2 * VS_BLOCK, 3);
-    CHECK_EQ(vs_journal_zero(c->journal, c->volume, 0, VS_BLOCK, NULL, NULL), 0);
-    sync_volume(c);
-    check_live(c, VS_BLOCK, 2);
-    check_live(c, 2 * VS_BLOCK, 3);
-    check_live(c, 0, 0);
+    put(c, THIRD, 3);
+    CHECK_EQ(vs_journal_zero(c->journal, c->volume, FIRST, VS_BLOCK, NULL, NULL), 0);
+    sync_reaches_primary(c);
+    check_live(c, SECOND, 2);
+    check_live(c, THIRD, 3);
+    check_live(c, FIRST, 0);
     CHECK(vs_journal_event(c->journal, VS_RECORD_BOOKMARK_ADD, 0, 0, 0, "{}", 2, &seqno, NULL) < 0);
     CHECK(vs_journal_revive(c->journal) < 0);
     CHECK_EQ(facts_of(c).gap, 1);
-    check_at(c, before, VS_BLOCK, 1);
+    check_at(c, before, SECOND, 1);
 }
 
 static void close_and_check(const scene *c, atomic_int *what) {
@@ -179,11 +191,11 @@ static void close_and_check(const scene *c, atomic_int *what) {
     CHECK_EQ(vs_journal_revive(c->journal), 1);
     CHECK_EQ(facts_of(c).gap, 2);
     CHECK_EQ(vs_journal_gap_close(c->journal), -EAGAIN);
-    put(c, 3 * VS_BLOCK, 4); /* journalled again */
-    CHECK(catch_up(c) >= 2 * VS_BLOCK);
+    put(c, FOURTH, 4); /* journalled again */
+    CHECK(catch_up(c) >= 2 * VS_BLOCK); /* what was being committed may have come through */
     check_equal(c);
-    check_at(c, before, 0, 1);
-    check_at(c, facts_of(c).committed_seqno, 3 * VS_BLOCK, 4);
+    check_at(c, before, FIRST, 1);
+    check_at(c, facts_of(c).committed_seqno, FOURTH, 4);
 }
 
 static void check_gap(const char *name, atomic_int *what, int reason) {
@@ -205,14 +217,33 @@ static void check_stop_in_gap(const char *name, atomic_int *what, int reason, in
     else scene_die(&c, 64 << 10);
     scene_attach(&c);
     CHECK_EQ(facts_of(&c).gap, 1);
-    check_live(&c, VS_BLOCK, 2);
-    check_live(&c, 2 * VS_BLOCK, 3);
+    check_live(&c, SECOND, 2);
+    check_live(&c, THIRD, 3);
     close_and_check(&c, what);
     CHECK_EQ(vs_journal_close(c.journal), 0);
     scene_open(&c, 64 << 10);
     scene_attach(&c);
     CHECK_EQ(facts_of(&c).gap, 0);
     check_equal(&c);
+    scene_end(&c);
+}
+
+/* What was committed does not read back: nothing is appended behind it. */
+static void check_lost_commit(void) {
+    scene c = scene_begin("lost");
+    glob_t found;
+    fill_and_gap(&c, &broken, -EIO);
+    CHECK_EQ(glob("journal/*.seg", 0, NULL, &found), 0);
+    int file = open(found.gl_pathv[found.gl_pathc - 1], O_RDWR);
+    globfree(&found);
+    CHECK_EQ(pwrite(file, "damage", 6, 2 * VS_BLOCK), 6);
+    close(file);
+    atomic_store(&broken, 0);
+    CHECK_EQ(vs_journal_revive(c.journal), -EUCLEAN);
+    CHECK_EQ(facts_of(&c).gap, 1);
+    put(&c, FIRST, 9); /* and the application goes on */
+    sync_volume(&c);
+    check_live(&c, FIRST, 9);
     scene_end(&c);
 }
 
@@ -279,6 +310,7 @@ int main(void) {
     check_stop_in_gap("broken-stop", &broken, -EIO, 1);
     check_stop_in_gap("full-kill", &full, -ENOSPC, 0);
     check_stop_in_gap("dead-kill", &dead, -EIO, 0);
+    check_lost_commit();
     check_strict();
     check_under_load();
     return 0;

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 
+from tests.harness.building import built
 from tests.soak import ledger
 from tests.soak.harnesses import HARNESSES, TOP, Harness
 
@@ -42,8 +43,10 @@ def run(name: str, wanted: float | None, given_seed: int | None) -> bool:
     harness = HARNESSES[name]
     count = int(wanted or harness.in_tests * TIMES)
     seed = secrets.randbelow(2**31) if given_seed is None else given_seed
+    directory = built(harness.program).parent if harness.program else TOP
     began = time.monotonic()
-    done = subprocess.run(harness.command(built, count, seed), cwd=TOP, stdout=subprocess.PIPE, text=True, check=False)
+    command = harness.command(directory, count, seed)
+    done = subprocess.run(command, cwd=TOP, stdout=subprocess.PIPE, text=True, check=False)
     seconds = round(time.monotonic() - began, 1)
     counted, failures = verdict(harness, done.stdout, done.returncode)
     print(f"{name}: seed {seed}, {counted} {harness.counts}, {failures} failures, {seconds} s", flush=True)
