@@ -255,7 +255,7 @@ vs_store *memory_store_new(void) {
     pthread_mutex_init(&m->mu, NULL);
     m->clock_ns = UINT64_C(1600000000000000000);
     m->base = (vs_store){m_open, m_close, m_size, m_read, m_read_parts, m_will_need, m_files_max, m_write, m_sync, m_sync, m_write_back, m_truncate,
-                         m_zero, m_rename, m_remove, m_sync_dir, m_list, m_map, m_unmap, m_now_ns, m_entropy, m_destroy};
+                         m_zero, m_rename, m_remove, m_sync_dir, m_list, m_map, m_unmap, m_now_ns, m_entropy, .destroy = m_destroy};
     return &m->base;
 }
 

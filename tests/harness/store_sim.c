@@ -546,7 +546,8 @@ static void sim_destroy(vs_store *s) {
 vs_store *store_sim_new(uint64_t seed) {
     static const vs_store functions = {
         sim_open,  sim_close,    sim_size, sim_read,   sim_read_parts, sim_will_need, sim_files_max, sim_write, sim_sync,  sim_forget,  sim_write_back,
-        sim_truncate, sim_zero, sim_rename, sim_remove,     sim_sync_dir,  sim_list,      sim_map,   sim_unmap, sim_now_ns, sim_entropy, sim_destroy};
+        sim_truncate, sim_zero, sim_rename, sim_remove,     sim_sync_dir,  sim_list,      sim_map,   sim_unmap, sim_now_ns, sim_entropy,
+        .destroy = sim_destroy};
     store_sim *m = need(calloc(1, sizeof *m));
     m->base = functions;
     m->rng = seed ^ 0xC0FFEE;
