@@ -332,7 +332,8 @@ int vs_journal_check_map(vs_journal *j, uint64_t index, vs_fault *fault, char na
     vs_merged_map_name(first, count, name);
     r = vs_merged_map_open(j->store, j->options.uuid, first, count, &m);
     if (r == -ENOENT) return 0; /* it will be made; nothing is lost without it */
-    if (r < 0) return r == -ENOMEM ? r : found(fault, r);
+    if (r == -ENOMEM || r == -EMFILE || r == -ENFILE) return r; /* that is about us */
+    if (r < 0) return found(fault, r);
     r = vs_merged_map_compare(j, m, fault);
     vs_merged_map_close(j->store, m);
     return r;
