@@ -761,7 +761,7 @@ static int base_build_in_place(fault_ground *g) {
 
 /* Was it memory that failed, or the number of open files, and no read? */
 static int is_about_us(void) {
-    static const char *const reads[] = {"pread", "preadv2", "openat", "fstat"};
+    static const char *const reads[] = {"pread", "preadv2", "openat2", "fstat"};
     const char *struck = fault_struck();
     for (size_t i = 0; struck && i < sizeof reads / sizeof *reads; i++)
         if (strcmp(struck, reads[i]) == 0) return 0;
