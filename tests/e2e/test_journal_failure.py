@@ -28,7 +28,7 @@ SIZE = 32 * MIB
 DISK = 96 * MIB
 PIECE = 64 << 10
 HELD_UP_S_MAX = 5.0
-"""By a journal that fails; what it is on an idle machine is in docs/promises.md."""
+"""By a journal that fails: 250 ms are promised, and a busy machine is no defect."""
 
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse]
 

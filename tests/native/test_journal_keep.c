@@ -304,7 +304,7 @@ static int opened_to_write = -1;
 
 static int noting_open(vs_store *s, const char *path, uint32_t flags) {
     int file = kept_below.open(s, path, flags);
-    if (flags == VS_OPEN_WRITE) opened_to_write = file;
+    if (flags == VS_OPEN_WRITE && strncmp(path, "journal/", 8) == 0) opened_to_write = file;
     return file;
 }
 
