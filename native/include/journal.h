@@ -68,7 +68,7 @@ typedef struct vs_journal_facts {
     uint64_t failed_volume;    /* id of a volume whose primary failed: its writes are refused; 0: none */
     int32_t failed;            /* 0, or the -errno that ended all appends */
     int32_t pending;           /* 1: something appended is not committed yet */
-    int32_t gap;               /* VS_GAP_*: 0: none; 1: writes are not, or a moment ago were not in the journal; 2: it is in the journal that there was a gap */
+    int32_t gap;               /* 0: none is open; 1: one is that the journal does not tell of yet; 2: it does (owner) */
     int32_t gap_reason;        /* -errno of what began it */
     uint64_t gap_since_ns;     /* the first instant that is not in the journal */
     uint64_t gap_since_seqno;  /* the last record before it */

@@ -9,7 +9,7 @@
 
 #include "journal_internal.h"
 
-enum { BITS_AT = VS_BLOCK_BYTES, TAG_MAX = 64 };
+enum { BITS_AT = VS_BLOCK_BYTES, TAG_MAX = 64, NAME_BYTES = 40 };
 
 /* Fields of the file's header block, native/FORMAT.md section 6. */
 enum {
@@ -90,6 +90,10 @@ void vs_changed_mark(vs_journal *j, vs_primary *p, uint64_t offset_bytes, uint64
     pthread_mutex_unlock(&j->gap.bits_mu);
 }
 
+static void file_name(uint32_t volume, char name[NAME_BYTES]) {
+    snprintf(name, NAME_BYTES, "primary/%08" PRIx32 ".changed", volume);
+}
+
 /* A file of its full size, all of it written, so that it can be written to when the disk is full. */
 static int file_make(vs_journal *j, const char *name, vs_primary *p) {
     static const uint8_t zeros[VS_CHANGED_BYTES];
@@ -108,18 +112,23 @@ typedef struct left_open {
     int all; /* the bits are not to be believed */
 } left_open;
 
+/* 1: the header of a volume's file, and it is sound. */
+static int header_read(const vs_journal *j, int file, uint32_t volume, uint8_t h[VS_BLOCK_BYTES], left_open *out) {
+    if (j->store->read(j->store, file, 0, h, VS_BLOCK_BYTES) != VS_BLOCK_BYTES || memcmp(h, VS_MAGIC_CHANGED, 8) != 0 || !vs_block_check(h)) return 0;
+    if (vs_get32(h + AT_VERSION) != VS_FORMAT_VERSION || vs_get32(h + AT_FEATURES) != 0) return 0;
+    *out = (left_open){vs_get32(h + AT_STATE), vs_get32(h + AT_REASON), vs_get64(h + AT_SINCE_NS), vs_get64(h + AT_SINCE_SEQNO), 0};
+    return memcmp(h + AT_UUID, j->options.uuid, 16) == 0 && vs_get32(h + AT_VOLUME) == volume;
+}
+
 /* What the file of a volume says. One that is torn was being written at the beginning or the end of a gap: taken for open. */
 static void file_look(vs_journal *j, vs_primary *p, left_open *out) {
     uint8_t h[VS_BLOCK_BYTES];
     vs_store *s = j->store;
-    if (s->read(s, p->changed.file, 0, h, sizeof h) != VS_BLOCK_BYTES || memcmp(h, VS_MAGIC_CHANGED, 8) != 0 || !vs_block_check(h) ||
-        vs_get32(h + AT_VERSION) != VS_FORMAT_VERSION || vs_get32(h + AT_FEATURES) != 0) {
+    if (!header_read(j, p->changed.file, p->volume, h, out)) {
         *out = (left_open){.state = VS_GAP_OPEN, .reason = EIO, .since_ns = j->last_time_ns + 1, .since_seqno = j->committed_seqno, .all = 1};
         return;
     }
-    *out = (left_open){vs_get32(h + AT_STATE), vs_get32(h + AT_REASON), vs_get64(h + AT_SINCE_NS), vs_get64(h + AT_SINCE_SEQNO), 0};
     out->all = vs_get32(h + AT_SHIFT) != p->changed.shift || (out->reason != ENOSPC && out->reason != EDQUOT) ||
-               memcmp(h + AT_UUID, j->options.uuid, 16) != 0 || vs_get32(h + AT_VOLUME) != p->volume ||
                s->read(s, p->changed.file, BITS_AT, p->changed.bits, VS_CHANGED_BYTES) != VS_CHANGED_BYTES;
 }
 
@@ -154,14 +163,14 @@ static void gap_join(vs_journal *j, const left_open *f) {
 }
 
 int vs_changed_begin(vs_journal *j, vs_primary *p, uint64_t size_bytes, uint64_t *since_seqno) {
-    char name[40];
+    char name[NAME_BYTES];
     left_open f = {0};
     *since_seqno = 0;
     p->changed = (vs_changed){.file = -1, .shift = VS_CHANGED_SHIFT_MIN};
     while (size_bytes >> p->changed.shift >= VS_CHANGED_BITS) p->changed.shift++;
     p->changed.bits = calloc(1, VS_CHANGED_BYTES);
     if (!p->changed.bits) return -ENOMEM;
-    snprintf(name, sizeof name, "primary/%08" PRIx32 ".changed", p->volume);
+    file_name(p->volume, name);
     int file = j->store->open(j->store, name, VS_OPEN_WRITE);
     if (file >= 0) {
         p->changed.file = file;
@@ -175,6 +184,32 @@ int vs_changed_begin(vs_journal *j, vs_primary *p, uint64_t size_bytes, uint64_t
     gap_join(j, &f);
     *since_seqno = f.since_seqno;
     return 0;
+}
+
+/* 1: the owner has noted in a volume's file that a gap is open, and not in the journal yet. */
+static int volume_look(const vs_journal *j, uint32_t volume, left_open *out) {
+    char name[NAME_BYTES];
+    uint8_t h[VS_BLOCK_BYTES];
+    file_name(volume, name);
+    int file = j->store->open(j->store, name, VS_OPEN_READ);
+    if (file < 0) return 0;
+    int open = header_read(j, file, volume, h, out) && out->state == VS_GAP_OPEN;
+    j->store->close(j->store, file);
+    return open;
+}
+
+void vs_changed_follow(vs_journal *j) {
+    vs_gap *g = &j->gap;
+    left_open f;
+    g->state = VS_GAP_NONE;
+    for (size_t i = 0; i < j->head.count; i++) {
+        const vs_volume_state *v = &j->head.volumes[i];
+        if (v->removed || !volume_look(j, v->id, &f) || (g->state != VS_GAP_NONE && f.since_seqno >= g->since_seqno)) continue;
+        g->state = VS_GAP_OPEN;
+        g->reason = -(int)f.reason;
+        g->since_ns = f.since_ns;
+        g->since_seqno = f.since_seqno;
+    }
 }
 
 void vs_changed_end(vs_journal *j, vs_primary *p) {

@@ -28,6 +28,9 @@ struct vs_primary;
 int vs_changed_begin(struct vs_journal *j, struct vs_primary *p, uint64_t size_bytes, uint64_t *since_seqno);
 void vs_changed_end(struct vs_journal *j, struct vs_primary *p);
 
+/* Reader, mu held: is a gap open of which the journal does not tell yet? */
+void vs_changed_follow(struct vs_journal *j);
+
 /* Set the bits of a range, on the medium first where that can be had. */
 void vs_changed_mark(struct vs_journal *j, struct vs_primary *p, uint64_t offset_bytes, uint64_t length_bytes);
 

@@ -308,6 +308,7 @@ int vs_journal_open(vs_store *s, const vs_journal_options *o, vs_journal **out) 
     while (r == 0 && (r = vs_journal_begin_head(j)) < 0 && part_drop_last(j, r)) r = 0;
     if (r == 0) r = end_check(j, j->last_seqno);
     if (r == 0 && o->owner) r = owner_begin(j);
+    else if (r == 0) vs_changed_follow(j);
     if (r < 0) {
         journal_free(j);
         return r;
@@ -431,6 +432,7 @@ int vs_journal_refresh(vs_journal *j) {
         vs_states_clear(&j->head);
         r = vs_journal_begin_head(j);
     }
+    vs_changed_follow(j);
     int changed = j->committed_seqno != before;
     pthread_mutex_unlock(&j->mu);
     return r < 0 ? r : changed;

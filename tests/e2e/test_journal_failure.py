@@ -144,6 +144,9 @@ def test_a_full_disk_stops_nobody(disk: Path, primary: Path, tmp_path: Path) -> 
         must(repository, "check", "--read-data")
         assert (server.mountpoint / "snaps/before/db").read_bytes() == before
         assert run(repository, "volume", "resync").returncode == 7
+        with Mounted(repository, tmp_path / "reader", verb="mount", options=("--foreground",)) as reader:
+            assert not (reader.mountpoint / "at/-0s").exists()
+            assert (reader.mountpoint / "snaps/before/db").read_bytes() == before
         (disk / "filler").unlink()
         writer.write(20)
         gap = assert_whole_again(repository, server, writer, primary)

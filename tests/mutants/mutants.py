@@ -59,7 +59,7 @@ class Tree:
         for name in COPIED:
             source = TOP / name
             if source.is_dir():
-                shutil.copytree(source, top / name, ignore=shutil.ignore_patterns("__pycache__", "golden"))
+                shutil.copytree(source, top / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy2(source, top / name)
 
