@@ -16,6 +16,8 @@ ssize_t __real_pread(int fd, void *buf, size_t n, off_t at);
 ssize_t __real_preadv2(int fd, const struct iovec *parts, int count, off_t at, int flags);
 ssize_t __real_pwritev(int fd, const struct iovec *parts, int count, off_t at);
 int __real_fallocate(int fd, int mode, off_t at, off_t n);
+int __real_fsync(int fd);
+int __real_fdatasync(int fd);
 long __real_syscall(long number, ...);
 
 void *__wrap_malloc(size_t n);
@@ -25,6 +27,8 @@ ssize_t __wrap_pread(int fd, void *buf, size_t n, off_t at);
 ssize_t __wrap_preadv2(int fd, const struct iovec *parts, int count, off_t at, int flags);
 ssize_t __wrap_pwritev(int fd, const struct iovec *parts, int count, off_t at);
 int __wrap_fallocate(int fd, int mode, off_t at, off_t n);
+int __wrap_fsync(int fd);
+int __wrap_fdatasync(int fd);
 long __wrap_syscall(long number, ...);
 
 static atomic_long allocations_left = -1;
@@ -33,6 +37,7 @@ static size_t io_piece_bytes;
 static atomic_uint io_calls;
 static int fallocate_refusals;
 static int openat2_refusal;
+static int syncs_fail;
 
 void faults_fail_allocations(long good) {
     allocations_left = good;
@@ -53,6 +58,10 @@ void faults_refuse_fallocate(int calls) {
 
 void faults_refuse_openat2(int code) {
     openat2_refusal = code;
+}
+
+void faults_fail_syncs(int yes) {
+    syncs_fail = yes;
 }
 
 static int allocation_fails(void) {
@@ -108,6 +117,19 @@ int __wrap_fallocate(int fd, int mode, off_t at, off_t n) {
     fallocate_refusals--;
     errno = EOPNOTSUPP;
     return -1;
+}
+
+static int sync_fails(void) {
+    if (syncs_fail) errno = EIO;
+    return syncs_fail;
+}
+
+int __wrap_fsync(int fd) {
+    return sync_fails() ? -1 : __real_fsync(fd);
+}
+
+int __wrap_fdatasync(int fd) {
+    return sync_fails() ? -1 : __real_fdatasync(fd);
 }
 
 /* As the C library does it: six words, whatever the call makes of them. */

@@ -167,6 +167,9 @@ static void bytes_move_whole(vs_store *s) {
     many_parts(s, file);
     faults_split_io(0);
     CHECK_EQ(s->sync(s, file), 0);
+    faults_fail_syncs(1);
+    CHECK_EQ(s->sync(s, file), -EIO);
+    faults_fail_syncs(0);
     CHECK_EQ(s->read(s, file, (uint64_t)INT64_MAX + 1, &byte, 1), -EINVAL);
     CHECK_EQ(s->read_parts(s, file, (uint64_t)INT64_MAX + 1, &(struct iovec){&byte, 1}, 1, 0), -EINVAL);
     s->will_need(s, file, (uint64_t)INT64_MAX + 1, 1);
@@ -254,6 +257,9 @@ static void naming(vs_store *s) {
     CHECK_EQ(s->remove(s, "d/3"), 0);
     CHECK_EQ(s->sync_dir(s, "names"), 0);
     CHECK_EQ(s->sync_dir(s, "."), 0);
+    faults_fail_syncs(1);
+    CHECK_EQ(s->sync_dir(s, "names"), -EIO);
+    faults_fail_syncs(0);
     CHECK_EQ(s->sync_dir(s, "names/4"), -ENOTDIR);
     CHECK_EQ(s->list(s, "names", count_names, seen), 0);
     for (int i = 0; i < 10; i++) CHECK_EQ(seen[i], i != 1 && i != 3);
