@@ -87,11 +87,6 @@ int vs_journal_revive(vs_journal *j) {
         pthread_mutex_lock(&j->mu);
         if (r == 0) j->gap.state = VS_GAP_NOTED;
     }
-    if (r == 0 && wanted) {
-        pthread_mutex_unlock(&j->mu);
-        for (size_t i = 0; i < j->primary_count; i++) vs_changed_open_gap(j, j->primaries[i], VS_GAP_NOTED);
-        pthread_mutex_lock(&j->mu);
-    }
     vs_journal_lead_end(j);
     pthread_mutex_unlock(&j->mu);
     return r < 0 ? r : wanted;

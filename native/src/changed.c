@@ -9,7 +9,7 @@
 
 #include "journal_internal.h"
 
-enum { BITS_AT = VS_BLOCK_BYTES, TAG_MAX = 64, NAME_BYTES = 40 };
+enum { BITS_AT = VS_BLOCK_BYTES, AGAIN_AT = BITS_AT + VS_CHANGED_BYTES, TAG_MAX = 96, NAME_BYTES = 40 };
 
 /* Fields of the file's header block, native/FORMAT.md section 6. */
 enum {
@@ -22,6 +22,7 @@ enum {
     AT_REASON = 44,
     AT_SINCE_NS = 48,
     AT_SINCE_SEQNO = 56,
+    AT_FLOOR_SEQNO = 64,
 };
 
 static uint64_t bit_of(const vs_changed *c, uint64_t offset_bytes) {
@@ -50,7 +51,7 @@ static void file_lost(vs_journal *j, vs_changed *c) {
     c->file = -1;
 }
 
-/* bits_mu held. */
+/* bits_mu held. Twice, one after the other: of the two that a crash leaves, one is sound. */
 static void header_write(vs_journal *j, vs_primary *p, uint32_t state) {
     uint8_t h[VS_BLOCK_BYTES] = VS_MAGIC_CHANGED;
     if (p->changed.file < 0) return;
@@ -62,13 +63,16 @@ static void header_write(vs_journal *j, vs_primary *p, uint32_t state) {
     vs_put32(h + AT_REASON, (uint32_t)-j->gap.reason);
     vs_put64(h + AT_SINCE_NS, j->gap.since_ns);
     vs_put64(h + AT_SINCE_SEQNO, j->gap.since_seqno);
+    vs_put64(h + AT_FLOOR_SEQNO, j->gap.floor_seqno);
     vs_block_seal(h);
-    if (bytes_write(j->store, p->changed.file, 0, h, sizeof h) < 0) file_lost(j, &p->changed);
+    int r = bytes_write(j->store, p->changed.file, 0, h, sizeof h);
+    if (r == 0) r = bytes_write(j->store, p->changed.file, AGAIN_AT, h, sizeof h);
+    if (r < 0) file_lost(j, &p->changed);
 }
 
 static void tag_text(const vs_journal *j, char text[TAG_MAX]) {
     for (int i = 0; i < 16; i++) snprintf(text + 2 * i, 3, "%02x", j->options.uuid[i]);
-    snprintf(text + 32, TAG_MAX - 32, " %" PRIu64 " %" PRIu64, j->gap.since_seqno, j->gap.since_ns);
+    snprintf(text + 32, TAG_MAX - 32, " %" PRIu64 " %" PRIu64 " %" PRIu64, j->gap.since_seqno, j->gap.since_ns, j->gap.floor_seqno);
 }
 
 /* Set the bits of a range, on the medium first where that can be had. */
@@ -108,26 +112,30 @@ static int file_make(vs_journal *j, const char *name, vs_primary *p) {
 
 typedef struct left_open {
     uint32_t state, reason;
-    uint64_t since_ns, since_seqno;
+    uint64_t since_ns, since_seqno, floor_seqno;
     int all; /* the bits are not to be believed */
 } left_open;
 
-/* 1: the header of a volume's file, and it is sound. */
-static int header_read(const vs_journal *j, int file, uint32_t volume, uint8_t h[VS_BLOCK_BYTES], left_open *out) {
-    if (j->store->read(j->store, file, 0, h, VS_BLOCK_BYTES) != VS_BLOCK_BYTES || memcmp(h, VS_MAGIC_CHANGED, 8) != 0 || !vs_block_check(h)) return 0;
+/* 1: one of the headers of a volume's file, and it is sound. */
+static int header_read(const vs_journal *j, int file, uint32_t volume, uint64_t at, uint8_t h[VS_BLOCK_BYTES], left_open *out) {
+    if (j->store->read(j->store, file, at, h, VS_BLOCK_BYTES) != VS_BLOCK_BYTES || memcmp(h, VS_MAGIC_CHANGED, 8) != 0 || !vs_block_check(h)) return 0;
     if (vs_get32(h + AT_VERSION) != VS_FORMAT_VERSION || vs_get32(h + AT_FEATURES) != 0) return 0;
-    *out = (left_open){vs_get32(h + AT_STATE), vs_get32(h + AT_REASON), vs_get64(h + AT_SINCE_NS), vs_get64(h + AT_SINCE_SEQNO), 0};
-    return memcmp(h + AT_UUID, j->options.uuid, 16) == 0 && vs_get32(h + AT_VOLUME) == volume;
+    if (memcmp(h + AT_UUID, j->options.uuid, 16) != 0 || vs_get32(h + AT_VOLUME) != volume) return 0;
+    *out = (left_open){vs_get32(h + AT_STATE), vs_get32(h + AT_REASON), vs_get64(h + AT_SINCE_NS), vs_get64(h + AT_SINCE_SEQNO),
+                       vs_get64(h + AT_FLOOR_SEQNO), 0};
+    return 1;
 }
 
-/* What the file of a volume says. One that is torn was being written at the beginning or the end of a gap: taken for open. */
+/* The first that is sound: where it is not, it was being written, and what that was for had not begun. */
+static int headers_read(const vs_journal *j, int file, uint32_t volume, uint8_t h[VS_BLOCK_BYTES], left_open *out) {
+    return header_read(j, file, volume, 0, h, out) || header_read(j, file, volume, AGAIN_AT, h, out);
+}
+
+/* What the file of a volume says. One without a sound header was never finished. */
 static void file_look(vs_journal *j, vs_primary *p, left_open *out) {
     uint8_t h[VS_BLOCK_BYTES];
     vs_store *s = j->store;
-    if (!header_read(j, p->changed.file, p->volume, h, out)) {
-        *out = (left_open){.state = VS_GAP_OPEN, .reason = EIO, .since_ns = j->last_time_ns + 1, .since_seqno = j->committed_seqno, .all = 1};
-        return;
-    }
+    if (!headers_read(j, p->changed.file, p->volume, h, out)) return;
     out->all = vs_get32(h + AT_SHIFT) != p->changed.shift || (out->reason != ENOSPC && out->reason != EDQUOT) ||
                s->read(s, p->changed.file, BITS_AT, p->changed.bits, VS_CHANGED_BYTES) != VS_CHANGED_BYTES;
 }
@@ -135,11 +143,11 @@ static void file_look(vs_journal *j, vs_primary *p, left_open *out) {
 /* A tag with no open gap in the file: the file could not be written then. */
 static void tag_look(vs_journal *j, const vs_primary *p, left_open *f) {
     char text[TAG_MAX] = "", uuid[33];
-    uint64_t since_seqno, since_ns;
+    uint64_t since_seqno, since_ns, floor_seqno;
     if (f->state != VS_GAP_NONE || !j->store->tagged || j->store->tagged(j->store, p->file, text, sizeof text) < 0) return;
     for (int i = 0; i < 16; i++) snprintf(uuid + 2 * i, 3, "%02x", j->options.uuid[i]);
-    if (strncmp(text, uuid, 32) != 0 || sscanf(text + 32, " %" SCNu64 " %" SCNu64, &since_seqno, &since_ns) != 2) return;
-    *f = (left_open){VS_GAP_OPEN, EIO, since_ns, since_seqno, 1};
+    if (strncmp(text, uuid, 32) != 0 || sscanf(text + 32, " %" SCNu64 " %" SCNu64 " %" SCNu64, &since_seqno, &since_ns, &floor_seqno) != 3) return;
+    *f = (left_open){VS_GAP_OPEN, EIO, since_ns, since_seqno, floor_seqno, 1};
 }
 
 /* Join a gap that was open when the last process ended: it began when the earliest of its volumes says so. */
@@ -151,21 +159,19 @@ static void gap_join(vs_journal *j, const left_open *f) {
         g->reason = -(int)f->reason;
         g->since_ns = f->since_ns;
         g->since_seqno = f->since_seqno;
+        g->floor_seqno = f->floor_seqno;
         atomic_fetch_add(&g->ordered, 1);
-    } else {
-        if (f->state == VS_GAP_OPEN) g->state = VS_GAP_OPEN;
-        if (f->since_seqno < g->since_seqno) {
-            g->since_ns = f->since_ns;
-            g->since_seqno = f->since_seqno;
-        }
+    } else if (f->since_seqno < g->since_seqno) {
+        g->since_ns = f->since_ns;
+        g->since_seqno = f->since_seqno;
     }
     pthread_mutex_unlock(&j->mu);
 }
 
-int vs_changed_begin(vs_journal *j, vs_primary *p, uint64_t size_bytes, uint64_t *since_seqno) {
+int vs_changed_begin(vs_journal *j, vs_primary *p, uint64_t size_bytes, uint64_t *floor_seqno) {
     char name[NAME_BYTES];
     left_open f = {0};
-    *since_seqno = 0;
+    *floor_seqno = 0;
     p->changed = (vs_changed){.file = -1, .shift = VS_CHANGED_SHIFT_MIN};
     while (size_bytes >> p->changed.shift >= VS_CHANGED_BITS) p->changed.shift++;
     p->changed.bits = calloc(1, VS_CHANGED_BYTES);
@@ -182,7 +188,7 @@ int vs_changed_begin(vs_journal *j, vs_primary *p, uint64_t size_bytes, uint64_t
     if (f.state == VS_GAP_NONE) return 0;
     if (f.all) memset(p->changed.bits, 0xff, VS_CHANGED_BYTES);
     gap_join(j, &f);
-    *since_seqno = f.since_seqno;
+    *floor_seqno = f.floor_seqno;
     return 0;
 }
 
@@ -193,7 +199,7 @@ static int volume_look(const vs_journal *j, uint32_t volume, left_open *out) {
     file_name(volume, name);
     int file = j->store->open(j->store, name, VS_OPEN_READ);
     if (file < 0) return 0;
-    int open = header_read(j, file, volume, h, out) && out->state == VS_GAP_OPEN;
+    int open = headers_read(j, file, volume, h, out) && out->state == VS_GAP_OPEN;
     j->store->close(j->store, file);
     return open;
 }
@@ -228,12 +234,12 @@ void vs_changed_close_gap(vs_journal *j, vs_primary *p) {
     if (j->store->tag) j->store->tag(j->store, p->file, NULL);
 }
 
-void vs_changed_open_gap(vs_journal *j, vs_primary *p, uint32_t state) {
+void vs_changed_open_gap(vs_journal *j, vs_primary *p) {
     char text[TAG_MAX];
     tag_text(j, text);
     if (j->store->tag) j->store->tag(j->store, p->file, text);
     pthread_mutex_lock(&j->gap.bits_mu);
-    header_write(j, p, state);
+    header_write(j, p, VS_GAP_OPEN);
     pthread_mutex_unlock(&j->gap.bits_mu);
 }
 

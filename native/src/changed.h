@@ -23,9 +23,9 @@ typedef struct vs_changed {
 struct vs_journal;
 struct vs_primary;
 
-/* leader, mu not held: a primary comes. Finds out whether a gap was open when it was last used; *since_seqno: what is in the journal up to
+/* leader, mu not held: a primary comes. Finds out whether a gap was open when it was last used; *floor_seqno: what is in the journal up to
  * there must not be applied to it again (0: there was none). */
-int vs_changed_begin(struct vs_journal *j, struct vs_primary *p, uint64_t size_bytes, uint64_t *since_seqno);
+int vs_changed_begin(struct vs_journal *j, struct vs_primary *p, uint64_t size_bytes, uint64_t *floor_seqno);
 void vs_changed_end(struct vs_journal *j, struct vs_primary *p);
 
 /* Reader, mu held: is a gap open of which the journal does not tell yet? */
@@ -34,8 +34,8 @@ void vs_changed_follow(struct vs_journal *j);
 /* Set the bits of a range, on the medium first where that can be had. */
 void vs_changed_mark(struct vs_journal *j, struct vs_primary *p, uint64_t offset_bytes, uint64_t length_bytes);
 
-/* leader: note with the volume that there is a gap (state VS_GAP_OPEN or VS_GAP_NOTED), or that there is none any more. */
-void vs_changed_open_gap(struct vs_journal *j, struct vs_primary *p, uint32_t state);
+/* leader: note with the volume that there is a gap, or that there is none any more. */
+void vs_changed_open_gap(struct vs_journal *j, struct vs_primary *p);
 void vs_changed_close_gap(struct vs_journal *j, struct vs_primary *p);
 
 /* bits_mu held: the next range of one bit at or behind from_bytes. 1: found. And: a range was compared up to end_bytes. */

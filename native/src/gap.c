@@ -6,8 +6,13 @@
 
 #include "batch.h"
 
+/* Whoever compares a piece goes before the next writes, or they might keep it waiting for ever. */
 int vs_gap_init(vs_journal *j) {
-    int r = pthread_rwlock_init(&j->gap.order, NULL);
+    pthread_rwlockattr_t fair;
+    pthread_rwlockattr_init(&fair);
+    pthread_rwlockattr_setkind_np(&fair, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    int r = pthread_rwlock_init(&j->gap.order, &fair);
+    pthread_rwlockattr_destroy(&fair);
     return r ? -r : -pthread_mutex_init(&j->gap.bits_mu, NULL);
 }
 
@@ -20,10 +25,12 @@ int vs_gap_is_unsettled(const vs_journal *j) {
     return j->failed && j->options.available && !j->gap.settled;
 }
 
-/* leader: note for every volume that there is a gap, before the first write that is not in the journal. */
+/* leader: note for every volume that there is a gap, before the first write that is not in the journal. Its primary has everything that is
+ * committed by then; one that has failed gets nothing any more, and stays as it is known. */
 static void gap_begin(vs_journal *j) {
     vs_gap *g = &j->gap;
     pthread_mutex_lock(&j->mu);
+    vs_journal_sync_primaries(j, 0, UINT64_MAX);
     if (g->state == VS_GAP_NONE) {
         g->state = VS_GAP_OPEN;
         g->since_seqno = j->committed_seqno;
@@ -32,8 +39,14 @@ static void gap_begin(vs_journal *j) {
     }
     g->state = VS_GAP_OPEN; /* also where one was being closed: it goes on */
     g->reason = j->failed;
+    g->floor_seqno = j->committed_seqno;
     pthread_mutex_unlock(&j->mu);
-    for (size_t i = 0; i < j->primary_count; i++) vs_changed_open_gap(j, j->primaries[i], VS_GAP_OPEN);
+    for (size_t i = 0; i < j->primary_count; i++) {
+        pthread_mutex_lock(&j->mu);
+        int sound = j->primaries[i]->error == 0;
+        pthread_mutex_unlock(&j->mu);
+        if (sound) vs_changed_open_gap(j, j->primaries[i]);
+    }
 }
 
 /* leader: the ranges of a batch that will be on its primaries and not in the journal. */

@@ -28,6 +28,7 @@ typedef struct vs_gap {
     uint64_t times; /* that it was settled */
     int reason;  /* -errno */
     uint64_t since_ns, since_seqno; /* the first instant that is not in the journal; the last record before it */
+    uint64_t floor_seqno; /* up to it the journal has nothing that the primaries lack: they are newer */
 } vs_gap;
 
 struct vs_journal;

@@ -39,12 +39,12 @@ static int primary_add(vs_journal *j, vs_primary *p) {
 
 /* leader, mu held, given up meanwhile. What the primary got in a gap is newer than what the journal has from before it. */
 static int primary_bring(vs_journal *j, vs_primary *p, uint64_t size_bytes) {
-    uint64_t since_seqno;
+    uint64_t floor_seqno;
     pthread_mutex_unlock(&j->mu);
-    int r = vs_changed_begin(j, p, size_bytes, &since_seqno);
+    int r = vs_changed_begin(j, p, size_bytes, &floor_seqno);
     pthread_mutex_lock(&j->mu);
-    if (since_seqno < j->applied_seqno) since_seqno = j->applied_seqno;
-    return r == 0 && !p->error ? primary_replay(j, p->volume, p->file, since_seqno) : r;
+    if (floor_seqno < j->applied_seqno) floor_seqno = j->applied_seqno;
+    return r == 0 && !p->error ? primary_replay(j, p->volume, p->file, floor_seqno) : r;
 }
 
 int vs_journal_attach_primary(vs_journal *j, uint32_t volume, int file) {
