@@ -27,7 +27,7 @@ from tests.soak.harnesses import HARNESSES, TOP
 PATCHES = Path(__file__).parent
 COPIED = ("native", "tests", "vsnapfs", "scripts", "pyproject.toml", "setup.py", "docs", "README.md")
 SEED = 1
-KILL_S = 300
+KILL_S = 120
 """A mutant that makes its test hang is killed too."""
 
 
