@@ -44,14 +44,14 @@ def run(name: str, wanted: float | None, given_seed: int | None) -> bool:
     count = int(wanted or harness.in_tests * TIMES)
     seed = secrets.randbelow(2**31) if given_seed is None else given_seed
     directory = built(harness.program).parent if harness.program else TOP
-    began = time.monotonic()
+    commit, began = ledger.commit(), time.monotonic()
     command = harness.command(directory, count, seed)
     done = subprocess.run(command, cwd=TOP, stdout=subprocess.PIPE, text=True, check=False)
     seconds = round(time.monotonic() - began, 1)
     counted, failures = verdict(harness, done.stdout, done.returncode)
     print(f"{name}: seed {seed}, {counted} {harness.counts}, {failures} failures, {seconds} s", flush=True)
     entry = ledger.Entry(
-        commit=ledger.commit(), date=ledger.today(), harness=name, seed=seed, count=counted, failures=failures,
+        commit=commit, date=ledger.today(), harness=name, seed=seed, count=counted, failures=failures,
         seconds=seconds,
     )  # fmt: skip
     ledger.add(entry)
