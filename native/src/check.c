@@ -205,6 +205,13 @@ static int block_check(vs_journal *j, vs_segment *g, const vs_crcs *crcs, int fi
                                      n < 0 ? "cannot be read" : "does not match its checksum"));
 }
 
+/* Where the payload blocks of a row end; 0: it has none. A damaged row may say anything: what is not among the batches is not looked for. */
+static uint64_t row_end(const vs_segment *g, const vs_row *row) {
+    uint64_t blocks = (row->offset_bytes % VS_BLOCK_BYTES + row->length_bytes + VS_BLOCK_BYTES - 1) / VS_BLOCK_BYTES, end = g->data_end / VS_BLOCK_BYTES;
+    if (row->block == 0 || row->block >= end) return 0;
+    return blocks < end - row->block ? row->block + blocks : end;
+}
+
 /* Blocks of payload from *offset_bytes on, until one does not match. */
 static int payload_check(vs_journal *j, vs_segment *g, const vs_index *x, uint64_t *offset_bytes, vs_fault *fault) {
     told t;
@@ -213,9 +220,8 @@ static int payload_check(vs_journal *j, vs_segment *g, const vs_index *x, uint64
     int r = told_by(g, x, &t);
     for (size_t i = 0; r == 0 && i < t.count; i++) {
         const vs_row *row = &t.rows[i];
-        uint64_t blocks = (row->offset_bytes % VS_BLOCK_BYTES + row->length_bytes + VS_BLOCK_BYTES - 1) / VS_BLOCK_BYTES;
-        for (uint64_t b = row->block; r == 0 && row->block && b < row->block + blocks; b++) {
-            if (b * VS_BLOCK_BYTES < *offset_bytes) continue;
+        uint64_t from = *offset_bytes / VS_BLOCK_BYTES, end = row_end(g, row);
+        for (uint64_t b = row->block > from ? row->block : from; r == 0 && b < end; b++) {
             r = atomic_load(&j->check_ends) ? -ECANCELED : block_check(j, g, &t.crcs, file, row, b, fault);
             if (r == 1) *offset_bytes = (b + 1) * VS_BLOCK_BYTES;
         }

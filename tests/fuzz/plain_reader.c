@@ -29,7 +29,7 @@ static uint64_t covered_by(const plain_record *r) {
 /* Payload blocks of a record that is as the table in section 2.2 says; -1: it is not. */
 static int64_t record_blocks(const plain_record *r) {
     int64_t blocks = 0;
-    if (r->a > UINT64_C(1) << 62 || r->b > UINT64_C(1) << 62 || r->flags > 1 || r->type < 1 || r->type > 8) return -1;
+    if (r->a > UINT64_C(1) << 62 || r->b > UINT64_C(1) << 62 || r->flags > 1 || r->type < 1 || r->type > 10) return -1;
     if (r->type <= 5 && r->volume == 0) return -1;
     if (r->type == 1) {
         if (r->b == 0 || r->b > 1 << 20) return -1;
