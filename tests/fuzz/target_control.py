@@ -20,12 +20,15 @@ with atheris.instrument_imports(include=["vsnapfs"]):
     from vsnapfs.core import points
     from vsnapfs.core.errors import UsageError, VsnapfsError
     from vsnapfs.core.names import check_name
+    from vsnapfs.core.rights import EVERY_RIGHT
     from vsnapfs.daemon import http, wire
     from vsnapfs.daemon.api import VERBS, Verb
+    from vsnapfs.daemon.rights import Peer
 
 from tests.fuzz.python_target import main, one_line
 
 STATUSES = {200, 400, 404, 405, 413}
+ROOT = Peer(pid=1, uid=0, gids=frozenset())
 POINTS = ("point", "at", "since", "until", "text")
 
 
@@ -49,7 +52,7 @@ class Call:
     def __init__(self, path: str, pieces: list[bytes]) -> None:
         self.scope: dict[str, Any] = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http", "path": path,
-            "raw_path": path.encode(errors="replace"), "query_string": b"", "root_path": "", "headers": [], "state": {},
+            "raw_path": path.encode(errors="replace"), "query_string": b"", "root_path": "", "headers": [], "state": {"peer": ROOT, "rights": EVERY_RIGHT},
         }  # fmt: skip
         self._pieces = pieces
         self.statuses: list[int] = []
