@@ -52,7 +52,8 @@ class Call:
     def __init__(self, path: str, pieces: list[bytes]) -> None:
         self.scope: dict[str, Any] = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http", "path": path,
-            "raw_path": path.encode(errors="replace"), "query_string": b"", "root_path": "", "headers": [], "state": {"peer": ROOT, "rights": EVERY_RIGHT},
+            "raw_path": path.encode(errors="replace"), "query_string": b"", "root_path": "", "headers": [],
+            "state": {"peer": ROOT, "rights": EVERY_RIGHT},
         }  # fmt: skip
         self._pieces = pieces
         self.statuses: list[int] = []
