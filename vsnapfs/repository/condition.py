@@ -47,7 +47,7 @@ def status(parts: Parts) -> Status:
         warnings=[_short(parts, percent)]
         if percent is not None and PROBLEM_PERCENT <= percent < WARNING_PERCENT
         else [],
-        gaps=gaps.listed(parts),
+        gaps=gaps.listed(parts, facts),
         window_first=None if reach is None else reach[0],
         window_last=None if reach is None else reach[1],
         last_seqno=facts.last_seqno,
@@ -72,7 +72,7 @@ def status(parts: Parts) -> Status:
 
 def _problems(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) -> Iterator[str]:
     if facts.gap:
-        gap = gaps.listed(parts)[-1]
+        gap = gaps.listed(parts, facts)[-1]
         left = f"up to {format_size(facts.changed_bytes)} of the volumes differ from the journal"
         yield f"writes are not protected since {gap.since} ({gap.reason}); {left}; `vsnapfs volume resync` closes the gap"
     elif facts.failed:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 
+from vsnapfs.binding import JournalFacts
 from vsnapfs.catalog.index import GapEntry
 from vsnapfs.core.errors import GapError
 from vsnapfs.core.model import Gap, Progress
@@ -22,11 +23,11 @@ COMMIT_BYTES = 64 << 20
 """Journalled between two commits."""
 
 
-def entries(parts: Parts) -> list[GapEntry]:
-    """All that are known, in the order of time; the last one may be open, and not in the journal yet."""
+def entries(parts: Parts, facts: JournalFacts) -> list[GapEntry]:
+    """All that are known, in the order of time; the last one may be open, and not in the journal yet. facts: asked before, so
+    that one which is closed meanwhile is in the index."""
     with parts.names:
         known = parts.index.gaps()
-    facts = parts.journal.facts()
     if facts.gap and not (known and known[-1].end_seqno is None):
         unnoted = GapEntry(
             begin_seqno=facts.committed_seqno + 1,
@@ -38,9 +39,8 @@ def entries(parts: Parts) -> list[GapEntry]:
     return known
 
 
-def listed(parts: Parts) -> list[Gap]:
+def listed(parts: Parts, facts: JournalFacts) -> list[Gap]:
     """For people and programs."""
-    changed_bytes = parts.journal.facts().changed_bytes
     return [
         Gap(
             since=iso(gap.since_ns),
@@ -48,30 +48,31 @@ def listed(parts: Parts) -> list[Gap]:
             until=None if gap.end_ns is None else iso(gap.end_ns),
             until_seqno=gap.end_seqno,
             reason=gap.reason,
-            changed_bytes=changed_bytes if gap.end_seqno is None else 0,
+            changed_bytes=facts.changed_bytes if gap.end_seqno is None else 0,
         )
-        for gap in entries(parts)
+        for gap in entries(parts, facts)
     ]
 
 
 def refuse_seqno(parts: Parts, text: str, seqno: int) -> None:
     """Raises: GapError: the point lies in a gap."""
-    for gap in entries(parts):
+    for gap in entries(parts, parts.journal.facts()):
         if gap.holds_seqno(seqno):
             raise _in_gap(text, gap)
 
 
 def refuse_time(parts: Parts, text: str, time_ns: int) -> None:
     """Raises: GapError: the point lies in a gap."""
-    for gap in entries(parts):
+    for gap in entries(parts, parts.journal.facts()):
         if gap.holds_time(time_ns):
             raise _in_gap(text, gap)
 
 
 def refuse_now(parts: Parts, what: str) -> None:
     """Raises: GapError: nothing of now can be named."""
-    if parts.journal.facts().gap:
-        gap = entries(parts)[-1]
+    facts = parts.journal.facts()
+    if facts.gap:
+        gap = entries(parts, facts)[-1]
         raise GapError(
             f"{what} cannot be made: writes are not protected since {iso(gap.since_ns)} ({gap.reason})",
             seqno=gap.since_seqno,
@@ -91,6 +92,8 @@ def close(parts: Parts, report: Report) -> int:
             return 0
         identity.add_feature(parts.layout, identity.GAPS)
         parts.journal.revive()
+        with parts.change:
+            parts.catch_up()  # the index holds the gap until its end is in there too
         changed = sum(_resync(parts, volume, report) for volume in list(parts.primaries))
         parts.journal.gap_close()
         with parts.change:
