@@ -135,7 +135,7 @@ def test_a_full_disk_stops_nobody(disk: Path, primary: Path, tmp_path: Path) -> 
         fill(disk)
         writer.write(100)
         assert writer.slowest_s < HELD_UP_S_MAX
-        assert eventually(lambda: gap_of(repository), "the gap in status", deadline_s=5)["changed_bytes"] > 0
+        assert eventually(lambda: gap_of(repository), "the gap in status", deadline_s=15)["changed_bytes"] > 0
         assert run(repository, "status").returncode == 8
         for name in ("during", "again"):
             refused = run(repository, "bookmark", "add", name)
