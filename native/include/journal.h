@@ -8,8 +8,8 @@
  *
  * Threads: every function but open and close may be called from any thread. Lock order: commit (leadership) before state before
  * segment. No lock is held over storage I/O but leadership; primaries are synced without it, so that the next batch goes on meanwhile.
- * Errors: after a failed write or sync of the journal every append and commit returns -EIO (-ENOSPC if the disk was
- * full) until the journal is opened again; with options.available writes and commits of one volume go on without it, and events
+ * Errors: after a failed write or sync of the journal every append, and every commit that has something left to write, returns -EIO
+ * (-ENOSPC if the disk was full) until the journal is opened again; with options.available writes and commits of one volume go on without it, and events
  * fail, until it is revived.
  * Memory: bounded by batch_bytes * 3 and the active segment's index; it does not grow with the journal.
  */

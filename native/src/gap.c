@@ -32,7 +32,6 @@ static void gap_begin(vs_journal *j) {
     pthread_mutex_lock(&j->mu);
     vs_journal_sync_primaries(j, 0, UINT64_MAX);
     if (g->state == VS_GAP_NONE) {
-        g->state = VS_GAP_OPEN;
         g->since_seqno = j->committed_seqno;
         g->since_ns = j->active->last_time_ns + 1;
         atomic_fetch_add(&g->ordered, 1);
