@@ -35,6 +35,33 @@ def test_umount_by_anybody_ends_it(served: Shown) -> None:
     assert os.listdir(served.path) == []
 
 
+async def umount(shown: Mount) -> None:
+    await trio.run_process(["umount", str(shown.mountpoint)])
+
+
+def test_an_umount_before_it_answered_ends_it(
+    repository: Repository, mountpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Mount, "_answered", umount)
+    with Shown(repository, mountpoint, live=True) as shown:
+        shown.join()
+    assert os.listdir(mountpoint) == []
+
+
+def test_an_umount_while_the_mount_looks_at_itself_ends_it(
+    repository: Repository, mountpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run_process(command: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
+        await run(["umount", str(mountpoint)])
+        return subprocess.CompletedProcess(command, returncode=1)
+
+    run = trio.run_process
+    monkeypatch.setattr(trio, "run_process", run_process)
+    with Shown(repository, mountpoint, live=True) as shown:
+        shown.join()
+    assert os.listdir(mountpoint) == []
+
+
 def test_stop_ends_it(served: Shown) -> None:
     served.stop()
     assert not is_mounted(served.path)

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 BUSY_GRACE_S = 5.0
 """How long a mount that was taken away lazily is still served to those who use it."""
 
+END_GRACE_S = 2.0
+"""How long a mount that does not answer is given to turn out to be gone: both come from one umount, in any order."""
+
 DATA_DEFAULT = DataRules()
 SCRATCH_DEFAULT = Path("/var/tmp")
 
@@ -118,7 +121,7 @@ class Mount:
         self._ended = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Mount and serve; ``task_status`` is told when the mount answers. Returns when the mount is gone.
+        """Mount and serve; ``task_status`` is told when the mount answers, or is gone already. Returns when it is gone.
 
         Raises: what ``mountpoint.prepare`` raises; BusyError: this process has a Mount; StoreError: the kernel refused.
         Cancellation: unmounts, lazily if it is busy.
@@ -177,6 +180,7 @@ class Mount:
     async def _serve(self, plane: Plane, tree: Tree, task_status: trio.TaskStatus[None]) -> None:
         self._data = KernelData(self._repository.journal, plane, self._rules, self._scratch)
         operations = self._operations = Operations(tree, plane, self._data, self._repository.path, self._owner)
+        told = False
         try:
             with _session(plane, operations):
                 async with trio.open_nursery() as nursery:
@@ -188,6 +192,9 @@ class Mount:
                     await in_thread(self._data.probe)
                     operations.probed.set()
                     task_status.started()
+                    told = True
+            if not told:  # somebody unmounted it before it had answered us
+                task_status.started()
         except Exception:
             log.exception("serving broke")
             self._connection.broke()
@@ -204,6 +211,7 @@ class Mount:
         /dev/fuse open and wait for ever: the process could not even die, nor another take its place."""
         looked = await trio.run_process(["stat", "--", self.mountpoint], stdout=DEVNULL, stderr=DEVNULL, check=False)
         if looked.returncode != 0:
+            await trio.sleep(END_GRACE_S)
             raise StoreError(f"the mount at {self.mountpoint} does not answer")
 
     async def _until_ended(self, plane: Plane, scope: trio.CancelScope) -> None:
