@@ -89,6 +89,15 @@ def unmount(path: Path) -> None:
         assert done.returncode == 0 or not is_mounted(path), done.stderr  # a worker whose keeper was killed does it too
 
 
+def umount(path: Path) -> None:
+    """As people do it, not lazily. Who only looks at the mount in this moment, as its own server does at first, is waited for."""
+
+    def is_gone() -> bool:
+        return subprocess.run(["umount", str(path)], check=False, capture_output=True).returncode == 0
+
+    eventually(is_gone, f"umount {path}")
+
+
 class Mounted:
     """A running `vsnapfs serve` or `vsnapfs mount`.
 
