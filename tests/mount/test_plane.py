@@ -24,6 +24,7 @@ from tests.mount.plane_server import TEXT
 from tests.support.devices import loop_device, mounted, sh
 from tests.support.processes import child, is_mounted, umount, unmount
 from tests.support.waiting import eventually
+from vsnapfs.tree.mountpoint import UNSERVED
 
 ROOT = Path(__file__).parents[2]
 NATIVE = ROOT / "native"
@@ -98,7 +99,7 @@ def opened(path: Path, flags: int = os.O_RDWR) -> Iterator[int]:
         try:
             os.close(fd)
         except OSError as error:
-            if error.errno not in (errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED):  # the flush of a close when the server has gone
+            if error.errno not in UNSERVED:  # the flush of a close when the server has gone
                 raise
 
 
@@ -324,7 +325,7 @@ def is_not_connected(attempt: Callable[[], object]) -> bool:
     try:
         attempt()
     except OSError as error:
-        if error.errno not in (errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED):
+        if error.errno not in UNSERVED:
             raise
         return error.errno == errno.ENOTCONN
     raise AssertionError("a dead server answers")

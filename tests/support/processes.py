@@ -7,7 +7,6 @@ what a script would look at: the path is a mount point.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.support.waiting import eventually
+from vsnapfs.tree.mountpoint import UNSERVED
 
 READY_S = 20.0
 END_S = 15.0
@@ -160,7 +160,7 @@ class Mounted:
                 is_mounted(self.mountpoint) and os.statvfs(self.mountpoint).f_bsize > 0
             )  # never answered from a cache
         except OSError as error:
-            if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
+            if error.errno in UNSERVED:
                 return False  # the mount of the server before
             raise
 
