@@ -63,8 +63,11 @@ class Filesystem:
         sh("xfs_io", "-x", "-c", "shutdown -f" if flush_log else "shutdown", self.mountpoint)
 
     def mount_again(self) -> None:
-        """As after a loss of power. Nobody uses it any more."""
+        """As after a loss of power. Nobody uses it any more, but a process with mounts of its own may still have it for a moment:
+        what is mounted before that has ended is what was shut down."""
         sh("umount", self.mountpoint)
+        known = Path("/sys/fs", self._kind, Path(self._device).name)
+        eventually(lambda: not known.exists(), f"the end of {known}", deadline_s=GONE_S_MAX)
         self._mount()
 
 
