@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +11,9 @@ from vsnapfs.cli.arguments import BOOKMARK, CONSISTENCY, POINT, PointsCommand
 from vsnapfs.cli.group import NearGroup
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.table import moment, printable, table
-from vsnapfs.core.units import format_size
+from vsnapfs.core.errors import UsageError
+from vsnapfs.core.times import iso, parse_iso
+from vsnapfs.core.units import format_size, parse_duration
 
 if TYPE_CHECKING:
     from vsnapfs.core.model import Bookmark, Consistency
@@ -54,7 +57,7 @@ def list_(session: Session) -> None:
             moment(bookmark.time),
             bookmark.consistency,
             bookmark.application or "-",
-            "held" if bookmark.held else "-",
+            _held(bookmark),
             bookmark.note,
         ]
         for bookmark in answer.bookmarks
@@ -100,14 +103,17 @@ def remove(session: Session, name: str) -> None:
 @command.command("hold")
 @click.argument("name", type=BOOKMARK)
 @click.option("--note", default="", metavar="TEXT", help="Who needs it, and why.")
+@click.option("--until", metavar="TIME", help="The hold ends by itself when the journal is at this time.")
+@click.option("--for", "span", metavar="SPAN", help="The same, so long from now, such as 30d.")
 @global_options()
 @pass_session
-def hold(session: Session, name: str, note: str) -> None:
+def hold(session: Session, name: str, note: str, until: str | None, span: str | None) -> None:
     """Keep a bookmark from being removed, by anybody and any policy."""
     from vsnapfs.daemon.requests import BookmarkHold
 
-    bookmark = session.ask(BookmarkHold(name=name, note=note))
-    session.show(bookmark, [f"holding bookmark {_line(bookmark)}"])
+    bookmark = session.ask(BookmarkHold(name=name, note=note, until=_end_of_hold(until, span)))
+    end = "" if bookmark.hold_until is None else f", until {moment(bookmark.hold_until)}"
+    session.show(bookmark, [f"holding bookmark {_line(bookmark)}{end}"])
 
 
 @command.command("release")
@@ -122,6 +128,21 @@ def release(session: Session, name: str) -> None:
     session.show(bookmark, [f"released bookmark {_line(bookmark)}"])
 
 
+def _end_of_hold(until: str | None, span: str | None) -> str | None:
+    """In UTC: the server may be in another zone. Raises: UsageError."""
+    if until is not None and span is not None:
+        raise UsageError("--until and --for both say when the hold ends", hint="give one of them")
+    if span is not None:
+        return iso(time.time_ns() + parse_duration(span))
+    return None if until is None else iso(parse_iso(until))
+
+
+def _held(bookmark: Bookmark) -> str:
+    if not bookmark.held:
+        return "-"
+    return "held" if bookmark.hold_until is None else f"until {moment(bookmark.hold_until)}"
+
+
 def _line(bookmark: Bookmark) -> str:
     return f"{bookmark.name} at @{bookmark.seqno}, {moment(bookmark.time)}"
 
@@ -134,6 +155,7 @@ def _facts(bookmark: Bookmark) -> list[str]:
         "consistency": bookmark.consistency,
         "application": bookmark.application or "-",
         "note": bookmark.note or "-",
-        "held": (bookmark.hold_note or "yes") if bookmark.held else "no",
+        "held": _held(bookmark) if bookmark.held else "no",
+        "hold note": bookmark.hold_note or "-",
     }
     return [f"{name + ':':13}{printable(value)}" for name, value in facts.items()]

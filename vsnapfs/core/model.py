@@ -61,8 +61,14 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
     held: bool = False
     hold_note: str = ""
+    hold_until: str | None = None
+    """The hold counts until the journal is at this time; None: until it is released."""
+    hold_until_ns: int | None = None
     created_seqno: int
     """The record that made it; greater than seqno for a name given to a past instant."""
+    created: str
+    """Of that record."""
+    created_ns: int
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):

@@ -102,7 +102,7 @@ def bookmark_remove(repository: Repository, request: ask.BookmarkRemove, _: Repo
 
 
 def bookmark_hold(repository: Repository, request: ask.BookmarkHold, _: Report) -> Bookmark:
-    return repository.bookmark_hold(request.name, request.note)
+    return repository.bookmark_hold(request.name, request.note, request.until)
 
 
 def bookmark_release(repository: Repository, request: ask.BookmarkRelease, _: Report) -> Bookmark:

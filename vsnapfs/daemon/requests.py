@@ -134,11 +134,12 @@ class BookmarkRemove(Request[Bookmark], frozen=True, kw_only=True):
 
 
 class BookmarkHold(Request[Bookmark], frozen=True, kw_only=True):
-    """Keep a bookmark from every removal until it is released."""
+    """Keep a bookmark from every removal until it is released, or the journal is at a time, ``until`` in ISO-8601."""
 
     right: ClassVar[Right] = "bookmark"
     name: str
     note: str = ""
+    until: str | None = None
 
 
 class BookmarkRelease(Request[Bookmark], frozen=True, kw_only=True):

@@ -100,7 +100,7 @@ def _problems(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) -> Ite
 
 def _window_percent(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) -> int | None:
     """Of the promised window. None: none was promised, or nobody can tell yet."""
-    promised_ns = parts.settings.journal.protection_window_ns
+    promised_ns = parts.settings.retention.protection_window_ns
     if promised_ns is None or facts.committed_seqno < facts.first_seqno:
         return None
     reserve = parts.settings.journal.reserve_bytes(disk.f_blocks * disk.f_frsize)
@@ -110,7 +110,7 @@ def _window_percent(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) 
 
 
 def _short(parts: Parts, percent: int) -> str:
-    promised = parts.settings.journal.protection_window
+    promised = parts.settings.retention.protection_window
     return f"at its rate so far the journal has room for {percent} % of the promised window of {promised}"
 
 

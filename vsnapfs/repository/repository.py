@@ -18,6 +18,7 @@ from vsnapfs.catalog.catalog import behind
 from vsnapfs.catalog.store import Place, applied_in
 from vsnapfs.core.errors import IntegrityError, JournalBehindError, UsageError, with_hint
 from vsnapfs.core.model import Anchor, Bookmark, Check, Consistency, Damage, Point, Status, Volume, VolumeAt, VolumeDiff
+from vsnapfs.core.times import parse_iso
 from vsnapfs.repository import anchors, bookmarks, gaps, identity, intake, reading, scrub, settings, trust, volumes
 from vsnapfs.repository.check import ALL_PERCENT, Wanted, check, check_unopened
 from vsnapfs.repository.condition import status
@@ -237,9 +238,12 @@ class Repository(Closing):
         """Remove a name; nothing else is. Raises: NotFoundError. BusyError: it is held."""
         bookmarks.remove(self._parts, name)
 
-    def bookmark_hold(self, name: str, note: str = "") -> Bookmark:
-        """Keep a bookmark from being removed until it is released."""
-        return bookmarks.hold(self._parts, name, note)
+    def bookmark_hold(self, name: str, note: str = "", until: str | None = None) -> Bookmark:
+        """Keep a bookmark from being removed until the journal is at the time ``until``, or until it is released.
+
+        Raises: UsageError: no time, or one that is past.
+        """
+        return bookmarks.hold(self._parts, name, note, None if until is None else parse_iso(until))
 
     def bookmark_release(self, name: str) -> Bookmark:
         return bookmarks.release(self._parts, name)
