@@ -19,7 +19,11 @@ FORMAT = 1
 GAPS = "gaps"
 """The journal tells of gaps: who does not know them would show points that nobody can know."""
 
-FEATURES = frozenset({GAPS})
+COMPACTION = "compaction"
+"""What no point needs may have been left out of the journal, and bases may have moved: who does not know this would show points
+that are not whole."""
+
+FEATURES = frozenset({GAPS, COMPACTION})
 """Features that this program knows; a repository with any other is refused."""
 FILE_BYTES_MAX = 65536
 EMPTY_ENOUGH = frozenset({"lost+found"})

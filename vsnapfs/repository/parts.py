@@ -5,6 +5,7 @@ The modules beside this one each do one thing with it; ``repository.Repository``
 Locks, in the order they are taken:
 
 * work: what adds, removes or resizes volumes, or reads images (import, resync), one at a time; held for hours
+* pruning: what gives space back, one run at a time; held for hours, beside ``work``
 * change: events, the catalog's file, the table of primaries; held for a commit at most
 * names: the index in memory; never held over storage I/O, so that who looks something up waits for nobody's disk
 
@@ -18,6 +19,7 @@ import uuid as uuids
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import NamedTuple
 
 from vsnapfs.binding import Journal, RecordKind, Store, VolumeState
 from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed, VolumeAdded, encode
@@ -25,7 +27,7 @@ from vsnapfs.catalog.catalog import Catalog
 from vsnapfs.catalog.index import Index, VolumeEntry
 from vsnapfs.catalog.store import Place
 from vsnapfs.core.errors import BusyError, NotFoundError, ReadOnlyError
-from vsnapfs.core.model import Point, Progress
+from vsnapfs.core.model import Compaction, Point, Progress
 from vsnapfs.core.names import near
 from vsnapfs.core.times import iso
 from vsnapfs.repository.layout import CATALOG, Layout
@@ -34,6 +36,15 @@ from vsnapfs.repository.settings import Settings
 STATES_KEPT = 16384
 WORK_WAIT_S = 5.0
 CATALOG_LOGS = ("-wal", "-journal")
+
+
+class Rewriting(NamedTuple):
+    """Records that are being rewritten; afterwards only ``points`` of them can be opened."""
+
+    first_seqno: int
+    last_seqno: int
+    points: frozenset[int]
+
 
 Report = Callable[[Progress], None] | None
 """Is told now and then where a long piece of work stands. An exception out of it ends the work."""
@@ -71,6 +82,11 @@ class Parts:
         """State of a volume id after a seqno, without data_bytes; history does not change, so it is asked once."""
         self.catalog = self._open_catalog()
         self._generations_before = 0
+        self._pruning = threading.Lock()
+        self.compaction = Compaction()
+        """How the last run was, or how far the one of now is. Written by whoever has ``pruning``."""
+        self.rewriting: Rewriting | None = None
+        """By the lock ``change``."""
 
     @property
     def generation(self) -> int:
@@ -132,6 +148,17 @@ class Parts:
             self._working = before
             self._work.release()
 
+    @contextmanager
+    def pruning(self) -> Iterator[None]:
+        """Be the one that gives space back. Raises: BusyError: somebody else does, or the repository is being closed."""
+        if not self._pruning.acquire(timeout=WORK_WAIT_S):
+            raise BusyError("a prune is running", hint="wait until it has ended; `vsnapfs status` says how far it is")
+        try:
+            self._refuse_when_ending()
+            yield
+        finally:
+            self._pruning.release()
+
     def tell(self, report: Report, progress: Progress) -> None:
         """Where long work stands; also where it ends when the repository is being closed. Raises: BusyError."""
         self._refuse_when_ending()
@@ -141,7 +168,8 @@ class Parts:
     def end_work(self) -> None:
         """Have whoever is at work give up, and let nobody begin."""
         self._ending.set()
-        with self._work:
+        self.journal.work_end()
+        with self._work, self._pruning:
             return
 
     def _refuse_when_ending(self) -> None:
@@ -165,6 +193,11 @@ class Parts:
                 e for e in self.index.volumes() if (e.removed_seqno is None if seqno is None else e.stands_at(seqno))
             ]
         return sorted(found, key=lambda entry: entry.name)
+
+    def volume_ids(self) -> list[int]:
+        """Of every volume there ever was."""
+        with self.names:
+            return [entry.id for entry in self.index.volumes()]
 
     def point(self, seqno: int, bookmark: str | None = None) -> Point:
         """The point after record ``seqno``. Raises: PointGoneError: outside the window."""

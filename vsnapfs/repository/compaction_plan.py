@@ -1,0 +1,143 @@
+"""What a compaction would do, and what that gives back: worked out before, from the same figures.
+
+Before the protection window only *roots* can be read: bookmarks, points that somebody has open, and the window's first point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from vsnapfs.binding import BaseMoveFacts, CompactFacts, Event, JournalFacts, SegmentFacts
+from vsnapfs.policy.compaction import File, Group, worth_rewriting
+from vsnapfs.repository.forgotten import Forgotten
+
+
+class Compactable(Protocol):
+    """What this asks of a journal."""
+
+    def facts(self) -> JournalFacts: ...
+    def segments(self) -> list[SegmentFacts]: ...
+    def events(self, after: int = 0) -> Iterable[Event]: ...
+    def floor(self, seqno: int) -> None: ...
+    def base_move(self, volume: int, seqno: int) -> BaseMoveFacts | None: ...
+    def base_move_estimate(self, volume: int, seqno: int) -> BaseMoveFacts | None: ...
+    def compact(
+        self, ordinal: int, ordinals: int, points: Sequence[int], dropped: Sequence[int]
+    ) -> CompactFacts | None: ...
+    def compact_estimate(
+        self, ordinal: int, ordinals: int, points: Sequence[int], dropped: Sequence[int], floor: int
+    ) -> CompactFacts | None: ...
+    def superseded(self) -> int: ...
+
+
+class Kept(NamedTuple):
+    """What has to stay readable."""
+
+    points: tuple[int, ...]
+    """The roots, ascending; the last is the window's first point, after which every point stays."""
+    bookmarks: Mapping[str, int]
+    """By name the record that made it, of those that stay."""
+
+    @property
+    def floor(self) -> int:
+        return self.points[0]
+
+    def stays(self, name: str, created_seqno: int) -> bool:
+        return self.bookmarks.get(name) == created_seqno
+
+
+class Plan(NamedTuple):
+    """What a run would do."""
+
+    kept: Kept
+    moves: dict[int, BaseMoveFacts]
+    """By volume."""
+    groups: dict[Group, CompactFacts]
+    first_instant_seqno: int
+    """From here on every point can be read afterwards."""
+
+    @property
+    def freed_bytes(self) -> int:
+        """Negative if it takes more than it gives."""
+        return freed(self.moves.values()) + freed(self.groups.values())
+
+    @property
+    def work_bytes(self) -> int:
+        """How much is read and written, about: for the progress."""
+        return sum(move.copied_bytes for move in self.moves.values()) + sum(
+            group.bytes_before for group in self.groups.values()
+        )
+
+
+def freed(facts: Iterable[BaseMoveFacts | CompactFacts]) -> int:
+    return sum(each.bytes_before - each.bytes_after for each in facts)
+
+
+def estimate(journal: Compactable, volumes: Iterable[int], kept: Kept) -> Plan:
+    """The plan that gives back more: with bases that move, or with bases as they are. volumes: all there ever were."""
+    moves = {
+        volume: facts for volume in volumes if (facts := journal.base_move_estimate(volume, kept.floor)) is not None
+    }
+    plan = with_moves(journal, kept, moves)
+    if plan.groups and plan.freed_bytes >= 0:
+        return plan
+    return with_moves(journal, kept, {}) if moves else plan
+
+
+def with_moves(journal: Compactable, kept: Kept, moves: dict[int, BaseMoveFacts]) -> Plan:
+    """The plan if these bases move to the floor, and no others do."""
+    floor = kept.floor if moves else 0
+    found = before_window(journal, kept)
+    forgotten = Forgotten(journal.events(), kept.stays)
+    files = [
+        File(each.ordinal, each.ordinals, each.size_bytes, None if facts is None else facts.bytes_after)
+        for each in found
+        for facts in [
+            journal.compact_estimate(
+                each.ordinal,
+                each.ordinals,
+                kept.points,
+                forgotten.within(each.first_seqno, each.last_seqno),
+                floor,
+            )
+        ]
+    ]
+    groups = {}
+    for group in worth_rewriting(files):
+        dropped = forgotten.within(*span_of(found, group))
+        facts = journal.compact_estimate(*group, kept.points, dropped, floor)
+        if facts is not None:
+            groups[group] = facts
+            forgotten.drop(dropped)
+    return Plan(kept, moves, groups, _first_instant(journal, found, groups))
+
+
+def before_window(journal: Compactable, kept: Kept) -> list[SegmentFacts]:
+    """The files that may be rewritten."""
+    window_seqno = kept.points[-1]
+    found = []
+    for each in journal.segments():
+        if not each.sealed or each.last_seqno > window_seqno:
+            break
+        found.append(each)
+    return found
+
+
+def span_of(segments: Sequence[SegmentFacts], group: Group) -> tuple[int, int]:
+    """First and last record of a group."""
+    members = [each for each in segments if group.ordinal <= each.ordinal < group.ordinal + group.ordinals]
+    return members[0].first_seqno, members[-1].last_seqno
+
+
+def first_instant_seqno(journal: Compactable) -> int:
+    """From here on every point can be read: behind the last segment that was compacted."""
+    return _first_instant(journal, [], {})
+
+
+def _first_instant(journal: Compactable, before: Sequence[SegmentFacts], groups: Iterable[Group]) -> int:
+    """groups: that will be compacted, of the segments ``before``."""
+    compacted = [each.last_seqno for each in journal.segments() if each.generation]
+    compacted += [span_of(before, group)[1] for group in groups]
+    facts = journal.facts()
+    return max([facts.first_seqno, *(min(last_seqno + 1, facts.committed_seqno) for last_seqno in compacted)])
