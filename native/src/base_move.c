@@ -247,10 +247,11 @@ static int write_at(const move *m, int file, uint64_t offset_bytes, const void *
     return m->journal->store->write(m->journal->store, file, offset_bytes, &(struct iovec){(void *)(uintptr_t)p, n}, 1);
 }
 
-/* A page of zeros stays a hole. */
+/* A page of zeros stays a hole. Behind the last checksum stands the map. */
 static int page_flush(move *m) {
+    uint64_t first = m->page * PAGE_CRCS, left = blocks_of(m->state.size_bytes) - first;
     if (vs_is_zero(m->crcs, sizeof m->crcs)) return 0;
-    return write_at(m, m->index_file, vs_base_crc_at(m->page * PAGE_CRCS), m->crcs, sizeof m->crcs);
+    return write_at(m, m->index_file, vs_base_crc_at(first), m->crcs, (left < PAGE_CRCS ? left : PAGE_CRCS) * 4);
 }
 
 static int crc_put(move *m, uint64_t block, uint32_t crc) {

@@ -73,7 +73,11 @@ int vs_journal_base_later(vs_journal *j, uint32_t volume, const vs_base *than, v
         return 0;
     }
     pthread_mutex_lock(&j->mu);
-    if (seqno_in(*slot_of(j, volume)) < vs_base_seqno(base)) slot_put(j, volume, vs_base_ref(base)); /* no memory: it is found again */
+    vs_base_slot *slot = *slot_of(j, volume); /* none: a move has just forgotten it, and it may have made one that is later than ours */
+    if (slot && seqno_in(slot) < vs_base_seqno(base)) {
+        vs_base_unref(slot->base);
+        slot->base = vs_base_ref(base);
+    }
     pthread_mutex_unlock(&j->mu);
     *out = base;
     return 1;
