@@ -69,6 +69,7 @@ static void segment_adopt_index(vs_segment *g) {
     g->last_time_ns = g->index->last_time_ns;
     g->data_end = g->index->end_bytes;
     g->applied_seqno = g->index->applied_seqno;
+    g->floor_seqno = g->index->floor_seqno;
 }
 
 static int tail_report(vs_segment *g, const vs_index *x, uint64_t later) {
@@ -136,6 +137,7 @@ static int index_begin(vs_segment *g, const vs_segment *before) {
     if (!g->index) return -ENOMEM;
     vs_index_init(g->index, g->first_seqno, g->time_before_ns);
     g->index->applied_seqno = before ? before->applied_seqno : 0;
+    g->index->floor_seqno = before ? before->floor_seqno : 0;
     return 0;
 }
 
@@ -228,6 +230,7 @@ int vs_journal_begin_head(vs_journal *j) {
     j->last_seqno = j->committed_seqno = j->written_seqno = last->last_seqno;
     j->last_time_ns = last->last_time_ns;
     j->applied_seqno = last->applied_seqno;
+    if (last->floor_seqno > j->floor_seqno) j->floor_seqno = last->floor_seqno;
     return vs_journal_states(j, j->segment_count - 1, UINT64_MAX, &j->head);
 }
 
@@ -274,6 +277,7 @@ static void journal_free(vs_journal *j) {
     pthread_cond_destroy(&j->work);
     pthread_cond_destroy(&j->changed);
     pthread_mutex_destroy(&j->mu);
+    pthread_mutex_destroy(&j->move_mu);
     free(j->maps);
     for (size_t i = 0; i < j->primary_count; i++) {
         vs_changed_end(j, j->primaries[i]);
@@ -293,6 +297,7 @@ static vs_journal *journal_new(vs_store *s, const vs_journal_options *o) {
     if (!j->options.batch_bytes) j->options.batch_bytes = BATCH_BYTES;
     j->active_file = -1;
     pthread_mutex_init(&j->mu, NULL);
+    pthread_mutex_init(&j->move_mu, NULL);
     pthread_cond_init(&j->changed, NULL);
     pthread_cond_init(&j->work, NULL);
     vs_gap_init(j);
@@ -449,7 +454,7 @@ static uint64_t journal_bytes(const vs_journal *j) {
 
 void vs_journal_facts_get(vs_journal *j, vs_journal_facts *out) {
     pthread_mutex_lock(&j->mu);
-    *out = (vs_journal_facts){.first_seqno = vs_journal_segment(j, 0)->first_seqno, .last_seqno = j->last_seqno,
+    *out = (vs_journal_facts){.first_seqno = j->floor_seqno ? j->floor_seqno : vs_journal_segment(j, 0)->first_seqno, .last_seqno = j->last_seqno,
                               .committed_seqno = j->committed_seqno, .applied_seqno = j->applied_seqno, .last_time_ns = j->last_time_ns,
                               .segments = j->segment_count, .journal_bytes = journal_bytes(j), .payload_bytes = j->payload_bytes,
                               .commits = j->commits, .commit_waits = j->commit_waits, .torn_bytes = j->torn_bytes,

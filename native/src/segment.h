@@ -33,6 +33,7 @@ typedef struct vs_segment {
     vs_files *files;
     char name[48]; /* journal/<first seqno>.seg */
     uint64_t ordinal, first_seqno, last_seqno, time_before_ns, last_time_ns, applied_seqno, data_end, file_bytes;
+    uint64_t floor_seqno; /* after its last record: points before it are gone, 0: none are */
     uint8_t prev_digest[32], digest[32], salt[16];
     int sealed;
     vs_section section[VS_SECTIONS];
