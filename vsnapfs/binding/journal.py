@@ -69,7 +69,12 @@ class SegmentFacts(NamedTuple):
     size_bytes: int
     sealed: bool
     digest: bytes
-    """Of a sealed one; by the chain it speaks for all segments before."""
+    """Of a sealed one, as it was first written; by the chain it speaks for all segments before."""
+    ordinal: int
+    ordinals: int
+    """It stands for so many, from number ``ordinal`` on."""
+    generation: int
+    """Of the compaction that wrote it; 0: none did."""
 
 
 class Event(NamedTuple):

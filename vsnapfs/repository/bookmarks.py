@@ -60,6 +60,8 @@ def add(parts: Parts, body: BookmarkAdded, seqno: int) -> Bookmark:
         refuse_taken(parts, body.name)
         if seqno == 0:
             gaps.refuse_now(parts, f"bookmark {body.name!r}")
+        else:
+            _refuse_going(parts, seqno)
         parts.journal.commit()
         parts.record(RecordKind.BOOKMARK_ADD, body, a=seqno)
         return find(parts, body.name)
@@ -99,6 +101,16 @@ def release(parts: Parts, name: str) -> Bookmark:
         if find(parts, name).held:
             parts.record(RecordKind.BOOKMARK_HOLD, BookmarkNamed(name), a=0)
         return find(parts, name)
+
+
+def _refuse_going(parts: Parts, seqno: int) -> None:
+    """Raises: PointGoneError: the point has gone since it was looked up. BusyError: it is going."""
+    parts.journal.time_of(seqno)
+    rewriting = parts.rewriting
+    if rewriting and rewriting.first_seqno <= seqno <= rewriting.last_seqno and seqno not in rewriting.points:
+        raise BusyError(
+            f"@{seqno} is going: the journal is being compacted there", seqno=seqno, hint="name a point that has a name"
+        )
 
 
 def candidate(bookmark: Bookmark) -> Candidate:

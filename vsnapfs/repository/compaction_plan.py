@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from vsnapfs.binding import BaseMoveFacts, CompactFacts, Event, JournalFacts, SegmentFacts
-from vsnapfs.policy.compaction import File, Group, worth_rewriting
+from vsnapfs.policy.compaction import File, Group, is_garbage, worth_rewriting
 from vsnapfs.repository.forgotten import Forgotten
 
 
@@ -54,6 +54,7 @@ class Plan(NamedTuple):
     moves: dict[int, BaseMoveFacts]
     """By volume."""
     groups: dict[Group, CompactFacts]
+    """In the order in which they are rewritten."""
     first_instant_seqno: int
     """From here on every point can be read afterwards."""
 
@@ -88,40 +89,55 @@ def estimate(journal: Compactable, volumes: Iterable[int], kept: Kept) -> Plan:
 def with_moves(journal: Compactable, kept: Kept, moves: dict[int, BaseMoveFacts]) -> Plan:
     """The plan if these bases move to the floor, and no others do."""
     floor = kept.floor if moves else 0
-    found = before_window(journal, kept)
     forgotten = Forgotten(journal.events(), kept.stays)
-    files = [
-        File(each.ordinal, each.ordinals, each.size_bytes, None if facts is None else facts.bytes_after)
-        for each in found
-        for facts in [
-            journal.compact_estimate(
-                each.ordinal,
-                each.ordinals,
-                kept.points,
-                forgotten.within(each.first_seqno, each.last_seqno),
-                floor,
-            )
-        ]
-    ]
+    segments = journal.segments()
     groups = {}
-    for group in worth_rewriting(files):
-        dropped = forgotten.within(*span_of(found, group))
-        facts = journal.compact_estimate(*group, kept.points, dropped, floor)
-        if facts is not None:
+    for group in _worth_a_look(journal, segments, kept, forgotten, floor):
+        first_seqno, last_seqno = span_of(segments, group)
+        dropped = forgotten.within(first_seqno, last_seqno)
+        facts = journal.compact_estimate(*group, points_for(segments, group, kept), dropped, floor)
+        if facts is not None and (facts.segments > 1 or is_garbage(facts.bytes_before, facts.bytes_after)):
             groups[group] = facts
             forgotten.drop(dropped)
-    return Plan(kept, moves, groups, _first_instant(journal, found, groups))
+            segments = _replaced(segments, group)
+    return Plan(kept, moves, groups, first_instant_seqno(segments, journal.facts()))
 
 
-def before_window(journal: Compactable, kept: Kept) -> list[SegmentFacts]:
+def _worth_a_look(
+    journal: Compactable, segments: Sequence[SegmentFacts], kept: Kept, forgotten: Forgotten, floor: int
+) -> list[Group]:
+    """The newest first: see ``points_for``."""
+    files = []
+    for each in before_window(segments, kept):
+        dropped = forgotten.within(each.first_seqno, each.last_seqno)
+        facts = journal.compact_estimate(each.ordinal, each.ordinals, kept.points, dropped, floor)
+        after = None if facts is None else facts.bytes_after
+        files.append(File(each.ordinal, each.ordinals, each.size_bytes, after))
+    return worth_rewriting(files)[::-1]
+
+
+def points_for(segments: Sequence[SegmentFacts], group: Group, kept: Kept) -> list[int]:
+    """The points for which a group has to keep what they need: the roots, and others that can still be opened all the same.
+
+    In segments that are not compacted every point can be opened, also before the protection window. What the group has to keep for
+    those of a run of such segments is what was there when the run began. The last point is the beginning of the last run, behind which
+    every point stays. So it is best to begin with the newest group: for the next one there are fewer runs.
+    """
+    runs = []
+    is_compacted = True
+    for each in segments:
+        if each.ordinal >= group.ordinal + group.ordinals:
+            if is_compacted and not each.generation:
+                runs.append(each.first_seqno - 1)
+            is_compacted = bool(each.generation)
+    if is_compacted:
+        runs.append(segments[-1].last_seqno)
+    return sorted({point for point in kept.points if point < runs[-1]} | set(runs))
+
+
+def before_window(segments: Sequence[SegmentFacts], kept: Kept) -> list[SegmentFacts]:
     """The files that may be rewritten."""
-    window_seqno = kept.points[-1]
-    found = []
-    for each in journal.segments():
-        if not each.sealed or each.last_seqno > window_seqno:
-            break
-        found.append(each)
-    return found
+    return [each for each in segments if each.sealed and each.last_seqno <= kept.points[-1]]
 
 
 def span_of(segments: Sequence[SegmentFacts], group: Group) -> tuple[int, int]:
@@ -130,14 +146,15 @@ def span_of(segments: Sequence[SegmentFacts], group: Group) -> tuple[int, int]:
     return members[0].first_seqno, members[-1].last_seqno
 
 
-def first_instant_seqno(journal: Compactable) -> int:
+def first_instant_seqno(segments: Sequence[SegmentFacts], facts: JournalFacts) -> int:
     """From here on every point can be read: behind the last segment that was compacted."""
-    return _first_instant(journal, [], {})
+    compacted = [each.last_seqno for each in segments if each.generation]
+    return max([facts.first_seqno, *(min(last_seqno + 1, facts.committed_seqno) for last_seqno in compacted[-1:])])
 
 
-def _first_instant(journal: Compactable, before: Sequence[SegmentFacts], groups: Iterable[Group]) -> int:
-    """groups: that will be compacted, of the segments ``before``."""
-    compacted = [each.last_seqno for each in journal.segments() if each.generation]
-    compacted += [span_of(before, group)[1] for group in groups]
-    facts = journal.facts()
-    return max([facts.first_seqno, *(min(last_seqno + 1, facts.committed_seqno) for last_seqno in compacted)])
+def _replaced(segments: Sequence[SegmentFacts], group: Group) -> list[SegmentFacts]:
+    """The same after the group was rewritten, as far as ``points_for`` and ``first_instant_seqno`` ask."""
+    end = group.ordinal + group.ordinals
+    inside = [each for each in segments if group.ordinal <= each.ordinal < end]
+    one = inside[0]._replace(last_seqno=inside[-1].last_seqno, ordinals=group.ordinals, generation=1)
+    return sorted([*(each for each in segments if each not in inside), one])

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 import uuid as uuids
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
@@ -123,6 +123,14 @@ class Parts:
             self.journal.commit()
             self.catch_up()
         return seqno
+
+    def record_all(self, kind: RecordKind, events: Iterable[tuple[BookmarkNamed, int]]) -> None:
+        """The same of many events of bookmarks, in one commit. Of each: the body, and ``a``."""
+        with self.change:
+            for body, a in events:
+                self.journal.event(kind, a=a, body=encode(body))
+            self.journal.commit()
+            self.catch_up()
 
     def catch_up(self) -> None:
         """Take what was committed since into the catalog."""

@@ -143,13 +143,15 @@ def reach(parts: Parts) -> Reach:
     found = window(parts)
     if found is None:
         return Reach(oldest=None, any_instant=None)
-    return Reach(oldest=found[0], any_instant=parts.point(first_instant_seqno(parts.journal)))
+    return Reach(
+        oldest=found[0], any_instant=parts.point(first_instant_seqno(parts.journal.segments(), parts.journal.facts()))
+    )
 
 
 def window_seqno(parts: Parts, now_ns: int) -> int:
     """The first point of the protection window: what was there when it began. Never in a gap, never where only named points
     are left."""
-    first_seqno = first_instant_seqno(parts.journal)
+    first_seqno = first_instant_seqno(parts.journal.segments(), parts.journal.facts())
     begin_ns = window_begin_ns(now_ns, parts.settings.retention)
     try:
         seqno = max(first_seqno, parts.journal.seqno_at(begin_ns))
@@ -157,8 +159,8 @@ def window_seqno(parts: Parts, now_ns: int) -> int:
         return first_seqno
     for gap in gaps.entries(parts, parts.journal.facts()):
         if gap.holds_seqno(seqno):
-            seqno = gap.since_seqno
-    return max(seqno, parts.journal.facts().first_seqno)
+            seqno = gap.since_seqno if gap.since_seqno >= first_seqno else gap.end_seqno or first_seqno
+    return seqno
 
 
 def _decide(parts: Parts) -> _Decided:
