@@ -36,6 +36,7 @@ enum {
     VS_RECORD_BOOKMARK_HOLD = 8,
     VS_RECORD_GAP_BEGIN = 9,
     VS_RECORD_GAP_END = 10,
+    VS_RECORD_FLOOR = 14,
 };
 
 typedef struct vs_journal_options {
@@ -52,7 +53,7 @@ typedef struct vs_journal_options {
 } vs_journal_options;
 
 typedef struct vs_journal_facts {
-    uint64_t first_seqno;      /* the oldest point that can be opened; 1 in an empty journal */
+    uint64_t first_seqno;      /* the oldest point that can be opened, the floor; 1 in an empty journal */
     uint64_t last_seqno;       /* appended */
     uint64_t committed_seqno;  /* on stable storage (reader: seen) */
     uint64_t applied_seqno;    /* on the primaries, synced */
@@ -205,6 +206,9 @@ int vs_journal_check_segment(vs_journal *j, uint64_t first_seqno, int read_paylo
 
 /* Have checks of segments give up, now and from now on. */
 void vs_journal_check_end(vs_journal *j);
+
+/* Have long work of the owner (compactions, moves of bases) give up with -ECANCELED, now and from now on. */
+void vs_journal_work_end(vs_journal *j);
 
 /* Check what reading a base does not see: the checksums of its holes. 0: sound, or the volume has none; else as vs_base_open, with
  * vs_fault_last. */

@@ -315,12 +315,16 @@ void vs_journal_check_end(vs_journal *j) {
     atomic_store(&j->check_ends, 1);
 }
 
+void vs_journal_work_end(vs_journal *j) {
+    atomic_store(&j->work_ends, 1);
+}
+
 int vs_journal_check_base(vs_journal *j, uint32_t volume) {
     vs_base *base;
     int r = vs_base_open(j->store, j->options.uuid, volume, &base);
     if (r < 0) return r == -ENOENT ? 0 : r;
     r = vs_base_check_holes(base);
-    vs_base_close(base);
+    vs_base_unref(base);
     return r;
 }
 

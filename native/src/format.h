@@ -30,6 +30,9 @@ enum {
 
     VS_FEATURE_COMPACTED = 1, /* incompatible, of a segment */
 
+    VS_TRAILER_FLOOR_AT = 368,
+    VS_FEATURE_MOVED = 1, /* incompatible, of a base's index */
+
     VS_RECORD_COLUMNS = 6, /* seqno, time, volume, offset, length, block */
     VS_MAP_COLUMNS = 4,    /* offset, length, segment, block */
     VS_VOLUME_ROW_BYTES = 48,

@@ -74,9 +74,10 @@ int vs_journal_volume_at(vs_journal *j, uint32_t volume, uint64_t seqno, vs_volu
     pthread_mutex_lock(&j->mu);
     uint64_t index = vs_directory_find(j->directory, seqno);
     int r = index == UINT64_MAX || seqno > j->committed_seqno ? -ERANGE : vs_journal_states(j->directory, index, seqno, &states);
-    pthread_mutex_unlock(&j->mu);
-    const vs_volume_state *v = vs_states_find(&states, volume);
+    vs_volume_state *v = vs_states_find(&states, volume);
     if (r == 0 && (!v || v->added_seqno > seqno)) r = -ENOENT;
+    if (r == 0) vs_journal_state_of_base(j, seqno, v);
+    pthread_mutex_unlock(&j->mu);
     if (r == 0) *out = *v;
     vs_states_clear(&states);
     return r;

@@ -22,6 +22,7 @@ int vs_journal_begin_head(vs_journal *j) {
     j->last_seqno = j->committed_seqno = j->written_seqno = last->last_seqno;
     j->last_time_ns = last->last_time_ns;
     j->applied_seqno = last->applied_seqno;
+    if (last->floor_seqno > j->floor_seqno) j->floor_seqno = last->floor_seqno;
     return vs_journal_states(j->directory, j->directory->count - 1, UINT64_MAX, &j->head);
 }
 
@@ -59,6 +60,7 @@ static void journal_free(vs_journal *j) {
     pthread_cond_destroy(&j->changed);
     pthread_mutex_destroy(&j->mu);
     pthread_mutex_destroy(&j->generations_mu);
+    pthread_mutex_destroy(&j->move_mu);
     for (size_t i = 0; i < j->primary_count; i++) {
         vs_changed_end(j, j->primaries[i]);
         free(j->primaries[i]);
@@ -83,6 +85,7 @@ static vs_journal *journal_new(vs_store *s, const vs_journal_options *o) {
     pthread_mutex_init(&j->mu, NULL);
     pthread_mutex_init(&j->generations_mu, NULL);
     vs_leases_open(&j->leases, s, o->owner);
+    pthread_mutex_init(&j->move_mu, NULL);
     pthread_cond_init(&j->changed, NULL);
     pthread_cond_init(&j->work, NULL);
     vs_gap_init(j);
@@ -167,7 +170,7 @@ static uint64_t journal_bytes(const vs_journal *j) {
 
 void vs_journal_facts_get(vs_journal *j, vs_journal_facts *out) {
     pthread_mutex_lock(&j->mu);
-    *out = (vs_journal_facts){.first_seqno = vs_directory_at(j->directory, 0)->first_seqno, .last_seqno = j->last_seqno,
+    *out = (vs_journal_facts){.first_seqno = j->floor_seqno ? j->floor_seqno : vs_directory_at(j->directory, 0)->first_seqno, .last_seqno = j->last_seqno,
                               .committed_seqno = j->committed_seqno, .applied_seqno = j->applied_seqno, .last_time_ns = j->last_time_ns,
                               .segments = j->directory->count, .journal_bytes = journal_bytes(j), .payload_bytes = j->payload_bytes,
                               .commits = j->commits, .commit_waits = j->commit_waits, .torn_bytes = j->torn_bytes,

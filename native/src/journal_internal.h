@@ -83,6 +83,7 @@ struct vs_journal {
     uint64_t last_seqno, last_time_ns, committed_seqno;
     uint64_t written_seqno; /* on their primaries, but not all of it synced */
     uint64_t applied_seqno; /* and synced; a later open applies what comes after */
+    uint64_t floor_seqno;   /* committed: points before it cannot be opened; 0: it was never set */
     vs_kept kept;
     vs_batch batch[2];
     int filling, leading, lead_wanted, hold_applied;
@@ -93,12 +94,13 @@ struct vs_journal {
     size_t primary_count, primary_room;
 
     struct vs_base_slot *bases;
+    pthread_mutex_t move_mu; /* one base is moved at a time; before all others */
 
     uint64_t payload_bytes, commits, commit_waits, torn_bytes, clock_jumps, kept_records;
 
     vs_fault broken;      /* sound_part: what ends the journal; code 0: nothing */
     uint64_t known_seqno; /* then: records up to it were there */
-    _Atomic int check_ends;
+    _Atomic int check_ends, work_ends;
 };
 
 /* The newest directory, for who uses it with mu not held. The caller gives it back with vs_directory_unref. Takes mu itself. */
@@ -142,9 +144,19 @@ void vs_map_list_clear(vs_map_list *l);
  * these since a compaction: it is not used, and made again. Takes mu itself. */
 int vs_merged_map_compare(vs_journal *j, vs_directory *d, vs_merged_map *m, vs_fault *fault);
 
-/* Base image of a volume; NULL in *out: it has none. Loaded once, kept until close. */
-int vs_journal_base(vs_journal *j, uint32_t volume, vs_base **out);
+/* Base image of a volume, of needed_seqno or later (0: whichever); NULL in *out: it has none. Kept until close, or until a later one is there. The
+ * caller gets a reference. -EUCLEAN: it is needed, and missing or older. */
+int vs_journal_base(vs_journal *j, uint32_t volume, uint64_t needed_seqno, vs_base **out);
 void vs_journal_bases_close(vs_journal *j);
+
+/* mu not held. The base as it is on the disk now, where it is later than `than`, which is of the same volume: 1, a reference in *out. 0: it is not. */
+int vs_journal_base_later(vs_journal *j, uint32_t volume, const vs_base *than, vs_base **out);
+
+/* Forget the base of a volume: the next who asks loads it. */
+void vs_journal_base_forget(vs_journal *j, uint32_t volume);
+
+/* Records up to a base's may be gone: then only its index knows the last write. v: a state at seqno. */
+void vs_journal_state_of_base(vs_journal *j, uint64_t seqno, vs_volume_state *v);
 
 vs_extent_map *vs_batch_find(const vs_batch *b, uint32_t volume);
 vs_primary *vs_journal_primary(const vs_journal *j, uint32_t volume);
@@ -171,6 +183,12 @@ void vs_journal_sync_primaries(vs_journal *j, uint32_t volume, uint64_t target);
 void vs_journal_work_tell(vs_journal *j);
 int vs_journal_worker_start(vs_journal *j);
 void vs_journal_worker_stop(vs_journal *j);
+
+/* Find out up to where all primaries are synced. */
+void vs_journal_applied_move(vs_journal *j);
+
+/* mu not held. Does anybody read at a point before seqno, here or in another process? */
+int vs_journal_reads_below(vs_journal *j, uint64_t seqno);
 
 /* leader: write a batch to its primaries, and (mu held) note that one has failed for good. */
 void vs_journal_batch_apply(vs_journal *j, const vs_batch *b);

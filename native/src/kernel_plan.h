@@ -38,8 +38,9 @@ static inline uint64_t vs_kernel_segment_name(const vs_segment *g) {
     return g->generation ? UINT64_C(1) << 62 | g->generation : g->first_seqno;
 }
 
-static inline uint64_t vs_kernel_base_name(uint32_t volume) {
-    return UINT64_C(1) << 63 | volume;
+/* A block that was compared for one base says nothing of a later one's. */
+static inline uint64_t vs_kernel_base_name(const vs_base *base) {
+    return UINT64_C(1) << 63 | vs_base_number(base);
 }
 
 /* Fill a plan of v. -E2BIG: over runs_max runs. -ETIMEDOUT: the deadline (deadline.h) has passed. */

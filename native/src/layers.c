@@ -147,41 +147,6 @@ int vs_journal_push_layers(vs_journal *j, vs_directory *d, vs_stack *s, uint32_t
     return 0;
 }
 
-typedef struct vs_base_slot {
-    uint32_t volume;
-    vs_base *base;
-    struct vs_base_slot *next;
-} vs_base_slot;
-
-int vs_journal_base(vs_journal *j, uint32_t volume, vs_base **out) {
-    for (vs_base_slot *p = j->bases; p; p = p->next)
-        if (p->volume == volume) {
-            *out = p->base;
-            return 0;
-        }
-    vs_base *base = NULL;
-    int r = vs_base_open(j->store, j->options.uuid, volume, &base);
-    if (r < 0 && r != -ENOENT) return r;
-    vs_base_slot *slot = malloc(sizeof *slot);
-    if (!slot) {
-        if (base) vs_base_close(base);
-        return -ENOMEM;
-    }
-    *slot = (vs_base_slot){volume, base, j->bases};
-    j->bases = slot;
-    *out = base;
-    return 0;
-}
-
-void vs_journal_bases_close(vs_journal *j) {
-    for (vs_base_slot *p = j->bases, *next; p; p = next) {
-        next = p->next;
-        if (p->base) vs_base_close(p->base);
-        free(p);
-    }
-    j->bases = NULL;
-}
-
 /* data below a map: every extent takes away what was data before, and adds itself if it is data. */
 static int data_bytes_step(const vs_stack *below, const vs_extent_map *map, uint64_t *data_bytes) {
     vs_cursor c;
@@ -206,15 +171,17 @@ int vs_journal_data_bytes(vs_journal *j, vs_directory *d, uint64_t index, const 
     vs_base *base = NULL;
     pthread_mutex_lock(&j->mu);
     uint64_t first_seqno = vs_directory_at(d, index)->first_seqno;
-    int r = vs_journal_base(j, v->id, &base);
+    int r = vs_journal_base(j, v->id, 0, &base);
     if (r == 0 && index > 0) r = vs_journal_push_layers(j, d, &below, v->id, 0, index - 1, &memory);
     pthread_mutex_unlock(&j->mu);
     if (r == 0 && base) r = vs_stack_push(&below, &(vs_layer){.packed = *vs_base_map(base), .base = 1});
     if (v->added_seqno >= first_seqno) v->data_bytes = base ? vs_base_data_bytes(base) : 0;
+    if (base && vs_base_seqno(base) >= first_seqno) v->data_bytes = VS_UNKNOWN; /* it has some of the map's bytes already */
     if (r == 0 && v->data_bytes == VS_UNKNOWN) r = vs_stack_data_bytes(&below, 0, UINT64_MAX, &v->data_bytes);
     if (r == 0) r = data_bytes_step(&below, map, &v->data_bytes);
     vs_stack_clear(&below);
     vs_map_list_clear(&memory);
+    vs_base_unref(base);
     return r;
 }
 

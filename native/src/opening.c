@@ -47,6 +47,7 @@ void vs_segment_index_adopt(vs_segment *g) {
     g->last_time_ns = g->index->last_time_ns;
     g->data_end = g->index->end_bytes;
     g->applied_seqno = g->index->applied_seqno;
+    g->floor_seqno = g->index->floor_seqno;
 }
 
 int vs_segment_index_begin(vs_segment *g, const vs_segment *before) {
@@ -54,6 +55,7 @@ int vs_segment_index_begin(vs_segment *g, const vs_segment *before) {
     if (!g->index) return -ENOMEM;
     vs_index_init(g->index, g->first_seqno, g->time_before_ns);
     g->index->applied_seqno = before ? before->applied_seqno : 0;
+    g->index->floor_seqno = before ? before->floor_seqno : 0;
     return 0;
 }
 

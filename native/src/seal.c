@@ -135,6 +135,7 @@ static void trailer_fill(const vs_journal *j, const vs_segment *g, const vs_sect
     }
     vs_put64(t + 264, g->time_before_ns);
     memcpy(t + 272, g->salt, 16);
+    vs_put64(t + VS_TRAILER_FLOOR_AT, g->index->floor_seqno);
     vs_block_seal(t);
 }
 
@@ -258,6 +259,7 @@ int vs_journal_begin_segment(vs_journal *j) {
     r = g->index ? j->store->entropy(j->store, g->salt, sizeof g->salt) : -ENOMEM;
     if (r == 0) {
         g->index->applied_seqno = last ? last->applied_seqno : 0;
+        g->index->floor_seqno = g->floor_seqno = last ? last->floor_seqno : 0;
         header_fill(j, g, header);
         r = digest_begin(j, header);
     }

@@ -247,6 +247,7 @@ int vs_segment_load_trailer(vs_segment *g, const uint8_t uuid[16]) {
     memcpy(g->chain_digest, t + (g->generation ? 312 : 112), 32);
     g->time_before_ns = vs_get64(t + 264);
     memcpy(g->salt, t + 272, 16);
+    g->floor_seqno = vs_get64(t + VS_TRAILER_FLOOR_AT);
     sections_load(g, t);
     g->sealed = 1;
     return 1;

@@ -37,6 +37,7 @@ typedef struct vs_segment {
     uint64_t ordinals;   /* how many it stands for, beginning with its own */
     uint64_t base_floor; /* records of every volume up to here are in the bases alone; 0: none are */
     uint64_t ordinal, first_seqno, last_seqno, time_before_ns, last_time_ns, applied_seqno, data_end, file_bytes;
+    uint64_t floor_seqno; /* after its last record: points before it are gone, 0: none are */
     uint8_t prev_digest[32], digest[32], salt[16];
     uint8_t chain_digest[32]; /* what the next segment names as the one before it: of the last segment it stands for, as that was first written */
     int chain_lost; /* that digest was in a trailer that is damaged: the next segment's word for it is taken */
