@@ -26,6 +26,7 @@ HEADERS = (
     "view",
     "kernel_view",
     "base",
+    "base_move",
     "memory",
     "priority",
     "plane",

@@ -122,6 +122,10 @@ static int record_put(vs_index *x, uint64_t seqno, const uint8_t *p, size_t byte
     case VS_RECORD_BOOKMARK_ADD:
         if (a == 0 || a > seqno) return -EBADMSG;
         return event_put(x, seqno, p, bytes);
+    case VS_RECORD_FLOOR:
+        if (a == 0 || a >= seqno) return -EBADMSG;
+        if (a > x->floor_seqno) x->floor_seqno = a;
+        return event_put(x, seqno, p, bytes);
     case VS_RECORD_BOOKMARK_REMOVE:
     case VS_RECORD_BOOKMARK_HOLD:
     case VS_RECORD_GAP_BEGIN:
@@ -188,7 +192,7 @@ int vs_index_add_batch(vs_index *x, const uint8_t *descriptors, uint32_t count, 
     uint8_t *stream = malloc((size_t)count * VS_DESCRIPTOR_STREAM_MAX);
     if (!stream) return -ENOMEM;
     size_t bytes = 0, rows = x->row_count, events = x->event_bytes;
-    uint64_t last_seqno = x->last_seqno, last_time_ns = x->last_time_ns;
+    uint64_t last_seqno = x->last_seqno, last_time_ns = x->last_time_ns, floor_seqno = x->floor_seqno;
     uint64_t first_block = x->end_bytes / VS_BLOCK_BYTES + count, block = first_block;
     int r = stream_join(descriptors, count, salt, x->last_seqno + 1, stream, &bytes);
     if (r == 0) r = stream_parse(x, stream, bytes, vs_get32(descriptors + 44), &block);
@@ -199,6 +203,7 @@ int vs_index_add_batch(vs_index *x, const uint8_t *descriptors, uint32_t count, 
         x->event_bytes = events;
         x->last_seqno = last_seqno;
         x->last_time_ns = last_time_ns;
+        x->floor_seqno = floor_seqno;
         return r;
     }
     x->applied_seqno = vs_get64(descriptors + 32);

@@ -29,7 +29,8 @@ typedef struct vs_index {
     uint32_t *crc[VS_CRC_CHUNKS];
     uint64_t first_seqno, last_seqno; /* last = first - 1: no record yet */
     uint64_t last_time_ns, applied_seqno;
-    uint64_t end_bytes; /* end of the last batch */
+    uint64_t floor_seqno; /* points before it are gone, 0: none are */
+    uint64_t end_bytes;   /* end of the last batch */
 } vs_index;
 
 typedef struct vs_states {

@@ -57,7 +57,7 @@ static void index_walk(vs_store *s) {
     for (uint64_t i = 0; i < blocks && i < BLOCKS_WALKED; i++) vs_base_crc(b, i);
     for (uint64_t i = 0; i < vs_base_map(b)->rows && i < BLOCKS_WALKED; i++) vs_packed_row(vs_base_map(b), i, row);
     for (uint64_t i = blocks > 4 ? blocks - 4 : 0; i < blocks + 1; i++) vs_base_crc(b, i);
-    vs_base_close(b);
+    vs_base_unref(b);
 }
 
 /* Each block is what the image has there, or zeros; but for the record that lies over it. */
