@@ -36,6 +36,9 @@ enum {
     VS_RECORD_BOOKMARK_HOLD = 8,
     VS_RECORD_GAP_BEGIN = 9,
     VS_RECORD_GAP_END = 10,
+    VS_RECORD_GO_TO = 11, /* 11 to 13: in compacted segments, no records of their own */
+    VS_RECORD_POINT = 12,
+    VS_RECORD_STATE = 13,
     VS_RECORD_FLOOR = 14,
 };
 

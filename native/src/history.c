@@ -50,22 +50,37 @@ static int states_fold_segment(vs_segment *g, uint64_t until, vs_states *out) {
     if (r == 0) r = vs_segment_events(g, &events, &event_bytes);
     if (r == 0) r = vs_states_fold(out, rows, count, events, event_bytes, until);
     free(owned);
+    vs_index *x;
+    if (r == 0 && g->generation && until >= g->last_seqno && (r = vs_segment_need_index(g, &x)) == 0) vs_states_fold_lasts(out, x);
+    return r;
+}
+
+static void data_bytes_forget(vs_states *s) {
+    for (size_t k = 0; k < s->count; k++) s->volumes[k].data_bytes = VS_UNKNOWN;
+}
+
+/* At the end of a compacted segment its footer says what its rows may not. 1: it did. */
+static int states_at_end(vs_segment *g, uint64_t until, vs_states *out) {
+    int r = g->generation && until >= g->last_seqno ? states_from_footer(g, out) : 0;
+    if (r == 0) vs_states_clear(out);
     return r;
 }
 
 int vs_journal_states(const vs_directory *d, uint64_t index, uint64_t until, vs_states *out) {
     uint64_t from = index; /* fold from the first segment whose predecessor has a usable footer */
-    int r = 0;
+    int r = states_at_end(vs_directory_at(d, index), until, out);
+    if (r != 0) return r < 0 ? r : 0;
     while (from > 0 && (r = states_from_footer(vs_directory_at(d, from - 1), out)) == 0) {
         vs_states_clear(out);
         from--;
     }
     if (r < 0) return r;
+    /* How much data there was is counted with what has been dropped since. */
+    if (from > 0 && !vs_directory_is_whole(d, from - 1, vs_directory_at(d, from - 1)->last_seqno)) data_bytes_forget(out);
     for (uint64_t i = from; i <= index; i++) {
         r = states_fold_segment(vs_directory_at(d, i), until, out);
         if (r < 0) return r;
-        if (i < index)
-            for (size_t k = 0; k < out->count; k++) out->volumes[k].data_bytes = VS_UNKNOWN;
+        if (i < index) data_bytes_forget(out);
     }
     return 0;
 }

@@ -35,7 +35,9 @@ typedef struct vs_segment {
     char name[64];    /* journal/<first seqno>.seg, or with -<generation> before the end */
     uint64_t generation; /* of the compaction that wrote it; 0: none did */
     uint64_t ordinals;   /* how many it stands for, beginning with its own */
-    uint64_t base_floor; /* records of every volume up to here are in the bases alone; 0: none are */
+    uint64_t base_floor; /* records of every volume up to here may be in the bases alone; 0: none are */
+    uint64_t until_seqno; /* of a compacted one: what came up to this point, which is not before its end, decided what was dropped. Points behind its end
+                           * and before this one cannot be opened, whichever segment they are in */
     uint64_t ordinal, first_seqno, last_seqno, time_before_ns, last_time_ns, applied_seqno, data_end, file_bytes;
     uint64_t floor_seqno; /* after its last record: points before it are gone, 0: none are */
     uint8_t prev_digest[32], digest[32], salt[16];
