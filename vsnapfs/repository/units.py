@@ -42,8 +42,7 @@ def all_units(parts: Parts) -> list[Unit]:
     with parts.names:
         bases = [entry for entry in parts.index.volumes() if entry.base]
     found = [unit for entry in bases for unit in _windows(parts, entry)]
-    for index in range(parts.journal.facts().segments):
-        segment = parts.journal.segment_at(index)
+    for segment in parts.journal.segments():
         found.append(Unit(Kind.SEGMENT, segment.first_seqno, held_bytes=segment.size_bytes))
     return found
 
