@@ -35,7 +35,10 @@ class FakeCompactable(FakeJournal):
         self.base_blocks: dict[int, dict[int, int]] = {}
         self.floors: list[int] = []
         self.did: list[str] = []
-        self._openable: set[int] = set()
+        self._until: dict[int, int] = {}
+        """By the first ordinal of a compacted segment: points from its end to here lack something."""
+        self._gone: set[int] = set()
+        """Points in compacted segments that are not listed there."""
         self._whole: list[tuple[int, int]] = []
         """Volume and block of every write there ever was, by seqno - 1; volume 0: no write."""
         self.busy = False
@@ -60,12 +63,15 @@ class FakeCompactable(FakeJournal):
         self._note()
 
     def _note(self) -> None:
-        self._openable.update(range(len(self._whole) + 1, self.last_seqno + 1))
         self._whole += [(0, 0)] * (self.last_seqno - len(self._whole))
 
     def openable(self) -> list[int]:
         """Every point that a reader could open."""
-        return sorted(point for point in self._openable if point >= (self.floors or [1])[-1])
+        lacking = set(self._gone)
+        for ordinal, until in self._until.items():
+            lacking |= set(range((ordinal + self._ordinals[ordinal]) * self._records + 1, until))
+        floor = (self.floors or [1])[-1]
+        return [seqno for seqno in range(floor, self.last_seqno + 1) if seqno not in lacking]
 
     def wrong(self) -> list[int]:
         """Points that could be opened, and would not show what was written."""
@@ -98,7 +104,9 @@ class FakeCompactable(FakeJournal):
             generation = self._compacted.get(ordinal, 0)
             size = self._size(first, last, bisect_left(there, last + 1) - bisect_left(there, first), frozenset())
             last = min(last, self.last_seqno)
-            found.append(SegmentFacts(first, last, size, sealed, b"", ordinal, ordinals, generation))
+            found.append(
+                SegmentFacts(first, last, size, sealed, b"", ordinal, ordinals, generation, self._until.get(ordinal, 0))
+            )
             ordinal += ordinals
         return found
 
@@ -142,11 +150,12 @@ class FakeCompactable(FakeJournal):
         for inner in range(ordinal, ordinal + ordinals):
             self._ordinals.pop(inner, None)
             self._compacted.pop(inner, None)
+            self._until.pop(inner, None)
         self._ordinals[ordinal], self._compacted[ordinal] = ordinals, len(self.did)
-        listed = {point for point in points if first <= point <= last}
-        raw = self._openable - set(range(first, last + 1))
-        assert listed <= self._openable | {last}, "a point that is not whole would be listed"
-        self._openable = raw | listed
+        openable = set(self.openable())
+        assert {point for point in points if point < self.last_seqno} <= openable, "a root that is not whole"
+        self._gone |= set(range(first, last + 1)) - set(points)
+        self._until[ordinal] = next(point for point in points if point >= last)
         return facts
 
     def floor(self, seqno: int) -> None:

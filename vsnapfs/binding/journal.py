@@ -75,6 +75,8 @@ class SegmentFacts(NamedTuple):
     """It stands for so many, from number ``ordinal`` on."""
     generation: int
     """Of the compaction that wrote it; 0: none did."""
+    until_seqno: int
+    """From here on it has all that later points show of it; 0 if no compaction wrote it."""
 
 
 class Event(NamedTuple):
@@ -118,6 +120,7 @@ def _segment_from(c: Any) -> SegmentFacts:
         c.ordinal,
         c.ordinals,
         c.generation,
+        c.until_seqno,
     )
 
 

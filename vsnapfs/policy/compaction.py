@@ -52,8 +52,7 @@ def _in_group(files: Sequence[File], group: Group, end: int) -> Iterator[Group]:
     if not members:
         return
     if len(members) == 1 and members[0].ordinals == group.ordinals:
-        one = members[0]
-        if one.bytes_after is not None and is_garbage(one.bytes_before, one.bytes_after):
+        if _is_garbage(members[0]):
             yield group
     elif group.ordinal + group.ordinals <= end and _can_be_joined(members):
         yield group
@@ -67,9 +66,10 @@ def _index(files: Sequence[File], ordinal: int) -> int:
     return bisect_left(files, ordinal, key=lambda file: file.ordinal)
 
 
-def is_garbage(bytes_before: int, bytes_after: int) -> bool:
-    """Is enough of a file of no use?"""
-    return (bytes_before - bytes_after) * 100 >= GARBAGE_PERCENT * bytes_before
+def _is_garbage(file: File) -> bool:
+    if file.bytes_after is None:
+        return False
+    return (file.bytes_before - file.bytes_after) * 100 >= GARBAGE_PERCENT * file.bytes_before
 
 
 def _can_be_joined(files: Sequence[File]) -> bool:

@@ -107,7 +107,7 @@ def _refuse_going(parts: Parts, seqno: int) -> None:
     """Raises: PointGoneError: the point has gone since it was looked up. BusyError: it is going."""
     parts.journal.time_of(seqno)
     rewriting = parts.rewriting
-    if rewriting and rewriting.first_seqno <= seqno <= rewriting.last_seqno and seqno not in rewriting.points:
+    if rewriting and seqno < rewriting.until_seqno and seqno not in rewriting.points:
         raise BusyError(
             f"@{seqno} is going: the journal is being compacted there", seqno=seqno, hint="name a point that has a name"
         )

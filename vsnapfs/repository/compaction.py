@@ -4,11 +4,11 @@ A run has these steps, each of which leaves the repository as good as it was if 
 
 1. the floor: the oldest root (compaction_plan) is the oldest point that can be opened from now on, by anybody
 2. bases move to it, as far as nobody reads below it: what records up to it have put into a volume goes into its base
-3. groups of segments that are worth it (policy.compaction) are rewritten, the newest first, without what is not needed
+3. groups of segments that are worth it (policy.compaction) are rewritten, the oldest first, without what is not needed
 4. files that were replaced are deleted when nobody reads them any more, now or in a later run
 
 Concurrency: one run at a time (``Parts.pruning``), in any thread. Everything else goes on: a step takes the lock ``change`` for a
-moment at its beginning, and as long as a group is rewritten nobody can name a point in it that had no name before.
+moment at its beginning, and as long as a group is rewritten nobody can name a point before the window that had no name before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vsnapfs.core.errors import BusyError, IntegrityError, NoSpaceError, Vsnapfs
 from vsnapfs.core.model import Progress
 from vsnapfs.policy.compaction import Group
 from vsnapfs.repository import identity
-from vsnapfs.repository.compaction_plan import Kept, Plan, estimate, freed, points_for, span_of, with_moves
+from vsnapfs.repository.compaction_plan import Kept, Plan, estimate, freed, span_of, with_moves
 from vsnapfs.repository.forgotten import Forgotten
 from vsnapfs.repository.parts import Parts, Report, Rewriting
 
@@ -112,10 +112,9 @@ class _Work:
         self._tell("journal")
         journal = self._parts.journal
         with self._parts.change:
-            segments = journal.segments()
-            points = points_for(segments, group, self._kept_now())
-            first_seqno, last_seqno = span_of(segments, group)
-            self._parts.rewriting = Rewriting(first_seqno, last_seqno, frozenset(points))
+            points = self._kept_now().points
+            self._parts.rewriting = Rewriting(points[-1], frozenset(points))
+        first_seqno, last_seqno = span_of(journal.segments(), group)
         dropped = self._forgotten.within(first_seqno, last_seqno)
         try:
             facts = journal.compact(*group, points, dropped)

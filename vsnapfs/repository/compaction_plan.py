@@ -5,11 +5,12 @@ Before the protection window only *roots* can be read: bookmarks, points that so
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from vsnapfs.binding import BaseMoveFacts, CompactFacts, Event, JournalFacts, SegmentFacts
-from vsnapfs.policy.compaction import File, Group, is_garbage, worth_rewriting
+from vsnapfs.policy.compaction import File, Group, worth_rewriting
 from vsnapfs.repository.forgotten import Forgotten
 
 
@@ -42,6 +43,10 @@ class Kept(NamedTuple):
     @property
     def floor(self) -> int:
         return self.points[0]
+
+    def next_point(self, seqno: int) -> int:
+        """The first of them that is not before a record, which is not behind the last."""
+        return self.points[bisect_left(self.points, seqno)]
 
     def stays(self, name: str, created_seqno: int) -> bool:
         return self.bookmarks.get(name) == created_seqno
@@ -92,52 +97,28 @@ def with_moves(journal: Compactable, kept: Kept, moves: dict[int, BaseMoveFacts]
     forgotten = Forgotten(journal.events(), kept.stays)
     segments = journal.segments()
     groups = {}
-    for group in _worth_a_look(journal, segments, kept, forgotten, floor):
-        first_seqno, last_seqno = span_of(segments, group)
-        dropped = forgotten.within(first_seqno, last_seqno)
-        facts = journal.compact_estimate(*group, points_for(segments, group, kept), dropped, floor)
-        if facts is not None and (facts.segments > 1 or is_garbage(facts.bytes_before, facts.bytes_after)):
+    for group in _worth_it(journal, segments, kept, forgotten, floor):
+        dropped = forgotten.within(*span_of(segments, group))
+        facts = journal.compact_estimate(*group, kept.points, dropped, floor)
+        if facts is not None:
             groups[group] = facts
             forgotten.drop(dropped)
-            segments = _replaced(segments, group)
-    return Plan(kept, moves, groups, first_instant_seqno(segments, journal.facts()))
+    until = [kept.next_point(span_of(segments, group)[1]) for group in groups]
+    return Plan(kept, moves, groups, max([first_instant_seqno(segments, journal.facts()), *until]))
 
 
-def _worth_a_look(
+def _worth_it(
     journal: Compactable, segments: Sequence[SegmentFacts], kept: Kept, forgotten: Forgotten, floor: int
 ) -> list[Group]:
-    """The newest first: see ``points_for``."""
     files = []
-    for each in before_window(segments, kept):
+    for each in segments:
+        if not each.sealed or each.last_seqno > kept.points[-1]:
+            break
         dropped = forgotten.within(each.first_seqno, each.last_seqno)
         facts = journal.compact_estimate(each.ordinal, each.ordinals, kept.points, dropped, floor)
         after = None if facts is None else facts.bytes_after
         files.append(File(each.ordinal, each.ordinals, each.size_bytes, after))
-    return worth_rewriting(files)[::-1]
-
-
-def points_for(segments: Sequence[SegmentFacts], group: Group, kept: Kept) -> list[int]:
-    """The points for which a group has to keep what they need: the roots, and others that can still be opened all the same.
-
-    In segments that are not compacted every point can be opened, also before the protection window. What the group has to keep for
-    those of a run of such segments is what was there when the run began. The last point is the beginning of the last run, behind which
-    every point stays. So it is best to begin with the newest group: for the next one there are fewer runs.
-    """
-    runs = []
-    is_compacted = True
-    for each in segments:
-        if each.ordinal >= group.ordinal + group.ordinals:
-            if is_compacted and not each.generation:
-                runs.append(each.first_seqno - 1)
-            is_compacted = bool(each.generation)
-    if is_compacted:
-        runs.append(segments[-1].last_seqno)
-    return sorted({point for point in kept.points if point < runs[-1]} | set(runs))
-
-
-def before_window(segments: Sequence[SegmentFacts], kept: Kept) -> list[SegmentFacts]:
-    """The files that may be rewritten."""
-    return [each for each in segments if each.sealed and each.last_seqno <= kept.points[-1]]
+    return worth_rewriting(files)
 
 
 def span_of(segments: Sequence[SegmentFacts], group: Group) -> tuple[int, int]:
@@ -147,14 +128,5 @@ def span_of(segments: Sequence[SegmentFacts], group: Group) -> tuple[int, int]:
 
 
 def first_instant_seqno(segments: Sequence[SegmentFacts], facts: JournalFacts) -> int:
-    """From here on every point can be read: behind the last segment that was compacted."""
-    compacted = [each.last_seqno for each in segments if each.generation]
-    return max([facts.first_seqno, *(min(last_seqno + 1, facts.committed_seqno) for last_seqno in compacted[-1:])])
-
-
-def _replaced(segments: Sequence[SegmentFacts], group: Group) -> list[SegmentFacts]:
-    """The same after the group was rewritten, as far as ``points_for`` and ``first_instant_seqno`` ask."""
-    end = group.ordinal + group.ordinals
-    inside = [each for each in segments if group.ordinal <= each.ordinal < end]
-    one = inside[0]._replace(last_seqno=inside[-1].last_seqno, ordinals=group.ordinals, generation=1)
-    return sorted([*(each for each in segments if each not in inside), one])
+    """From here on every point can be read. Before it, some lack what compactions have dropped."""
+    return max([facts.first_seqno, *(each.until_seqno for each in segments)])

@@ -39,10 +39,9 @@ CATALOG_LOGS = ("-wal", "-journal")
 
 
 class Rewriting(NamedTuple):
-    """Records that are being rewritten; afterwards only ``points`` of them can be opened."""
+    """The journal is being rewritten: before ``until_seqno`` perhaps only these ``points`` can be opened afterwards."""
 
-    first_seqno: int
-    last_seqno: int
+    until_seqno: int
     points: frozenset[int]
 
 
