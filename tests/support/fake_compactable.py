@@ -10,7 +10,10 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from tests.support.fake_journal import FakeJournal
-from vsnapfs.binding import BaseMoveFacts, CompactFacts, Event, JournalFacts, SegmentFacts
+from vsnapfs.binding import Event, JournalFacts, SegmentFacts
+from vsnapfs.binding.base_move import BaseMoveFacts
+from vsnapfs.binding.compact import CompactFacts, Wish
+from vsnapfs.core.errors import BusyError
 
 BLOCK = 4096
 EVENT_BYTES = 64
@@ -118,9 +121,8 @@ class FakeCompactable(FakeJournal):
         until = self._covered.get(seqno, 1 << 62)
         return until > points[-1] or any(seqno <= point < until for point in points)
 
-    def compact_estimate(
-        self, ordinal: int, ordinals: int, points: Sequence[int], dropped: Sequence[int], floor: int
-    ) -> CompactFacts | None:
+    def estimate(self, wish: Wish, floor: int) -> CompactFacts | None:
+        ordinal, ordinals, points, dropped = wish
         members = [each for each in self.segments() if ordinal <= each.ordinal < ordinal + ordinals]
         if not all(each.sealed and each.last_seqno <= points[-1] for each in members):
             return None
@@ -133,10 +135,9 @@ class FakeCompactable(FakeJournal):
         before = sum(each.size_bytes for each in members)
         return CompactFacts(len(members), before, after, len(stay), len(there), len(stay))
 
-    def compact(
-        self, ordinal: int, ordinals: int, points: Sequence[int], dropped: Sequence[int]
-    ) -> CompactFacts | None:
-        facts = self.compact_estimate(ordinal, ordinals, points, dropped, 0)
+    def compact(self, wish: Wish) -> CompactFacts | None:
+        ordinal, ordinals, points, dropped = wish
+        facts = self.estimate(wish, 0)
         if facts is None:
             return None
         first, last = ordinal * self._records + 1, (ordinal + ordinals) * self._records
@@ -158,12 +159,12 @@ class FakeCompactable(FakeJournal):
         self._until[ordinal] = next(point for point in points if point >= last)
         return facts
 
-    def floor(self, seqno: int) -> None:
+    def set_floor(self, seqno: int) -> None:
         assert not self.floors or seqno >= self.floors[-1]
         self.floors.append(seqno)
         self.did.append(f"floor {seqno}")
 
-    def base_move_estimate(self, volume: int, seqno: int) -> BaseMoveFacts | None:
+    def estimate_move(self, volume: int, seqno: int) -> BaseMoveFacts | None:
         at = self.bases.get(volume, 0)
         if seqno <= at:
             return None
@@ -172,13 +173,11 @@ class FakeCompactable(FakeJournal):
         before, after = len(blocks), len(set(blocks) | new)
         return BaseMoveFacts(before * BLOCK, after * BLOCK, len(new) * BLOCK, 0) if new else None
 
-    def base_move(self, volume: int, seqno: int) -> BaseMoveFacts | None:
-        from vsnapfs.core.errors import BusyError
-
+    def move_base(self, volume: int, seqno: int) -> BaseMoveFacts | None:
         if self.busy:
             raise BusyError("somebody reads below the floor")
         assert self.floors[-1] == seqno
-        facts = self.base_move_estimate(volume, seqno)
+        facts = self.estimate_move(volume, seqno)
         blocks = self.base_blocks.setdefault(volume, {})
         for each, (owner, block) in sorted(self._writes.items()):
             if owner == volume and self.bases.get(volume, 0) < each <= seqno:

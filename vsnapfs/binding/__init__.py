@@ -10,7 +10,6 @@ Source: native/include/*.h.
 from vsnapfs.binding.base import BaseBuilder
 from vsnapfs.binding.beneath import open_beneath
 from vsnapfs.binding.closing import Closing
-from vsnapfs.binding.compaction import BaseMoveFacts, CompactFacts
 from vsnapfs.binding.faults import Fault
 from vsnapfs.binding.journal import (
     Event,
@@ -31,9 +30,7 @@ from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
 
 __all__ = [
     "BaseBuilder",
-    "BaseMoveFacts",
     "Closing",
-    "CompactFacts",
     "Event",
     "Fault",
     "Journal",

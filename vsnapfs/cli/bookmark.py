@@ -43,12 +43,20 @@ def add(session: Session, name: str, at: str | None, consistency: Consistency, a
 
 
 @command.command("list")
+@click.option("--space", is_flag=True, help="Show what each takes instead; reads the maps of all of them.")
 @global_options()
 @pass_session
-def list_(session: Session) -> None:
+def list_(session: Session, space: bool) -> None:
     """List bookmarks, the oldest point first."""
-    from vsnapfs.daemon.requests import BookmarkList
+    from vsnapfs.daemon.requests import BookmarkList, BookmarkSpace
 
+    if space:
+        found = session.ask(BookmarkSpace())
+        sizes = [
+            [each.bookmark, format_size(each.freed_bytes), format_size(each.shared_bytes)] for each in found.spaces
+        ]
+        session.show(found, table(["NAME", "FREED IF REMOVED", "SHARED"], sizes))
+        return
     answer = session.ask(BookmarkList())
     rows = [
         [
@@ -143,6 +151,13 @@ def _held(bookmark: Bookmark) -> str:
     return "held" if bookmark.hold_until is None else f"until {moment(bookmark.hold_until)}"
 
 
+def _hold(bookmark: Bookmark) -> str:
+    if not bookmark.held:
+        return "no"
+    until = [] if bookmark.hold_until is None else [f"until {bookmark.hold_until}"]
+    return ", ".join([bookmark.hold_note or "yes", *until])
+
+
 def _line(bookmark: Bookmark) -> str:
     return f"{bookmark.name} at @{bookmark.seqno}, {moment(bookmark.time)}"
 
@@ -155,7 +170,6 @@ def _facts(bookmark: Bookmark) -> list[str]:
         "consistency": bookmark.consistency,
         "application": bookmark.application or "-",
         "note": bookmark.note or "-",
-        "held": _held(bookmark) if bookmark.held else "no",
-        "hold note": bookmark.hold_note or "-",
+        "held": _hold(bookmark),
     }
     return [f"{name + ':':13}{printable(value)}" for name, value in facts.items()]

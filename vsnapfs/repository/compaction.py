@@ -7,7 +7,7 @@ A run has these steps, each of which leaves the repository as good as it was if 
 3. groups of segments that are worth it (policy.compaction) are rewritten, the oldest first, without what is not needed
 4. files that were replaced are deleted when nobody reads them any more, now or in a later run
 
-Concurrency: one run at a time (``Parts.pruning``), in any thread. Everything else goes on: a step takes the lock ``change`` for a
+Concurrency: one run at a time (``Parts.beside``), in any thread. Everything else goes on: a step takes the lock ``change`` for a
 moment at its beginning, and as long as a group is rewritten nobody can name a point before the window that had no name before.
 """
 
@@ -18,11 +18,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from vsnapfs.binding import BaseMoveFacts, CompactFacts
+from vsnapfs.binding.base_move import BaseMoveFacts
+from vsnapfs.binding.compact import CompactFacts, Wish
 from vsnapfs.core.errors import BusyError, IntegrityError, NoSpaceError, VsnapfsError
 from vsnapfs.core.model import Progress
 from vsnapfs.policy.compaction import Group
 from vsnapfs.repository import identity
+from vsnapfs.repository.compactable import Compactable
 from vsnapfs.repository.compaction_plan import Kept, Plan, estimate, freed, span_of, with_moves
 from vsnapfs.repository.forgotten import Forgotten
 from vsnapfs.repository.parts import Parts, Report, Rewriting
@@ -40,30 +42,30 @@ class Outcome(NamedTuple):
     """Replaced, and not deleted yet, since somebody reads them."""
 
 
-def run(parts: Parts, kept_now: Callable[[], Kept], report: Report) -> Outcome:
-    """Owner, with ``Parts.pruning``: do it. kept_now: what has to stay, at any moment; asked with the lock ``change``.
+def run(parts: Parts, journal: Compactable, kept_now: Callable[[], Kept], report: Report) -> Outcome:
+    """Owner, with ``Parts.beside``: do it. kept_now: what has to stay, at any moment; asked with the lock ``change``.
 
     Raises: BusyError: the repository is being closed. What setting the floor raises.
     """
-    plan = _begin(parts, kept_now)
-    work = _Work(parts, kept_now, plan, report)
+    plan = _begin(parts, journal, kept_now)
+    work = _Work(parts, journal, kept_now, plan, report)
     if plan.groups or plan.moves:
         work.all()
-    return Outcome(work.freed_bytes, tuple(work.problems), parts.journal.superseded())
+    return Outcome(work.freed_bytes, tuple(work.problems), journal.superseded())
 
 
-def _begin(parts: Parts, kept_now: Callable[[], Kept]) -> Plan:
+def _begin(parts: Parts, journal: Compactable, kept_now: Callable[[], Kept]) -> Plan:
     """The plan, with its floor durable."""
     for _ in range(TRIES):
         with parts.change:
             kept = kept_now()
-        plan = estimate(parts.journal, parts.volume_ids(), kept)
+        plan = estimate(journal, parts.volume_ids(), kept)
         if not plan.groups:
             return plan
         with parts.change:
             if kept_now().floor == kept.floor:
                 identity.add_feature(parts.layout, identity.COMPACTION)
-                parts.journal.floor(kept.floor)
+                journal.set_floor(kept.floor)
                 parts.catch_up()
                 return plan
     raise BusyError("the oldest points are being named or opened faster than they can be looked at", hint="do it again")
@@ -72,22 +74,25 @@ def _begin(parts: Parts, kept_now: Callable[[], Kept]) -> Plan:
 class _Work:
     """One run, once its floor is set."""
 
-    def __init__(self, parts: Parts, kept_now: Callable[[], Kept], plan: Plan, report: Report) -> None:
+    def __init__(
+        self, parts: Parts, journal: Compactable, kept_now: Callable[[], Kept], plan: Plan, report: Report
+    ) -> None:
         self.freed_bytes = 0
         self.problems: list[str] = []
         self._parts = parts
+        self._journal = journal
         self._kept_now = kept_now
         self._plan = plan
         self._report = report
         self._done_bytes = 0
         self._total_bytes = plan.work_bytes
-        self._forgotten = Forgotten(parts.journal.events(), plan.kept.stays)
+        self._forgotten = Forgotten(journal.events(), plan.kept.stays)
 
     def all(self) -> None:
         moved = [self._move(volume) for volume in self._plan.moves]
         groups = list(self._plan.groups)
         if not all(moved):  # the rest has to be kept in the journal
-            groups = list(with_moves(self._parts.journal, self._plan.kept, {}).groups)
+            groups = list(with_moves(self._journal, self._plan.kept, {}).groups)
         left = [group for group in groups if not self._rewrite(group)]
         if left and len(left) < len(groups):  # what was given back meanwhile may be room enough
             left = [group for group in left if not self._rewrite(group)]
@@ -98,7 +103,7 @@ class _Work:
         """False: its base stays where it is for now."""
         self._tell("bases")
         try:
-            facts = self._parts.journal.base_move(volume, self._plan.kept.floor)
+            facts = self._journal.move_base(volume, self._plan.kept.floor)
         except BusyError:
             return False  # somebody reads below the floor: that is no problem, the next run does it
         except VsnapfsError as error:
@@ -110,14 +115,14 @@ class _Work:
     def _rewrite(self, group: Group) -> bool:
         """False: there was no room for it."""
         self._tell("journal")
-        journal = self._parts.journal
+        journal = self._journal
         with self._parts.change:
             points = self._kept_now().points
             self._parts.rewriting = Rewriting(points[-1], frozenset(points))
         first_seqno, last_seqno = span_of(journal.segments(), group)
         dropped = self._forgotten.within(first_seqno, last_seqno)
         try:
-            facts = journal.compact(*group, points, dropped)
+            facts = journal.compact(Wish(*group, points, dropped))
             journal.superseded()
         except NoSpaceError:
             return False

@@ -7,29 +7,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from vsnapfs.binding import BaseMoveFacts, CompactFacts, Event, JournalFacts, SegmentFacts
+from vsnapfs.binding import JournalFacts, SegmentFacts
+from vsnapfs.binding.base_move import BaseMoveFacts
+from vsnapfs.binding.compact import CompactFacts, Wish
 from vsnapfs.policy.compaction import File, Group, worth_rewriting
+from vsnapfs.repository.compactable import Compactable
 from vsnapfs.repository.forgotten import Forgotten
-
-
-class Compactable(Protocol):
-    """What this asks of a journal."""
-
-    def facts(self) -> JournalFacts: ...
-    def segments(self) -> list[SegmentFacts]: ...
-    def events(self, after: int = 0) -> Iterable[Event]: ...
-    def floor(self, seqno: int) -> None: ...
-    def base_move(self, volume: int, seqno: int) -> BaseMoveFacts | None: ...
-    def base_move_estimate(self, volume: int, seqno: int) -> BaseMoveFacts | None: ...
-    def compact(
-        self, ordinal: int, ordinals: int, points: Sequence[int], dropped: Sequence[int]
-    ) -> CompactFacts | None: ...
-    def compact_estimate(
-        self, ordinal: int, ordinals: int, points: Sequence[int], dropped: Sequence[int], floor: int
-    ) -> CompactFacts | None: ...
-    def superseded(self) -> int: ...
 
 
 class Kept(NamedTuple):
@@ -82,9 +67,7 @@ def freed(facts: Iterable[BaseMoveFacts | CompactFacts]) -> int:
 
 def estimate(journal: Compactable, volumes: Iterable[int], kept: Kept) -> Plan:
     """The plan that gives back more: with bases that move, or with bases as they are. volumes: all there ever were."""
-    moves = {
-        volume: facts for volume in volumes if (facts := journal.base_move_estimate(volume, kept.floor)) is not None
-    }
+    moves = {volume: facts for volume in volumes if (facts := journal.estimate_move(volume, kept.floor)) is not None}
     plan = with_moves(journal, kept, moves)
     if plan.groups and plan.freed_bytes >= 0:
         return plan
@@ -99,7 +82,7 @@ def with_moves(journal: Compactable, kept: Kept, moves: dict[int, BaseMoveFacts]
     groups = {}
     for group in _worth_it(journal, segments, kept, forgotten, floor):
         dropped = forgotten.within(*span_of(segments, group))
-        facts = journal.compact_estimate(*group, kept.points, dropped, floor)
+        facts = journal.estimate(Wish(*group, kept.points, dropped), floor)
         if facts is not None:
             groups[group] = facts
             forgotten.drop(dropped)
@@ -115,7 +98,7 @@ def _worth_it(
         if not each.sealed or each.last_seqno > kept.points[-1]:
             break
         dropped = forgotten.within(each.first_seqno, each.last_seqno)
-        facts = journal.compact_estimate(each.ordinal, each.ordinals, kept.points, dropped, floor)
+        facts = journal.estimate(Wish(each.ordinal, each.ordinals, kept.points, dropped), floor)
         after = None if facts is None else facts.bytes_after
         files.append(File(each.ordinal, each.ordinals, each.size_bytes, after))
     return worth_rewriting(files)

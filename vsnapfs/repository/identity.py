@@ -20,10 +20,9 @@ GAPS = "gaps"
 """The journal tells of gaps: who does not know them would show points that nobody can know."""
 
 COMPACTION = "compaction"
-"""What no point needs may have been left out of the journal, and bases may have moved: who does not know this would show points
-that are not whole."""
+"""Points may be gone: the journal tells of a floor, bases may have been moved, segments compacted."""
 
-FEATURES = frozenset({GAPS, COMPACTION})
+FEATURES = frozenset({COMPACTION, GAPS})
 """Features that this program knows; a repository with any other is refused."""
 FILE_BYTES_MAX = 65536
 EMPTY_ENOUGH = frozenset({"lost+found"})

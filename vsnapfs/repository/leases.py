@@ -37,7 +37,8 @@ def leased(layout: Layout) -> list[int]:
 
 def _locked(fd: int, begin: int, end: int) -> list[int]:
     """The kernel tells one lock at a time, in no order, and neighbours as one."""
-    found, left = [], [(begin, end)]
+    found: list[int] = []
+    left = [(begin, end)]
     while left:
         begin, end = left.pop()
         asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, begin, end - begin, 0)

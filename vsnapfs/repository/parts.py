@@ -5,7 +5,7 @@ The modules beside this one each do one thing with it; ``repository.Repository``
 Locks, in the order they are taken:
 
 * work: what adds, removes or resizes volumes, or reads images (import, resync), one at a time; held for hours
-* pruning: what gives space back, one run at a time; held for hours, beside ``work``
+* beside: what makes room in the background, one at a time; held for hours, and never with work
 * change: events, the catalog's file, the table of primaries; held for a commit at most
 * names: the index in memory; never held over storage I/O, so that who looks something up waits for nobody's disk
 
@@ -22,6 +22,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from vsnapfs.binding import Journal, RecordKind, Store, VolumeState
+from vsnapfs.binding.base_move import end_work
 from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed, VolumeAdded, encode
 from vsnapfs.catalog.catalog import Catalog
 from vsnapfs.catalog.index import Index, VolumeEntry
@@ -71,6 +72,7 @@ class Parts:
         self.change = threading.RLock()
         self.names = threading.RLock()
         self._work = threading.RLock()
+        self._beside = threading.Lock()
         self._working: str | None = None
         self._ending = threading.Event()
         self.primaries = primaries
@@ -81,9 +83,8 @@ class Parts:
         """State of a volume id after a seqno, without data_bytes; history does not change, so it is asked once."""
         self.catalog = self._open_catalog()
         self._generations_before = 0
-        self._pruning = threading.Lock()
         self.compaction = Compaction()
-        """How the last run was, or how far the one of now is. Written by whoever has ``pruning``."""
+        """How the last run was, or how far the one of now is. Written by whoever is ``beside``."""
         self.rewriting: Rewriting | None = None
         """By the lock ``change``."""
 
@@ -156,15 +157,23 @@ class Parts:
             self._work.release()
 
     @contextmanager
-    def pruning(self) -> Iterator[None]:
-        """Be the one that gives space back. Raises: BusyError: somebody else does, or the repository is being closed."""
-        if not self._pruning.acquire(timeout=WORK_WAIT_S):
-            raise BusyError("a prune is running", hint="wait until it has ended; `vsnapfs status` says how far it is")
+    def beside(self, what: str) -> Iterator[None]:
+        """Be the one that makes room in the background, beside other work. what: for the others.
+
+        Raises: BusyError: it is being made already, or the repository is being closed.
+        """
+        if not self._beside.acquire(blocking=False):
+            raise BusyError(f"{what} has to wait: room is being made already", hint="wait until that has ended")
         try:
             self._refuse_when_ending()
             yield
         finally:
-            self._pruning.release()
+            self._beside.release()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass in long work. Raises: BusyError: the repository is being closed."""
+        self._ending.wait(seconds)
+        self._refuse_when_ending()
 
     def tell(self, report: Report, progress: Progress) -> None:
         """Where long work stands; also where it ends when the repository is being closed. Raises: BusyError."""
@@ -175,8 +184,8 @@ class Parts:
     def end_work(self) -> None:
         """Have whoever is at work give up, and let nobody begin."""
         self._ending.set()
-        self.journal.work_end()
-        with self._work, self._pruning:
+        end_work(self.journal)
+        with self._work, self._beside:
             return
 
     def _refuse_when_ending(self) -> None:

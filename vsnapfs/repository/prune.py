@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from vsnapfs.binding import RecordKind
+from vsnapfs.binding.compact import space
 from vsnapfs.catalog.bodies import BookmarkNamed
 from vsnapfs.core.errors import PointGoneError, VsnapfsError
 from vsnapfs.core.model import Bookmark, Compaction, Prune, Reach
@@ -24,6 +25,7 @@ from vsnapfs.core.times import iso
 from vsnapfs.policy.keep import Candidate, Facts, Fate, decide, shrink, window_begin_ns
 from vsnapfs.repository import compaction, gaps, leases
 from vsnapfs.repository.bookmarks import candidate
+from vsnapfs.repository.compactable import CompactableJournal
 from vsnapfs.repository.compaction_plan import Kept, Plan, estimate, first_instant_seqno
 from vsnapfs.repository.layout import BASE
 from vsnapfs.repository.parts import Parts, Report
@@ -65,7 +67,7 @@ def preview(parts: Parts) -> Prune:
 def prune(parts: Parts, report: Report) -> Prune:
     """Owner: do it. Raises: BusyError: it is being done already, or the repository is being closed. StoreError."""
     parts.require_owner()
-    with parts.pruning():
+    with parts.beside("prune"):
         began = iso(time.time_ns())
         parts.compaction = msgspec.structs.replace(
             parts.compaction, running=True, what="bookmarks", done_bytes=0, total_bytes=0
@@ -99,7 +101,7 @@ def _prune(parts: Parts, report: Report) -> Prune:
         with parts.names:
             return kept(parts, parts.index.bookmarks(), decided.window_seqno)
 
-    outcome = compaction.run(parts, kept_now, report)
+    outcome = compaction.run(parts, CompactableJournal(parts.journal), kept_now, report)
     return msgspec.structs.replace(
         told,
         bookmarks=[
@@ -177,7 +179,7 @@ def _decide(parts: Parts) -> _Decided:
 
     def plan_of(left: Sequence[Fate]) -> Plan:
         staying = [standing[fate.candidate.name] for fate in left if fate.stays]
-        return estimate(parts.journal, parts.volume_ids(), kept(parts, staying, begin_seqno))
+        return estimate(CompactableJournal(parts.journal), parts.volume_ids(), kept(parts, staying, begin_seqno))
 
     limit = chosen.maximum_size_bytes
     if limit is not None and held_bytes > limit:
@@ -212,7 +214,7 @@ def _garbage_bytes(parts: Parts) -> int | None:
         return None
     with parts.names:
         standing = parts.index.bookmarks()
-    _, garbage_bytes = parts.journal.space(kept(parts, standing, window_seqno(parts, found[1].time_ns)).points)
+    _, garbage_bytes = space(parts.journal, kept(parts, standing, window_seqno(parts, found[1].time_ns)).points)
     return garbage_bytes
 
 

@@ -17,9 +17,35 @@ from vsnapfs.binding import Closing, Journal, Keep, Store, View
 from vsnapfs.catalog.catalog import behind
 from vsnapfs.catalog.store import Place, applied_in
 from vsnapfs.core.errors import IntegrityError, JournalBehindError, UsageError, with_hint
-from vsnapfs.core.model import Anchor, Bookmark, Check, Consistency, Damage, Point, Status, Volume, VolumeAt, VolumeDiff
+from vsnapfs.core.model import (
+    Anchor,
+    Bookmark,
+    Check,
+    Consistency,
+    Damage,
+    Point,
+    Prune,
+    Space,
+    Status,
+    Volume,
+    VolumeAt,
+    VolumeDiff,
+)
 from vsnapfs.core.times import parse_iso
-from vsnapfs.repository import anchors, bookmarks, gaps, identity, intake, reading, scrub, settings, trust, volumes
+from vsnapfs.repository import (
+    anchors,
+    bookmarks,
+    gaps,
+    identity,
+    intake,
+    prune,
+    reading,
+    scrub,
+    settings,
+    space,
+    trust,
+    volumes,
+)
 from vsnapfs.repository.check import ALL_PERCENT, Wanted, check, check_unopened
 from vsnapfs.repository.condition import status
 from vsnapfs.repository.diff import volume_diff
@@ -114,6 +140,10 @@ class Repository(Closing):
                 volumes.clear_leftovers(parts)
                 volumes.attach_all(parts)
             return cls(parts, stack.pop_all())
+
+    def end_work(self) -> None:
+        """Have whatever takes long (imports, prunes) give up, now and from now on; returns when it has."""
+        self._parts.end_work()
 
     def close(self) -> None:
         """Commit, bring the primaries up, let go of the lock. A running import gives up. Twice is allowed.
@@ -247,6 +277,21 @@ class Repository(Closing):
 
     def bookmark_release(self, name: str) -> Bookmark:
         return bookmarks.release(self._parts, name)
+
+    def bookmark_space(self) -> list[Space]:
+        """What each bookmark takes, in the order of ``bookmarks``. Reads maps of all of them: it takes its time."""
+        return space.spaces(self._parts)
+
+    def prune_preview(self) -> Prune:
+        """What ``prune`` would do now: which bookmarks go and why the others stay, and what that gives back."""
+        return prune.preview(self._parts)
+
+    def prune(self, progress: Report = None) -> Prune:
+        """Remove bookmarks as ``[retention]`` of the settings says, then give back what nothing needs any more.
+
+        Raises: BusyError: it is being done already, or the repository is being closed. NoSpaceError, StoreError.
+        """
+        return prune.prune(self._parts, progress)
 
     def resolve(self, text: str) -> Point:
         """What a point in any of its forms means. Raises: UsageError, NotFoundError with near names, PointGoneError."""

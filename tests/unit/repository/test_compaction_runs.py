@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.fake_compactable import FakeCompactable
-from vsnapfs.binding import CompactFacts
+from vsnapfs.binding.compact import CompactFacts, Wish
 from vsnapfs.core.errors import BusyError, CorruptExtentError, NoSpaceError, StoreError
 from vsnapfs.core.model import Compaction, Progress
 from vsnapfs.repository import compaction, identity
@@ -39,6 +39,11 @@ class Ground(SimpleNamespace):
         if self.ending:
             raise BusyError("it is being closed")
         self.told.append((progress.done, progress.total))
+
+
+def run(ground: Ground, kept: Kept | Callable[[], Kept]) -> compaction.Outcome:
+    parts: Any = ground
+    return compaction.run(parts, ground.journal, kept if callable(kept) else lambda: kept, None)
 
 
 @pytest.fixture
@@ -70,7 +75,7 @@ def shown(ground: Ground, points: list[int]) -> dict[tuple[int, int], dict[int, 
 
 def looking_at_each_step(journal: FakeCompactable, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crash after any step is no worse: nothing that can be opened is less than whole."""
-    for name in ("floor", "base_move", "compact"):
+    for name in ("set_floor", "move_base", "compact"):
         step = getattr(journal, name)
 
         def looked(*arguments: Any, step: Callable[..., Any] = step) -> Any:
@@ -97,11 +102,11 @@ def test_roots_read_the_same_and_the_estimate_is_what_happens(
         plan = estimate(journal, VOLUMES, kept)
         held = journal.facts().journal_bytes + sum(len(blocks) * 4096 for blocks in journal.base_blocks.values())
         looking_at_each_step(journal, monkeypatch)
-        outcome = compaction.run(ground, lambda kept=kept: kept, None)  # type: ignore[arg-type, misc]
+        outcome = run(ground, kept)
         monkeypatch.undo()
         left = journal.facts().journal_bytes + sum(len(blocks) * 4096 for blocks in journal.base_blocks.values())
-        assert outcome == (plan.freed_bytes, (), 0)
-        assert outcome.freed_bytes == held - left >= 0
+        assert (outcome.problems, outcome.waiting_files) == ((), 0)
+        assert outcome.freed_bytes == plan.freed_bytes == held - left >= 0
         assert journal.wrong() == []
         assert {*roots, *range(window, journal.last_seqno + 1)} <= set(journal.openable())
         first_instant = first_instant_seqno(journal.segments(), journal.facts())
@@ -116,7 +121,7 @@ def test_roots_read_the_same_and_the_estimate_is_what_happens(
 
 def test_the_floor_is_durable_before_anything_is_touched_and_old_groups_go_first(ground: Ground) -> None:
     write_much(ground, random.Random(1), 300)
-    compaction.run(ground, lambda: kept_of([120, 250]), None)  # type: ignore[arg-type]
+    run(ground, kept_of([120, 250]))
     kinds = [step.split()[0] for step in ground.journal.did]
     assert kinds[0] == "floor"
     assert kinds == sorted(kinds, key=["floor", "move", "compact"].index)
@@ -130,7 +135,7 @@ def test_where_nothing_is_worth_it_nothing_is_touched(ground: Ground) -> None:
     write_much(ground, random.Random(1), 300)
     every = kept_of(list(range(1, 290)))
     assert all(group.ordinals > 1 for group in estimate(ground.journal, VOLUMES, every).groups)
-    assert compaction.run(ground, lambda: kept_of([1]), None) == (0, (), 0)  # type: ignore[arg-type]
+    assert run(ground, kept_of([1])) == (0, (), 0)
     assert ground.journal.did == []
     assert identity.COMPACTION not in (ground.layout.path / "repository.json").read_text()
 
@@ -140,14 +145,14 @@ def test_bases_that_somebody_needs_wait_and_the_journal_keeps_what_they_lack(gro
     kept = kept_of([120, 250])
     expected = shown(ground, [120, 250, 299])
     ground.journal.busy = True
-    outcome = compaction.run(ground, lambda: kept, None)  # type: ignore[arg-type]
+    outcome = run(ground, kept)
     assert outcome.problems == ()
     assert outcome.freed_bytes > 0
     assert ground.journal.bases == {}
     assert shown(ground, [120, 250, 299]) == expected
     ground.journal.busy = False
     write_much(ground, random.Random(3), 100)
-    compaction.run(ground, lambda: kept_of([250, 380]), None)  # type: ignore[arg-type]
+    run(ground, kept_of([250, 380]))
     assert set(ground.journal.bases.values()) == {250}
 
 
@@ -156,11 +161,11 @@ def failing(ground: Ground, monkeypatch: pytest.MonkeyPatch, error: Exception, t
     tried: list[int] = []
     compact = ground.journal.compact
 
-    def fail(ordinal: int, *arguments: Any) -> CompactFacts | None:
-        tried.append(ordinal)
+    def fail(wish: Wish) -> CompactFacts | None:
+        tried.append(wish.ordinal)
         if len(tried) <= times:
             raise error
-        return compact(ordinal, *arguments)
+        return compact(wish)
 
     monkeypatch.setattr(ground.journal, "compact", fail)
     return tried
@@ -175,7 +180,7 @@ def spread(ground: Ground) -> Kept:
 def test_a_damaged_group_is_told_and_the_others_go_on(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = spread(ground)
     tried = failing(ground, monkeypatch, CorruptExtentError("block 7 is damaged"), 1)
-    outcome = compaction.run(ground, lambda: kept, None)  # type: ignore[arg-type]
+    outcome = run(ground, kept)
     assert len(tried) == len(set(tried)) > 1
     assert [("@1 " in problem, "block 7" in problem) for problem in outcome.problems] == [(True, True)]
     assert outcome.freed_bytes > 0
@@ -188,7 +193,7 @@ def test_a_group_for_which_there_is_no_room_is_tried_again_at_the_end(
     kept = spread(ground)
     planned = estimate(ground.journal, VOLUMES, kept)
     tried = failing(ground, monkeypatch, NoSpaceError("full"), 1)
-    outcome = compaction.run(ground, lambda: kept, None)  # type: ignore[arg-type]
+    outcome = run(ground, kept)
     assert tried[0] == tried[-1] == next(iter(planned.groups)).ordinal
     assert outcome == (planned.freed_bytes, (), 0)
 
@@ -196,7 +201,7 @@ def test_a_group_for_which_there_is_no_room_is_tried_again_at_the_end(
 def test_no_room_at_all_is_told(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = spread(ground)
     failing(ground, monkeypatch, NoSpaceError("full"), 1000)
-    outcome = compaction.run(ground, lambda: kept, None)  # type: ignore[arg-type]
+    outcome = run(ground, kept)
     assert ["no room" in problem for problem in outcome.problems] == [True]
 
 
@@ -204,7 +209,7 @@ def test_a_store_that_fails_ends_the_run(ground: Ground, monkeypatch: pytest.Mon
     kept = spread(ground)
     tried = failing(ground, monkeypatch, StoreError("Input/output error"), 1000)
     with pytest.raises(StoreError):
-        compaction.run(ground, lambda: kept, None)  # type: ignore[arg-type]
+        run(ground, kept)
     assert len(tried) == 1
     assert ground.rewriting is None
 
@@ -219,7 +224,7 @@ def test_it_gives_up_when_the_repository_is_closed(ground: Ground, monkeypatch: 
 
     monkeypatch.setattr(ground.journal, "compact", close)
     with pytest.raises(BusyError, match="being closed"):
-        compaction.run(ground, lambda: kept, None)  # type: ignore[arg-type]
+        run(ground, kept)
     assert sum(step.startswith("compact") for step in ground.journal.did) == 1
 
 
@@ -236,7 +241,7 @@ def test_a_point_that_is_named_while_the_plan_is_made_is_heeded(
         return kept_of([200, 250] if asked == 1 else [100, 200, 250])
 
     expected = shown(ground, [100, 200, 250])
-    compaction.run(ground, kept_now, None)  # type: ignore[arg-type]
+    run(ground, kept_now)
     assert ground.journal.floors == [100]
     assert shown(ground, [100, 200, 250]) == expected
 
@@ -251,7 +256,7 @@ def test_while_a_group_is_rewritten_its_points_are_known(ground: Ground, monkeyp
         return compact(*arguments)
 
     monkeypatch.setattr(ground.journal, "compact", look)
-    compaction.run(ground, lambda: kept, None)  # type: ignore[arg-type]
+    run(ground, kept)
     assert seen == [(75, {12, 75})] * 7
 
 
@@ -268,5 +273,5 @@ def test_events_of_bookmarks_that_are_gone_leave_the_journal(ground: Ground) -> 
     names = {f"n{number}": list(points.values())[number] for number in range(0, 30, 3)}
     write_much(ground, rng, 50)
     kept = kept_of([*names.values(), journal.last_seqno - 5], names)
-    compaction.run(ground, lambda: kept, None)  # type: ignore[arg-type]
+    run(ground, kept)
     assert sorted(event.seqno for event in journal.events()) == sorted(names.values())

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from tests.support.fake_compactable import FakeCompactable
+from vsnapfs.binding.compact import Wish
 from vsnapfs.catalog.index import Changes, Index
 from vsnapfs.core.model import Bookmark
 from vsnapfs.repository.forgotten import Forgotten
@@ -50,7 +51,7 @@ def test_what_is_left_tells_the_same(seed: int) -> None:
         forgotten = Forgotten(journal.events(), lambda name, seqno: stays_in(known, name, seqno))
         for ordinal in rng.sample(range(12), 9):
             dropped = forgotten.within(ordinal * 10 + 1, ordinal * 10 + 10)
-            journal.compact(ordinal, 1, [journal.last_seqno], dropped)
+            journal.compact(Wish(ordinal, 1, [journal.last_seqno], dropped))
             forgotten.drop(dropped)
             assert folded(journal) == known, f"segment {ordinal}"
     assert sum(1 for _ in journal.events()) < standing_events
@@ -62,7 +63,7 @@ def test_oldest_first_nothing_is_left_but_what_stands() -> None:
     forgotten = Forgotten(journal.events(), lambda name, seqno: stays_in(known, name, seqno))
     for ordinal in range(12):
         dropped = forgotten.within(ordinal * 10 + 1, ordinal * 10 + 10)
-        journal.compact(ordinal, 1, [journal.last_seqno], dropped)
+        journal.compact(Wish(ordinal, 1, [journal.last_seqno], dropped))
         forgotten.drop(dropped)
     left = list(journal.events())
     assert folded(journal) == known
