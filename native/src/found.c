@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "compact_write.h"
 #include "room.h"
 
 enum { SEQNO_DIGITS = 20 };

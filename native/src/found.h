@@ -10,6 +10,8 @@
 
 #include "segment.h"
 
+#define VS_COMPACT_TEMPORARY "journal/compact.new" /* what a compaction writes before it has its name */
+
 typedef struct vs_found_file {
     uint64_t first_seqno, generation; /* as its name says */
     vs_segment *segment;     /* one that counts and is compacted: loaded, with a reference; else NULL */

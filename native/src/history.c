@@ -89,7 +89,7 @@ int vs_journal_volume_at(vs_journal *j, uint32_t volume, uint64_t seqno, vs_volu
     vs_states states = {0};
     pthread_mutex_lock(&j->mu);
     uint64_t index = vs_directory_find(j->directory, seqno);
-    int r = index == UINT64_MAX || seqno > j->committed_seqno ? -ERANGE : vs_point_check(vs_directory_at(j->directory, index), seqno);
+    int r = index == UINT64_MAX || seqno > j->committed_seqno ? -ERANGE : vs_point_check(j->directory, index, seqno);
     if (r == 0) r = vs_journal_states(j->directory, index, seqno, &states);
     vs_volume_state *v = vs_states_find(&states, volume);
     if (r == 0 && (!v || v->added_seqno > seqno)) r = -ENOENT;
@@ -198,13 +198,6 @@ static int segment_seqno_at(vs_segment *g, uint64_t time_ns, uint64_t *seqno) {
     return r;
 }
 
-/* Of what lies between its points nothing is known; but its end lasts until the next segment's first record. */
-static int compacted_seqno_at(vs_segment *g, uint64_t time_ns, uint64_t *seqno) {
-    if (g->last_time_ns > time_ns) return vs_point_at(g, time_ns, seqno);
-    *seqno = g->last_seqno;
-    return vs_point_check(g, *seqno);
-}
-
 int vs_journal_seqno_at(vs_journal *j, uint64_t time_ns, uint64_t *seqno) {
     *seqno = 0;
     pthread_mutex_lock(&j->mu);
@@ -218,10 +211,11 @@ int vs_journal_seqno_at(vs_journal *j, uint64_t time_ns, uint64_t *seqno) {
     if (low) {
         vs_segment *g = vs_directory_at(j->directory, low - 1);
         *seqno = g->first_seqno - 1;
-        if (g->generation && g->time_before_ns < time_ns) r = compacted_seqno_at(g, time_ns, seqno);
-        else if (g->last_time_ns <= time_ns) *seqno = g->last_seqno;
+        if (g->last_time_ns <= time_ns) *seqno = g->last_seqno;
+        else if (g->generation && g->time_before_ns < time_ns) r = vs_point_at(g, time_ns, seqno); /* of what is between its points nothing is known */
         else r = segment_seqno_at(g, time_ns, seqno);
-        if (r == 0 && *seqno < g->first_seqno && low > 1) r = vs_point_check(vs_directory_at(j->directory, low - 2), *seqno); /* the end of the one before */
+        uint64_t index = r == 0 ? vs_directory_find(j->directory, *seqno) : UINT64_MAX; /* it may be the end of the segment before */
+        if (index != UINT64_MAX) r = vs_point_check(j->directory, index, *seqno);
     }
     pthread_mutex_unlock(&j->mu);
     return r;

@@ -1,14 +1,15 @@
-/* points.h: which points of a segment can be opened: all of one as it was first written, of a compacted one those that it names.
+/* points.h: which points can be opened: of a segment as it was first written all, unless a compacted one before it lacks what they show; of a compacted
+ * one those that it names.
  *
  * Threads: the journal's state lock. Errors: -errno.
  */
 #ifndef VS_POINTS_H
 #define VS_POINTS_H
 
-#include "segment.h"
+#include "directory.h"
 
-/* Can the point at seqno, which lies in g, be opened? 0; or -ERANGE with a fault that says why not. */
-int vs_point_check(vs_segment *g, uint64_t seqno);
+/* Can the point at seqno, which lies in segment `index` of d, be opened? 0; or -ERANGE with a fault that says why not. */
+int vs_point_check(const vs_directory *d, uint64_t index, uint64_t seqno);
 
 /* Of a compacted segment: the time of the point at seqno. 1: found; 0: it names none. */
 int vs_point_time(vs_segment *g, uint64_t seqno, uint64_t *time_ns);

@@ -63,6 +63,15 @@ int vs_segment_new(vs_files *f, uint64_t first_seqno, uint64_t generation, vs_se
 vs_segment *vs_segment_ref(vs_segment *g);
 void vs_segment_unref(vs_segment *g); /* NULL is allowed */
 
+/* How many sections its footer has, and where a trailer has the entry of one. */
+static inline int vs_segment_sections(const vs_segment *g) {
+    return g->generation ? VS_SECTIONS_MAX : VS_SECTIONS;
+}
+
+static inline size_t vs_section_entry_at(int which) {
+    return which < VS_SECTIONS ? 144 + (size_t)which * 24 : 344;
+}
+
 /* Read the trailer. 1: sealed, fields filled; 0: no valid trailer; -EXDEV, -EPROTONOSUPPORT, or the store's error. */
 int vs_segment_load_trailer(vs_segment *g, const uint8_t uuid[16]);
 

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "compact_write.h"
 #include "found.h"
+#include "journal_internal.h"
 #include "room.h"
 
 int vs_superseded_reserve(vs_journal *j, size_t count) {

@@ -60,8 +60,8 @@ static int state_load(vs_view *v) {
 
 /* What came after the end of a segment is known whether or not that end can be opened itself. */
 static int since_check(vs_view *v) {
-    vs_segment *g = vs_directory_at(v->directory, vs_directory_find(v->directory, v->since));
-    return v->since == g->last_seqno ? 0 : vs_point_check(g, v->since);
+    uint64_t index = vs_directory_find(v->directory, v->since);
+    return v->since == vs_directory_at(v->directory, index)->last_seqno ? 0 : vs_point_check(v->directory, index, v->since);
 }
 
 static int view_fill(vs_view *v) {
@@ -73,7 +73,7 @@ static int view_fill(vs_view *v) {
     if (v->index == UINT64_MAX || (v->since && vs_directory_find(v->directory, v->since) == UINT64_MAX)) return -ERANGE;
     vs_segment *top = vs_directory_at(v->directory, v->index);
     v->ordinals = top->ordinal + top->ordinals;
-    int r = vs_point_check(top, v->until);
+    int r = vs_point_check(v->directory, v->index, v->until);
     if (r == 0 && v->changes && v->since) r = since_check(v);
     if (r == 0) r = state_load(v);
     if (r == 0) r = layers_build(v);
