@@ -5,6 +5,7 @@ The modules beside this one each do one thing with it; ``repository.Repository``
 Locks, in the order they are taken:
 
 * work: what adds, removes or resizes volumes, or reads images (import, resync), one at a time; held for hours
+* beside: what makes room in the background, one at a time; held for hours, and never with work
 * change: events, the catalog's file, the table of primaries; held for a commit at most
 * names: the index in memory; never held over storage I/O, so that who looks something up waits for nobody's disk
 
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 from vsnapfs.binding import Journal, RecordKind, Store, VolumeState
+from vsnapfs.binding.base_move import end_work
 from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed, VolumeAdded, encode
 from vsnapfs.catalog.catalog import Catalog
 from vsnapfs.catalog.index import Index, VolumeEntry
@@ -61,6 +63,7 @@ class Parts:
         self.change = threading.RLock()
         self.names = threading.RLock()
         self._work = threading.RLock()
+        self._beside = threading.Lock()
         self._working: str | None = None
         self._ending = threading.Event()
         self.primaries = primaries
@@ -132,6 +135,25 @@ class Parts:
             self._working = before
             self._work.release()
 
+    @contextmanager
+    def beside(self, what: str) -> Iterator[None]:
+        """Be the one that makes room in the background, beside other work. what: for the others.
+
+        Raises: BusyError: it is being made already, or the repository is being closed.
+        """
+        if not self._beside.acquire(blocking=False):
+            raise BusyError(f"{what} has to wait: room is being made already", hint="wait until that has ended")
+        try:
+            self._refuse_when_ending()
+            yield
+        finally:
+            self._beside.release()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass in long work. Raises: BusyError: the repository is being closed."""
+        self._ending.wait(seconds)
+        self._refuse_when_ending()
+
     def tell(self, report: Report, progress: Progress) -> None:
         """Where long work stands; also where it ends when the repository is being closed. Raises: BusyError."""
         self._refuse_when_ending()
@@ -141,7 +163,8 @@ class Parts:
     def end_work(self) -> None:
         """Have whoever is at work give up, and let nobody begin."""
         self._ending.set()
-        with self._work:
+        end_work(self.journal)
+        with self._work, self._beside:
             return
 
     def _refuse_when_ending(self) -> None:
