@@ -80,7 +80,9 @@ typedef struct vs_segment_facts {
     uint64_t first_seqno, last_seqno; /* last = first - 1: it holds no record */
     uint64_t bytes;                   /* of its file; of an unsealed one up to its last batch */
     int32_t sealed, reserved;
-    uint8_t digest[32];               /* sealed: as its trailer says; by the chain it speaks for all segments before */
+    uint8_t digest[32];               /* sealed: what the next one names as before it; by the chain it speaks for all segments before, as they were first written */
+    uint64_t ordinal, ordinals;       /* its number, and how many it stands for */
+    uint64_t generation;              /* of the compaction that wrote it; 0: none did */
 } vs_segment_facts;
 
 typedef struct vs_event {
@@ -184,17 +186,23 @@ int vs_journal_volume_at(vs_journal *j, uint32_t volume, uint64_t seqno, vs_volu
 int vs_journal_seqno_at(vs_journal *j, uint64_t time_ns, uint64_t *seqno);
 int vs_journal_time_of(vs_journal *j, uint64_t seqno, uint64_t *time_ns);
 
-/* Segment number index (0 .. segments - 1); -ENOENT past the last. */
+/* Owner: delete files that a compaction has replaced and that nobody reads any more. Returns how many are left. Done at open too. */
+int vs_journal_superseded(vs_journal *j);
+
+/* Segment number index (0 .. segments - 1); -ENOENT past the last. A compaction makes numbers smaller. */
 int vs_journal_segment_at(vs_journal *j, uint64_t index, vs_segment_facts *out);
+
+/* All segments at one time: fills out with up to max of them, and returns how many there are. */
+uint64_t vs_journal_segments(vs_journal *j, vs_segment_facts *out, uint64_t max);
 
 /* Opened with sound_part: 1 if damage ends it; *fault says where and what, and records up to *known_seqno at least were in the journal.
  * Such a journal is not followed any further. */
 int vs_journal_broken(vs_journal *j, vs_fault *fault, uint64_t *known_seqno);
 
-/* Check one segment (index 0 .. segments - 1): header, trailer, chain, every section against the batches; with read_payload its digest and
+/* Check the segment that begins with first_seqno: header, trailer, chain, every section against the batches; with read_payload its digest and
  * the CRC of every payload block that can still be told. 0: sound; 1: *fault says what is wrong, and *next where to go on looking (0: the
- * end). Start at 0. -ECANCELED: after vs_journal_check_end. */
-int vs_journal_check_segment(vs_journal *j, uint64_t index, int read_payload, uint64_t *next, vs_fault *fault);
+ * end). Start at 0. -ENOENT: none begins there (any more). -ECANCELED: after vs_journal_check_end. */
+int vs_journal_check_segment(vs_journal *j, uint64_t first_seqno, int read_payload, uint64_t *next, vs_fault *fault);
 
 /* Have checks of segments give up, now and from now on. */
 void vs_journal_check_end(vs_journal *j);

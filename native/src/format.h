@@ -25,6 +25,10 @@ enum {
     VS_SECTION_EVENTS = 3,
     VS_SECTION_VOLUMES = 4,
     VS_SECTIONS = 5,
+    VS_SECTION_POINTS = 5, /* of compacted segments only */
+    VS_SECTIONS_MAX = 6,
+
+    VS_FEATURE_COMPACTED = 1, /* incompatible, of a segment */
 
     VS_TRAILER_FLOOR_AT = 368,
     VS_FEATURE_MOVED = 1, /* incompatible, of a base's index */
@@ -33,6 +37,7 @@ enum {
     VS_MAP_COLUMNS = 4,    /* offset, length, segment, block */
     VS_VOLUME_ROW_BYTES = 48,
     VS_MERGE_FANOUT = 8,
+    VS_ORDINALS_MAX = 1 << 21, /* that a compacted segment stands for: 8^7 */
 };
 
 #define VS_CRC_ZERO_BLOCK 0x98F94189u /* CRC32C of 4096 zeros */

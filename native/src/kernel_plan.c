@@ -44,7 +44,7 @@ static int device_of(vs_kernel_plan *p, const vs_view_piece *piece, uint32_t *de
             .segment = piece->segment,
             .base = piece->base,
             .pinned = piece->pinned,
-            .name = piece->segment ? piece->segment->first_seqno : vs_kernel_base_name(piece->base),
+            .name = piece->segment ? vs_kernel_segment_name(piece->segment) : vs_kernel_base_name(piece->base),
         };
         *slot = (uint32_t)p->source_count;
     }

@@ -46,7 +46,7 @@ static int records_section(const vs_index *x, buffer *out) {
 }
 
 /* The maps section, and the new data_bytes of each volume in it. */
-static int maps_section(vs_journal *j, const vs_index *x, vs_states *states, buffer *out) {
+static int maps_section(vs_journal *j, vs_directory *d, const vs_index *x, vs_states *states, buffer *out) {
     buffer head = {0}, tables = {0};
     uint32_t count = 0;
     int r = 0;
@@ -71,7 +71,7 @@ static int maps_section(vs_journal *j, const vs_index *x, vs_states *states, buf
             if (r == 0) r = buffer_put(&tables, bytes, length);
             if (r == 0) count++;
         }
-        if (r == 0) r = vs_journal_data_bytes(j, j->segment_count - 1, m, v);
+        if (r == 0) r = vs_journal_data_bytes(j, d, d->count - 1, m, v);
         free(bytes);
         vs_extent_map_free(m);
     }
@@ -144,13 +144,14 @@ static int footer_build(vs_journal *j, vs_segment *g, buffer *out) {
     vs_section sections[VS_SECTIONS];
     vs_states states = {0};
     pthread_mutex_lock(&j->mu);
-    int r = vs_journal_states(j, j->segment_count - 1, g->index->last_seqno, &states);
+    vs_directory *d = vs_directory_ref(j->directory); /* it does not grow meanwhile: that is for leaders */
+    int r = vs_journal_states(d, d->count - 1, g->index->last_seqno, &states);
     pthread_mutex_unlock(&j->mu);
     for (int i = 0; r == 0 && i < VS_SECTIONS; i++) {
         size_t at = out->length;
         switch (i) {
         case VS_SECTION_RECORDS: r = records_section(g->index, out); break;
-        case VS_SECTION_MAPS: r = maps_section(j, g->index, &states, out); break;
+        case VS_SECTION_MAPS: r = maps_section(j, d, g->index, &states, out); break;
         case VS_SECTION_CHECKSUMS: r = checksums_section(g->index, out); break;
         case VS_SECTION_EVENTS: r = buffer_put(out, g->index->events, g->index->event_bytes); break;
         default: r = volumes_section(&states, out);
@@ -161,6 +162,7 @@ static int footer_build(vs_journal *j, vs_segment *g, buffer *out) {
         sections[i].crc = vs_crc32c(out->bytes + at, out->length - at);
     }
     vs_states_clear(&states);
+    vs_directory_unref(d);
     if (r < 0) return r;
     uint8_t block[VS_BLOCK_BYTES] = {0};
     r = buffer_put(out, block, (VS_BLOCK_BYTES - out->length % VS_BLOCK_BYTES) % VS_BLOCK_BYTES);
@@ -240,16 +242,18 @@ static int digest_begin(vs_journal *j, const uint8_t *header) {
 }
 
 int vs_journal_begin_segment(vs_journal *j) {
-    const vs_segment *last = j->segment_count ? vs_journal_segment(j, j->segment_count - 1) : NULL;
+    pthread_mutex_lock(&j->mu); /* no compaction takes the last segment out of the directory, but it may make another directory */
+    const vs_segment *last = j->directory->count ? vs_directory_last(j->directory) : NULL;
+    pthread_mutex_unlock(&j->mu);
     vs_segment *g;
     uint8_t header[VS_BLOCK_BYTES] = {0};
-    int r = vs_segment_new(&j->files, last ? last->last_seqno + 1 : 1, &g);
+    int r = vs_segment_new(&j->files, last ? last->last_seqno + 1 : 1, 0, &g);
     if (r < 0) return r;
-    g->ordinal = last ? last->ordinal + 1 : 0;
+    g->ordinal = last ? last->ordinal + last->ordinals : 0;
     g->time_before_ns = g->last_time_ns = last ? last->last_time_ns : 0;
     g->last_seqno = g->first_seqno - 1;
     g->data_end = VS_BLOCK_BYTES;
-    if (last) memcpy(g->prev_digest, last->digest, 32);
+    if (last) memcpy(g->prev_digest, last->chain_digest, 32);
     g->index = malloc(sizeof *g->index);
     if (g->index) vs_index_init(g->index, g->first_seqno, g->time_before_ns);
     r = g->index ? j->store->entropy(j->store, g->salt, sizeof g->salt) : -ENOMEM;
@@ -262,20 +266,17 @@ int vs_journal_begin_segment(vs_journal *j) {
     int file = r == 0 ? segment_create(j->store, g, header) : r;
     if (file < 0) {
         vs_fault_set(file, 0, 0, g->first_seqno, 0, "journal: %s could not be made: %s", g->name, strerror(-file));
-        vs_segment_free(g);
+        vs_segment_unref(g);
         return file;
     }
     pthread_mutex_lock(&j->mu);
-    r = vs_journal_add_segment(j, g);
+    r = vs_directory_add(j->directory, g);
     if (r == 0) {
         j->active = g;
         j->active_file = file;
         j->ahead_bytes = 0;
     }
     pthread_mutex_unlock(&j->mu);
-    if (r < 0) {
-        j->store->close(j->store, file);
-        vs_segment_free(g);
-    }
+    if (r < 0) j->store->close(j->store, file);
     return r;
 }

@@ -17,7 +17,10 @@ struct vs_view {
     vs_stack stack;
     vs_map_list memory;
     vs_extent_map *partial; /* what the segment `index` of the point holds up to it; in memory too */
-    uint64_t index;
+    vs_directory *directory; /* NULL: of the base alone */
+    uint64_t index;    /* of the point's segment */
+    uint64_t ordinals; /* up to its end */
+    uint64_t leases[3]; /* bytes; 0: not taken */
     vs_segment *pinned;
     vs_base *base;
     vs_volume_state state;

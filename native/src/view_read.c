@@ -69,8 +69,7 @@ static uint8_t *piece_at(const gather *g, const piece *p) {
 }
 
 vs_segment *vs_view_segment(const vs_view *v, const vs_stack_run *run) {
-    uint64_t index = run->ordinal - v->journal->first_ordinal;
-    return index <= v->index ? vs_journal_segment(v->journal, index) : NULL;
+    return run->ordinal < v->ordinals ? vs_directory_of_ordinal(v->directory, run->ordinal) : NULL;
 }
 
 /* ---- what is to be read ---- */

@@ -70,7 +70,12 @@ class SegmentFacts(NamedTuple):
     size_bytes: int
     sealed: bool
     digest: bytes
-    """Of a sealed one; by the chain it speaks for all segments before."""
+    """Of a sealed one, as it was first written; by the chain it speaks for all segments before."""
+    ordinal: int
+    ordinals: int
+    """It stands for so many, from number ``ordinal`` on."""
+    generation: int
+    """Of the compaction that wrote it; 0: none did."""
 
 
 class Event(NamedTuple):
@@ -102,6 +107,19 @@ class Request(NamedTuple):
     number: int
     lane: int
     resent: bool = False
+
+
+def _segment_from(c: Any) -> SegmentFacts:
+    return SegmentFacts(
+        c.first_seqno,
+        c.last_seqno,
+        c.bytes,
+        bool(c.sealed),
+        bytes(ffi.buffer(c.digest)),
+        c.ordinal,
+        c.ordinals,
+        c.generation,
+    )
 
 
 def _request(request: Request | None) -> Any:
@@ -325,11 +343,14 @@ class Journal(Closing):
         check(lib.vs_live_file(self._c, volume, out), "open the live volume")
         return VolumeFile(out[0])
 
-    def segment_at(self, index: int) -> SegmentFacts:
-        """Segment number ``index`` (0 .. facts().segments - 1)."""
-        c = ffi.new("vs_segment_facts *")
-        check(lib.vs_journal_segment_at(self._c, index, c), f"find segment {index}")
-        return SegmentFacts(c.first_seqno, c.last_seqno, c.bytes, bool(c.sealed), bytes(ffi.buffer(c.digest)))
+    def segments(self) -> list[SegmentFacts]:
+        """All segments of now, in order."""
+        there = lib.vs_journal_segments(self._c, ffi.NULL, 0)
+        while True:
+            c = ffi.new("vs_segment_facts[]", there)
+            room, there = there, lib.vs_journal_segments(self._c, c, there)
+            if there <= room:
+                return [_segment_from(c[index]) for index in range(there)]
 
     def broken(self) -> tuple[Fault, int] | None:
         """Opened with ``sound_part``: what ends the journal, and a record that was in it at least; None: nothing does."""
@@ -344,13 +365,21 @@ class Journal(Closing):
         """What reading a base does not see. Raises: IntegrityError."""
         check(lib.vs_journal_check_base(self._c, volume), "check a base image's index")
 
-    def check_segment(self, index: int, read_payload: bool) -> Iterator[Fault]:
-        """What is wrong with segment number ``index`` (0 .. facts().segments - 1)."""
+    def check_segment(self, first_seqno: int, read_payload: bool) -> Iterator[Fault]:
+        """What is wrong with the segment that begins with ``first_seqno``. Nothing, if none does any more: one that was compacted was
+        compared with its checksums then."""
         offset, fault = ffi.new("uint64_t *"), ffi.new("vs_fault *")
-        while check(lib.vs_journal_check_segment(self._c, index, read_payload, offset, fault), "check the journal"):
+        while True:
+            status = lib.vs_journal_check_segment(self._c, first_seqno, read_payload, offset, fault)
+            if status == ENOENT or not check(status, "check the journal"):
+                return
             yield fault_from(fault)
             if offset[0] == 0:
                 return
+
+    def superseded(self) -> int:
+        """Owner: delete files that a compaction has replaced and that nobody reads any more. Returns how many are left."""
+        return check(lib.vs_journal_superseded(self._c), "delete compacted files")
 
     def check_map(self, index: int) -> tuple[str, Fault | None] | None:
         """Check merged map number ``index``: its path and what is wrong with it. None: past the last."""

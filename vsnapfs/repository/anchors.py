@@ -61,6 +61,11 @@ def read(parts: Parts, value: str, key: bytes | None) -> Given:
         raise UsageError(f"{value!r} is not an anchor", hint="`vsnapfs anchor` prints one")
     if match["repository"] != parts.uuid.hex:
         raise NotFoundError(f"the anchor is of repository {match['repository']}, this is {parts.uuid.hex}")
+    if any(found.generation and found.first_seqno <= int(match["seqno"]) <= found.last_seqno for found in parts.journal.segments()):
+        raise NotFoundError(
+            f"the records up to @{match['seqno']} were compacted since the anchor was made",
+            hint="what it speaks of is not there any more; make a new one after compactions",
+        )
     digest = bytes.fromhex(match["digest"])
     return Given(match["said"], int(match["seqno"]), digest, match["mac"], _key(parts, key))
 
@@ -77,8 +82,8 @@ def prove(parts: Parts, given: Given, by: Literal["bytes", "trailers"], damages:
         if found is None:
             what = f"no sealed segment ends with @{given.seqno}, where the anchor was made"
         elif found.digest != given.digest:
-            file, what = segment(found.first_seqno), f"the past up to @{given.seqno} is not the one that was anchored"
-    before = {segment(found.first_seqno) for found in _segments(parts) if found.first_seqno <= given.seqno}
+            file, what = segment(found.first_seqno, found.generation), f"the past up to @{given.seqno} is not the one that was anchored"
+    before = {segment(found.first_seqno, found.generation) for found in parts.journal.segments() if found.first_seqno <= given.seqno}
     sound = not any(damage.file in before or damage.file.startswith("base/") for damage in damages)
     if what is not None:
         damages.append(Damage(file=file, offset_bytes=0, what=what, derived=False, costs=[]))
@@ -116,17 +121,13 @@ def _not_covered(parts: Parts, seqno: int) -> list[str]:
     return found
 
 
-def _segments(parts: Parts) -> list[SegmentFacts]:
-    return [parts.journal.segment_at(index) for index in range(parts.journal.facts().segments)]
-
-
 def _last_sealed(parts: Parts) -> SegmentFacts | None:
-    return next((found for found in reversed(_segments(parts)) if found.sealed), None)
+    return next((found for found in reversed(parts.journal.segments()) if found.sealed), None)
 
 
 def _sealed_up_to(parts: Parts, seqno: int) -> SegmentFacts | None:
     """One whose trailer is damaged is sealed all the same, if another follows it."""
-    *before, last = _segments(parts)
+    *before, last = parts.journal.segments()
     sealed = [*before, last] if last.sealed else before
     return next((found for found in sealed if found.last_seqno == seqno), None)
 

@@ -63,7 +63,7 @@ def check(parts: Parts, wanted: Wanted, report: Report) -> Check:
     if anchor is not None:
         proof = anchors.prove(parts, anchor, "bytes" if wanted.percent >= ALL_PERCENT else "trailers", run.damages)
     return Check(
-        segments=run.segments,
+        segments=len(run.segments),
         maps=maps,
         bases=len(run.bases),
         read_bytes=total_bytes(chosen),
@@ -95,7 +95,7 @@ class Checking:
     def __init__(self, parts: Parts, report: Report) -> None:
         self.parts = parts
         self.report = report
-        self.segments = parts.journal.facts().segments
+        self.segments = parts.journal.segments()
         self.bases = base.needed(parts)
         self.damages: list[Damage] = []
         self.files = 0
@@ -116,8 +116,8 @@ class Checking:
             self.base(entry, windows)
             self._tell()
         segments = {unit.number for unit in read if unit.kind == Kind.SEGMENT}
-        for index in range(self.segments):
-            self.segment(index, self.parts.journal.segment_at(index).first_seqno in segments)
+        for facts in self.segments:
+            self.segment(facts, facts.first_seqno in segments)
             self._tell()
 
     def _maps(self, repair: bool) -> int:
@@ -184,16 +184,15 @@ class Checking:
         )
         self.damages.append(damage)
 
-    def segment(self, index: int, read: bool) -> None:
-        facts = self.parts.journal.segment_at(index)
-        faults = list(self.parts.journal.check_segment(index, read))
+    def segment(self, facts: SegmentFacts, read: bool) -> None:
+        faults = list(self.parts.journal.check_segment(facts.first_seqno, read))
         structural = [fault for fault in faults if not fault.volume]
         lost, span = self._lost_with(facts) if len(structural) > 1 else ([], None)
         for fault in faults:
             is_first = structural[:1] == [fault]
             self.damages.append(
                 Damage(
-                    file=segment(facts.first_seqno),
+                    file=segment(facts.first_seqno, facts.generation),
                     offset_bytes=fault.offset_bytes,
                     what=fault.text,
                     derived=False,
@@ -269,7 +268,7 @@ class Checking:
 
     def _tell(self) -> None:
         self.files += 1
-        total = self.segments + len(self.bases)
+        total = len(self.segments) + len(self.bases)
         self.parts.tell(self.report, Progress(what="check", done=self.files, total=total, unit="files"))
 
 

@@ -60,9 +60,9 @@ def changed_map(volume: int) -> str:
     return f"{PRIMARY}/{volume:08x}.changed"
 
 
-def segment(first_seqno: int) -> str:
-    """A file of the journal."""
-    return f"{JOURNAL}/{first_seqno:020d}.seg"
+def segment(first_seqno: int, generation: int = 0) -> str:
+    """A file of the journal; generation: of the compaction that wrote it, 0: none did."""
+    return f"{JOURNAL}/{first_seqno:020d}{f'-{generation}' if generation else ''}.seg"
 
 
 class Layout:

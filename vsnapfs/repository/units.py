@@ -38,8 +38,7 @@ class Unit(NamedTuple):
 def all_units(parts: Parts) -> list[Unit]:
     """Everything that holds data, in order. A base that cannot be opened has none."""
     found = [unit for entry in base.needed(parts) for unit in _windows(parts, entry)]
-    for index in range(parts.journal.facts().segments):
-        segment = parts.journal.segment_at(index)
+    for segment in parts.journal.segments():
         found.append(Unit(Kind.SEGMENT, segment.first_seqno, held_bytes=segment.size_bytes))
     return found
 

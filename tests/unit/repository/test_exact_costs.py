@@ -125,7 +125,7 @@ def make(path: Path, seed: int, *, moves: bool) -> Made:
             while repository.journal.merge_maps():
                 pass
         contents = contents_of(repository, shown(repository))
-        active = repository.journal.segment_at(repository.journal.facts().segments - 1)
+        active = repository.journal.segments()[-1]
         assert not active.sealed
         assert active.last_seqno > active.first_seqno
     file = path / "journal" / f"{active.first_seqno:020d}.seg"
