@@ -23,6 +23,7 @@ HEADERS = (
     "keep",
     "volume_file",
     "journal",
+    "compact",
     "view",
     "kernel_view",
     "base",

@@ -62,6 +62,7 @@ int vs_directory_add(vs_directory *d, vs_segment *g) {
     d->ordinals += g->ordinals;
     if (g->generation > d->generation) d->generation = g->generation;
     if (g->base_floor > d->base_floor) d->base_floor = g->base_floor;
+    if (g->until_seqno > d->until_seqno) d->until_seqno = g->until_seqno;
     return 0;
 }
 
@@ -126,6 +127,13 @@ uint64_t vs_directory_find(const vs_directory *d, uint64_t seqno) {
     }
     if (low == 0 || seqno > vs_directory_at(d, low - 1)->last_seqno) return UINT64_MAX;
     return low - 1;
+}
+
+int vs_directory_is_whole(const vs_directory *d, uint64_t index, uint64_t seqno) {
+    if (seqno >= d->until_seqno) return 1; /* as points of the window are */
+    for (uint64_t i = 0; i < index; i++)
+        if (vs_directory_at(d, i)->until_seqno > seqno) return 0;
+    return 1;
 }
 
 uint64_t vs_directory_group_generation(const vs_directory *d, uint64_t first, uint64_t count) {

@@ -27,6 +27,7 @@ typedef struct vs_directory {
     _Atomic int refs;
     uint64_t generation;        /* the greatest of its segments'; 0: none is compacted */
     uint64_t base_floor;        /* likewise */
+    uint64_t until_seqno;       /* the greatest of its segments'; 0: none is compacted */
     uint64_t count, ordinals;   /* segments, and ordinals that they stand for: [0, ordinals) */
     vs_slots by_index, by_ordinal;
     vs_merged_map **maps;       /* loaded ones, sorted by count, then first ordinal */
@@ -71,6 +72,10 @@ uint64_t vs_directory_index_of(const vs_directory *d, uint64_t ordinal);
 
 /* Index of the segment that holds seqno (first_seqno <= seqno <= last); UINT64_MAX: none. */
 uint64_t vs_directory_find(const vs_directory *d, uint64_t seqno);
+
+/* Is all there that the point at seqno shows of the segments before index, which holds it? A compaction drops what no root shows: it may show at points
+ * behind the compacted segment and before the next root (until_seqno). What is in the segment itself: points.h. */
+int vs_directory_is_whole(const vs_directory *d, uint64_t index, uint64_t seqno);
 
 /* The greatest generation among the segments that stand for [first, first + count); 0: none of them is compacted. */
 uint64_t vs_directory_group_generation(const vs_directory *d, uint64_t first, uint64_t count);

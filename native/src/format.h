@@ -18,6 +18,7 @@ enum {
     VS_DESCRIPTOR_STREAM_MAX = VS_BLOCK_CRC_AT - VS_DESCRIPTOR_HEAD,
     VS_RECORD_HEAD = 36,
     VS_RECORD_HAS_BITMAP = 1,
+    VS_RECORD_FURTHER = 2, /* a piece more of the record before; in compacted segments only */
 
     VS_SECTION_RECORDS = 0,
     VS_SECTION_MAPS = 1,
@@ -31,6 +32,8 @@ enum {
     VS_FEATURE_COMPACTED = 1, /* incompatible, of a segment */
 
     VS_TRAILER_FLOOR_AT = 368,
+    VS_HEADER_UNTIL_AT = 144, /* of compacted segments */
+    VS_TRAILER_UNTIL_AT = 376,
     VS_FEATURE_MOVED = 1, /* incompatible, of a base's index */
 
     VS_RECORD_COLUMNS = 6, /* seqno, time, volume, offset, length, block */

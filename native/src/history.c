@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "journal_internal.h"
+#include "points.h"
 
 int vs_segment_rows_array(vs_segment *g, uint64_t until, const vs_row **rows, size_t *count, vs_row **owned) {
     vs_rows all;
@@ -49,22 +50,37 @@ static int states_fold_segment(vs_segment *g, uint64_t until, vs_states *out) {
     if (r == 0) r = vs_segment_events(g, &events, &event_bytes);
     if (r == 0) r = vs_states_fold(out, rows, count, events, event_bytes, until);
     free(owned);
+    vs_index *x;
+    if (r == 0 && g->generation && until >= g->last_seqno && (r = vs_segment_need_index(g, &x)) == 0) vs_states_fold_lasts(out, x);
+    return r;
+}
+
+static void data_bytes_forget(vs_states *s) {
+    for (size_t k = 0; k < s->count; k++) s->volumes[k].data_bytes = VS_UNKNOWN;
+}
+
+/* At the end of a compacted segment its footer says what its rows may not. 1: it did. */
+static int states_at_end(vs_segment *g, uint64_t until, vs_states *out) {
+    int r = g->generation && until >= g->last_seqno ? states_from_footer(g, out) : 0;
+    if (r == 0) vs_states_clear(out);
     return r;
 }
 
 int vs_journal_states(const vs_directory *d, uint64_t index, uint64_t until, vs_states *out) {
     uint64_t from = index; /* fold from the first segment whose predecessor has a usable footer */
-    int r = 0;
+    int r = states_at_end(vs_directory_at(d, index), until, out);
+    if (r != 0) return r < 0 ? r : 0;
     while (from > 0 && (r = states_from_footer(vs_directory_at(d, from - 1), out)) == 0) {
         vs_states_clear(out);
         from--;
     }
     if (r < 0) return r;
+    /* How much data there was is counted with what has been dropped since. */
+    if (from > 0 && !vs_directory_is_whole(d, from - 1, vs_directory_at(d, from - 1)->last_seqno)) data_bytes_forget(out);
     for (uint64_t i = from; i <= index; i++) {
         r = states_fold_segment(vs_directory_at(d, i), until, out);
         if (r < 0) return r;
-        if (i < index)
-            for (size_t k = 0; k < out->count; k++) out->volumes[k].data_bytes = VS_UNKNOWN;
+        if (i < index) data_bytes_forget(out);
     }
     return 0;
 }
@@ -73,7 +89,8 @@ int vs_journal_volume_at(vs_journal *j, uint32_t volume, uint64_t seqno, vs_volu
     vs_states states = {0};
     pthread_mutex_lock(&j->mu);
     uint64_t index = vs_directory_find(j->directory, seqno);
-    int r = index == UINT64_MAX || seqno > j->committed_seqno ? -ERANGE : vs_journal_states(j->directory, index, seqno, &states);
+    int r = index == UINT64_MAX || seqno > j->committed_seqno ? -ERANGE : vs_point_check(j->directory, index, seqno);
+    if (r == 0) r = vs_journal_states(j->directory, index, seqno, &states);
     vs_volume_state *v = vs_states_find(&states, volume);
     if (r == 0 && (!v || v->added_seqno > seqno)) r = -ENOENT;
     if (r == 0) r = vs_journal_state_of_base(j, j->directory, seqno, v);
@@ -92,9 +109,18 @@ static int event_copy(const uint8_t *p, size_t left, uint64_t after, vs_event *o
     return 1;
 }
 
+/* A compaction has moved segments and events: where the cursor goes on. */
+static void cursor_find(const vs_directory *d, vs_event_cursor *c) {
+    uint64_t index = vs_directory_find(d, c->after + 1);
+    c->segment = index == UINT64_MAX ? d->count - 1 : index;
+    c->position = 0;
+    c->generation = d->generation;
+}
+
 int vs_journal_next_event(vs_journal *j, vs_event_cursor *c, vs_event *out, void *body, uint32_t body_max) {
     pthread_mutex_lock(&j->mu);
     int r = 0;
+    if (c->generation != j->directory->generation) cursor_find(j->directory, c);
     for (; r == 0 && c->segment < j->directory->count; c->segment++, c->position = 0) {
         vs_segment *g = vs_directory_at(j->directory, c->segment);
         const uint8_t *bytes = NULL;
@@ -186,7 +212,10 @@ int vs_journal_seqno_at(vs_journal *j, uint64_t time_ns, uint64_t *seqno) {
         vs_segment *g = vs_directory_at(j->directory, low - 1);
         *seqno = g->first_seqno - 1;
         if (g->last_time_ns <= time_ns) *seqno = g->last_seqno;
+        else if (g->generation && g->time_before_ns < time_ns) r = vs_point_at(g, time_ns, seqno); /* of what is between its points nothing is known */
         else r = segment_seqno_at(g, time_ns, seqno);
+        uint64_t index = r == 0 ? vs_directory_find(j->directory, *seqno) : UINT64_MAX; /* it may be the end of the segment before */
+        if (index != UINT64_MAX) r = vs_point_check(j->directory, index, *seqno);
     }
     pthread_mutex_unlock(&j->mu);
     return r;
@@ -208,19 +237,27 @@ static int event_time(vs_segment *g, uint64_t seqno, uint64_t *time_ns) {
     return r < 0 ? r : -ENOENT;
 }
 
+static int record_time(vs_segment *g, uint64_t seqno, uint64_t *time_ns) {
+    vs_rows rows;
+    vs_row row = {0};
+    int r = vs_segment_rows(g, &rows);
+    uint64_t n = r == 0 ? vs_rows_count_le(&rows, seqno) : 0;
+    if (n) vs_rows_get(&rows, n - 1, &row);
+    if (r < 0 || row.seqno != seqno) return r < 0 ? r : event_time(g, seqno, time_ns);
+    *time_ns = row.time_ns;
+    return 0;
+}
+
 int vs_journal_time_of(vs_journal *j, uint64_t seqno, uint64_t *time_ns) {
     pthread_mutex_lock(&j->mu);
     uint64_t index = vs_directory_find(j->directory, seqno);
     int r = index == UINT64_MAX ? -ERANGE : 0;
     if (r == 0) {
         vs_segment *g = vs_directory_at(j->directory, index);
-        vs_rows rows;
-        vs_row row = {0};
-        r = vs_segment_rows(g, &rows);
-        uint64_t n = r == 0 ? vs_rows_count_le(&rows, seqno) : 0;
-        if (n) vs_rows_get(&rows, n - 1, &row);
-        if (r == 0 && row.seqno == seqno) *time_ns = row.time_ns;
-        else if (r == 0) r = event_time(g, seqno, time_ns);
+        r = g->generation ? vs_point_time(g, seqno, time_ns) : 0;
+        if (r == 0) r = record_time(g, seqno, time_ns);
+        else if (r == 1) r = 0;
+        if (r == -ENOENT && g->generation) r = vs_point_gone(g, seqno);
     }
     pthread_mutex_unlock(&j->mu);
     return r;

@@ -59,8 +59,8 @@ static void journal_free(vs_journal *j) {
     pthread_cond_destroy(&j->work);
     pthread_cond_destroy(&j->changed);
     pthread_mutex_destroy(&j->mu);
-    pthread_mutex_destroy(&j->move_mu);
     pthread_mutex_destroy(&j->generations_mu);
+    pthread_mutex_destroy(&j->move_mu);
     for (size_t i = 0; i < j->primary_count; i++) {
         vs_changed_end(j, j->primaries[i]);
         free(j->primaries[i]);
@@ -83,9 +83,9 @@ static vs_journal *journal_new(vs_store *s, const vs_journal_options *o) {
     if (!j->options.batch_bytes) j->options.batch_bytes = BATCH_BYTES;
     j->active_file = -1;
     pthread_mutex_init(&j->mu, NULL);
-    pthread_mutex_init(&j->move_mu, NULL);
     pthread_mutex_init(&j->generations_mu, NULL);
     vs_leases_open(&j->leases, s, o->owner);
+    pthread_mutex_init(&j->move_mu, NULL);
     pthread_cond_init(&j->changed, NULL);
     pthread_cond_init(&j->work, NULL);
     vs_gap_init(j);

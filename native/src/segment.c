@@ -179,6 +179,7 @@ int vs_segment_load_header(vs_segment *g, const uint8_t uuid[16]) {
     if (vs_get64(h + 48) != g->first_seqno || vs_get32(h + 20) != VS_BLOCK_BYTES) return another_under_this_name(g, "it begins with", vs_get64(h + 48));
     r = g->generation ? standing_load(g, h + 120, vs_get64(h + 40)) : 0;
     if (r < 0) return r;
+    if (g->generation) g->until_seqno = vs_get64(h + VS_HEADER_UNTIL_AT);
     g->ordinal = vs_get64(h + 40);
     g->time_before_ns = vs_get64(h + 64);
     memcpy(g->prev_digest, h + 72, 32);
@@ -186,30 +187,23 @@ int vs_segment_load_header(vs_segment *g, const uint8_t uuid[16]) {
     return 0;
 }
 
-static int section_count(const vs_segment *g) {
-    return g->generation ? VS_SECTIONS_MAX : VS_SECTIONS;
-}
-
-/* Where a trailer has the entry of a section. */
-static const uint8_t *section_entry(const uint8_t *t, int i) {
-    return t + (i < VS_SECTIONS ? 144 + i * 24 : 344);
-}
-
 /* Does everything that a trailer names lie before it? A segment is never sealed without a record: the next one would have its name. */
 static int trailer_is_sound(const vs_segment *g, const uint8_t *t, uint64_t limit) {
     uint64_t data_end = vs_get64(t + 64);
     if (data_end % VS_BLOCK_BYTES || data_end < 2 * VS_BLOCK_BYTES || data_end > limit) return 0;
     if (vs_get64(t + 48) < vs_get64(t + 40) || vs_get64(t + 48) == UINT64_MAX) return 0;
-    for (int i = 0; i < section_count(g); i++) {
-        uint64_t offset = vs_get64(section_entry(t, i)), length = vs_get64(section_entry(t, i) + 8);
+    if (g->generation && vs_get64(t + VS_TRAILER_UNTIL_AT) < vs_get64(t + 48)) return 0;
+    for (int i = 0; i < vs_segment_sections(g); i++) {
+        const uint8_t *entry = t + vs_section_entry_at(i);
+        uint64_t offset = vs_get64(entry), length = vs_get64(entry + 8);
         if (offset < data_end || offset > limit || length > limit - offset) return 0;
     }
     return 1;
 }
 
 static void sections_load(vs_segment *g, const uint8_t *t) {
-    for (int i = 0; i < section_count(g); i++) {
-        const uint8_t *p = section_entry(t, i);
+    for (int i = 0; i < vs_segment_sections(g); i++) {
+        const uint8_t *p = t + vs_section_entry_at(i);
         vs_section *c = &g->section[i];
         c->offset_bytes = vs_get64(p);
         c->length_bytes = vs_get64(p + 8);
@@ -237,6 +231,7 @@ int vs_segment_load_trailer(vs_segment *g, const uint8_t uuid[16]) {
     if (!trailer_is_sound(g, t, g->file_bytes - VS_BLOCK_BYTES)) return 0; /* and nothing of it is taken over */
     r = g->generation ? standing_load(g, t + 288, vs_get64(t + 32)) : 0;
     if (r < 0) return r;
+    if (g->generation) g->until_seqno = vs_get64(t + VS_TRAILER_UNTIL_AT);
     g->ordinal = vs_get64(t + 32);
     g->last_seqno = vs_get64(t + 48);
     g->last_time_ns = vs_get64(t + 56);

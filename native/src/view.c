@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "points.h"
 #include "view_internal.h"
 
 /* mu held. Push the rows of segment `index` with since < seqno <= until as a layer. *made: the map, owned by v->memory. */
@@ -57,6 +58,12 @@ static int state_load(vs_view *v) {
     return r;
 }
 
+/* What came after the end of a segment is known whether or not that end can be opened itself. */
+static int since_check(vs_view *v) {
+    uint64_t index = vs_directory_find(v->directory, v->since);
+    return v->since == vs_directory_at(v->directory, index)->last_seqno ? 0 : vs_point_check(v->directory, index, v->since);
+}
+
 static int view_fill(vs_view *v) {
     vs_journal *j = v->journal;
     if (v->until > j->committed_seqno || v->since > v->until || (v->changes && v->since == v->until)) return -ERANGE;
@@ -66,21 +73,15 @@ static int view_fill(vs_view *v) {
     if (v->index == UINT64_MAX || (v->since && vs_directory_find(v->directory, v->since) == UINT64_MAX)) return -ERANGE;
     vs_segment *top = vs_directory_at(v->directory, v->index);
     v->ordinals = top->ordinal + top->ordinals;
-    int r = state_load(v);
+    int r = vs_point_check(v->directory, v->index, v->until);
+    if (r == 0 && v->changes && v->since) r = since_check(v);
+    if (r == 0) r = state_load(v);
     if (r == 0) r = layers_build(v);
     if (r == 0 && top->index) {
         v->pinned = top;
         top->pins++;
     }
     return r;
-}
-
-static int out_of_window(vs_journal *j, uint32_t volume, uint64_t seqno) {
-    pthread_mutex_lock(&j->mu);
-    uint64_t floor_seqno = j->floor_seqno;
-    pthread_mutex_unlock(&j->mu);
-    if (seqno >= floor_seqno) return vs_fault_set(-ERANGE, volume, seqno, 0, 0, "@%" PRIu64 " is not in the window", seqno);
-    return vs_fault_set(-ERANGE, volume, seqno, 0, 0, "@%" PRIu64 " is gone: the oldest point is @%" PRIu64, seqno, floor_seqno);
 }
 
 static int lease_take(vs_view *v, int which, uint64_t byte) {
@@ -94,7 +95,7 @@ static int lease_take(vs_view *v, int which, uint64_t byte) {
 static int view_begin(vs_view *v) {
     vs_journal *j = v->journal;
     int r = lease_take(v, 0, v->until);
-    if (r == 0 && v->changes) r = lease_take(v, 1, v->since); /* over a base, that has what came before */
+    if (r == 0) r = lease_take(v, 1, v->changes ? v->since : 0); /* over a base, it is only where that ends */
     if (r < 0) return r;
     pthread_mutex_lock(&j->mu);
     if (!j->options.owner) vs_journal_follow(j);
@@ -102,6 +103,18 @@ static int view_begin(vs_view *v) {
     if (r == 0) r = view_fill(v);
     pthread_mutex_unlock(&j->mu);
     return r;
+}
+
+/* Whoever found out more has said it. */
+static int out_of_window(vs_journal *j, uint32_t volume, uint64_t seqno) {
+    vs_fault fault;
+    vs_fault_last(&fault);
+    if (fault.code == -ERANGE) return -ERANGE;
+    pthread_mutex_lock(&j->mu);
+    uint64_t floor_seqno = j->floor_seqno;
+    pthread_mutex_unlock(&j->mu);
+    if (seqno >= floor_seqno) return vs_fault_set(-ERANGE, volume, seqno, 0, 0, "@%" PRIu64 " is not in the window", seqno);
+    return vs_fault_set(-ERANGE, volume, seqno, 0, 0, "@%" PRIu64 " is gone: the oldest point is @%" PRIu64, seqno, floor_seqno);
 }
 
 static int view_open(vs_journal *j, uint32_t volume, uint64_t since, uint64_t until, int changes, vs_view **out) {
@@ -113,10 +126,7 @@ static int view_open(vs_journal *j, uint32_t volume, uint64_t since, uint64_t un
     int r = view_begin(v);
     if (r < 0) {
         vs_view_close(v);
-        vs_fault fault;
-        vs_fault_last(&fault);
-        if (r == -ERANGE && fault.code != r) out_of_window(j, volume, until);
-        return r;
+        return r == -ERANGE ? out_of_window(j, volume, until) : r;
     }
     *out = v;
     return 0;
