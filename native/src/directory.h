@@ -26,6 +26,7 @@ typedef struct vs_slots {
 typedef struct vs_directory {
     _Atomic int refs;
     uint64_t generation;        /* the greatest of its segments'; 0: none is compacted */
+    uint64_t base_floor;        /* likewise */
     uint64_t until_seqno;       /* the greatest of its segments'; 0: none is compacted */
     uint64_t count, ordinals;   /* segments, and ordinals that they stand for: [0, ordinals) */
     vs_slots by_index, by_ordinal;
@@ -54,6 +55,11 @@ static inline vs_segment *vs_directory_at(const vs_directory *d, uint64_t index)
 
 static inline vs_segment *vs_directory_last(const vs_directory *d) {
     return vs_directory_at(d, d->count - 1);
+}
+
+/* Which base a volume needs at every point of the directory: records up to this one may be in it alone. 0: none, or the one it began with. */
+static inline uint64_t vs_directory_base_needed(const vs_directory *d, const vs_volume_state *v) {
+    return v->added_seqno <= d->base_floor ? d->base_floor : 0;
 }
 
 /* The segment that stands for an ordinal below d->ordinals. */

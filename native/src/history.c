@@ -93,7 +93,7 @@ int vs_journal_volume_at(vs_journal *j, uint32_t volume, uint64_t seqno, vs_volu
     if (r == 0) r = vs_journal_states(j->directory, index, seqno, &states);
     vs_volume_state *v = vs_states_find(&states, volume);
     if (r == 0 && (!v || v->added_seqno > seqno)) r = -ENOENT;
-    if (r == 0) vs_journal_state_of_base(j, seqno, v);
+    if (r == 0) r = vs_journal_state_of_base(j, j->directory, seqno, v);
     pthread_mutex_unlock(&j->mu);
     if (r == 0) *out = *v;
     vs_states_clear(&states);

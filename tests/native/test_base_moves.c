@@ -177,8 +177,18 @@ static void point_check(vs_journal *j, const model *m, uint64_t seqno) {
     }
 }
 
+/* Every block that has data has the checksum of what the volume has there, filled up with zeros. */
+static void crcs_check(vs_store *s, const model_volume *want, const vs_run *runs, int count) {
+    vs_base *b;
+    CHECK_EQ(vs_base_open(s, ground_uuid, want->id, &b), 0);
+    for (int i = 0; i < count; i++)
+        for (uint64_t block = runs[i].offset_bytes / 4096; block * 4096 < runs[i].offset_bytes + runs[i].length_bytes; block++)
+            CHECK_EQ(vs_base_crc(b, block), vs_crc32c(want->bytes + block * 4096, 4096));
+    vs_base_unref(b);
+}
+
 /* The base alone is the volume at the floor, down to which bytes count as data: it is all that is left of it when the records are dropped. */
-static void base_check(vs_journal *j, const model *m, int which, uint64_t seqno) {
+static void base_check(vs_store *s, vs_journal *j, const model *m, int which, uint64_t seqno) {
     static vs_run runs[RUNS_MAX], want_runs[RUNS_MAX];
     const model_volume *want = m->at[seqno][which];
     vs_view *v, *full;
@@ -198,6 +208,7 @@ static void base_check(vs_journal *j, const model *m, int which, uint64_t seqno)
     CHECK_EQ(state.last_write_seqno, want->last_write_seqno);
     CHECK_EQ(state.data_bytes, data_runs(full, want_runs, &want_count));
     CHECK_EQ(vs_journal_check_base(j, want->id), 0);
+    crcs_check(s, want, want_runs, want_count);
     vs_view_close(full);
     vs_view_close(v);
 }
@@ -222,7 +233,7 @@ static uint64_t allocated(uint32_t id) {
     return bytes;
 }
 
-static void move_all(vs_journal *j, const model *m, uint64_t seqno) {
+static void move_all(vs_store *s, vs_journal *j, const model *m, uint64_t seqno) {
     for (int i = 0; i < VOLUMES; i++) {
         vs_base_move_facts want, got;
         uint32_t id = m->now[i].id;
@@ -238,7 +249,7 @@ static void move_all(vs_journal *j, const model *m, uint64_t seqno) {
         CHECK_EQ(memcmp(&want, &got, sizeof want), 0);
         if (r == 1) CHECK_EQ(allocated(id), got.bytes_after);
         CHECK_EQ(vs_journal_base_move(j, id, seqno, &got), 0);
-        base_check(j, m, i, seqno);
+        base_check(s, j, m, i, seqno);
     }
 }
 
@@ -273,7 +284,7 @@ static void drop_views(kept_views *k, uint64_t before) {
     k->count = left;
 }
 
-static void floor_move(vs_journal *j, vs_journal *reader, model *m, kept_views *kept) {
+static void floor_move(vs_store *s, vs_journal *j, vs_journal *reader, model *m, kept_views *kept) {
     uint64_t from = m->floor_seqno ? m->floor_seqno : 2, seqno = from + draw_below(&m->seed, m->last_seqno - from + 1), before = m->last_seqno;
     vs_journal_facts facts;
     vs_view *v;
@@ -291,7 +302,7 @@ static void floor_move(vs_journal *j, vs_journal *reader, model *m, kept_views *
         CHECK_EQ(vs_view_open(j, m->now[0].id, seqno - 1, &v), -ERANGE);
         CHECK_EQ(vs_view_open(reader, m->now[0].id, seqno - 1, &v), -ERANGE);
     }
-    move_all(j, m, seqno);
+    move_all(s, j, m, seqno);
 }
 
 static void check_some(vs_journal *j, vs_journal *reader, model *m, const kept_views *kept, int points) {
@@ -344,7 +355,7 @@ static void random_history(uint64_t seed) {
         CHECK(vs_journal_refresh(reader) >= 0);
         for (int i = 0; i < 6; i++) keep_view(&kept, i % 2 ? reader : j, m);
         check_some(j, reader, m, &kept, 4);
-        floor_move(j, reader, m, &kept);
+        floor_move(s, j, reader, m, &kept);
         check_some(j, reader, m, &kept, 8);
         if (round == 2) {
             uint64_t seqno;
@@ -407,7 +418,7 @@ static void moves_beside_a_reader(uint64_t seed) {
     for (uint64_t seqno = 2; seqno <= last; seqno += 1 + draw_below(&m->seed, 5)) {
         CHECK_EQ(vs_journal_floor(j, seqno), 0);
         m->floor_seqno = seqno;
-        move_all(j, m, seqno);
+        move_all(s, j, m, seqno);
     }
     atomic_store(&b.stop, 1);
     CHECK_EQ(pthread_join(thread, NULL), 0);
@@ -522,6 +533,37 @@ static void floors_and_what_they_refuse(void) {
     vs_store_close(s);
 }
 
+/* Of this process or, as another opening of the journal stands for, of another one. */
+static void a_move_waits_for_who_reads_below(void) {
+    enter("below");
+    static uint8_t block[4096], got[4096];
+    uint64_t first, last;
+    vs_base_move_facts facts;
+    vs_store *s = ground_make();
+    vs_journal *j = ground_open(s, 1, 0, 0), *reader = ground_open(s, 0, 0, 0);
+    uint32_t id = ground_volume(j, 8 * 4096);
+    for (int i = 1; i <= 2; i++) {
+        memset(block, i, sizeof block);
+        CHECK_EQ(vs_journal_write(j, id, 0, block, sizeof block, NULL, NULL), 0);
+        ground_mark(j, i == 1 ? &first : &last);
+    }
+    for (int elsewhere = 0; elsewhere < 2; elsewhere++) {
+        vs_view *v;
+        uint64_t floor_seqno = elsewhere ? last : first + 1, below = floor_seqno - 1;
+        CHECK_EQ(vs_view_open(elsewhere ? reader : j, id, below, &v), 0);
+        CHECK_EQ(vs_journal_floor(j, floor_seqno), 0);
+        CHECK_EQ(vs_journal_base_move_estimate(j, id, floor_seqno, &facts), 1); /* that somebody only asks is in nobody's way */
+        CHECK_EQ(vs_journal_base_move(j, id, floor_seqno, &facts), -EAGAIN);
+        CHECK_EQ(vs_view_read(v, 0, got, sizeof got), sizeof got);
+        CHECK_EQ(got[0], elsewhere ? 2 : 1);
+        vs_view_close(v);
+        CHECK_EQ(vs_journal_base_move(j, id, floor_seqno, &facts), 1);
+    }
+    vs_journal_close(reader);
+    CHECK_EQ(vs_journal_close(j), 0);
+    vs_store_close(s);
+}
+
 static void a_move_gives_up_when_told_to(void) {
     enter("ended");
     static uint8_t block[4096] = {1};
@@ -549,6 +591,7 @@ int main(void) {
     CHECK_EQ(chdir("begin"), 0);
     floors_and_what_they_refuse();
     a_damaged_source_stops_the_move();
+    a_move_waits_for_who_reads_below();
     a_move_gives_up_when_told_to();
     moves_beside_a_reader(7);
     for (uint64_t seed = first; seed < first + seeds; seed++) {

@@ -33,6 +33,7 @@ class RecordKind(IntEnum):
     BOOKMARK_HOLD = lib.VS_RECORD_BOOKMARK_HOLD
     GAP_BEGIN = lib.VS_RECORD_GAP_BEGIN
     GAP_END = lib.VS_RECORD_GAP_END
+    FLOOR = lib.VS_RECORD_FLOOR
 
 
 class JournalFacts(NamedTuple):
