@@ -94,7 +94,7 @@ typedef struct vs_event {
 } vs_event;
 
 typedef struct vs_event_cursor {
-    uint64_t after, segment, position;
+    uint64_t after, segment, position, generation;
 } vs_event_cursor;
 
 typedef struct vs_journal_row {
@@ -181,11 +181,12 @@ int vs_journal_next_event(vs_journal *j, vs_event_cursor *c, vs_event *out, void
  * 0: no more. max must hold the pieces of the largest write (258). */
 int vs_journal_rows(vs_journal *j, uint64_t after, vs_journal_row *rows, int max);
 
-/* State of volume at seqno (<= committed). -ENOENT: not added yet; removed is set when it was removed. data_bytes is only
+/* State of volume at seqno (<= committed). -ERANGE: as for a view. -ENOENT: not added yet; removed is set when it was removed. data_bytes is only
  * filled by vs_view_stat. */
 int vs_journal_volume_at(vs_journal *j, uint32_t volume, uint64_t seqno, vs_volume_state *out);
 
-/* Last seqno whose time is <= time_ns, 0 if none; and the time of a record's seqno. */
+/* Last seqno whose time is <= time_ns, 0 if none; and the time of a record's seqno. -ERANGE: where only bookmarks are kept (a compaction), and it is not one,
+ * or not exactly its time. */
 int vs_journal_seqno_at(vs_journal *j, uint64_t time_ns, uint64_t *seqno);
 int vs_journal_time_of(vs_journal *j, uint64_t seqno, uint64_t *time_ns);
 

@@ -25,7 +25,7 @@ typedef struct vs_run {
     int32_t reserved;
 } vs_run;
 
-/* The volume after record seqno, over its base. -ERANGE: not in the window; -ENOENT: the volume was not there. -EUCLEAN: its base is missing. */
+/* The volume after record seqno, over its base. -ERANGE: not in the window, or compacted away; -ENOENT: the volume was not there. -EUCLEAN: its base is missing. */
 int vs_view_open(vs_journal *j, uint32_t volume, uint64_t seqno, vs_view **out);
 
 /* The volume's base alone, as it was taken in or last moved; no record is looked at. -ENOENT: it has none. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "journal_internal.h"
+#include "points.h"
 
 int vs_segment_rows_array(vs_segment *g, uint64_t until, const vs_row **rows, size_t *count, vs_row **owned) {
     vs_rows all;
@@ -88,7 +89,8 @@ int vs_journal_volume_at(vs_journal *j, uint32_t volume, uint64_t seqno, vs_volu
     vs_states states = {0};
     pthread_mutex_lock(&j->mu);
     uint64_t index = vs_directory_find(j->directory, seqno);
-    int r = index == UINT64_MAX || seqno > j->committed_seqno ? -ERANGE : vs_journal_states(j->directory, index, seqno, &states);
+    int r = index == UINT64_MAX || seqno > j->committed_seqno ? -ERANGE : vs_point_check(j->directory, index, seqno);
+    if (r == 0) r = vs_journal_states(j->directory, index, seqno, &states);
     vs_volume_state *v = vs_states_find(&states, volume);
     if (r == 0 && (!v || v->added_seqno > seqno)) r = -ENOENT;
     if (r == 0) vs_journal_state_of_base(j, seqno, v);
@@ -107,9 +109,18 @@ static int event_copy(const uint8_t *p, size_t left, uint64_t after, vs_event *o
     return 1;
 }
 
+/* A compaction has moved segments and events: where the cursor goes on. */
+static void cursor_find(const vs_directory *d, vs_event_cursor *c) {
+    uint64_t index = vs_directory_find(d, c->after + 1);
+    c->segment = index == UINT64_MAX ? d->count - 1 : index;
+    c->position = 0;
+    c->generation = d->generation;
+}
+
 int vs_journal_next_event(vs_journal *j, vs_event_cursor *c, vs_event *out, void *body, uint32_t body_max) {
     pthread_mutex_lock(&j->mu);
     int r = 0;
+    if (c->generation != j->directory->generation) cursor_find(j->directory, c);
     for (; r == 0 && c->segment < j->directory->count; c->segment++, c->position = 0) {
         vs_segment *g = vs_directory_at(j->directory, c->segment);
         const uint8_t *bytes = NULL;
@@ -201,7 +212,10 @@ int vs_journal_seqno_at(vs_journal *j, uint64_t time_ns, uint64_t *seqno) {
         vs_segment *g = vs_directory_at(j->directory, low - 1);
         *seqno = g->first_seqno - 1;
         if (g->last_time_ns <= time_ns) *seqno = g->last_seqno;
+        else if (g->generation && g->time_before_ns < time_ns) r = vs_point_at(g, time_ns, seqno); /* of what is between its points nothing is known */
         else r = segment_seqno_at(g, time_ns, seqno);
+        uint64_t index = r == 0 ? vs_directory_find(j->directory, *seqno) : UINT64_MAX; /* it may be the end of the segment before */
+        if (index != UINT64_MAX) r = vs_point_check(j->directory, index, *seqno);
     }
     pthread_mutex_unlock(&j->mu);
     return r;
@@ -223,19 +237,27 @@ static int event_time(vs_segment *g, uint64_t seqno, uint64_t *time_ns) {
     return r < 0 ? r : -ENOENT;
 }
 
+static int record_time(vs_segment *g, uint64_t seqno, uint64_t *time_ns) {
+    vs_rows rows;
+    vs_row row = {0};
+    int r = vs_segment_rows(g, &rows);
+    uint64_t n = r == 0 ? vs_rows_count_le(&rows, seqno) : 0;
+    if (n) vs_rows_get(&rows, n - 1, &row);
+    if (r < 0 || row.seqno != seqno) return r < 0 ? r : event_time(g, seqno, time_ns);
+    *time_ns = row.time_ns;
+    return 0;
+}
+
 int vs_journal_time_of(vs_journal *j, uint64_t seqno, uint64_t *time_ns) {
     pthread_mutex_lock(&j->mu);
     uint64_t index = vs_directory_find(j->directory, seqno);
     int r = index == UINT64_MAX ? -ERANGE : 0;
     if (r == 0) {
         vs_segment *g = vs_directory_at(j->directory, index);
-        vs_rows rows;
-        vs_row row = {0};
-        r = vs_segment_rows(g, &rows);
-        uint64_t n = r == 0 ? vs_rows_count_le(&rows, seqno) : 0;
-        if (n) vs_rows_get(&rows, n - 1, &row);
-        if (r == 0 && row.seqno == seqno) *time_ns = row.time_ns;
-        else if (r == 0) r = event_time(g, seqno, time_ns);
+        r = g->generation ? vs_point_time(g, seqno, time_ns) : 0;
+        if (r == 0) r = record_time(g, seqno, time_ns);
+        else if (r == 1) r = 0;
+        if (r == -ENOENT && g->generation) r = vs_point_gone(g, seqno);
     }
     pthread_mutex_unlock(&j->mu);
     return r;

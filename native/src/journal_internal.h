@@ -72,7 +72,8 @@ struct vs_journal {
     uint64_t leased;    /* reader: the lease on the directory; 0: none */
     uint64_t told_seqno; /* reader: committed_seqno when the last refresh returned */
     pthread_mutex_t generations_mu;
-    uint64_t generation; /* owner: the greatest that any file has or was meant to have; by generations_mu */
+    uint64_t generation; /* owner: the greatest that any file has or was meant to have */
+    int compacting;      /* one at a time */
     vs_superseded_list superseded;
     int active_file;    /* owner: open for writing */
     uint64_t unsure_bytes; /* reader: what the active segment's file held when it was opened; 0: it has begun since */

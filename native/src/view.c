@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "points.h"
 #include "view_internal.h"
 
 /* mu held. Push the rows of segment `index` with since < seqno <= until as a layer. *made: the map, owned by v->memory. */
@@ -57,6 +58,12 @@ static int state_load(vs_view *v) {
     return r;
 }
 
+/* What came after the end of a segment is known whether or not that end can be opened itself. */
+static int since_check(vs_view *v) {
+    uint64_t index = vs_directory_find(v->directory, v->since);
+    return v->since == vs_directory_at(v->directory, index)->last_seqno ? 0 : vs_point_check(v->directory, index, v->since);
+}
+
 static int view_fill(vs_view *v) {
     vs_journal *j = v->journal;
     if (v->until > j->committed_seqno || v->since > v->until || (v->changes && v->since == v->until)) return -ERANGE;
@@ -66,7 +73,9 @@ static int view_fill(vs_view *v) {
     if (v->index == UINT64_MAX || (v->since && vs_directory_find(v->directory, v->since) == UINT64_MAX)) return -ERANGE;
     vs_segment *top = vs_directory_at(v->directory, v->index);
     v->ordinals = top->ordinal + top->ordinals;
-    int r = state_load(v);
+    int r = vs_point_check(v->directory, v->index, v->until);
+    if (r == 0 && v->changes && v->since) r = since_check(v);
+    if (r == 0) r = state_load(v);
     if (r == 0) r = layers_build(v);
     if (r == 0 && top->index) {
         v->pinned = top;
