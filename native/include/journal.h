@@ -86,6 +86,7 @@ typedef struct vs_segment_facts {
     uint8_t digest[32];               /* sealed: what the next one names as before it; by the chain it speaks for all segments before, as they were first written */
     uint64_t ordinal, ordinals;       /* its number, and how many it stands for */
     uint64_t generation;              /* of the compaction that wrote it; 0: none did */
+    uint64_t until_seqno;             /* compacted: from here on later points, too, have all that they show of it; else 0 */
 } vs_segment_facts;
 
 typedef struct vs_event {
