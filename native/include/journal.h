@@ -191,6 +191,9 @@ int vs_journal_volume_at(vs_journal *j, uint32_t volume, uint64_t seqno, vs_volu
 int vs_journal_seqno_at(vs_journal *j, uint64_t time_ns, uint64_t *seqno);
 int vs_journal_time_of(vs_journal *j, uint64_t seqno, uint64_t *time_ns);
 
+/* Can the point at seqno be opened? 0; or -ERANGE with vs_fault_last, which says why not. */
+int vs_journal_point_check(vs_journal *j, uint64_t seqno);
+
 /* Owner: delete files that a compaction has replaced and that nobody reads any more. Returns how many are left. Done at open too. */
 int vs_journal_superseded(vs_journal *j);
 

@@ -322,6 +322,10 @@ class Journal(Closing):
         check(lib.vs_journal_time_of(self._c, seqno, out), f"find @{seqno} in the journal")
         return int(out[0])
 
+    def point_check(self, seqno: int) -> None:
+        """Can the point be opened? Raises: PointGoneError: no, and why."""
+        check(lib.vs_journal_point_check(self._c, seqno), f"open @{seqno}")
+
     def view(self, volume: int, seqno: int) -> View:
         """The volume after record seqno. Raises: PointGoneError; NotFoundError: the volume was not there."""
         out = ffi.new("vs_view **")

@@ -105,7 +105,7 @@ def release(parts: Parts, name: str) -> Bookmark:
 
 def _refuse_going(parts: Parts, seqno: int) -> None:
     """Raises: PointGoneError: the point has gone since it was looked up. BusyError: it is going."""
-    parts.journal.time_of(seqno)
+    parts.journal.point_check(seqno)
     rewriting = parts.rewriting
     if rewriting and seqno < rewriting.until_seqno and seqno not in rewriting.points:
         raise BusyError(

@@ -101,7 +101,7 @@ def _prune(parts: Parts, report: Report) -> Prune:
         with parts.names:
             return kept(parts, parts.index.bookmarks(), decided.window_seqno)
 
-    outcome = compaction.run(parts, CompactableJournal(parts.journal), kept_now, report)
+    outcome = compaction.run(parts, CompactableJournal(parts), kept_now, report)
     return msgspec.structs.replace(
         told,
         bookmarks=[
@@ -134,7 +134,7 @@ def kept(parts: Parts, bookmarks: Iterable[Bookmark], window_seqno: int) -> Kept
 def can_be_opened(parts: Parts, seqno: int) -> bool:
     """False of a point that is gone, and that somebody has open still."""
     try:
-        parts.journal.time_of(seqno)
+        parts.journal.point_check(seqno)
     except PointGoneError:
         return False
     return True
@@ -179,7 +179,7 @@ def _decide(parts: Parts) -> _Decided:
 
     def plan_of(left: Sequence[Fate]) -> Plan:
         staying = [standing[fate.candidate.name] for fate in left if fate.stays]
-        return estimate(CompactableJournal(parts.journal), parts.volume_ids(), kept(parts, staying, begin_seqno))
+        return estimate(CompactableJournal(parts), parts.volume_ids(), kept(parts, staying, begin_seqno))
 
     limit = chosen.maximum_size_bytes
     if limit is not None and held_bytes > limit:
