@@ -37,8 +37,8 @@ int vs_journal_compact_estimate(vs_journal *j, uint64_t first_ordinal, uint64_t 
 int vs_journal_compact(vs_journal *j, uint64_t first_ordinal, uint64_t count, const uint64_t *points, uint64_t n_points, const uint64_t *dropped,
                        uint64_t n_dropped, vs_compact_facts *out);
 
-/* Of payload blocks in the journal: how many bytes only points[i] needs, in exclusive_bytes[i] (the last point stands for the whole window); and how many
- * none of them does. */
+/* Of payload blocks in sealed segments: how many bytes only points[i] needs, in exclusive_bytes[i] (the last point stands for the whole window); and how
+ * many none of them does. What is written after the last point is not counted. Segment by segment: memory does not grow with the journal. */
 int vs_journal_space(vs_journal *j, const uint64_t *points, uint64_t n_points, uint64_t *exclusive_bytes, uint64_t *garbage_bytes);
 /* CFFI-END */
 

@@ -446,23 +446,6 @@ static int facts_begin(const vs_compact_group *c, vs_compact_facts *out) {
     return r;
 }
 
-static int roots_check(vs_journal *j, const vs_roots *roots) {
-    for (uint64_t i = 0; i < roots->count; i++)
-        if (roots->seqnos[i] <= (i ? roots->seqnos[i - 1] : 0)) return -EINVAL;
-    pthread_mutex_lock(&j->mu);
-    int there = roots->count && roots->seqnos[roots->count - 1] <= j->committed_seqno;
-    pthread_mutex_unlock(&j->mu);
-    return there ? 0 : -EINVAL;
-}
-
-/* A primary that comes back gets what it lacks from records as they were. */
-static int is_applied(vs_journal *j, const vs_compact_group *c) {
-    pthread_mutex_lock(&j->mu);
-    int applied = vs_directory_at(c->directory, c->to)->last_seqno <= j->applied_seqno;
-    pthread_mutex_unlock(&j->mu);
-    return applied;
-}
-
 /* Whoever found out more has said it. */
 static int failed(const vs_compact_group *c, int status) {
     const vs_segment *g = vs_directory_at(c->directory, c->from);
@@ -476,9 +459,8 @@ static int group_compose(vs_journal *j, const vs_compact_group *group, const vs_
                          vs_compact_facts *out) {
     vs_kept_pieces kept;
     composer c = {.journal = j, .group = group, .roots = roots, .dropped = dropped, .dropped_count = n_dropped, .file = -1, .facts = out};
-    int r = roots_check(j, roots);
+    int r = vs_roots_check(j, roots);
     if (r == 0) r = facts_begin(group, out);
-    if (r == 0 && !is_applied(j, group)) return 0;
     if (r == 0) r = vs_kept_pieces_find(j, group, roots, &kept);
     if (r <= 0) return r == 0 ? 0 : failed(group, r);
     r = compose(&c, &kept, write);

@@ -2,6 +2,7 @@
 #include "kept_pieces.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -243,24 +244,30 @@ static int pieces_judge(finder *f) {
     return r;
 }
 
-/* Up to where do the bases of all volumes have everything? */
-static int base_floor_find(finder *f) {
-    const vs_directory *d = f->group->directory;
-    const vs_segment *begin = vs_directory_at(d, f->group->from), *end = vs_directory_at(d, f->group->to);
-    uint64_t floor = f->roots->seqnos[0], index = vs_directory_find(d, floor);
+int vs_base_floor(vs_journal *j, const vs_directory *d, const vs_roots *roots, uint64_t *seqno) {
+    uint64_t oldest = roots->seqnos[0], index = vs_directory_find(d, oldest);
     vs_states states = {0};
-    if (index == UINT64_MAX) return vs_fault_set(-ERANGE, 0, floor, 0, 0, "@%llu is not in the journal", (unsigned long long)floor);
-    pthread_mutex_lock(&f->journal->mu);
-    int r = vs_journal_states(d, index, floor, &states);
-    pthread_mutex_unlock(&f->journal->mu);
+    if (index == UINT64_MAX) return vs_fault_set(-ERANGE, 0, oldest, 0, 0, "@%" PRIu64 " is not in the journal", oldest);
+    pthread_mutex_lock(&j->mu);
+    int r = vs_journal_states(d, index, oldest, &states);
+    pthread_mutex_unlock(&j->mu);
+    *seqno = oldest;
     for (size_t i = 0; r == 0 && i < states.count; i++) {
         const vs_volume_state *v = &states.volumes[i];
-        uint64_t seqno = v->removed || v->added_seqno > floor ? floor : vs_journal_base_seqno(f->journal, v->id);
-        if (seqno < floor) floor = seqno;
+        uint64_t base_seqno = v->removed || v->added_seqno > oldest ? oldest : vs_journal_base_seqno(j, v->id);
+        if (base_seqno < *seqno) *seqno = base_seqno;
     }
     vs_states_clear(&states);
-    if (floor > end->last_seqno) floor = end->last_seqno;
-    f->out->base_floor = floor < begin->first_seqno ? 0 : floor;
+    return r;
+}
+
+/* As far as it concerns the group. */
+static int base_floor_find(finder *f) {
+    const vs_directory *d = f->group->directory;
+    uint64_t first = vs_directory_at(d, f->group->from)->first_seqno, last = vs_directory_at(d, f->group->to)->last_seqno, seqno = 0;
+    int r = vs_base_floor(f->journal, d, f->roots, &seqno);
+    if (seqno > last) seqno = last;
+    f->out->base_floor = seqno < first ? 0 : seqno;
     return r;
 }
 

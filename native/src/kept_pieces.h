@@ -27,6 +27,9 @@ typedef struct vs_kept_pieces {
     uint64_t until_seqno; /* what came up to here was asked whether it covers anything */
 } vs_kept_pieces;
 
+/* The record up to which the bases of all volumes that stand at the oldest root have everything. -ERANGE: there is no such root. */
+int vs_base_floor(vs_journal *j, const vs_directory *d, const vs_roots *roots, uint64_t *seqno);
+
 /* All that is kept of a group. 1: *out is filled, and freed by the caller with vs_kept_pieces_clear. 0: the group holds more than
  * VS_COMPACT_ROWS_MAX. Or -errno, and nothing is to be freed. */
 int vs_kept_pieces_find(vs_journal *j, const vs_compact_group *c, const vs_roots *roots, vs_kept_pieces *out);

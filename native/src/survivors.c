@@ -24,6 +24,15 @@ uint64_t vs_roots_before(const vs_roots *roots, uint64_t seqno) {
     return low;
 }
 
+int vs_roots_check(vs_journal *j, const vs_roots *roots) {
+    for (uint64_t i = 0; i < roots->count; i++)
+        if (roots->seqnos[i] <= (i ? roots->seqnos[i - 1] : 0)) return -EINVAL;
+    pthread_mutex_lock(&j->mu);
+    int there = roots->count && roots->seqnos[roots->count - 1] <= j->committed_seqno;
+    pthread_mutex_unlock(&j->mu);
+    return there ? 0 : -EINVAL;
+}
+
 static vs_survivor_volume *volume_find(const vs_survivors *s, uint64_t id) {
     size_t low = 0, high = s->volume_count;
     while (low < high) {

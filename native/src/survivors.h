@@ -19,6 +19,9 @@ typedef struct vs_roots {
     uint64_t count;
 } vs_roots;
 
+/* They ascend, and are committed: 0; else -EINVAL. Takes mu. */
+int vs_roots_check(vs_journal *j, const vs_roots *roots);
+
 /* How many roots are before seqno. */
 uint64_t vs_roots_before(const vs_roots *roots, uint64_t seqno);
 
