@@ -50,7 +50,7 @@ struct workload {
     vs_store *store;
     vs_journal *journal;
     record *records; /* records[i] has seqno i + 1 */
-    uint64_t appended, room, durable, steps, opens, compactions;
+    uint64_t appended, room, durable, steps, opens, compactions, window;
     volume volumes[WORKLOAD_VOLUMES_MAX];
     image images[WORKLOAD_VOLUMES_MAX];   /* of a walk through the model */
     uint8_t found[WORKLOAD_VOLUMES_MAX][VOLUME_BYTES]; /* the primaries as a crash left them */
@@ -543,6 +543,8 @@ static int step_compact(workload *w) {
     vs_compact_facts facts;
     if (w->durable == 0) return 0;
     uint64_t window = w->durable - where % (w->durable / 4 + 1);
+    if (window < w->window) window = w->window; /* it never goes back: what was before it is gone */
+    w->window = window;
     compaction to = compaction_begin(w, window, drawn);
     int r = w->journal && group_pick(w, which, &first, &count)
                 ? vs_journal_compact(w->journal, first, count, to.points, to.point_count, to.dropped, to.dropped_count, &facts)
@@ -551,7 +553,9 @@ static int step_compact(workload *w) {
     free(to.dropped);
     if (r < 0) return failed(w, r, "compact");
     w->compactions += (uint64_t)r;
-    r = r == 1 && where % 4 == 0 ? workload_check(w, drawn, 2) : 0;
+    int look = r == 1 && where % 4 == 0;
+    r = look ? commit(w, 0) : 0;
+    if (r == 0 && look) r = workload_check(w, drawn, 2);
     if (r != 0) return r;
     if (w->journal && which & 256) r = vs_journal_superseded(w->journal);
     return r < 0 ? failed(w, r, "delete compacted files") : 0;
