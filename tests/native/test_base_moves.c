@@ -6,6 +6,7 @@
 #include "base.h"
 #include "base_move.h"
 #include "codec.h"
+#include "compact.h"
 #include "journal_ground.h"
 
 enum { BYTES_MAX = 48 * 4096, VOLUMES = 3, RECORDS_MAX = 400, KEPT_VIEWS = 24, RUNS_MAX = 4096 };
@@ -22,7 +23,15 @@ typedef struct model {
     uint64_t seed, last_seqno, floor_seqno;
     model_volume now[VOLUMES];
     model_volume *at[RECORDS_MAX][VOLUMES]; /* by seqno: NULL: not there */
+    uint8_t dropped[RECORDS_MAX];           /* points that a compaction took */
 } model;
+
+/* A point from `from` on that can be opened; the last always can. */
+static uint64_t draw_point(model *m, uint64_t from) {
+    uint64_t seqno = from + draw_below(&m->seed, m->last_seqno - from + 1);
+    while (m->dropped[seqno]) seqno++;
+    return seqno;
+}
 
 static void model_note(model *m, uint64_t seqno) {
     CHECK(seqno < RECORDS_MAX);
@@ -267,7 +276,7 @@ typedef struct kept_views {
 } kept_views;
 
 static void keep_view(kept_views *k, vs_journal *j, model *m) {
-    uint64_t from = m->floor_seqno ? m->floor_seqno : 1, seqno = from + draw_below(&m->seed, m->last_seqno - from + 1);
+    uint64_t seqno = draw_point(m, m->floor_seqno ? m->floor_seqno : 1);
     const model_volume *want = m->at[seqno][draw_below(&m->seed, 2)];
     if (k->count == KEPT_VIEWS || !want) return;
     kept_view *v = &k->views[k->count++];
@@ -285,7 +294,7 @@ static void drop_views(kept_views *k, uint64_t before) {
 }
 
 static void floor_move(vs_store *s, vs_journal *j, vs_journal *reader, model *m, kept_views *kept) {
-    uint64_t from = m->floor_seqno ? m->floor_seqno : 2, seqno = from + draw_below(&m->seed, m->last_seqno - from + 1), before = m->last_seqno;
+    uint64_t seqno = draw_point(m, m->floor_seqno ? m->floor_seqno : 2), before = m->last_seqno;
     vs_journal_facts facts;
     vs_view *v;
     drop_views(kept, seqno);
@@ -306,15 +315,35 @@ static void floor_move(vs_store *s, vs_journal *j, vs_journal *reader, model *m,
 }
 
 static void check_some(vs_journal *j, vs_journal *reader, model *m, const kept_views *kept, int points) {
-    uint64_t span = m->last_seqno - m->floor_seqno + 1;
     CHECK_EQ(vs_journal_commit(j), 0);
     CHECK(vs_journal_refresh(reader) >= 0);
     for (int i = 0; i < points; i++) {
-        uint64_t seqno = i == 0 && m->floor_seqno ? m->floor_seqno : m->floor_seqno + draw_below(&m->seed, span);
-        if (seqno == 0) continue;
+        uint64_t seqno = i == 0 && m->floor_seqno ? m->floor_seqno : draw_point(m, m->floor_seqno ? m->floor_seqno : 1);
         point_check(i % 2 ? reader : j, m, seqno);
     }
     for (int i = 0; i < kept->count; i++) view_compare(kept->views[i].view, kept->views[i].want);
+}
+
+/* Keep a few points before a window, and have the journal drop all that neither they nor the window need. Records up to the floor are in the bases. */
+static void compact(vs_journal *j, model *m) {
+    uint64_t roots[6], window = draw_point(m, m->floor_seqno), count = 0;
+    vs_journal_facts facts;
+    vs_compact_facts done;
+    for (uint64_t seqno = m->floor_seqno; seqno < window && count < 5; seqno += 1 + draw_below(&m->seed, 12))
+        if (!m->dropped[seqno]) roots[count++] = seqno;
+    roots[count++] = window;
+    vs_journal_facts_get(j, &facts);
+    int compacted = 0;
+    for (uint64_t size = 1; size <= 8; size *= 8)
+        for (uint64_t first = 0; first + size <= facts.segments; first += size) {
+            int r = vs_journal_compact(j, first, size, roots, count, NULL, 0, &done);
+            CHECK(r >= 0);
+            compacted += r;
+        }
+    for (uint64_t seqno = 1, next = 0; compacted && seqno < window; seqno++) {
+        if (seqno == roots[next]) next++;
+        else m->dropped[seqno] = 1; /* or would be, if its segment had been sealed */
+    }
 }
 
 static model *history_begin(vs_store *s, vs_journal *j, uint64_t seed) {
@@ -356,6 +385,8 @@ static void random_history(uint64_t seed) {
         for (int i = 0; i < 6; i++) keep_view(&kept, i % 2 ? reader : j, m);
         check_some(j, reader, m, &kept, 4);
         floor_move(s, j, reader, m, &kept);
+        check_some(j, reader, m, &kept, 8);
+        if (seed % 4) compact(j, m);
         check_some(j, reader, m, &kept, 8);
         if (round == 2) {
             uint64_t seqno;

@@ -255,3 +255,33 @@ def test_what_is_closed_while_bases_move_gives_up(history: Repository) -> None:
     history._parts.end_work()
     with pytest.raises(BusyError, match="is being closed"):
         history.move_bases()
+
+
+def test_who_reads_below_is_waited_for_as_long_as_is_wanted(history: Repository, path: Path) -> None:
+    """Another process's reader too, as one of its own stands for here."""
+    asked: list[str] = []
+    with Repository.open(path, owner=False) as reader:
+        old = reader.resolve("b0")
+        view = reader.view("ext", old)
+        content = content_at(history, "ext", "b0")
+        seqno = drop_to(history, "b2")
+
+        def give_up() -> bool:
+            asked.append("ext")
+            return len(asked) % 3 == 0
+
+        assert history.move_bases(give_up=give_up) == ["ext", "thin"]
+        assert len(asked) == 6
+        assert history.move_bases() == ["ext", "thin"]
+        assert view.read(0, SIZE) == content
+        with pytest.raises(PointGoneError):
+            reader.view("ext", old)
+        progress: list[str] = []
+
+        def close_when_asked() -> bool:
+            view.close()
+            return False
+
+        assert history.move_bases(lambda told: progress.append(told.what), close_when_asked) == []
+        assert progress == ["base of ext", "base of thin", "bases"]
+    assert base_seqno(history.journal, 1) == base_seqno(history.journal, 2) == seqno
