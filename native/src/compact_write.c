@@ -285,7 +285,7 @@ static int point_find(vs_segment *g, uint64_t seqno, uint64_t *time_ns) {
 
 /* The roots in one segment of the group. */
 static int points_put(composer *c, vs_segment *g) {
-    uint64_t events_at = 0, time_ns;
+    uint64_t events_at = 0, time_ns = 0;
     int r = 0;
     for (uint64_t i = vs_roots_before(c->roots, g->first_seqno); r == 0 && i < c->roots->count && c->roots->seqnos[i] <= g->last_seqno; i++) {
         uint64_t seqno = c->roots->seqnos[i];
