@@ -5,7 +5,7 @@ Before the protection window only *roots* can be read: bookmarks, points that so
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -30,8 +30,8 @@ class Kept(NamedTuple):
         return self.points[0]
 
     def next_point(self, seqno: int) -> int:
-        """The first of them that is not before a record, which is not behind the last."""
-        return self.points[bisect_left(self.points, seqno)]
+        """The first of them behind a record; the record where none is."""
+        return next(iter(self.points[bisect_right(self.points, seqno) :]), seqno)
 
     def stays(self, name: str, created_seqno: int) -> bool:
         return self.bookmarks.get(name) == created_seqno
