@@ -285,7 +285,7 @@ static int point_find(vs_segment *g, uint64_t seqno, uint64_t *time_ns) {
 
 /* The roots in one segment of the group. */
 static int points_put(composer *c, vs_segment *g) {
-    uint64_t events_at = 0, time_ns;
+    uint64_t events_at = 0, time_ns = 0;
     int r = 0;
     for (uint64_t i = vs_roots_before(c->roots, g->first_seqno); r == 0 && i < c->roots->count && c->roots->seqnos[i] <= g->last_seqno; i++) {
         uint64_t seqno = c->roots->seqnos[i];
@@ -329,6 +329,7 @@ static int made_begin(composer *c, const vs_kept_pieces *kept) {
     vs_index_init(g->index, g->first_seqno, g->time_before_ns);
     g->index->compacted = 1;
     g->index->applied_seqno = end->applied_seqno;
+    g->index->floor_seqno = end->floor_seqno; /* its record may be dropped by then */
     c->next_seqno = g->first_seqno;
     c->events_segment = c->group->from;
     return 0;
@@ -475,8 +476,8 @@ int vs_compact_write(vs_journal *j, const vs_compact_group *c, const uint64_t *p
 }
 
 int vs_journal_compact_estimate(vs_journal *j, uint64_t first_ordinal, uint64_t count, const uint64_t *points, uint64_t n_points,
-                                const uint64_t *dropped, uint64_t n_dropped, vs_compact_facts *out) {
-    vs_compact_group c = {.generation = 1}; /* the name has no part in the size */
+                                const uint64_t *dropped, uint64_t n_dropped, uint64_t floor_seqno, vs_compact_facts *out) {
+    vs_compact_group c = {.generation = 1, .assumed_floor = floor_seqno}; /* the name has no part in the size */
     if (n_points == 0) return -EINVAL;
     vs_fault_clear();
     pthread_mutex_lock(&j->mu);

@@ -184,7 +184,8 @@ void vs_journal_facts_get(vs_journal *j, vs_journal_facts *out) {
 
 static void segment_facts(const vs_segment *g, vs_segment_facts *out) {
     *out = (vs_segment_facts){.first_seqno = g->first_seqno, .last_seqno = g->last_seqno, .bytes = g->sealed ? g->file_bytes : g->data_end,
-                              .sealed = g->sealed, .ordinal = g->ordinal, .ordinals = g->ordinals, .generation = g->generation};
+                              .sealed = g->sealed, .ordinal = g->ordinal, .ordinals = g->ordinals, .generation = g->generation,
+                              .until_seqno = g->generation ? g->until_seqno : 0};
     memcpy(out->digest, g->chain_digest, sizeof out->digest);
 }
 
