@@ -25,7 +25,7 @@ static int is_damage(int status) {
 }
 
 static int footer_fault(const vs_segment *g, int which, vs_fault *fault) {
-    static const char *const names[VS_SECTIONS] = {"records", "maps", "checksums", "events", "volumes"};
+    static const char *const names[VS_SECTIONS_MAX] = {"records", "maps", "checksums", "events", "volumes", "points"};
     return found(fault, vs_fault_set(-ENOTRECOVERABLE, 0, 0, g->first_seqno, g->section[which].offset_bytes,
                                      "%s: the footer's %s do not match the batches; reading uses the batches", g->name, names[which]));
 }
@@ -126,6 +126,7 @@ static int volumes_equal(vs_journal *j, vs_directory *d, vs_segment *g, const vs
     int r = index ? vs_journal_states(d, index - 1, UINT64_MAX, &want) : 0;
     pthread_mutex_unlock(&j->mu);
     if (r == 0) r = vs_states_fold(&want, x->rows, x->row_count, x->events, x->event_bytes, UINT64_MAX);
+    if (r == 0) vs_states_fold_lasts(&want, x);
     int equal = p && (r < 0 || length == want.count * VS_VOLUME_ROW_BYTES); /* what is damaged before is found there */
     for (size_t i = 0; r == 0 && equal && i < want.count; i++, p += VS_VOLUME_ROW_BYTES) {
         const vs_volume_state *v = &want.volumes[i];
@@ -134,6 +135,15 @@ static int volumes_equal(vs_journal *j, vs_directory *d, vs_segment *g, const vs
     }
     vs_states_clear(&want);
     return r == -ENOMEM ? r : equal;
+}
+
+static int points_equal(vs_segment *g, const vs_index *x) {
+    uint64_t length;
+    const uint8_t *p = vs_segment_section(g, VS_SECTION_POINTS, &length);
+    if (!p || length != 8 + 16 * x->point_count || vs_get64(p) != x->point_count) return 0;
+    for (size_t i = 0; i < x->point_count; i++)
+        if (vs_get64(p + 8 + i * 16) != x->points[i].seqno || vs_get64(p + 16 + i * 16) != x->points[i].time_ns) return 0;
+    return 1;
 }
 
 /* 1 with *fault, or 0. */
@@ -150,8 +160,10 @@ static int footer_check(vs_journal *j, vs_directory *d, vs_segment *g, const vs_
     r = volumes_equal(j, d, g, x);
     if (r < 0) return r;
     if (!r) return footer_fault(g, VS_SECTION_VOLUMES, fault);
-    const uint8_t *p = vs_segment_section(g, VS_SECTION_VOLUMES, &length);
-    uint64_t end = g->section[VS_SECTION_VOLUMES].offset_bytes + length;
+    if (g->generation && !points_equal(g, x)) return footer_fault(g, VS_SECTION_POINTS, fault);
+    int last = vs_segment_sections(g) - 1;
+    const uint8_t *p = vs_segment_section(g, last, &length);
+    uint64_t end = g->section[last].offset_bytes + length;
     if (vs_is_zero(p + length, g->file_bytes - VS_BLOCK_BYTES - end)) return 0;
     return found(fault, vs_fault_set(-ENOTRECOVERABLE, 0, 0, g->first_seqno, end,
                                      "%s: the zeros between the footer and the trailer are damaged", g->name));
@@ -237,7 +249,8 @@ static int ends_check(vs_journal *j, vs_segment *g, vs_fault *fault) {
     int r = vs_segment_new(&j->files, g->first_seqno, g->generation, &fresh);
     if (r < 0) return r;
     r = vs_segment_load_header(fresh, j->options.uuid);
-    if (r == 0 && (fresh->ordinal != g->ordinal || memcmp(fresh->salt, g->salt, 16) != 0 || memcmp(fresh->prev_digest, g->prev_digest, 32) != 0))
+    if (r == 0 && (fresh->ordinal != g->ordinal || memcmp(fresh->salt, g->salt, 16) != 0 || memcmp(fresh->prev_digest, g->prev_digest, 32) != 0 ||
+                   fresh->ordinals != g->ordinals || fresh->base_floor != g->base_floor || fresh->until_seqno != g->until_seqno))
         r = vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s: header and trailer are of different segments", g->name);
     if (r == 0 && g->sealed) {
         r = vs_segment_load_trailer(fresh, j->options.uuid);
@@ -265,7 +278,7 @@ static int digest_check(vs_journal *j, vs_segment *g, vs_fault *fault) {
 /* Batches are damaged: which sections of the footer are too? *next counts them. */
 static int sections_check(vs_segment *g, uint64_t *next, vs_fault *fault) {
     uint64_t length;
-    for (uint64_t i = *next - 1; g->sealed && i < VS_SECTIONS; i++) {
+    for (uint64_t i = *next - 1; g->sealed && i < (uint64_t)vs_segment_sections(g); i++) {
         if (vs_segment_section(g, (int)i, &length)) continue;
         *next = i + 2;
         return footer_fault(g, (int)i, fault);
@@ -273,7 +286,7 @@ static int sections_check(vs_segment *g, uint64_t *next, vs_fault *fault) {
     return 0;
 }
 
-/* Steps, by *next: 0: batches. If they are damaged, 1 .. VS_SECTIONS + 1: sections of the footer. From a block on: payload, then the rest. */
+/* Steps, by *next: 0: batches. If they are damaged, 1 .. VS_SECTIONS_MAX + 1: sections of the footer. From a block on: payload, then the rest. */
 static int segment_check(vs_journal *j, vs_directory *d, vs_segment *g, int read_payload, uint64_t *next, vs_fault *fault) {
     vs_index *x = NULL;
     int first = *next == 0, r = vs_segment_scan(g, NULL, &j->check_ends, &x);
@@ -282,7 +295,7 @@ static int segment_check(vs_journal *j, vs_directory *d, vs_segment *g, int read
         *next = 1;
         return found(fault, r);
     }
-    if (damaged) r = *next <= VS_SECTIONS ? sections_check(g, next, fault) : 0;
+    if (damaged) r = *next <= VS_SECTIONS_MAX ? sections_check(g, next, fault) : 0;
     if (r == 0 && read_payload) r = payload_check(j, g, x, next, fault);
     if (r == 0) {
         r = ends_check(j, g, fault);

@@ -19,6 +19,7 @@ int vs_compact_group_find(const vs_journal *j, uint64_t first, uint64_t count, u
     const vs_directory *d = j->directory;
     uint64_t power = 1;
     while (power < count && power < VS_ORDINALS_MAX) power *= VS_MERGE_FANOUT;
+    if (window_seqno > j->committed_seqno) return 0; /* after a crash the journal could end before it, and with points that cannot be opened */
     if (power != count || first % count || count > d->ordinals || first > d->ordinals - count) return 0;
     out->from = vs_directory_index_of(d, first);
     out->to = vs_directory_index_of(d, first + count - 1);

@@ -26,7 +26,7 @@ typedef struct vs_slots {
 typedef struct vs_directory {
     _Atomic int refs;
     uint64_t generation;        /* the greatest of its segments'; 0: none is compacted */
-    uint64_t base_floor;        /* likewise */
+    uint64_t base_floor;        /* the greatest of its segments' */
     uint64_t until_seqno;       /* the greatest of its segments'; 0: none is compacted */
     uint64_t count, ordinals;   /* segments, and ordinals that they stand for: [0, ordinals) */
     vs_slots by_index, by_ordinal;

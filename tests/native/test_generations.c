@@ -123,8 +123,11 @@ static int is_root(const roots *r, uint64_t seqno) {
     return seqno >= r->window;
 }
 
-/* Kept marks read as they did, times lead to them; others outside of the window (of the ranges [0, until) that were compacted) are said to be gone. */
-static void marks_check(const ground *g, vs_journal *j, const roots *r, uint64_t until) {
+/* Kept marks read as they did, times lead to them; others, up to the first root that is not before `end`, where the compacted segments end, are said to
+ * be gone. */
+static void marks_check(const ground *g, vs_journal *j, const roots *r, uint64_t end) {
+    uint64_t until = r->window;
+    for (uint64_t i = r->count; i-- > 0 && r->points[i] >= end;) until = r->points[i];
     for (int i = 0; i < g->marks; i++) {
         uint64_t time_ns, seqno;
         vs_volume_state state;
