@@ -59,6 +59,15 @@ static int events_equal(vs_segment *g, const vs_index *x) {
     return p && length == x->event_bytes && (length == 0 || memcmp(p, x->events, length) == 0);
 }
 
+static int points_equal(vs_segment *g, const vs_index *x) {
+    uint64_t length;
+    const uint8_t *p = vs_segment_section(g, VS_SECTION_POINTS, &length);
+    if (!p || length != 8 + x->point_count * 16 || vs_get64(p) != x->point_count) return 0;
+    for (size_t i = 0; i < x->point_count; i++)
+        if (vs_get64(p + 8 + i * 16) != x->points[i].seqno || vs_get64(p + 16 + i * 16) != x->points[i].time_ns) return 0;
+    return 1;
+}
+
 /* A table of a volume against the map made from the rows, both as the encoder would write them. */
 static int table_equal(const vs_packed *t, const vs_extent_map *m) {
     vs_stack made = {0};
@@ -249,8 +258,8 @@ static int ends_check(vs_journal *j, vs_segment *g, vs_fault *fault) {
     int r = vs_segment_new(&j->files, g->first_seqno, g->generation, &fresh);
     if (r < 0) return r;
     r = vs_segment_load_header(fresh, j->options.uuid);
-    if (r == 0 && (fresh->ordinal != g->ordinal || memcmp(fresh->salt, g->salt, 16) != 0 || memcmp(fresh->prev_digest, g->prev_digest, 32) != 0 ||
-                   fresh->ordinals != g->ordinals || fresh->base_floor != g->base_floor || fresh->until_seqno != g->until_seqno))
+    int other = fresh->ordinals != g->ordinals || fresh->base_floor != g->base_floor || fresh->until_seqno != g->until_seqno;
+    if (r == 0 && (other || fresh->ordinal != g->ordinal || memcmp(fresh->salt, g->salt, 16) != 0 || memcmp(fresh->prev_digest, g->prev_digest, 32) != 0))
         r = vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s: header and trailer are of different segments", g->name);
     if (r == 0 && g->sealed) {
         r = vs_segment_load_trailer(fresh, j->options.uuid);
@@ -286,7 +295,7 @@ static int sections_check(vs_segment *g, uint64_t *next, vs_fault *fault) {
     return 0;
 }
 
-/* Steps, by *next: 0: batches. If they are damaged, 1 .. VS_SECTIONS_MAX + 1: sections of the footer. From a block on: payload, then the rest. */
+/* Steps, by *next: 0: batches. If they are damaged, 1 .. sections + 1: sections of the footer. From a block on: payload, then the rest. */
 static int segment_check(vs_journal *j, vs_directory *d, vs_segment *g, int read_payload, uint64_t *next, vs_fault *fault) {
     vs_index *x = NULL;
     int first = *next == 0, r = vs_segment_scan(g, NULL, &j->check_ends, &x);
@@ -295,7 +304,7 @@ static int segment_check(vs_journal *j, vs_directory *d, vs_segment *g, int read
         *next = 1;
         return found(fault, r);
     }
-    if (damaged) r = *next <= VS_SECTIONS_MAX ? sections_check(g, next, fault) : 0;
+    if (damaged) r = *next <= (uint64_t)vs_segment_sections(g) ? sections_check(g, next, fault) : 0;
     if (r == 0 && read_payload) r = payload_check(j, g, x, next, fault);
     if (r == 0) {
         r = ends_check(j, g, fault);
