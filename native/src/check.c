@@ -146,15 +146,6 @@ static int volumes_equal(vs_journal *j, vs_directory *d, vs_segment *g, const vs
     return r == -ENOMEM ? r : equal;
 }
 
-static int points_equal(vs_segment *g, const vs_index *x) {
-    uint64_t length;
-    const uint8_t *p = vs_segment_section(g, VS_SECTION_POINTS, &length);
-    if (!p || length != 8 + 16 * x->point_count || vs_get64(p) != x->point_count) return 0;
-    for (size_t i = 0; i < x->point_count; i++)
-        if (vs_get64(p + 8 + i * 16) != x->points[i].seqno || vs_get64(p + 16 + i * 16) != x->points[i].time_ns) return 0;
-    return 1;
-}
-
 /* 1 with *fault, or 0. */
 static int footer_check(vs_journal *j, vs_directory *d, vs_segment *g, const vs_index *x, vs_fault *fault) {
     uint64_t length;
