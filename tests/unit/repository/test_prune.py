@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.pruned import SIZE_BYTES, grow, held_bytes, opened, sums, unique_bytes, write_some
 from tests.support.volumes import content_at, put
-from vsnapfs.binding import Journal
+from vsnapfs.binding import Journal, RecordKind
+from vsnapfs.catalog.bodies import BookmarkNamed
 from vsnapfs.core.errors import BusyError, CorruptExtentError, PointGoneError, VsnapfsError
 from vsnapfs.core.model import Prune
 from vsnapfs.repository import prune as prune_module
@@ -88,8 +89,8 @@ def test_ten_thousand_bookmarks(path: Path) -> None:
             if number % 10 == 0:
                 put(repository, "db0", number % 256 * 4096, number.to_bytes(4, "little") * 1024)
             seqno = parts.journal.facts().last_seqno
-            bodies.append((prune_module.BookmarkNamed(f"n{number}"), seqno))
-        parts.record_all(prune_module.RecordKind.BOOKMARK_ADD, bodies)
+            bodies.append((BookmarkNamed(f"n{number}"), seqno))
+        parts.record_all(RecordKind.BOOKMARK_ADD, bodies)
         write_some_of(repository, "db0", 200)
         before = content_at(repository, "db0", "n9950")
         preview = repository.prune_preview()
@@ -268,9 +269,7 @@ def test_damage_stays_where_it_is_and_is_told(path: Path, monkeypatch: pytest.Mo
         def damaged(*_: object) -> None:
             raise CorruptExtentError("block 7 does not match its checksum")
 
-        from vsnapfs.repository import compactable
-
-        monkeypatch.setattr(compactable, "compact", damaged)
+        monkeypatch.setattr("vsnapfs.repository.compactable.compact", damaged)
         result = repository.prune()
         assert result.problems
         assert all("block 7" in problem for problem in result.problems)
