@@ -58,6 +58,9 @@ def test_dropping_nine_of_ten(path: Path) -> None:
         assert status.any_instant_from == result.after.any_instant
         assert (status.compaction.running, status.compaction.removed) == (False, 89)
         assert repository.prune().removed == 0
+    with Repository.open(path, owner=True) as again:
+        assert again.check(read_data=True).damages == []
+    assert list(path.glob("*.bad")) == [], "the catalog is of the same journal"
     with Repository.open(path, owner=False) as reader:
         assert sums(reader) == {place: digest for place, digest in before.items() if place[0] in kept}
 
