@@ -22,6 +22,7 @@ from vsnapfs.repository.layout import Layout
 
 VOLUMES = [1, 2]
 RECORDS = 10
+ROOM = 1 << 40
 
 
 class Ground(SimpleNamespace):
@@ -99,7 +100,7 @@ def test_roots_read_the_same_and_the_estimate_is_what_happens(
         known = [point for point in journal.openable() if point < window]
         roots = sorted(rng.sample(known, min(len(known), rng.randrange(1, 12))))
         kept = kept_of([*roots, window])
-        plan = estimate(journal, VOLUMES, kept)
+        plan = estimate(journal, VOLUMES, kept, ROOM)
         held = journal.facts().journal_bytes + sum(len(blocks) * 4096 for blocks in journal.base_blocks.values())
         looking_at_each_step(journal, monkeypatch)
         outcome = run(ground, kept)
@@ -113,7 +114,7 @@ def test_roots_read_the_same_and_the_estimate_is_what_happens(
         assert first_instant == plan.first_instant_seqno <= window
         assert set(range(first_instant, journal.last_seqno + 1)) <= set(journal.openable())
         assert journal.did == [] or plan.groups == {} or journal.facts().first_seqno == kept.floor
-        again = estimate(journal, VOLUMES, kept)
+        again = estimate(journal, VOLUMES, kept, ROOM)
         assert again.groups == {}, "a second run has nothing to do"
     assert any(step.startswith("move") for step in journal.did)
     assert ground.rewriting is None
@@ -134,7 +135,7 @@ def test_the_floor_is_durable_before_anything_is_touched_and_old_groups_go_first
 def test_where_nothing_is_worth_it_nothing_is_touched(ground: Ground) -> None:
     write_much(ground, random.Random(1), 300)
     every = kept_of(list(range(1, 290)))
-    assert all(group.ordinals > 1 for group in estimate(ground.journal, VOLUMES, every).groups)
+    assert all(group.ordinals > 1 for group in estimate(ground.journal, VOLUMES, every, ROOM).groups)
     assert run(ground, kept_of([1])) == (0, (), 0)
     assert ground.journal.did == []
     assert identity.COMPACTION not in (ground.layout.path / "repository.json").read_text()
@@ -191,7 +192,7 @@ def test_a_group_for_which_there_is_no_room_is_tried_again_at_the_end(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = spread(ground)
-    planned = estimate(ground.journal, VOLUMES, kept)
+    planned = estimate(ground.journal, VOLUMES, kept, ROOM)
     tried = failing(ground, monkeypatch, NoSpaceError("full"), 1)
     outcome = run(ground, kept)
     assert tried[0] == tried[-1] == next(iter(planned.groups)).ordinal

@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.support.devices import mounted
 from tests.support.pruned import SIZE_BYTES, grow, held_bytes, opened, sums, unique_bytes, write_some
 from tests.support.volumes import content_at, put
 from vsnapfs.binding import Journal, RecordKind
 from vsnapfs.catalog.bodies import BookmarkNamed
-from vsnapfs.core.errors import BusyError, CorruptExtentError, PointGoneError, VsnapfsError
+from vsnapfs.core.errors import BusyError, CorruptExtentError, NoSpaceError, PointGoneError, VsnapfsError
 from vsnapfs.core.model import Prune
 from vsnapfs.repository import prune as prune_module
 from vsnapfs.repository.parts import Rewriting
@@ -322,3 +323,31 @@ def test_what_each_takes(path: Path) -> None:
         after = prune_module._garbage_bytes(repository._parts)
         assert before is not None
         assert after == before + spaces["b010"].freed_bytes
+
+
+@pytest.mark.requires_root
+def test_on_a_full_disk(memory_path: Path) -> None:
+    """Writes are not journalled any more; a prune makes the room that closes the gap, then drops what was to go."""
+    rng = random.Random(20)
+    with mounted(Path("tmpfs"), memory_path / "small", options="size=16M", kind="tmpfs") as top:
+        path = top / "r"
+        Repository.create(path)
+        with opened(path, f"{SOON}\nkeep_last = 3", reserve="2M") as repository:
+            grow(repository, rng, ["first"], 10)
+            with pytest.raises(NoSpaceError):
+                grow(repository, rng, names(1000), 20)
+            put(repository, "db0", 0, b"in the gap")
+            assert repository.journal.facts().gap
+            before = sums(repository)
+            result = repository.prune()
+            assert (result.kept, result.problems) == (3, [])
+            assert result.freed_bytes > 4 << 20
+            assert not repository.journal.facts().gap
+            assert sums(repository) == {
+                place: digest
+                for place, digest in before.items()
+                if place[0] in [fate.bookmark for fate in result.bookmarks if fate.stays]
+            }
+            assert repository.bookmark_add("after").seqno > 0
+            assert content_at(repository, "db0", "after")[:10] == b"in the gap"
+            assert repository.check(read_data=True).damages == []
