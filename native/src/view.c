@@ -40,7 +40,8 @@ static int layers_build(vs_view *v) {
     uint64_t from = first_whole ? first : first + 1;
     if (r == 0 && v->index > 0 && from <= v->index - 1) r = vs_journal_push_layers(j, d, &v->stack, v->volume, from, v->index - 1, &v->memory);
     if (r == 0 && !first_whole && first < v->index) r = push_rows(v, first, NULL);
-    if (r == 0 && !v->changes) r = vs_journal_base(j, v->volume, 0, &v->base);
+    uint64_t needed = v->state.added_seqno <= d->base_floor ? d->base_floor : 0; /* what came before it is there alone */
+    if (r == 0 && !v->changes) r = vs_journal_base(j, v->volume, needed, &v->base);
     if (r == 0 && v->base) r = vs_stack_push(&v->stack, &(vs_layer){.packed = *vs_base_map(v->base), .base = 1});
     return r;
 }
