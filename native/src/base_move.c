@@ -421,7 +421,8 @@ static void move_end(move *m) {
     free(m);
 }
 
-/* 1: there is something to move, and *out is to be ended by move_end; 0: there is not, it may have been taken away (state.removed). */
+/* 1: the base may have to be moved; 0: there is nothing to move, but maybe to take away (state.removed). *out, where it is not NULL, is to be ended by
+ * move_end. */
 static int move_begin(vs_journal *j, uint32_t volume, uint64_t seqno, move **out) {
     move *m = calloc(1, sizeof *m);
     if (!m) return -ENOMEM;
@@ -432,11 +433,13 @@ static int move_begin(vs_journal *j, uint32_t volume, uint64_t seqno, move **out
     pthread_mutex_lock(&j->mu);
     r = vs_journal_base(j, volume, 0, &m->old);
     pthread_mutex_unlock(&j->mu);
-    uint64_t since = r == 0 && m->old ? vs_base_seqno(m->old) : 0;
-    if (r < 0 || since >= seqno) return r;
-    r = vs_view_open_over_base(j, volume, since, seqno, &m->over);
-    if (r == 0) r = plan(m);
-    return r < 0 ? r : 1;
+    if (r < 0) return r;
+    return !m->old || vs_base_seqno(m->old) < seqno;
+}
+
+static int move_plan(move *m) {
+    int r = vs_view_open_over_base(m->journal, m->volume, m->old ? vs_base_seqno(m->old) : 0, m->seqno, &m->over);
+    return r == 0 ? plan(m) : r;
 }
 
 /* 0: the base may be moved. */
@@ -465,9 +468,10 @@ static int move_do(vs_journal *j, uint32_t volume, uint64_t seqno, vs_base_move_
     vs_fault_clear();
     int r = move_begin(j, volume, seqno, &m);
     int gone = r == 0 && m->state.removed;
-    if (r == 1 || gone) r = vs_journal_reads_below(j, seqno) ? -EAGAIN : r;
+    if ((r == 1 || gone) && vs_journal_reads_below(j, seqno)) r = -EAGAIN;
     if (r == 1) {
-        r = carry_out(m);
+        r = move_plan(m);
+        if (r == 0) r = carry_out(m);
         if (r == 0) r = 1;
         *out = m->facts;
     } else if (r == 0) {
@@ -491,10 +495,10 @@ int vs_journal_base_move(vs_journal *j, uint32_t volume, uint64_t seqno, vs_base
 int vs_journal_base_move_estimate(vs_journal *j, uint32_t volume, uint64_t seqno, vs_base_move_facts *out) {
     move *m = NULL;
     memset(out, 0, sizeof *out);
-    int r = move_begin(j, volume, seqno, &m);
-    if (r == 1) *out = m->facts;
+    int r = move_begin(j, volume, seqno, &m), planned = r == 1 ? move_plan(m) : 0;
+    if (r == 1 && planned == 0) *out = m->facts;
     if (m) move_end(m);
-    return r;
+    return planned < 0 ? planned : r;
 }
 
 /* ---- the floor ---- */

@@ -83,16 +83,20 @@ int vs_journal_base_later(vs_journal *j, uint32_t volume, const vs_base *than, v
     return 1;
 }
 
-void vs_journal_state_of_base(vs_journal *j, uint64_t seqno, vs_volume_state *v) {
+int vs_journal_state_of_base(vs_journal *j, const vs_directory *d, uint64_t seqno, vs_volume_state *v) {
     vs_base *base;
-    uint64_t last_seqno, last_ns;
-    if (!j->floor_seqno || vs_journal_base(j, v->id, 0, &base) < 0 || !base) return; /* who reads bytes is told that it is damaged */
+    uint64_t last_seqno, last_ns, needed = vs_directory_base_needed(d, v);
+    if (!j->floor_seqno || v->removed) return 0;
+    int r = vs_journal_base(j, v->id, needed, &base);
+    if (r < 0) return needed ? r : 0; /* who reads bytes is told that it is damaged */
+    if (!base) return 0;
     vs_base_last_write(base, &last_seqno, &last_ns);
     if (vs_base_seqno(base) <= seqno && last_seqno > v->last_write_seqno) {
         v->last_write_seqno = last_seqno;
         v->last_write_ns = last_ns;
     }
     vs_base_unref(base);
+    return 0;
 }
 
 int vs_journal_reads_below(vs_journal *j, uint64_t seqno) {

@@ -329,6 +329,7 @@ static int made_begin(composer *c, const vs_kept_pieces *kept) {
     vs_index_init(g->index, g->first_seqno, g->time_before_ns);
     g->index->compacted = 1;
     g->index->applied_seqno = end->applied_seqno;
+    g->index->floor_seqno = end->floor_seqno; /* its record may be dropped by then */
     c->next_seqno = g->first_seqno;
     c->events_segment = c->group->from;
     return 0;
@@ -475,8 +476,8 @@ int vs_compact_write(vs_journal *j, const vs_compact_group *c, const uint64_t *p
 }
 
 int vs_journal_compact_estimate(vs_journal *j, uint64_t first_ordinal, uint64_t count, const uint64_t *points, uint64_t n_points,
-                                const uint64_t *dropped, uint64_t n_dropped, vs_compact_facts *out) {
-    vs_compact_group c = {.generation = 1}; /* the name has no part in the size */
+                                const uint64_t *dropped, uint64_t n_dropped, uint64_t floor_seqno, vs_compact_facts *out) {
+    vs_compact_group c = {.generation = 1, .assumed_floor = floor_seqno}; /* the name has no part in the size */
     if (n_points == 0) return -EINVAL;
     vs_fault_clear();
     pthread_mutex_lock(&j->mu);

@@ -57,6 +57,11 @@ static inline vs_segment *vs_directory_last(const vs_directory *d) {
     return vs_directory_at(d, d->count - 1);
 }
 
+/* Which base a volume that stands needs at every point of the directory: records up to this one may be in it alone. 0: none, or the one it began with. */
+static inline uint64_t vs_directory_base_needed(const vs_directory *d, const vs_volume_state *v) {
+    return !v->removed && v->added_seqno <= d->base_floor ? d->base_floor : 0;
+}
+
 /* The segment that stands for an ordinal below d->ordinals. */
 static inline vs_segment *vs_directory_of_ordinal(const vs_directory *d, uint64_t ordinal) {
     return d->by_ordinal.chunks[ordinal / VS_DIRECTORY_CHUNK][ordinal % VS_DIRECTORY_CHUNK];

@@ -93,7 +93,7 @@ int vs_journal_volume_at(vs_journal *j, uint32_t volume, uint64_t seqno, vs_volu
     if (r == 0) r = vs_journal_states(j->directory, index, seqno, &states);
     vs_volume_state *v = vs_states_find(&states, volume);
     if (r == 0 && (!v || v->added_seqno > seqno)) r = -ENOENT;
-    if (r == 0) vs_journal_state_of_base(j, seqno, v);
+    if (r == 0) r = vs_journal_state_of_base(j, j->directory, seqno, v);
     pthread_mutex_unlock(&j->mu);
     if (r == 0) *out = *v;
     vs_states_clear(&states);
@@ -246,6 +246,17 @@ static int record_time(vs_segment *g, uint64_t seqno, uint64_t *time_ns) {
     if (r < 0 || row.seqno != seqno) return r < 0 ? r : event_time(g, seqno, time_ns);
     *time_ns = row.time_ns;
     return 0;
+}
+
+int vs_journal_point_check(vs_journal *j, uint64_t seqno) {
+    vs_fault_clear();
+    pthread_mutex_lock(&j->mu);
+    uint64_t index = vs_directory_find(j->directory, seqno), floor_seqno = j->floor_seqno;
+    int r = index == UINT64_MAX || seqno > j->committed_seqno || seqno < floor_seqno ? -ERANGE : vs_point_check(j->directory, index, seqno);
+    pthread_mutex_unlock(&j->mu);
+    vs_fault fault;
+    vs_fault_last(&fault);
+    return r == 0 || fault.code == r ? r : vs_fault_set(r, 0, seqno, 0, 0, "@%" PRIu64 " is not in the window", seqno);
 }
 
 int vs_journal_time_of(vs_journal *j, uint64_t seqno, uint64_t *time_ns) {

@@ -33,8 +33,9 @@ static int bases_check(vs_journal *j) {
     for (size_t i = 0; r == 0 && !j->options.sound_part && i < j->head.count; i++) {
         const vs_volume_state *v = &j->head.volumes[i];
         vs_base *base = NULL;
-        if (v->removed || v->added_seqno > j->directory->base_floor) continue;
-        r = vs_journal_base(j, v->id, j->directory->base_floor, &base);
+        uint64_t needed = v->removed ? 0 : vs_directory_base_needed(j->directory, v);
+        if (needed == 0) continue;
+        r = vs_journal_base(j, v->id, needed, &base);
         if (r == -EBADMSG) r = 0;
         vs_base_unref(base);
     }
@@ -200,7 +201,8 @@ void vs_journal_facts_get(vs_journal *j, vs_journal_facts *out) {
 
 static void segment_facts(const vs_segment *g, vs_segment_facts *out) {
     *out = (vs_segment_facts){.first_seqno = g->first_seqno, .last_seqno = g->last_seqno, .bytes = g->sealed ? g->file_bytes : g->data_end,
-                              .sealed = g->sealed, .ordinal = g->ordinal, .ordinals = g->ordinals, .generation = g->generation};
+                              .sealed = g->sealed, .ordinal = g->ordinal, .ordinals = g->ordinals, .generation = g->generation,
+                              .until_seqno = g->generation ? g->until_seqno : 0};
     memcpy(out->digest, g->chain_digest, sizeof out->digest);
 }
 

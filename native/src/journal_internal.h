@@ -156,8 +156,8 @@ int vs_journal_base_later(vs_journal *j, uint32_t volume, const vs_base *than, v
 /* Forget the base of a volume: the next who asks loads it. */
 void vs_journal_base_forget(vs_journal *j, uint32_t volume);
 
-/* Records up to a base's may be gone: then only its index knows the last write. v: a state at seqno. */
-void vs_journal_state_of_base(vs_journal *j, uint64_t seqno, vs_volume_state *v);
+/* Records up to a base's may be gone: then only its index knows the last write. v: a state at seqno, as d has it. -EUCLEAN: the base is needed, and missing. */
+int vs_journal_state_of_base(vs_journal *j, const vs_directory *d, uint64_t seqno, vs_volume_state *v);
 
 vs_extent_map *vs_batch_find(const vs_batch *b, uint32_t volume);
 vs_primary *vs_journal_primary(const vs_journal *j, uint32_t volume);

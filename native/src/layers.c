@@ -171,7 +171,7 @@ int vs_journal_data_bytes(vs_journal *j, vs_directory *d, uint64_t index, const 
     vs_base *base = NULL;
     pthread_mutex_lock(&j->mu);
     uint64_t first_seqno = vs_directory_at(d, index)->first_seqno;
-    int r = vs_journal_base(j, v->id, 0, &base);
+    int r = vs_journal_base(j, v->id, vs_directory_base_needed(d, v), &base);
     if (r == 0 && index > 0) r = vs_journal_push_layers(j, d, &below, v->id, 0, index - 1, &memory);
     pthread_mutex_unlock(&j->mu);
     if (r == 0 && base) r = vs_stack_push(&below, &(vs_layer){.packed = *vs_base_map(base), .base = 1});

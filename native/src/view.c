@@ -40,8 +40,8 @@ static int layers_build(vs_view *v) {
     uint64_t from = first_whole ? first : first + 1;
     if (r == 0 && v->index > 0 && from <= v->index - 1) r = vs_journal_push_layers(j, d, &v->stack, v->volume, from, v->index - 1, &v->memory);
     if (r == 0 && !first_whole && first < v->index) r = push_rows(v, first, NULL);
-    uint64_t needed = v->state.added_seqno <= d->base_floor ? d->base_floor : 0; /* what came before it is there alone */
-    if (r == 0 && !v->changes) r = vs_journal_base(j, v->volume, needed, &v->base);
+    if (r == 0 && !v->changes) r = vs_journal_base(j, v->volume, vs_directory_base_needed(d, &v->state), &v->base);
+    if (r == 0 && v->base && vs_base_seqno(v->base) > v->until) return -ERANGE; /* the floor is above too, or the journal has lost it */
     if (r == 0 && v->base) r = vs_stack_push(&v->stack, &(vs_layer){.packed = *vs_base_map(v->base), .base = 1});
     return r;
 }
@@ -54,7 +54,7 @@ static int state_load(vs_view *v) {
     if (r == 0 && (!found || found->removed || found->added_seqno > v->until))
         r = vs_fault_set(-ENOENT, v->volume, v->until, 0, 0, "volume %u is not there at @%" PRIu64, v->volume, v->until);
     if (r == 0) v->state = *found;
-    if (r == 0) vs_journal_state_of_base(v->journal, v->until, &v->state);
+    if (r == 0) r = vs_journal_state_of_base(v->journal, v->directory, v->until, &v->state);
     vs_states_clear(&states);
     return r;
 }

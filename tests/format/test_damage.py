@@ -137,7 +137,11 @@ def test_one_bit_in_every_payload_block_of_a_journal(directory: Directory) -> No
     for number, (path, block) in enumerate(payload):
         with flipped(path, block * BLOCK * 8 + rng.randrange(8 * BLOCK)):
             index = directory.segments().index(path)
-            found = [fault for fault in reader.check_segment(reader.segments()[index].first_seqno, True) if fault.offset_bytes == block * BLOCK]
+            found = [
+                fault
+                for fault in reader.check_segment(reader.segments()[index].first_seqno, True)
+                if fault.offset_bytes == block * BLOCK
+            ]
             assert len(found) == 1
             assert (found[0].code < 0, found[0].segment) == (True, int(path.stem))
             if number % 8 == 0:

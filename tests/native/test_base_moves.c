@@ -6,6 +6,7 @@
 #include "base.h"
 #include "base_move.h"
 #include "codec.h"
+#include "compact.h"
 #include "journal_ground.h"
 
 enum { BYTES_MAX = 48 * 4096, VOLUMES = 3, RECORDS_MAX = 400, KEPT_VIEWS = 24, RUNS_MAX = 4096 };
@@ -22,7 +23,15 @@ typedef struct model {
     uint64_t seed, last_seqno, floor_seqno;
     model_volume now[VOLUMES];
     model_volume *at[RECORDS_MAX][VOLUMES]; /* by seqno: NULL: not there */
+    uint8_t dropped[RECORDS_MAX];           /* points that a compaction took */
 } model;
+
+/* A point from `from` on that can be opened; the last always can. */
+static uint64_t draw_point(model *m, uint64_t from) {
+    uint64_t seqno = from + draw_below(&m->seed, m->last_seqno - from + 1);
+    while (m->dropped[seqno]) seqno++;
+    return seqno;
+}
 
 static void model_note(model *m, uint64_t seqno) {
     CHECK(seqno < RECORDS_MAX);
@@ -177,8 +186,18 @@ static void point_check(vs_journal *j, const model *m, uint64_t seqno) {
     }
 }
 
+/* Every block that has data has the checksum of what the volume has there, filled up with zeros. */
+static void crcs_check(vs_store *s, const model_volume *want, const vs_run *runs, int count) {
+    vs_base *b;
+    CHECK_EQ(vs_base_open(s, ground_uuid, want->id, &b), 0);
+    for (int i = 0; i < count; i++)
+        for (uint64_t block = runs[i].offset_bytes / 4096; block * 4096 < runs[i].offset_bytes + runs[i].length_bytes; block++)
+            CHECK_EQ(vs_base_crc(b, block), vs_crc32c(want->bytes + block * 4096, 4096));
+    vs_base_unref(b);
+}
+
 /* The base alone is the volume at the floor, down to which bytes count as data: it is all that is left of it when the records are dropped. */
-static void base_check(vs_journal *j, const model *m, int which, uint64_t seqno) {
+static void base_check(vs_store *s, vs_journal *j, const model *m, int which, uint64_t seqno) {
     static vs_run runs[RUNS_MAX], want_runs[RUNS_MAX];
     const model_volume *want = m->at[seqno][which];
     vs_view *v, *full;
@@ -198,6 +217,7 @@ static void base_check(vs_journal *j, const model *m, int which, uint64_t seqno)
     CHECK_EQ(state.last_write_seqno, want->last_write_seqno);
     CHECK_EQ(state.data_bytes, data_runs(full, want_runs, &want_count));
     CHECK_EQ(vs_journal_check_base(j, want->id), 0);
+    crcs_check(s, want, want_runs, want_count);
     vs_view_close(full);
     vs_view_close(v);
 }
@@ -222,7 +242,7 @@ static uint64_t allocated(uint32_t id) {
     return bytes;
 }
 
-static void move_all(vs_journal *j, const model *m, uint64_t seqno) {
+static void move_all(vs_store *s, vs_journal *j, const model *m, uint64_t seqno) {
     for (int i = 0; i < VOLUMES; i++) {
         vs_base_move_facts want, got;
         uint32_t id = m->now[i].id;
@@ -238,7 +258,7 @@ static void move_all(vs_journal *j, const model *m, uint64_t seqno) {
         CHECK_EQ(memcmp(&want, &got, sizeof want), 0);
         if (r == 1) CHECK_EQ(allocated(id), got.bytes_after);
         CHECK_EQ(vs_journal_base_move(j, id, seqno, &got), 0);
-        base_check(j, m, i, seqno);
+        base_check(s, j, m, i, seqno);
     }
 }
 
@@ -256,7 +276,7 @@ typedef struct kept_views {
 } kept_views;
 
 static void keep_view(kept_views *k, vs_journal *j, model *m) {
-    uint64_t from = m->floor_seqno ? m->floor_seqno : 1, seqno = from + draw_below(&m->seed, m->last_seqno - from + 1);
+    uint64_t seqno = draw_point(m, m->floor_seqno ? m->floor_seqno : 1);
     const model_volume *want = m->at[seqno][draw_below(&m->seed, 2)];
     if (k->count == KEPT_VIEWS || !want) return;
     kept_view *v = &k->views[k->count++];
@@ -273,8 +293,8 @@ static void drop_views(kept_views *k, uint64_t before) {
     k->count = left;
 }
 
-static void floor_move(vs_journal *j, vs_journal *reader, model *m, kept_views *kept) {
-    uint64_t from = m->floor_seqno ? m->floor_seqno : 2, seqno = from + draw_below(&m->seed, m->last_seqno - from + 1), before = m->last_seqno;
+static void floor_move(vs_store *s, vs_journal *j, vs_journal *reader, model *m, kept_views *kept) {
+    uint64_t seqno = draw_point(m, m->floor_seqno ? m->floor_seqno : 2), before = m->last_seqno;
     vs_journal_facts facts;
     vs_view *v;
     drop_views(kept, seqno);
@@ -291,19 +311,39 @@ static void floor_move(vs_journal *j, vs_journal *reader, model *m, kept_views *
         CHECK_EQ(vs_view_open(j, m->now[0].id, seqno - 1, &v), -ERANGE);
         CHECK_EQ(vs_view_open(reader, m->now[0].id, seqno - 1, &v), -ERANGE);
     }
-    move_all(j, m, seqno);
+    move_all(s, j, m, seqno);
 }
 
 static void check_some(vs_journal *j, vs_journal *reader, model *m, const kept_views *kept, int points) {
-    uint64_t span = m->last_seqno - m->floor_seqno + 1;
     CHECK_EQ(vs_journal_commit(j), 0);
     CHECK(vs_journal_refresh(reader) >= 0);
     for (int i = 0; i < points; i++) {
-        uint64_t seqno = i == 0 && m->floor_seqno ? m->floor_seqno : m->floor_seqno + draw_below(&m->seed, span);
-        if (seqno == 0) continue;
+        uint64_t seqno = i == 0 && m->floor_seqno ? m->floor_seqno : draw_point(m, m->floor_seqno ? m->floor_seqno : 1);
         point_check(i % 2 ? reader : j, m, seqno);
     }
     for (int i = 0; i < kept->count; i++) view_compare(kept->views[i].view, kept->views[i].want);
+}
+
+/* Keep a few points before a window, and have the journal drop all that neither they nor the window need. Records up to the floor are in the bases. */
+static void compact(vs_journal *j, model *m) {
+    uint64_t roots[6], window = draw_point(m, m->floor_seqno), count = 0;
+    vs_journal_facts facts;
+    vs_compact_facts done;
+    for (uint64_t seqno = m->floor_seqno; seqno < window && count < 5; seqno += 1 + draw_below(&m->seed, 12))
+        if (!m->dropped[seqno]) roots[count++] = seqno;
+    roots[count++] = window;
+    vs_journal_facts_get(j, &facts);
+    int compacted = 0;
+    for (uint64_t size = 1; size <= 8; size *= 8)
+        for (uint64_t first = 0; first + size <= facts.segments; first += size) {
+            int r = vs_journal_compact(j, first, size, roots, count, NULL, 0, &done);
+            CHECK(r >= 0);
+            compacted += r;
+        }
+    for (uint64_t seqno = 1, next = 0; compacted && seqno < window; seqno++) {
+        if (seqno == roots[next]) next++;
+        else m->dropped[seqno] = 1; /* or would be, if its segment had been sealed */
+    }
 }
 
 static model *history_begin(vs_store *s, vs_journal *j, uint64_t seed) {
@@ -344,7 +384,9 @@ static void random_history(uint64_t seed) {
         CHECK(vs_journal_refresh(reader) >= 0);
         for (int i = 0; i < 6; i++) keep_view(&kept, i % 2 ? reader : j, m);
         check_some(j, reader, m, &kept, 4);
-        floor_move(j, reader, m, &kept);
+        floor_move(s, j, reader, m, &kept);
+        check_some(j, reader, m, &kept, 8);
+        if (seed % 4) compact(j, m);
         check_some(j, reader, m, &kept, 8);
         if (round == 2) {
             uint64_t seqno;
@@ -407,7 +449,7 @@ static void moves_beside_a_reader(uint64_t seed) {
     for (uint64_t seqno = 2; seqno <= last; seqno += 1 + draw_below(&m->seed, 5)) {
         CHECK_EQ(vs_journal_floor(j, seqno), 0);
         m->floor_seqno = seqno;
-        move_all(j, m, seqno);
+        move_all(s, j, m, seqno);
     }
     atomic_store(&b.stop, 1);
     CHECK_EQ(pthread_join(thread, NULL), 0);
@@ -522,6 +564,37 @@ static void floors_and_what_they_refuse(void) {
     vs_store_close(s);
 }
 
+/* Of this process or, as another opening of the journal stands for, of another one. */
+static void a_move_waits_for_who_reads_below(void) {
+    enter("below");
+    static uint8_t block[4096], got[4096];
+    uint64_t first, last;
+    vs_base_move_facts facts;
+    vs_store *s = ground_make();
+    vs_journal *j = ground_open(s, 1, 0, 0), *reader = ground_open(s, 0, 0, 0);
+    uint32_t id = ground_volume(j, 8 * 4096);
+    for (int i = 1; i <= 2; i++) {
+        memset(block, i, sizeof block);
+        CHECK_EQ(vs_journal_write(j, id, 0, block, sizeof block, NULL, NULL), 0);
+        ground_mark(j, i == 1 ? &first : &last);
+    }
+    for (int elsewhere = 0; elsewhere < 2; elsewhere++) {
+        vs_view *v;
+        uint64_t floor_seqno = elsewhere ? last : first + 1, below = floor_seqno - 1;
+        CHECK_EQ(vs_view_open(elsewhere ? reader : j, id, below, &v), 0);
+        CHECK_EQ(vs_journal_floor(j, floor_seqno), 0);
+        CHECK_EQ(vs_journal_base_move_estimate(j, id, floor_seqno, &facts), 1); /* that somebody only asks is in nobody's way */
+        CHECK_EQ(vs_journal_base_move(j, id, floor_seqno, &facts), -EAGAIN);
+        CHECK_EQ(vs_view_read(v, 0, got, sizeof got), sizeof got);
+        CHECK_EQ(got[0], elsewhere ? 2 : 1);
+        vs_view_close(v);
+        CHECK_EQ(vs_journal_base_move(j, id, floor_seqno, &facts), 1);
+    }
+    vs_journal_close(reader);
+    CHECK_EQ(vs_journal_close(j), 0);
+    vs_store_close(s);
+}
+
 static void a_move_gives_up_when_told_to(void) {
     enter("ended");
     static uint8_t block[4096] = {1};
@@ -549,6 +622,7 @@ int main(void) {
     CHECK_EQ(chdir("begin"), 0);
     floors_and_what_they_refuse();
     a_damaged_source_stops_the_move();
+    a_move_waits_for_who_reads_below();
     a_move_gives_up_when_told_to();
     moves_beside_a_reader(7);
     for (uint64_t seed = first; seed < first + seeds; seed++) {

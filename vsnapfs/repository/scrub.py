@@ -99,8 +99,9 @@ def read_unit(parts: Parts, unit: Unit) -> list[Damage]:
         for entry in run.bases:
             run.base(entry, [])
     elif unit.kind == Kind.BASE:
-        entry = next(entry for entry in run.bases if entry.id == unit.number)
-        run.base(entry, [unit])
+        for entry in run.bases:
+            if entry.id == unit.number:  # it may be gone since the unit was listed
+                run.base(entry, [unit])
     else:
         run.segment(_segment(run.segments, unit.number), read=True)
     return [msgspec.structs.replace(damage, costs=damage.costs[:COSTS_MAX]) for damage in run.damages]
