@@ -33,7 +33,7 @@ static int bases_check(vs_journal *j) {
     for (size_t i = 0; r == 0 && !j->options.sound_part && i < j->head.count; i++) {
         const vs_volume_state *v = &j->head.volumes[i];
         vs_base *base = NULL;
-        uint64_t needed = v->removed ? 0 : vs_directory_base_needed(j->directory, v);
+        uint64_t needed = vs_directory_base_needed(j->directory, v);
         if (needed == 0) continue;
         r = vs_journal_base(j, v->id, needed, &base);
         if (r == -EBADMSG) r = 0;
