@@ -28,9 +28,10 @@ typedef struct vs_compact_facts {
 } vs_compact_facts;
 
 /* What a compaction of the segments [first_ordinal, first_ordinal + count) would come to. Reads maps only. 1: filled in. 0: it is not possible: count is
- * no power of 8, they are not aligned or not all there, one of them is not sealed, not applied, reaches beyond the last point, or they hold too much. */
+ * no power of 8, they are not aligned or not all there, one of them is not sealed, not applied, reaches beyond the last point, or they hold too much.
+ * floor_seqno, if not 0: as if the bases of all volumes had moved to that point, and older segments had been compacted since. */
 int vs_journal_compact_estimate(vs_journal *j, uint64_t first_ordinal, uint64_t count, const uint64_t *points, uint64_t n_points,
-                                const uint64_t *dropped, uint64_t n_dropped, vs_compact_facts *out);
+                                const uint64_t *dropped, uint64_t n_dropped, uint64_t floor_seqno, vs_compact_facts *out);
 
 /* Do it: 1: done, and in use. The files that it stands for are deleted when nobody reads them any more (vs_journal_superseded). -EBUSY: another one is
  * under way. */

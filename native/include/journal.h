@@ -86,6 +86,7 @@ typedef struct vs_segment_facts {
     uint8_t digest[32];               /* sealed: what the next one names as before it; by the chain it speaks for all segments before, as they were first written */
     uint64_t ordinal, ordinals;       /* its number, and how many it stands for */
     uint64_t generation;              /* of the compaction that wrote it; 0: none did */
+    uint64_t until_seqno;             /* compacted: from here on later points, too, have all that they show of it; else 0 */
 } vs_segment_facts;
 
 typedef struct vs_event {
@@ -189,6 +190,9 @@ int vs_journal_volume_at(vs_journal *j, uint32_t volume, uint64_t seqno, vs_volu
  * or not exactly its time. */
 int vs_journal_seqno_at(vs_journal *j, uint64_t time_ns, uint64_t *seqno);
 int vs_journal_time_of(vs_journal *j, uint64_t seqno, uint64_t *time_ns);
+
+/* Can the point at seqno be opened? 0; or -ERANGE with vs_fault_last, which says why not. */
+int vs_journal_point_check(vs_journal *j, uint64_t seqno);
 
 /* Owner: delete files that a compaction has replaced and that nobody reads any more. Returns how many are left. Done at open too. */
 int vs_journal_superseded(vs_journal *j);

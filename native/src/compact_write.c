@@ -476,8 +476,8 @@ int vs_compact_write(vs_journal *j, const vs_compact_group *c, const uint64_t *p
 }
 
 int vs_journal_compact_estimate(vs_journal *j, uint64_t first_ordinal, uint64_t count, const uint64_t *points, uint64_t n_points,
-                                const uint64_t *dropped, uint64_t n_dropped, vs_compact_facts *out) {
-    vs_compact_group c = {.generation = 1}; /* the name has no part in the size */
+                                const uint64_t *dropped, uint64_t n_dropped, uint64_t floor_seqno, vs_compact_facts *out) {
+    vs_compact_group c = {.generation = 1, .assumed_floor = floor_seqno}; /* the name has no part in the size */
     if (n_points == 0) return -EINVAL;
     vs_fault_clear();
     pthread_mutex_lock(&j->mu);

@@ -13,7 +13,8 @@
 typedef struct vs_compact_group {
     vs_directory *directory;
     uint64_t from, to;
-    uint64_t generation; /* of the segment that is to be written */
+    uint64_t generation;    /* of the segment that is to be written */
+    uint64_t assumed_floor; /* of an estimate: as if bases had moved to it, and no older segment had anything up to it; 0: as it is */
 } vs_compact_group;
 
 /* mu held: the segments of a group, all of them sealed and before the point from which on all are kept; fills from and to. 0: it cannot be compacted. */

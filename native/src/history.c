@@ -248,6 +248,17 @@ static int record_time(vs_segment *g, uint64_t seqno, uint64_t *time_ns) {
     return 0;
 }
 
+int vs_journal_point_check(vs_journal *j, uint64_t seqno) {
+    vs_fault_clear();
+    pthread_mutex_lock(&j->mu);
+    uint64_t index = vs_directory_find(j->directory, seqno), floor_seqno = j->floor_seqno;
+    int r = index == UINT64_MAX || seqno > j->committed_seqno || seqno < floor_seqno ? -ERANGE : vs_point_check(j->directory, index, seqno);
+    pthread_mutex_unlock(&j->mu);
+    vs_fault fault;
+    vs_fault_last(&fault);
+    return r == 0 || fault.code == r ? r : vs_fault_set(r, 0, seqno, 0, 0, "@%" PRIu64 " is not in the window", seqno);
+}
+
 int vs_journal_time_of(vs_journal *j, uint64_t seqno, uint64_t *time_ns) {
     pthread_mutex_lock(&j->mu);
     uint64_t index = vs_directory_find(j->directory, seqno);

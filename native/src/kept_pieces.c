@@ -202,7 +202,9 @@ static int piece_cut(volume_below *b, vs_kept_pieces *fresh, const vs_row *row, 
 static int piece_judge(finder *f, vs_kept_pieces *fresh, const vs_row *row, const vs_kept_piece *piece) {
     volume_below *b;
     size_t first = fresh->count;
-    int r = below_get(f, (uint32_t)row->volume, &b), in_base = row->seqno <= f->out->base_floor;
+    int in_base = row->seqno <= f->out->base_floor, r;
+    if (in_base && f->group->assumed_floor) return 0; /* nothing is assumed that it could hide */
+    r = below_get(f, (uint32_t)row->volume, &b);
     if (r == 0 && (in_base || (row->block == 0 && !piece->stays))) r = piece_cut(b, fresh, row, piece, in_base);
     else if (r == 0) r = piece_add(fresh, piece);
     for (size_t i = first; r == 0 && i < fresh->count; i++) r = hold(b, fresh->pieces[i].offset_bytes, fresh->pieces[i].length_bytes);
@@ -265,7 +267,9 @@ int vs_base_floor(vs_journal *j, const vs_directory *d, const vs_roots *roots, u
 static int base_floor_find(finder *f) {
     const vs_directory *d = f->group->directory;
     uint64_t first = vs_directory_at(d, f->group->from)->first_seqno, last = vs_directory_at(d, f->group->to)->last_seqno, seqno = 0;
-    int r = vs_base_floor(f->journal, d, f->roots, &seqno);
+    int r = 0;
+    if (f->group->assumed_floor) seqno = f->group->assumed_floor;
+    else r = vs_base_floor(f->journal, d, f->roots, &seqno);
     if (seqno > last) seqno = last;
     f->out->base_floor = seqno < first ? 0 : seqno;
     return r;

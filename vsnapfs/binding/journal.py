@@ -76,6 +76,8 @@ class SegmentFacts(NamedTuple):
     """It stands for so many, from number ``ordinal`` on."""
     generation: int
     """Of the compaction that wrote it; 0: none did."""
+    until_seqno: int
+    """From here on it has all that later points show of it; 0 if no compaction wrote it."""
 
 
 class Event(NamedTuple):
@@ -119,6 +121,7 @@ def _segment_from(c: Any) -> SegmentFacts:
         c.ordinal,
         c.ordinals,
         c.generation,
+        c.until_seqno,
     )
 
 
@@ -318,6 +321,10 @@ class Journal(Closing):
         out = ffi.new("uint64_t *")
         check(lib.vs_journal_time_of(self._c, seqno, out), f"find @{seqno} in the journal")
         return int(out[0])
+
+    def point_check(self, seqno: int) -> None:
+        """Can the point be opened? Raises: PointGoneError: no, and why."""
+        check(lib.vs_journal_point_check(self._c, seqno), f"open @{seqno}")
 
     def view(self, volume: int, seqno: int) -> View:
         """The volume after record seqno. Raises: PointGoneError; NotFoundError: the volume was not there."""

@@ -61,7 +61,10 @@ def read(parts: Parts, value: str, key: bytes | None) -> Given:
         raise UsageError(f"{value!r} is not an anchor", hint="`vsnapfs anchor` prints one")
     if match["repository"] != parts.uuid.hex:
         raise NotFoundError(f"the anchor is of repository {match['repository']}, this is {parts.uuid.hex}")
-    if any(found.generation and found.first_seqno <= int(match["seqno"]) <= found.last_seqno for found in parts.journal.segments()):
+    if any(
+        found.generation and found.first_seqno <= int(match["seqno"]) <= found.last_seqno
+        for found in parts.journal.segments()
+    ):
         raise NotFoundError(
             f"the records up to @{match['seqno']} were compacted since the anchor was made",
             hint="what it speaks of is not there any more; make a new one after compactions",
@@ -82,8 +85,15 @@ def prove(parts: Parts, given: Given, by: Literal["bytes", "trailers"], damages:
         if found is None:
             what = f"no sealed segment ends with @{given.seqno}, where the anchor was made"
         elif found.digest != given.digest:
-            file, what = segment(found.first_seqno, found.generation), f"the past up to @{given.seqno} is not the one that was anchored"
-    before = {segment(found.first_seqno, found.generation) for found in parts.journal.segments() if found.first_seqno <= given.seqno}
+            file, what = (
+                segment(found.first_seqno, found.generation),
+                f"the past up to @{given.seqno} is not the one that was anchored",
+            )
+    before = {
+        segment(found.first_seqno, found.generation)
+        for found in parts.journal.segments()
+        if found.first_seqno <= given.seqno
+    }
     sound = not any(damage.file in before or damage.file.startswith("base/") for damage in damages)
     if what is not None:
         damages.append(Damage(file=file, offset_bytes=0, what=what, derived=False, costs=[]))

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import threading
 import uuid as uuids
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import NamedTuple
 
 from vsnapfs.binding import Journal, RecordKind, Store, VolumeState
 from vsnapfs.binding.base_move import end_work
@@ -27,7 +28,7 @@ from vsnapfs.catalog.catalog import Catalog
 from vsnapfs.catalog.index import Index, VolumeEntry
 from vsnapfs.catalog.store import Place
 from vsnapfs.core.errors import BusyError, NotFoundError, ReadOnlyError
-from vsnapfs.core.model import Point, Progress
+from vsnapfs.core.model import Compaction, Point, Progress
 from vsnapfs.core.names import near
 from vsnapfs.core.times import iso
 from vsnapfs.repository.layout import CATALOG, Layout
@@ -36,6 +37,14 @@ from vsnapfs.repository.settings import Settings
 STATES_KEPT = 16384
 WORK_WAIT_S = 5.0
 CATALOG_LOGS = ("-wal", "-journal")
+
+
+class Rewriting(NamedTuple):
+    """The journal is being rewritten: before ``until_seqno`` perhaps only these ``points`` can be opened afterwards."""
+
+    until_seqno: int
+    points: frozenset[int]
+
 
 Report = Callable[[Progress], None] | None
 """Is told now and then where a long piece of work stands. An exception out of it ends the work."""
@@ -74,6 +83,10 @@ class Parts:
         """State of a volume id after a seqno, without data_bytes; history does not change, so it is asked once."""
         self.catalog = self._open_catalog()
         self._generations_before = 0
+        self.compaction = Compaction()
+        """How the last run was, or how far the one of now is. Written by whoever is ``beside``."""
+        self.rewriting: Rewriting | None = None
+        """By the lock ``change``."""
 
     @property
     def generation(self) -> int:
@@ -110,6 +123,14 @@ class Parts:
             self.journal.commit()
             self.catch_up()
         return seqno
+
+    def record_all(self, kind: RecordKind, events: Iterable[tuple[BookmarkNamed, int]]) -> None:
+        """The same of many events of bookmarks, in one commit. Of each: the body, and ``a``."""
+        with self.change:
+            for body, a in events:
+                self.journal.event(kind, a=a, body=encode(body))
+            self.journal.commit()
+            self.catch_up()
 
     def catch_up(self) -> None:
         """Take what was committed since into the catalog."""
@@ -188,6 +209,11 @@ class Parts:
                 e for e in self.index.volumes() if (e.removed_seqno is None if seqno is None else e.stands_at(seqno))
             ]
         return sorted(found, key=lambda entry: entry.name)
+
+    def volume_ids(self) -> list[int]:
+        """Of every volume there ever was."""
+        with self.names:
+            return [entry.id for entry in self.index.volumes()]
 
     def point(self, seqno: int, bookmark: str | None = None) -> Point:
         """The point after record ``seqno``. Raises: PointGoneError: outside the window."""

@@ -82,4 +82,5 @@ def _within(parts: Parts, text: str, seqno: int) -> int:
     if not first.seqno <= seqno <= last.seqno:
         span = f"from {first.time} (@{first.seqno}) to {last.time} (@{last.seqno})"
         raise PointGoneError(f"{text} is outside the window, which is {span}", seqno=seqno)
+    parts.journal.point_check(seqno)
     return seqno
