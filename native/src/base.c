@@ -481,8 +481,9 @@ int vs_base_check_holes(const vs_base *b) {
         if (!vs_is_zero(b->mapped + from, end - from)) return damaged(b, from, "a checksum of a hole is damaged; no byte depends on it");
         if (i < b->map.rows) at = blocks_of(row[0] + row[1]);
     }
+    if (b->patch_count == 0) return 0;
     const uint8_t *list_end = b->patches + b->patch_count * 8;
-    if (b->patch_count && !vs_is_zero(list_end, (size_t)(b->patch_bytes - list_end)))
+    if (!vs_is_zero(list_end, (size_t)(b->patch_bytes - list_end)))
         return damaged(b, (uint64_t)(list_end - b->mapped), "the zeros before its patches are damaged; no byte depends on them");
     return 0;
 }

@@ -26,6 +26,22 @@ int vs_journal_begin_head(vs_journal *j) {
     return vs_journal_states(j->directory, j->directory->count - 1, UINT64_MAX, &j->head);
 }
 
+/* Where records are in bases alone, each volume that stands has one that is as late: otherwise somebody has put an older one there. One that is damaged
+ * costs its volume. */
+static int bases_check(vs_journal *j) {
+    int r = 0;
+    for (size_t i = 0; r == 0 && !j->options.sound_part && i < j->head.count; i++) {
+        const vs_volume_state *v = &j->head.volumes[i];
+        vs_base *base = NULL;
+        uint64_t needed = vs_directory_base_needed(j->directory, v);
+        if (needed == 0) continue;
+        r = vs_journal_base(j, v->id, needed, &base);
+        if (r == -EBADMSG) r = 0;
+        vs_base_unref(base);
+    }
+    return r;
+}
+
 /* Owner: memory for batches, with what a process before this one may have left in it. */
 static int kept_begin(vs_journal *j) {
     uint64_t payload_bytes = vs_batch_payload_bytes(j->options.batch_bytes);
@@ -101,6 +117,7 @@ int vs_journal_open(vs_store *s, const vs_journal_options *o, vs_journal **out) 
     if (r == 0 && !o->owner && !j->broken.code) r = vs_journal_follow_directory(j);
     while (r == 0 && (r = vs_journal_begin_head(j)) < 0 && vs_journal_drop_unreadable(j, r)) r = 0;
     if (r == 0) r = vs_journal_end_check(j, j->last_seqno);
+    if (r == 0) r = bases_check(j);
     if (r == 0 && o->owner) r = owner_begin(j);
     else if (r == 0) vs_changed_follow(j);
     j->told_seqno = j->committed_seqno;

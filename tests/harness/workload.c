@@ -832,6 +832,7 @@ workload *workload_copy(const workload *w, uint64_t seed) {
     to->rng ^= seed;
     if (to->compact_rng) to->compact_rng ^= seed << 1;
     to->journal = NULL;
+    to->compactions = 0;
     to->records = need(malloc((w->appended + 1) * sizeof *to->records));
     if (w->appended) memcpy(to->records, w->records, w->appended * sizeof *to->records);
     to->room = w->appended + 1;

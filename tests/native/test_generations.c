@@ -2,7 +2,10 @@
  * what stays as long as somebody reads it, and what goes then. The marks' contents are kept aside and compared byte by byte. */
 #include <dirent.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 #include "compact.h"
 #include "journal_ground.h"
@@ -290,6 +293,106 @@ static void readers_keep_what_they_read(void) {
     free(g);
 }
 
+/* A process that has a view open: it says so, and reads all of it once for each byte that it is sent. */
+typedef struct process {
+    pid_t pid;
+    int to, from;
+} process;
+
+static void other_run(const ground *g, int mark_number, int from, int to) {
+    char byte = 0;
+    vs_view *v;
+    vs_store *s;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    CHECK_EQ(vs_store_posix(open(".", O_RDONLY | O_DIRECTORY), &s), 0);
+    vs_journal *reader = ground_open(s, 0, 0, 0);
+    CHECK_EQ(vs_view_open(reader, g->volume, g->at[mark_number], &v), 0);
+    do {
+        view_compare(v, g->then[mark_number]);
+        CHECK_EQ(write(to, &byte, 1), 1);
+    } while (read(from, &byte, 1) == 1);
+    for (;;) pause(); /* to be killed with the view open */
+}
+
+static process other_begin(const ground *g, int mark_number) {
+    int down[2], up[2];
+    char byte;
+    CHECK_EQ(pipe(down), 0);
+    CHECK_EQ(pipe(up), 0);
+    process o = {.pid = fork(), .to = down[1], .from = up[0]};
+    CHECK(o.pid >= 0);
+    if (o.pid == 0) {
+        close(down[1]);
+        other_run(g, mark_number, down[0], up[1]);
+    }
+    close(down[0]);
+    close(up[1]);
+    CHECK_EQ(read(o.from, &byte, 1), 1);
+    return o;
+}
+
+static void other_reads(const process *o) {
+    char byte = 0;
+    CHECK_EQ(write(o->to, &byte, 1), 1);
+    CHECK_EQ(read(o->from, &byte, 1), 1);
+}
+
+static void other_kill(const process *o) {
+    CHECK_EQ(kill(o->pid, SIGKILL), 0);
+    CHECK_EQ(waitpid(o->pid, NULL, 0), o->pid);
+    close(o->to);
+    close(o->from);
+}
+
+/* Views in two other processes, and the owner's next life: the files stay until both are gone, whichever way they go. */
+static void other_processes_keep_what_they_read(void) {
+    ground *g = malloc(sizeof *g);
+    roots r;
+    int compacted, middle;
+    CHECK(g != NULL);
+    ground_begin(g, 9);
+    grow(g, 66);
+    roots_choose(g, 64, 5, &r);
+    for (middle = 3; is_root(&r, g->at[middle]);) middle++;
+    process one = other_begin(g, middle);
+    compact(g, 0, 8, &r);
+    process two = other_begin(g, 0); /* on the directory of the first compaction */
+    compact(g, 0, 64, &r);
+    CHECK_EQ(vs_journal_superseded(g->journal), 65);
+    other_reads(&one);
+    other_reads(&two);
+    reopen(g);
+    CHECK_EQ(vs_journal_superseded(g->journal), 65);
+    other_reads(&one);
+    other_reads(&two);
+    other_kill(&one);
+    CHECK_EQ(vs_journal_superseded(g->journal), 65); /* whatever a crash may have left to be deleted by the later generation */
+    other_reads(&two);
+    other_kill(&two);
+    CHECK_EQ(vs_journal_superseded(g->journal), 0);
+    CHECK_EQ(files(&compacted), 4);
+    /* Without the file nobody is kept from anything; the next owner makes it, and the reader comes to use it. */
+    CHECK_EQ(vs_journal_close(g->journal), 0);
+    CHECK_EQ(unlink("leases"), 0);
+    vs_journal *reader = ground_open(g->store, 0, 0, 0);
+    CHECK_EQ(mark_reads(g, reader, 0), 0);
+    g->journal = ground_open(g->store, 1, SEGMENT, 0);
+    CHECK_EQ(access("leases", F_OK), 0);
+    vs_view *v;
+    int last = g->marks - 1;
+    CHECK_EQ(vs_view_open(reader, g->volume, g->at[last], &v), 0);
+    grow(g, 10);
+    roots_choose(g, 9, 5, &r);
+    compact(g, 64, 8, &r);
+    CHECK_EQ(vs_journal_superseded(g->journal), 8);
+    view_compare(v, g->then[last]);
+    vs_view_close(v);
+    vs_journal_close(reader);
+    CHECK_EQ(vs_journal_superseded(g->journal), 0);
+    ground_end(g);
+    free(g);
+}
+
 /* A reader that is far behind: what it knows as the active segment was sealed, compacted with others, and those after it too. */
 static void a_reader_that_comes_late(void) {
     ground *g = malloc(sizeof *g);
@@ -534,6 +637,7 @@ static void in_directory_of_its_own(const char *name, void (*what)(void)) {
 int main(void) {
     in_directory_of_its_own("follow", generations_follow_each_other);
     in_directory_of_its_own("keep", readers_keep_what_they_read);
+    in_directory_of_its_own("others", other_processes_keep_what_they_read);
     in_directory_of_its_own("late", a_reader_that_comes_late);
     in_directory_of_its_own("events", events_go_on);
     in_directory_of_its_own("leftovers", leftovers_go);
