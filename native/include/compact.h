@@ -29,7 +29,8 @@ typedef struct vs_compact_facts {
 
 /* What a compaction of the segments [first_ordinal, first_ordinal + count) would come to. Reads maps only. 1: filled in. 0: it is not possible: count is
  * no power of 8, they are not aligned or not all there, one of them is not sealed, not applied, reaches beyond the last point, or they hold too much.
- * floor_seqno, if not 0: as if the bases of all volumes had moved to that point, and older segments had been compacted since. */
+ * floor_seqno, if not 0: as if the bases of all volumes had moved to that point, and older segments had been compacted since; exact to few records, since
+ * what bases then know of zeros is not known yet. */
 int vs_journal_compact_estimate(vs_journal *j, uint64_t first_ordinal, uint64_t count, const uint64_t *points, uint64_t n_points,
                                 const uint64_t *dropped, uint64_t n_dropped, uint64_t floor_seqno, vs_compact_facts *out);
 

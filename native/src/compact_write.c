@@ -30,6 +30,7 @@ typedef struct composer {
     const vs_roots *roots;
     const uint64_t *dropped;
     uint64_t dropped_count;
+    const vs_kept_pieces *kept;
     vs_segment *made;
     int file; /* -1: only an estimate */
     vs_digest *digest;
@@ -150,11 +151,18 @@ static int seqno_reach(composer *c, uint64_t seqno) {
     return r;
 }
 
+static int seqnos_have(const uint64_t *seqnos, uint64_t count, uint64_t seqno) {
+    uint64_t i = vs_roots_before(&(vs_roots){seqnos, count}, seqno);
+    return i < count && seqnos[i] == seqno;
+}
+
 static int event_put(composer *c, uint64_t seqno, const uint8_t *record, uint32_t body_bytes) {
     uint8_t *p;
     int r = seqno_reach(c, seqno);
     if (r == 0) r = room_take(c, vs_record_bytes(body_bytes), 0, &p);
-    if (r == 0) memcpy(p, record, vs_record_bytes(body_bytes));
+    if (r < 0) return r;
+    memcpy(p, record, vs_record_bytes(body_bytes));
+    if (seqnos_have(c->kept->sizes_alone, c->kept->size_count, seqno)) p[1] |= VS_RECORD_SIZE_ALONE;
     c->piece_seqno = 0;
     return r;
 }
@@ -194,9 +202,7 @@ static int piece_put(composer *c, vs_segment *g, const vs_crcs *crcs, const vs_r
 }
 
 static int is_dropped(const composer *c, const vs_event *e) {
-    vs_roots dropped = {c->dropped, c->dropped_count};
-    uint64_t i = vs_roots_before(&dropped, e->seqno);
-    if (i == dropped.count || dropped.seqnos[i] != e->seqno) return 0;
+    if (!seqnos_have(c->dropped, c->dropped_count, e->seqno)) return 0;
     if (e->type >= VS_RECORD_BOOKMARK_ADD && e->type <= VS_RECORD_BOOKMARK_HOLD) return 1;
     return vs_fault_set(-EINVAL, e->volume, e->seqno, 0, 0, "@%" PRIu64 " is nothing that can be left out", e->seqno);
 }
@@ -221,7 +227,8 @@ static int events_until(composer *c, uint64_t seqno) {
     return 0;
 }
 
-static int records_put(composer *c, const vs_kept_pieces *kept) {
+static int records_put(composer *c) {
+    const vs_kept_pieces *kept = c->kept;
     vs_segment *g = NULL;
     vs_rows rows;
     vs_crcs crcs;
@@ -311,7 +318,7 @@ static int notes_put(composer *c, const vs_states *states) {
 
 /* ---- the whole ---- */
 
-static int made_begin(composer *c, const vs_kept_pieces *kept) {
+static int made_begin(composer *c) {
     const vs_segment *begin = vs_directory_at(c->group->directory, c->group->from), *end = vs_directory_at(c->group->directory, c->group->to);
     vs_segment *g;
     int r = vs_segment_new(&c->journal->files, begin->first_seqno, c->group->generation, &g);
@@ -319,8 +326,8 @@ static int made_begin(composer *c, const vs_kept_pieces *kept) {
     c->made = g;
     g->ordinal = begin->ordinal;
     g->ordinals = end->ordinal + end->ordinals - begin->ordinal;
-    g->base_floor = kept->base_floor;
-    g->until_seqno = kept->until_seqno;
+    g->base_floor = c->kept->base_floor;
+    g->until_seqno = c->kept->until_seqno;
     g->time_before_ns = begin->time_before_ns;
     memcpy(g->prev_digest, begin->prev_digest, 32);
     memcpy(g->chain_digest, end->chain_digest, 32);
@@ -381,16 +388,16 @@ static int made_check(const composer *c) {
     return vs_fault_set(-EUCLEAN, 0, x->last_seqno, c->made->first_seqno, 0, "%s: its records do not go as far as it says", end->name);
 }
 
-static int compose(composer *c, const vs_kept_pieces *kept, int write) {
+static int compose(composer *c, int write) {
     vs_states states = {0};
     const vs_compact_group *group = c->group;
     pthread_mutex_lock(&c->journal->mu);
     int r = vs_journal_states(group->directory, group->to, vs_directory_at(group->directory, group->to)->last_seqno, &states);
     pthread_mutex_unlock(&c->journal->mu);
-    if (r == 0) r = made_begin(c, kept);
+    if (r == 0) r = made_begin(c);
     if (r == 0) r = buffers_begin(c);
     if (r == 0 && write) r = file_begin(c);
-    if (r == 0) r = records_put(c, kept);
+    if (r == 0) r = records_put(c);
     if (r == 0) r = notes_put(c, &states);
     if (r == 0) r = batch_end(c);
     if (r == 0) r = made_check(c);
@@ -430,7 +437,7 @@ static int records_count(vs_segment *g, uint64_t *count) {
     for (uint64_t at = 0, n; r == 0 && at < length; at += n) {
         n = vs_event_parse(events + at, length - at, &e, &body);
         if (n == 0) return -EBADMSG;
-        *count += e.type != VS_RECORD_VOLUME_RESIZE; /* which has a row */
+        *count += e.type != VS_RECORD_VOLUME_RESIZE || events[at + 9] & VS_RECORD_SIZE_ALONE; /* others have a row */
     }
     return r;
 }
@@ -459,12 +466,12 @@ static int failed(const vs_compact_group *c, int status) {
 static int group_compose(vs_journal *j, const vs_compact_group *group, const vs_roots *roots, const uint64_t *dropped, uint64_t n_dropped, int write,
                          vs_compact_facts *out) {
     vs_kept_pieces kept;
-    composer c = {.journal = j, .group = group, .roots = roots, .dropped = dropped, .dropped_count = n_dropped, .file = -1, .facts = out};
+    composer c = {.journal = j, .group = group, .roots = roots, .dropped = dropped, .dropped_count = n_dropped, .kept = &kept, .file = -1, .facts = out};
     int r = vs_roots_check(j, roots);
     if (r == 0) r = facts_begin(group, out);
     if (r == 0) r = vs_kept_pieces_find(j, group, roots, &kept);
     if (r <= 0) return r == 0 ? 0 : failed(group, r);
-    r = compose(&c, &kept, write);
+    r = compose(&c, write);
     composer_end(&c);
     vs_kept_pieces_clear(&kept);
     return r < 0 ? failed(group, r) : 1;

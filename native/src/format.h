@@ -18,7 +18,8 @@ enum {
     VS_DESCRIPTOR_STREAM_MAX = VS_BLOCK_CRC_AT - VS_DESCRIPTOR_HEAD,
     VS_RECORD_HEAD = 36,
     VS_RECORD_HAS_BITMAP = 1,
-    VS_RECORD_FURTHER = 2, /* a piece more of the record before; in compacted segments only */
+    VS_RECORD_FURTHER = 2,    /* in compacted segments: a piece more of the record before */
+    VS_RECORD_SIZE_ALONE = 4, /* in compacted segments: the zeros of a resize are left out */
 
     VS_SECTION_RECORDS = 0,
     VS_SECTION_MAPS = 1,

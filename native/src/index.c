@@ -157,11 +157,16 @@ static int order_check(vs_index *x, const vs_row *row, uint32_t type, uint32_t f
     return 0;
 }
 
+static int flags_are_known(const vs_index *x, uint32_t type, uint32_t flags) {
+    if (!x->compacted || flags <= VS_RECORD_HAS_BITMAP) return flags <= VS_RECORD_HAS_BITMAP;
+    return type == VS_RECORD_VOLUME_RESIZE ? flags == VS_RECORD_SIZE_ALONE : flags <= (VS_RECORD_HAS_BITMAP | VS_RECORD_FURTHER);
+}
+
 static int record_put(vs_index *x, uint64_t seqno, const uint8_t *p, size_t bytes, uint64_t *block) {
     uint32_t type = p[0], flags = p[1], volume = vs_get32(p + 4), tail_bytes = vs_get32(p + 32);
     uint64_t time_ns = vs_get64(p + 8), a = vs_get64(p + 16), b = vs_get64(p + 24);
     vs_row row = {.seqno = seqno, .time_ns = time_ns, .volume = volume, .offset_bytes = a, .length_bytes = b};
-    if (a > OFFSET_MAX || b > OFFSET_MAX || flags > (VS_RECORD_HAS_BITMAP | (x->compacted ? VS_RECORD_FURTHER : 0))) return -EBADMSG;
+    if (a > OFFSET_MAX || b > OFFSET_MAX || !flags_are_known(x, type, flags)) return -EBADMSG;
     int r = order_check(x, &row, type, flags);
     if (r < 0) return r;
     switch (type) {
@@ -173,7 +178,7 @@ static int record_put(vs_index *x, uint64_t seqno, const uint8_t *p, size_t byte
         if (volume == 0 || a == b) return -EBADMSG;
         row.offset_bytes = a < b ? a : b;
         row.length_bytes = (a < b ? b : a) - row.offset_bytes;
-        if (row_put(x, &row) < 0) return -ENOMEM;
+        if (!(flags & VS_RECORD_SIZE_ALONE) && row_put(x, &row) < 0) return -ENOMEM;
         return event_put(x, seqno, p, bytes);
     case VS_RECORD_VOLUME_ADD:
     case VS_RECORD_VOLUME_REMOVE:

@@ -13,10 +13,12 @@ typedef struct resize {
     uint64_t seqno, volume, offset_bytes, length_bytes;
 } resize;
 
+/* What is below a piece. held: of the group, so far: block 0 where the base will have zeros, else what is kept, and has to be hidden. */
 typedef struct volume_below {
     uint32_t id;
-    vs_extent_map *held; /* pieces of the group that are kept, so far */
-    vs_stack stack;      /* what is below the group: segments, then the base */
+    int loaded; /* the rest is of use */
+    vs_extent_map *held;
+    vs_stack stack; /* of what is before the group: segments, then the base */
     vs_map_list memory;
     vs_base *base;
 } volume_below;
@@ -28,9 +30,17 @@ typedef struct finder {
     vs_kept_pieces *out;
     resize *resizes; /* ascending; their rows come from the events, which are kept */
     size_t resize_count, resize_room;
+    vs_states states; /* at the group's end */
+    vs_states oldest; /* at the oldest root */
     volume_below **below;
     size_t below_count, below_room;
 } finder;
+
+void vs_kept_pieces_clear(vs_kept_pieces *p) {
+    free(p->pieces);
+    free(p->sizes_alone);
+    *p = (vs_kept_pieces){0};
+}
 
 static int piece_add(vs_kept_pieces *p, const vs_kept_piece *piece) {
     if (p->count == VS_COMPACT_ROWS_MAX) return -E2BIG;
@@ -103,7 +113,7 @@ static int resizes_load(finder *f, vs_segment *g) {
     for (uint64_t at = 0, n; r == 0 && at < length; at += n) {
         n = vs_event_parse(events + at, length - at, &e, &body);
         if (n == 0) return -EBADMSG;
-        if (e.type != VS_RECORD_VOLUME_RESIZE) continue;
+        if (e.type != VS_RECORD_VOLUME_RESIZE || events[at + 9] & VS_RECORD_SIZE_ALONE) continue;
         r = vs_room(&f->resizes, &f->resize_room, f->resize_count, 1, sizeof *f->resizes);
         uint64_t from = e.a < e.b ? e.a : e.b, to = e.a < e.b ? e.b : e.a;
         if (r == 0) f->resizes[f->resize_count++] = (resize){e.seqno, e.volume, from, to - from};
@@ -123,12 +133,14 @@ static int survivors_take(finder *f) {
 
 /* ---- what of it is left out ---- */
 
-/* mu held. */
-static int below_load(finder *f, volume_below *b) {
+/* mu held. A root shows the volume: it has the base that it needs, or it is damaged. */
+static int stack_load(finder *f, volume_below *b) {
     const vs_compact_group *c = f->group;
-    int r = vs_extent_map_new(&b->held);
-    if (r == 0 && c->from > 0) r = vs_journal_push_layers(f->journal, c->directory, &b->stack, b->id, 0, c->from - 1, &b->memory);
-    if (r == 0) r = vs_journal_base(f->journal, b->id, 0, &b->base);
+    const vs_volume_state *found = vs_states_find(&f->states, b->id);
+    vs_volume_state v = found ? *found : (vs_volume_state){.id = b->id};
+    v.removed = 0;
+    int r = c->from ? vs_journal_push_layers(f->journal, c->directory, &b->stack, b->id, 0, c->from - 1, &b->memory) : 0;
+    if (r == 0) r = vs_journal_base(f->journal, b->id, vs_directory_base_needed(c->directory, &v), &b->base);
     if (r == 0 && b->base) r = vs_stack_push(&b->stack, &(vs_layer){.packed = *vs_base_map(b->base), .base = 1});
     return r;
 }
@@ -152,15 +164,12 @@ static int below_get(finder *f, uint32_t id, volume_below **out) {
     if (!b) return -ENOMEM;
     b->id = id;
     f->below[f->below_count++] = b;
-    pthread_mutex_lock(&f->journal->mu);
-    int r = below_load(f, b);
-    pthread_mutex_unlock(&f->journal->mu);
     *out = b;
-    return r;
+    return vs_extent_map_new(&b->held);
 }
 
-static int hold(volume_below *b, uint64_t offset_bytes, uint64_t length_bytes) {
-    return vs_extent_map_put(b->held, &(vs_extent){offset_bytes, length_bytes, 0});
+static int hold(volume_below *b, uint64_t offset_bytes, uint64_t length_bytes, int hides) {
+    return vs_extent_map_put(b->held, &(vs_extent){offset_bytes, length_bytes, hides ? 1 + offset_bytes / VS_BLOCK_BYTES : 0});
 }
 
 /* Does a part that covers this have to be kept? in_base: the base has what it says, if nothing older of the journal hides that. Else it reads as zeros. */
@@ -169,10 +178,18 @@ static int hides(const vs_stack_run *run, int in_base) {
 }
 
 /* Add of [from, to), which nothing of the group is below, what hides something older. */
-static int parts_over(volume_below *b, vs_kept_pieces *fresh, const vs_row *row, const vs_kept_piece *piece, uint64_t from, uint64_t to, int in_base) {
+static int parts_over(finder *f, volume_below *b, vs_kept_pieces *fresh, const vs_row *row, const vs_kept_piece *piece, uint64_t from, uint64_t to) {
     vs_cursor c;
     vs_stack_run run;
-    int r = vs_cursor_init(&c, &b->stack);
+    int r = 0, in_base = row->seqno <= f->out->base_floor;
+    if (!b->loaded) {
+        pthread_mutex_lock(&f->journal->mu);
+        r = stack_load(f, b);
+        pthread_mutex_unlock(&f->journal->mu);
+        b->loaded = 1;
+    }
+    if (r == 0) r = vs_cursor_init(&c, &b->stack);
+    if (r < 0) return r;
     for (uint64_t at = from; r == 0 && at < to; at += run.length_bytes) {
         vs_stack_run_at(&c, at, to, &run);
         vs_kept_piece part = *piece;
@@ -184,7 +201,7 @@ static int parts_over(volume_below *b, vs_kept_pieces *fresh, const vs_row *row,
     return r;
 }
 
-static int piece_cut(volume_below *b, vs_kept_pieces *fresh, const vs_row *row, const vs_kept_piece *piece, int in_base) {
+static int piece_cut(finder *f, volume_below *b, vs_kept_pieces *fresh, const vs_row *row, const vs_kept_piece *piece) {
     int r = 0;
     vs_extent e;
     for (uint64_t at = piece->offset_bytes, end = at + piece->length_bytes, to; r == 0 && at < end; at = to) {
@@ -194,7 +211,8 @@ static int piece_cut(volume_below *b, vs_kept_pieces *fresh, const vs_row *row, 
         vs_kept_piece part = *piece;
         part.offset_bytes = at;
         part.length_bytes = to - at;
-        r = here ? part_add(fresh, row, part) : parts_over(b, fresh, row, piece, at, to, in_base);
+        if (!here) r = parts_over(f, b, fresh, row, piece, at, to);
+        else if (e.block) r = part_add(fresh, row, part);
     }
     return r;
 }
@@ -202,25 +220,38 @@ static int piece_cut(volume_below *b, vs_kept_pieces *fresh, const vs_row *row, 
 static int piece_judge(finder *f, vs_kept_pieces *fresh, const vs_row *row, const vs_kept_piece *piece) {
     volume_below *b;
     size_t first = fresh->count;
-    int in_base = row->seqno <= f->out->base_floor, r;
-    if (in_base && f->group->assumed_floor) return 0; /* nothing is assumed that it could hide */
-    r = below_get(f, (uint32_t)row->volume, &b);
-    if (r == 0 && (in_base || (row->block == 0 && !piece->stays))) r = piece_cut(b, fresh, row, piece, in_base);
+    int r = below_get(f, (uint32_t)row->volume, &b), in_base = row->seqno <= f->out->base_floor;
+    if (r == 0 && in_base && f->group->assumed_floor) return hold(b, piece->offset_bytes, piece->length_bytes, row->block != 0);
+    if (r == 0 && (in_base || (row->block == 0 && !piece->stays))) r = piece_cut(f, b, fresh, row, piece);
     else if (r == 0) r = piece_add(fresh, piece);
-    for (size_t i = first; r == 0 && i < fresh->count; i++) r = hold(b, fresh->pieces[i].offset_bytes, fresh->pieces[i].length_bytes);
+    for (size_t i = first; r == 0 && i < fresh->count; i++) r = hold(b, fresh->pieces[i].offset_bytes, fresh->pieces[i].length_bytes, 1);
     return r;
 }
 
-/* Resizes up to seqno are kept, and hide what is below them. */
-static int resizes_hold(finder *f, size_t *at, uint64_t seqno) {
-    int r = 0;
-    for (; r == 0 && *at < f->resize_count && f->resizes[*at].seqno <= seqno; ++*at) {
-        const resize *z = &f->resizes[*at];
-        volume_below *b;
-        if (z->length_bytes == 0) continue;
-        r = below_get(f, (uint32_t)z->volume, &b);
-        if (r == 0) r = hold(b, z->offset_bytes, z->length_bytes);
+/* Resizes are kept whole. One whose zeros the base has, and that would hide nothing, is kept without them. */
+static int resize_judge(finder *f, vs_kept_pieces *fresh, const resize *z) {
+    volume_below *b;
+    const vs_row row = {.seqno = z->seqno, .volume = z->volume, .offset_bytes = z->offset_bytes, .length_bytes = z->length_bytes};
+    vs_kept_piece all = {.offset_bytes = z->offset_bytes, .length_bytes = z->length_bytes};
+    vs_kept_pieces hiding = {0};
+    const vs_volume_state *oldest = vs_states_find(&f->oldest, (uint32_t)z->volume);
+    int gone = oldest && oldest->removed; /* no root shows it, and it has no base any more */
+    int r = below_get(f, (uint32_t)z->volume, &b), in_base = z->seqno <= f->out->base_floor, alone = in_base && (gone || f->group->assumed_floor);
+    if (r == 0 && in_base && !alone) {
+        r = piece_cut(f, b, &hiding, &row, &all);
+        alone = hiding.count == 0;
+        vs_kept_pieces_clear(&hiding);
     }
+    if (r == 0 && alone) {
+        r = vs_room(&fresh->sizes_alone, &fresh->size_room, fresh->size_count, 1, sizeof *fresh->sizes_alone);
+        if (r == 0) fresh->sizes_alone[fresh->size_count++] = z->seqno;
+    }
+    return r == 0 && (!alone || f->group->assumed_floor) ? hold(b, z->offset_bytes, z->length_bytes, !alone) : r;
+}
+
+static int resizes_until(finder *f, vs_kept_pieces *fresh, size_t *at, uint64_t seqno) {
+    int r = 0;
+    for (; r == 0 && *at < f->resize_count && f->resizes[*at].seqno <= seqno; ++*at) r = resize_judge(f, fresh, &f->resizes[*at]);
     return r;
 }
 
@@ -238,10 +269,11 @@ static int pieces_judge(finder *f) {
         segment = piece->segment;
         if (r < 0) break;
         vs_rows_get(&rows, piece->number, &row);
-        r = resizes_hold(f, &resizes, row.seqno);
+        r = resizes_until(f, &fresh, &resizes, row.seqno);
         if (r == 0) r = piece_judge(f, &fresh, &row, piece);
     }
-    free(f->out->pieces);
+    if (r == 0) r = resizes_until(f, &fresh, &resizes, UINT64_MAX);
+    vs_kept_pieces_clear(f->out);
     *f->out = fresh;
     return r;
 }
@@ -275,6 +307,17 @@ static int base_floor_find(finder *f) {
     return r;
 }
 
+static int states_load(finder *f) {
+    const vs_compact_group *c = f->group;
+    uint64_t oldest = f->roots->seqnos[0], index = vs_directory_find(c->directory, oldest);
+    if (index == UINT64_MAX) return vs_fault_set(-ERANGE, 0, oldest, 0, 0, "@%" PRIu64 " is not in the journal", oldest);
+    pthread_mutex_lock(&f->journal->mu);
+    int r = vs_journal_states(c->directory, c->to, vs_directory_at(c->directory, c->to)->last_seqno, &f->states);
+    if (r == 0) r = vs_journal_states(c->directory, index, oldest, &f->oldest);
+    pthread_mutex_unlock(&f->journal->mu);
+    return r;
+}
+
 static int group_fits(const vs_compact_group *c) {
     uint64_t count = 0;
     vs_rows rows;
@@ -291,18 +334,16 @@ int vs_kept_pieces_find(vs_journal *j, const vs_compact_group *c, const vs_roots
     finder f = {.journal = j, .group = c, .roots = roots, .out = out};
     int r = group_fits(c);
     if (r <= 0) return r;
-    r = base_floor_find(&f);
+    r = states_load(&f);
+    if (r == 0) r = base_floor_find(&f);
     for (uint64_t i = c->from; r == 0 && i <= c->to; i++) r = resizes_load(&f, vs_directory_at(c->directory, i));
     if (r == 0) r = survivors_take(&f);
     if (r == 0) r = pieces_judge(&f);
     for (size_t i = 0; i < f.below_count; i++) below_free(f.below[i]);
     free(f.below);
     free(f.resizes);
+    vs_states_clear(&f.states);
+    vs_states_clear(&f.oldest);
     if (r < 0) vs_kept_pieces_clear(out);
     return r == -E2BIG ? 0 : r < 0 ? r : 1;
-}
-
-void vs_kept_pieces_clear(vs_kept_pieces *p) {
-    free(p->pieces);
-    *p = (vs_kept_pieces){0};
 }

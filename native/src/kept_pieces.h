@@ -2,7 +2,7 @@
  *
  * Of what survives (survivors.h) some is left out:
  *   - what has nothing below it and reads as zeros, since a hole does too; unless a root's last write would be gone
- *   - what the bases have and nothing else is below, up to the base floor: the oldest base of all volumes
+ *   - what the bases have and nothing else is below, up to the base floor: the oldest base of all volumes. Also the zeros of resizes
  * Of a block of which some bytes are kept all are kept that its record put there, so that no payload block stands twice. That does no harm: whatever
  * covers them at a root is kept too.
  *
@@ -24,6 +24,8 @@ typedef struct vs_kept_pieces {
     vs_kept_piece *pieces; /* in the order of records, ascending in each */
     size_t count, room;
     uint64_t base_floor;  /* records up to here may be among those that are left out because the bases have them; 0: none are */
+    uint64_t *sizes_alone; /* seqnos of resizes, ascending, whose zeros are left out */
+    size_t size_count, size_room;
     uint64_t until_seqno; /* what came up to here was asked whether it covers anything */
 } vs_kept_pieces;
 
