@@ -17,7 +17,7 @@ from vsnapfs.binding.compact import CompactFacts, Wish
 from vsnapfs.core.errors import BusyError, CorruptExtentError, NoSpaceError, StoreError
 from vsnapfs.core.model import Compaction, Progress
 from vsnapfs.repository import compaction, identity
-from vsnapfs.repository.compaction_plan import Kept, estimate, first_instant_seqno
+from vsnapfs.repository.compaction_plan import Kept, estimate, first_instant_seqno, with_moves
 from vsnapfs.repository.layout import Layout
 
 VOLUMES = [1, 2]
@@ -146,15 +146,28 @@ def test_bases_that_somebody_needs_wait_and_the_journal_keeps_what_they_lack(gro
     kept = kept_of([120, 250])
     expected = shown(ground, [120, 250, 299])
     ground.journal.busy = True
+    planned = with_moves(ground.journal, kept, {})
     outcome = run(ground, kept)
     assert outcome.problems == ()
-    assert outcome.freed_bytes > 0
+    assert outcome.freed_bytes == planned.freed_bytes > 0
+    assert ground.told[-1][0] <= planned.work_bytes
     assert ground.journal.bases == {}
     assert shown(ground, [120, 250, 299]) == expected
     ground.journal.busy = False
     write_much(ground, random.Random(3), 100)
     run(ground, kept_of([250, 380]))
     assert set(ground.journal.bases.values()) == {250}
+
+
+def test_what_only_bases_that_move_would_make_worth_it_is_left(ground: Ground) -> None:
+    """Nothing was written twice, so the journal has no garbage as long as the bases do not take it over."""
+    for block in range(75):
+        ground.journal.write(1, block)
+    kept = kept_of([70, 74])
+    assert len(estimate(ground.journal, VOLUMES, kept, ROOM).groups) == 7
+    ground.journal.busy = True
+    assert run(ground, kept).freed_bytes == 0
+    assert ground.journal.did == ["floor 70"]
 
 
 def failing(ground: Ground, monkeypatch: pytest.MonkeyPatch, error: Exception, times: int) -> list[int]:

@@ -13,9 +13,10 @@ from tests.support.devices import mounted
 from tests.support.pruned import SIZE_BYTES, grow, held_bytes, opened, sums, unique_bytes, write_some
 from tests.support.volumes import content_at, put
 from vsnapfs.binding import Journal, RecordKind
-from vsnapfs.catalog.bodies import BookmarkNamed
+from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed
 from vsnapfs.core.errors import BusyError, CorruptExtentError, NoSpaceError, PointGoneError, VsnapfsError
 from vsnapfs.core.model import Prune
+from vsnapfs.repository import bookmarks
 from vsnapfs.repository import prune as prune_module
 from vsnapfs.repository.parts import Rewriting
 from vsnapfs.repository.repository import Repository
@@ -143,6 +144,8 @@ def test_before_the_window_other_instants_go(path: Path) -> None:
                 content_at(repository, "db0", point)
         with pytest.raises(PointGoneError):
             repository.bookmark_add("late", at=f"@{bookmark.seqno - 1}")
+        with pytest.raises(PointGoneError):  # it was there when it was looked up
+            bookmarks.add(repository._parts, BookmarkAdded("late"), bookmark.seqno - 1)
         assert repository.bookmark_add("again", at=f"@{bookmark.seqno}").seqno == bookmark.seqno
         assert preview.after.any_instant is not None
         for seqno in range(preview.after.any_instant.seqno, repository.journal.facts().committed_seqno):
