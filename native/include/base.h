@@ -2,6 +2,9 @@
  *
  * A builder takes an image (already in place, or copied by it), reads it in pieces so that the caller can show progress, and writes the
  * index. Errors: -errno. Threads: a builder belongs to one thread. Files: base/<id>.img, base/<id>.idx (native/FORMAT.md section 5).
+ *
+ * A base that was moved (base_move.h) is the volume as it was after a later record. Some of its blocks may lie in the index, its patches: the
+ * image's own block is then of no meaning. Whoever has an older index open goes on with that.
  */
 #ifndef VS_BASE_H
 #define VS_BASE_H
@@ -30,14 +33,17 @@ int vs_base_builder_digest(const vs_base_builder *b, uint8_t digest[32]);
 void vs_base_builder_free(vs_base_builder *b);
 /* CFFI-END */
 
-/* A finished base, read-only. Threads: any, it is immutable. */
+/* A finished base, read-only. Threads: any, it is immutable, but for the count of its references. */
 typedef struct vs_base vs_base;
 
-/* Open base/<volume>.img and map its index. s is borrowed and outlives *out; the caller ends *out with vs_base_close.
+/* Open base/<volume>.img and map its index. s is borrowed and outlives *out, which has one reference. An image is not needed where the map has no rows.
  * All with vs_fault_last: -ENOENT: there is none. -EBADMSG: the index is damaged, or another volume's, or one of the two files is missing. -EXDEV: it is another
  * repository's. -EPROTONOSUPPORT: newer than this program. What rows of the map and the checksums say is the caller's to bound. */
 int vs_base_open(vs_store *s, const uint8_t uuid[16], uint32_t volume, vs_base **out);
-void vs_base_close(vs_base *b); /* NULL is allowed */
+/* A number that no other base has that this process opened. */
+uint64_t vs_base_number(const vs_base *b);
+vs_base *vs_base_ref(vs_base *b);
+void vs_base_unref(vs_base *b); /* The last one closes it. NULL is allowed */
 
 /* Where data is: VS_MAP_COLUMNS columns, "block" one more than the image's block. Owned by b. */
 const vs_packed *vs_base_map(const vs_base *b);
@@ -45,13 +51,43 @@ const vs_packed *vs_base_map(const vs_base *b);
 /* CRC of a block of the volume, filled up with zeros at the end of the volume; that of 4096 zeros for holes and past the end. */
 uint32_t vs_base_crc(const vs_base *b, uint64_t block);
 
-/* The image, a file of the store; it may end before the volume does, the rest are zeros. Owned by b. */
+/* The image, a file of the store; it may end before the volume does, the rest are zeros. Owned by b. -1: there is none, and no row needs it. */
 int vs_base_image(const vs_base *b);
+
+/* The bytes of a block that lies in the index; NULL: it lies in the image. Owned by b. */
+const uint8_t *vs_base_patch(const vs_base *b, uint64_t block);
+
+/* The first patched block >= block, UINT64_MAX: none. */
+uint64_t vs_base_next_patch(const vs_base *b, uint64_t block);
 
 /* The checksums of holes, which no read compares, are as they were written. -EBADMSG with vs_fault_last. */
 int vs_base_check_holes(const vs_base *b);
 
-uint64_t vs_base_size_bytes(const vs_base *b); /* of the volume when it was added */
+uint64_t vs_base_size_bytes(const vs_base *b); /* of the volume when it was added, or at vs_base_seqno */
 uint64_t vs_base_data_bytes(const vs_base *b); /* what the map's rows hold together */
+uint64_t vs_base_index_bytes(const vs_base *b); /* of the index, with its holes */
+
+/* The record after which the volume was like this; 0: as it was added. And its last write at or before it. */
+uint64_t vs_base_seqno(const vs_base *b);
+void vs_base_last_write(const vs_base *b, uint64_t *seqno, uint64_t *time_ns);
+
+/* What an index says beside its checksums and patches. Written last: the file is a base from then on. */
+typedef struct vs_base_index {
+    uint8_t uuid[16];
+    uint32_t volume;
+    uint64_t size_bytes, data_bytes;
+    uint64_t seqno, last_write_seqno, last_write_ns; /* seqno 0: as the volume was added */
+    const uint8_t *map; /* an encoded table */
+    size_t map_bytes;
+    const uint64_t *patches; /* blocks, ascending */
+    size_t patch_count;
+} vs_base_index;
+
+/* Where the checksum of a block, and the i-th patch, are in the file. */
+uint64_t vs_base_crc_at(uint64_t block);
+uint64_t vs_base_patch_at(const vs_base_index *x, size_t i);
+
+/* Write map, list of patches and header; then sync. */
+int vs_base_index_write(vs_store *s, int file, const vs_base_index *x);
 
 #endif

@@ -36,6 +36,10 @@ enum {
     VS_RECORD_BOOKMARK_HOLD = 8,
     VS_RECORD_GAP_BEGIN = 9,
     VS_RECORD_GAP_END = 10,
+    VS_RECORD_GO_TO = 11, /* 11 to 13: in compacted segments, no records of their own */
+    VS_RECORD_POINT = 12,
+    VS_RECORD_STATE = 13,
+    VS_RECORD_FLOOR = 14,
 };
 
 typedef struct vs_journal_options {
@@ -52,7 +56,7 @@ typedef struct vs_journal_options {
 } vs_journal_options;
 
 typedef struct vs_journal_facts {
-    uint64_t first_seqno;      /* the oldest point that can be opened; 1 in an empty journal */
+    uint64_t first_seqno;      /* the oldest point that can be opened, the floor; 1 in an empty journal */
     uint64_t last_seqno;       /* appended */
     uint64_t committed_seqno;  /* on stable storage (reader: seen) */
     uint64_t applied_seqno;    /* on the primaries, synced */
@@ -79,7 +83,10 @@ typedef struct vs_segment_facts {
     uint64_t first_seqno, last_seqno; /* last = first - 1: it holds no record */
     uint64_t bytes;                   /* of its file; of an unsealed one up to its last batch */
     int32_t sealed, reserved;
-    uint8_t digest[32];               /* sealed: as its trailer says; by the chain it speaks for all segments before */
+    uint8_t digest[32];               /* sealed: what the next one names as before it; by the chain it speaks for all segments before, as they were first written */
+    uint64_t ordinal, ordinals;       /* its number, and how many it stands for */
+    uint64_t generation;              /* of the compaction that wrote it; 0: none did */
+    uint64_t until_seqno;             /* compacted: from here on later points, too, have all that they show of it; else 0 */
 } vs_segment_facts;
 
 typedef struct vs_event {
@@ -88,7 +95,7 @@ typedef struct vs_event {
 } vs_event;
 
 typedef struct vs_event_cursor {
-    uint64_t after, segment, position;
+    uint64_t after, segment, position, generation;
 } vs_event_cursor;
 
 typedef struct vs_journal_row {
@@ -136,11 +143,12 @@ int vs_journal_event(vs_journal *j, uint32_t type, uint32_t volume, uint64_t a, 
  *
  * revive: verify the journal on its medium, cut off what is behind its last commit, and append VS_RECORD_GAP_BEGIN (a: gap_since_ns, b:
  * gap_since_seqno). 1: done; 0: there is no gap, or it is noted already; -errno: the journal does not work yet, call again later.
+ * in_reserve: also while the disk counts as full: then it takes events, and fails again with the first write.
  * next_changed: the next piece of a volume at or behind from_bytes that may differ. 1: filled in; 0: none.
  * resync: compare a piece of at most 1 MiB, from a block's beginning on, with the newest state and journal what differs; writes wait meanwhile. Also without a gap, where
  * somebody wrote to a primary directly.
  * gap_close: append VS_RECORD_GAP_END, durably. -EAGAIN: something may still differ. 0 also where there is no gap. */
-int vs_journal_revive(vs_journal *j);
+int vs_journal_revive(vs_journal *j, int in_reserve);
 int vs_journal_next_changed(vs_journal *j, uint32_t volume, uint64_t from_bytes, uint64_t *offset_bytes, uint64_t *length_bytes);
 int vs_journal_resync(vs_journal *j, uint32_t volume, uint64_t offset_bytes, uint64_t length_bytes, uint64_t *changed_bytes);
 int vs_journal_gap_close(vs_journal *j);
@@ -175,28 +183,41 @@ int vs_journal_next_event(vs_journal *j, vs_event_cursor *c, vs_event *out, void
  * 0: no more. max must hold the pieces of the largest write (258). */
 int vs_journal_rows(vs_journal *j, uint64_t after, vs_journal_row *rows, int max);
 
-/* State of volume at seqno (<= committed). -ENOENT: not added yet; removed is set when it was removed. data_bytes is only
+/* State of volume at seqno (<= committed). -ERANGE: as for a view. -ENOENT: not added yet; removed is set when it was removed. data_bytes is only
  * filled by vs_view_stat. */
 int vs_journal_volume_at(vs_journal *j, uint32_t volume, uint64_t seqno, vs_volume_state *out);
 
-/* Last seqno whose time is <= time_ns, 0 if none; and the time of a record's seqno. */
+/* Last seqno whose time is <= time_ns, 0 if none; and the time of a record's seqno. -ERANGE: where only bookmarks are kept (a compaction), and it is not one,
+ * or not exactly its time. */
 int vs_journal_seqno_at(vs_journal *j, uint64_t time_ns, uint64_t *seqno);
 int vs_journal_time_of(vs_journal *j, uint64_t seqno, uint64_t *time_ns);
 
-/* Segment number index (0 .. segments - 1); -ENOENT past the last. */
+/* Can the point at seqno be opened? 0; or -ERANGE with vs_fault_last, which says why not. */
+int vs_journal_point_check(vs_journal *j, uint64_t seqno);
+
+/* Owner: delete files that a compaction has replaced and that nobody reads any more. Returns how many are left. Done at open too. */
+int vs_journal_superseded(vs_journal *j);
+
+/* Segment number index (0 .. segments - 1); -ENOENT past the last. A compaction makes numbers smaller. */
 int vs_journal_segment_at(vs_journal *j, uint64_t index, vs_segment_facts *out);
+
+/* All segments at one time: fills out with up to max of them, and returns how many there are. */
+uint64_t vs_journal_segments(vs_journal *j, vs_segment_facts *out, uint64_t max);
 
 /* Opened with sound_part: 1 if damage ends it; *fault says where and what, and records up to *known_seqno at least were in the journal.
  * Such a journal is not followed any further. */
 int vs_journal_broken(vs_journal *j, vs_fault *fault, uint64_t *known_seqno);
 
-/* Check one segment (index 0 .. segments - 1): header, trailer, chain, every section against the batches; with read_payload its digest and
+/* Check the segment that begins with first_seqno: header, trailer, chain, every section against the batches; with read_payload its digest and
  * the CRC of every payload block that can still be told. 0: sound; 1: *fault says what is wrong, and *next where to go on looking (0: the
- * end). Start at 0. -ECANCELED: after vs_journal_check_end. */
-int vs_journal_check_segment(vs_journal *j, uint64_t index, int read_payload, uint64_t *next, vs_fault *fault);
+ * end). Start at 0. -ENOENT: none begins there (any more). -ECANCELED: after vs_journal_check_end. */
+int vs_journal_check_segment(vs_journal *j, uint64_t first_seqno, int read_payload, uint64_t *next, vs_fault *fault);
 
 /* Have checks of segments give up, now and from now on. */
 void vs_journal_check_end(vs_journal *j);
+
+/* Have long work of the owner (compactions, moves of bases) give up with -ECANCELED, now and from now on. */
+void vs_journal_work_end(vs_journal *j);
 
 /* Check what reading a base does not see: the checksums of its holes. 0: sound, or the volume has none; else as vs_base_open, with
  * vs_fault_last. */

@@ -69,6 +69,11 @@ struct vs_store {
      * that cannot be done, -EOPNOTSUPP. NULL: never. */
     int (*tag)(vs_store *s, int file, const char *text);
     int (*tagged)(vs_store *s, int file, char *text, size_t room);
+    /* Share a byte of an open file with all who read, until it is unlocked or the file is closed, also by death. locked: 1: through another open
+     * file somebody has locked a byte of [from, end); 0: nobody has. NULL: not known here. */
+    int (*lock)(vs_store *s, int file, uint64_t byte);
+    int (*unlock)(vs_store *s, int file, uint64_t byte);
+    int (*locked)(vs_store *s, int file, uint64_t from, uint64_t end);
     void (*destroy)(vs_store *s);
 };
 

@@ -25,13 +25,14 @@ typedef struct vs_run {
     int32_t reserved;
 } vs_run;
 
-/* The volume after record seqno, over its base. -ERANGE: not in the window; -ENOENT: the volume was not there. */
+/* The volume after record seqno, over its base. -ERANGE: not in the window, or compacted away; -ENOENT: the volume was not there. -EUCLEAN: its base is missing. */
 int vs_view_open(vs_journal *j, uint32_t volume, uint64_t seqno, vs_view **out);
 
-/* The volume's base alone, as it was taken in; no record is looked at. -ENOENT: it has none. */
+/* The volume's base alone, as it was taken in or last moved; no record is looked at. -ENOENT: it has none. */
 int vs_view_open_base(vs_journal *j, uint32_t volume, vs_view **out);
 
-/* Only what records after since and up to seqno put there: runs of kind HOLE are unchanged. No base. since < seqno. */
+/* Only what records after since and up to seqno put there: runs of kind HOLE are unchanged. No base. since < seqno. Records are asked about: since need not be
+ * a point that can be opened, and either may be older than the floor. -ERANGE: some of these records were compacted away, or are in a base only. */
 int vs_view_open_changes(vs_journal *j, uint32_t volume, uint64_t since, uint64_t seqno, vs_view **out);
 
 void vs_view_close(vs_view *v);

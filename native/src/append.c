@@ -166,7 +166,9 @@ static int event_check(const vs_journal *j, const vs_record *r) {
     case VS_RECORD_VOLUME_REMOVE:
         return !v || v->removed ? -ENOENT : 0;
     case VS_RECORD_BOOKMARK_ADD:
-        return r->a > j->last_seqno ? -ERANGE : 0;
+        return r->a > j->last_seqno || (r->a && r->a < j->floor_seqno) ? -ERANGE : 0;
+    case VS_RECORD_FLOOR:
+        return r->a < j->floor_seqno || r->a == 0 || r->a > j->committed_seqno ? -ERANGE : 0;
     case VS_RECORD_BOOKMARK_REMOVE:
     case VS_RECORD_BOOKMARK_HOLD:
     case VS_RECORD_GAP_END:

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,12 @@ enum {
     AT_MAP_LENGTH = 56,
     AT_MAP_CRC = 64,
     AT_DATA_BYTES = 72,
+    AT_SEQNO = 80, /* from here on: of a base that was moved */
+    AT_LAST_WRITE = 88,
+    AT_LAST_WRITE_NS = 96,
+    AT_PATCHES = 104,
+    AT_PATCH_COUNT = 112,
+    AT_PATCHES_CRC = 120,
 };
 
 static uint64_t blocks_of(uint64_t bytes) {
@@ -47,6 +54,57 @@ static uint64_t map_position(uint64_t size_bytes) {
 
 static int write_at(vs_store *s, int file, uint64_t offset_bytes, const void *p, size_t n) {
     return s->write(s, file, offset_bytes, &(struct iovec){(void *)(uintptr_t)p, n}, 1);
+}
+
+/* ---- the index ---- */
+
+static uint64_t patches_position(const vs_base_index *x) {
+    return map_position(x->size_bytes) + x->map_bytes;
+}
+
+uint64_t vs_base_crc_at(uint64_t block) {
+    return CRCS_AT + block * 4;
+}
+
+uint64_t vs_base_patch_at(const vs_base_index *x, size_t i) {
+    return (blocks_of(patches_position(x) + x->patch_count * 8) + i) * VS_BLOCK_BYTES;
+}
+
+static void moved_fill(uint8_t *header, const vs_base_index *x, uint32_t patches_crc) {
+    vs_put32(header + AT_FEATURES, VS_FEATURE_MOVED);
+    vs_put64(header + AT_SEQNO, x->seqno);
+    vs_put64(header + AT_LAST_WRITE, x->last_write_seqno);
+    vs_put64(header + AT_LAST_WRITE_NS, x->last_write_ns);
+    vs_put64(header + AT_PATCHES, patches_position(x));
+    vs_put64(header + AT_PATCH_COUNT, x->patch_count);
+    vs_put32(header + AT_PATCHES_CRC, patches_crc);
+}
+
+static int header_write(vs_store *s, int file, const vs_base_index *x, uint32_t patches_crc) {
+    uint8_t header[VS_BLOCK_BYTES] = VS_MAGIC_BASE;
+    vs_put32(header + AT_VERSION, VS_FORMAT_VERSION);
+    memcpy(header + AT_UUID, x->uuid, sizeof x->uuid);
+    vs_put32(header + AT_VOLUME, x->volume);
+    vs_put64(header + AT_SIZE, x->size_bytes);
+    vs_put64(header + AT_MAP_POSITION, map_position(x->size_bytes));
+    vs_put64(header + AT_MAP_LENGTH, x->map_bytes);
+    vs_put32(header + AT_MAP_CRC, vs_crc32c(x->map, x->map_bytes));
+    vs_put64(header + AT_DATA_BYTES, x->data_bytes);
+    if (x->seqno) moved_fill(header, x, patches_crc);
+    vs_block_seal(header);
+    return write_at(s, file, 0, header, sizeof header);
+}
+
+int vs_base_index_write(vs_store *s, int file, const vs_base_index *x) {
+    size_t list_bytes = x->patch_count * 8;
+    uint8_t *list = malloc(list_bytes + 1);
+    if (!list) return -ENOMEM;
+    for (size_t i = 0; i < x->patch_count; i++) vs_put64(list + i * 8, x->patches[i]);
+    int r = write_at(s, file, map_position(x->size_bytes), x->map, x->map_bytes);
+    if (r == 0 && list_bytes) r = write_at(s, file, patches_position(x), list, list_bytes);
+    if (r == 0) r = header_write(s, file, x, vs_crc32c(list, list_bytes));
+    free(list);
+    return r < 0 ? r : s->sync(s, file);
 }
 
 /* ---- building ---- */
@@ -177,30 +235,17 @@ int vs_base_builder_take(vs_base_builder *b, uint64_t offset_bytes, uint64_t len
     return b->failed;
 }
 
-static int write_header(const vs_base_builder *b, const uint8_t *map, size_t map_bytes) {
-    uint8_t header[VS_BLOCK_BYTES] = VS_MAGIC_BASE;
-    vs_put32(header + AT_VERSION, VS_FORMAT_VERSION);
-    memcpy(header + AT_UUID, b->uuid, sizeof b->uuid);
-    vs_put32(header + AT_VOLUME, b->volume);
-    vs_put64(header + AT_SIZE, b->size_bytes);
-    vs_put64(header + AT_MAP_POSITION, map_position(b->size_bytes));
-    vs_put64(header + AT_MAP_LENGTH, map_bytes);
-    vs_put32(header + AT_MAP_CRC, vs_crc32c(map, map_bytes));
-    vs_put64(header + AT_DATA_BYTES, b->data_bytes);
-    vs_block_seal(header);
-    return write_at(b->store, b->index, 0, header, sizeof header);
-}
-
 static int write_index(vs_base_builder *b) {
     uint8_t *map;
     size_t map_bytes;
     int r = end_run(b);
     if (r == 0) r = vs_packed_finish(b->map, &map, &map_bytes);
     if (r < 0) return r;
-    r = write_at(b->store, b->index, map_position(b->size_bytes), map, map_bytes);
-    if (r == 0) r = write_header(b, map, map_bytes);
+    vs_base_index x = {.volume = b->volume, .size_bytes = b->size_bytes, .data_bytes = b->data_bytes, .map = map, .map_bytes = map_bytes};
+    memcpy(x.uuid, b->uuid, sizeof x.uuid);
+    r = vs_base_index_write(b->store, b->index, &x);
     free(map);
-    return r < 0 ? r : b->store->sync(b->store, b->index);
+    return r;
 }
 
 /* A reflinked image may not be on stable storage either. */
@@ -227,13 +272,23 @@ int vs_base_builder_digest(const vs_base_builder *b, uint8_t digest[32]) {
 
 struct vs_base {
     vs_store *store;
+    _Atomic int refs;
     uint32_t volume;
+    uint64_t number;
     int image, index;      /* files, -1: not open */
     const uint8_t *mapped; /* the index, NULL: not mapped */
     uint64_t mapped_bytes;
     uint64_t size_bytes, data_bytes;
     vs_packed map;
+    const uint8_t *patches; /* u64 each: their blocks */
+    uint64_t patch_count;
+    const uint8_t *patch_bytes;
 };
+
+static uint64_t next_number(void) {
+    static _Atomic uint64_t last;
+    return atomic_fetch_add(&last, 1) + 1;
+}
 
 static int damaged(const vs_base *b, uint64_t offset_bytes, const char *what) {
     return vs_fault_set(-EBADMSG, b->volume, 0, 0, offset_bytes, "base/%08" PRIx32 ".idx: %s", b->volume, what);
@@ -264,7 +319,7 @@ static int check_header(const vs_base *b, const uint8_t uuid[16]) {
     const uint8_t *h = b->mapped;
     if (memcmp(h, VS_MAGIC_BASE, 8) != 0) return damaged(b, 0, "not a base index");
     if (!vs_block_check(h)) return damaged(b, 0, "its header does not match its CRC");
-    if (vs_get32(h + AT_VERSION) != VS_FORMAT_VERSION || vs_get32(h + AT_FEATURES) != 0) {
+    if (vs_get32(h + AT_VERSION) != VS_FORMAT_VERSION || (vs_get32(h + AT_FEATURES) & ~(uint32_t)VS_FEATURE_MOVED)) {
         return vs_fault_set(-EPROTONOSUPPORT, b->volume, 0, 0, AT_VERSION,
                             "base/%08" PRIx32 ".idx: version %" PRIu32 ", features %#" PRIx32 " are unknown to this program", b->volume,
                             vs_get32(h + AT_VERSION), vs_get32(h + AT_FEATURES));
@@ -281,10 +336,38 @@ static int open_map(vs_base *b) {
     b->size_bytes = vs_get64(h + AT_SIZE);
     b->data_bytes = vs_get64(h + AT_DATA_BYTES);
     if (b->size_bytes > SIZE_BYTES_MAX || position != map_position(b->size_bytes)) return damaged(b, AT_SIZE, "its header is not sound");
-    if (position > b->mapped_bytes || length != b->mapped_bytes - position) return damaged(b, b->mapped_bytes, "not as long as it says");
+    if (position > b->mapped_bytes || length > b->mapped_bytes - position) return damaged(b, b->mapped_bytes, "not as long as it says");
     if (vs_crc32c(h + position, (size_t)length) != vs_get32(h + AT_MAP_CRC)) return damaged(b, position, "its map does not match its CRC");
     int r = vs_packed_open(h + position, (size_t)length, VS_MAP_COLUMNS, &b->map);
     return r < 0 ? damaged(b, position, "its map is not a table") : 0;
+}
+
+/* The list ascends and is within the volume, so that it can be searched. */
+static int list_check(const vs_base *b) {
+    uint64_t from = 0, blocks = blocks_of(b->size_bytes);
+    for (uint64_t i = 0; i < b->patch_count; i++) {
+        uint64_t block = vs_get64(b->patches + i * 8);
+        if (block < from || block >= blocks) return damaged(b, vs_get64(b->mapped + AT_PATCHES), "its list of patches is not in order");
+        from = block + 1;
+    }
+    return 0;
+}
+
+/* Where the map ends the file does, or the patches follow. */
+static int open_patches(vs_base *b) {
+    const uint8_t *h = b->mapped;
+    uint64_t at = vs_get64(h + AT_MAP_POSITION) + vs_get64(h + AT_MAP_LENGTH), left = b->mapped_bytes - at;
+    uint64_t count = vs_base_seqno(b) ? vs_get64(h + AT_PATCH_COUNT) : 0;
+    if (count == 0) return left == 0 ? 0 : damaged(b, b->mapped_bytes, "not as long as it says");
+    uint64_t bytes_at = blocks_of(at + (count < left ? count : left) * 8) * VS_BLOCK_BYTES;
+    if (vs_get64(h + AT_PATCHES) != at || count > left / VS_BLOCK_BYTES || bytes_at > b->mapped_bytes ||
+        b->mapped_bytes - bytes_at != count * VS_BLOCK_BYTES)
+        return damaged(b, AT_PATCHES, "its patches are not where it says");
+    if (vs_crc32c(h + at, count * 8) != vs_get32(h + AT_PATCHES_CRC)) return damaged(b, at, "its list of patches does not match its CRC");
+    b->patches = h + at;
+    b->patch_count = count;
+    b->patch_bytes = h + bytes_at;
+    return list_check(b);
 }
 
 /* Both files or none: without one of them the volume would seem to begin with zeros. */
@@ -298,20 +381,30 @@ static int missing(vs_base *b) {
 int vs_base_open(vs_store *s, const uint8_t uuid[16], uint32_t volume, vs_base **out) {
     vs_base *b = calloc(1, sizeof *b);
     if (!b) return vs_fault_set(-ENOMEM, volume, 0, 0, 0, "no memory to open a base image");
-    *b = (vs_base){.store = s, .volume = volume, .image = -1, .index = -1};
+    *b = (vs_base){.store = s, .refs = 1, .volume = volume, .number = next_number(), .image = -1, .index = -1};
     int r = open_file(b, "idx", &b->index);
     if (r == 0) r = map_index(b);
     if (r == 0) r = check_header(b, uuid);
     if (r == 0) r = open_map(b);
+    if (r == 0) r = open_patches(b);
     if (r == 0) r = open_file(b, "img", &b->image);
-    if (r == -ENOENT) r = missing(b);
-    if (r < 0) vs_base_close(b);
+    if (r == -ENOENT) r = b->mapped && b->map.rows == 0 ? 0 : missing(b);
+    if (r < 0) vs_base_unref(b);
     else *out = b;
     return r;
 }
 
-void vs_base_close(vs_base *b) {
-    if (!b) return;
+uint64_t vs_base_number(const vs_base *b) {
+    return b->number;
+}
+
+vs_base *vs_base_ref(vs_base *b) {
+    atomic_fetch_add(&b->refs, 1);
+    return b;
+}
+
+void vs_base_unref(vs_base *b) {
+    if (!b || atomic_fetch_sub(&b->refs, 1) > 1) return;
     if (b->mapped) b->store->unmap(b->store, b->mapped, b->mapped_bytes);
     if (b->index >= 0) b->store->close(b->store, b->index);
     if (b->image >= 0) b->store->close(b->store, b->image);
@@ -331,6 +424,41 @@ int vs_base_image(const vs_base *b) {
     return b->image;
 }
 
+/* How many patches are of blocks below this one. */
+static uint64_t patches_before(const vs_base *b, uint64_t block) {
+    uint64_t low = 0, high = b->patch_count;
+    while (low < high) {
+        uint64_t mid = (low + high) / 2;
+        if (vs_get64(b->patches + mid * 8) < block) low = mid + 1;
+        else high = mid;
+    }
+    return low;
+}
+
+uint64_t vs_base_next_patch(const vs_base *b, uint64_t block) {
+    uint64_t i = b->patch_count ? patches_before(b, block) : 0;
+    return i < b->patch_count ? vs_get64(b->patches + i * 8) : UINT64_MAX;
+}
+
+const uint8_t *vs_base_patch(const vs_base *b, uint64_t block) {
+    if (vs_base_next_patch(b, block) != block) return NULL;
+    return b->patch_bytes + patches_before(b, block) * VS_BLOCK_BYTES;
+}
+
+uint64_t vs_base_seqno(const vs_base *b) {
+    return vs_get32(b->mapped + AT_FEATURES) & VS_FEATURE_MOVED ? vs_get64(b->mapped + AT_SEQNO) : 0;
+}
+
+void vs_base_last_write(const vs_base *b, uint64_t *seqno, uint64_t *time_ns) {
+    int moved = vs_base_seqno(b) != 0;
+    *seqno = moved ? vs_get64(b->mapped + AT_LAST_WRITE) : 0;
+    *time_ns = moved ? vs_get64(b->mapped + AT_LAST_WRITE_NS) : 0;
+}
+
+uint64_t vs_base_index_bytes(const vs_base *b) {
+    return b->mapped_bytes;
+}
+
 uint64_t vs_base_size_bytes(const vs_base *b) {
     return b->size_bytes;
 }
@@ -348,9 +476,14 @@ int vs_base_check_holes(const vs_base *b) {
             end = CRCS_AT + row[0] / VS_BLOCK_BYTES * 4;
         }
         uint64_t from = CRCS_AT + at * 4;
+        if (end + 4 == from) end = from; /* the end of one run and the beginning of the next are in one block */
         if (end > b->mapped_bytes || from > end) return damaged(b, CRCS_AT, "its map is not sound");
         if (!vs_is_zero(b->mapped + from, end - from)) return damaged(b, from, "a checksum of a hole is damaged; no byte depends on it");
         if (i < b->map.rows) at = blocks_of(row[0] + row[1]);
     }
+    if (b->patch_count == 0) return 0;
+    const uint8_t *list_end = b->patches + b->patch_count * 8;
+    if (!vs_is_zero(list_end, (size_t)(b->patch_bytes - list_end)))
+        return damaged(b, (uint64_t)(list_end - b->mapped), "the zeros before its patches are damaged; no byte depends on them");
     return 0;
 }

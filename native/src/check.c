@@ -25,7 +25,7 @@ static int is_damage(int status) {
 }
 
 static int footer_fault(const vs_segment *g, int which, vs_fault *fault) {
-    static const char *const names[VS_SECTIONS] = {"records", "maps", "checksums", "events", "volumes"};
+    static const char *const names[VS_SECTIONS_MAX] = {"records", "maps", "checksums", "events", "volumes", "points"};
     return found(fault, vs_fault_set(-ENOTRECOVERABLE, 0, 0, g->first_seqno, g->section[which].offset_bytes,
                                      "%s: the footer's %s do not match the batches; reading uses the batches", g->name, names[which]));
 }
@@ -57,6 +57,15 @@ static int events_equal(vs_segment *g, const vs_index *x) {
     uint64_t length;
     const uint8_t *p = vs_segment_section(g, VS_SECTION_EVENTS, &length);
     return p && length == x->event_bytes && (length == 0 || memcmp(p, x->events, length) == 0);
+}
+
+static int points_equal(vs_segment *g, const vs_index *x) {
+    uint64_t length;
+    const uint8_t *p = vs_segment_section(g, VS_SECTION_POINTS, &length);
+    if (!p || length != 8 + x->point_count * 16 || vs_get64(p) != x->point_count) return 0;
+    for (size_t i = 0; i < x->point_count; i++)
+        if (vs_get64(p + 8 + i * 16) != x->points[i].seqno || vs_get64(p + 16 + i * 16) != x->points[i].time_ns) return 0;
+    return 1;
 }
 
 /* A table of a volume against the map made from the rows, both as the encoder would write them. */
@@ -118,14 +127,15 @@ static int maps_equal(vs_segment *g, const vs_index *x) {
 }
 
 /* Does the section say of each volume what the batches make of the states before the segment? But for the bytes that hold data. */
-static int volumes_equal(vs_journal *j, vs_segment *g, const vs_index *x) {
-    uint64_t length, index = g->ordinal - j->first_ordinal;
+static int volumes_equal(vs_journal *j, vs_directory *d, vs_segment *g, const vs_index *x) {
+    uint64_t length, index = vs_directory_index_of(d, g->ordinal);
     vs_states want = {0};
     const uint8_t *p = vs_segment_section(g, VS_SECTION_VOLUMES, &length);
     pthread_mutex_lock(&j->mu);
-    int r = index ? vs_journal_states(j, index - 1, UINT64_MAX, &want) : 0;
+    int r = index ? vs_journal_states(d, index - 1, UINT64_MAX, &want) : 0;
     pthread_mutex_unlock(&j->mu);
     if (r == 0) r = vs_states_fold(&want, x->rows, x->row_count, x->events, x->event_bytes, UINT64_MAX);
+    if (r == 0) vs_states_fold_lasts(&want, x);
     int equal = p && (r < 0 || length == want.count * VS_VOLUME_ROW_BYTES); /* what is damaged before is found there */
     for (size_t i = 0; r == 0 && equal && i < want.count; i++, p += VS_VOLUME_ROW_BYTES) {
         const vs_volume_state *v = &want.volumes[i];
@@ -137,7 +147,7 @@ static int volumes_equal(vs_journal *j, vs_segment *g, const vs_index *x) {
 }
 
 /* 1 with *fault, or 0. */
-static int footer_check(vs_journal *j, vs_segment *g, const vs_index *x, vs_fault *fault) {
+static int footer_check(vs_journal *j, vs_directory *d, vs_segment *g, const vs_index *x, vs_fault *fault) {
     uint64_t length;
     int r = vs_segment_need_map(g);
     if (r < 0 && !is_damage(r) && r != -EINVAL) return r; /* no memory is no damage */
@@ -147,11 +157,13 @@ static int footer_check(vs_journal *j, vs_segment *g, const vs_index *x, vs_faul
     if (!r) return footer_fault(g, VS_SECTION_MAPS, fault);
     if (!checksums_equal(g, x)) return footer_fault(g, VS_SECTION_CHECKSUMS, fault);
     if (!events_equal(g, x)) return footer_fault(g, VS_SECTION_EVENTS, fault);
-    r = volumes_equal(j, g, x);
+    r = volumes_equal(j, d, g, x);
     if (r < 0) return r;
     if (!r) return footer_fault(g, VS_SECTION_VOLUMES, fault);
-    const uint8_t *p = vs_segment_section(g, VS_SECTION_VOLUMES, &length);
-    uint64_t end = g->section[VS_SECTION_VOLUMES].offset_bytes + length;
+    if (g->generation && !points_equal(g, x)) return footer_fault(g, VS_SECTION_POINTS, fault);
+    int last = vs_segment_sections(g) - 1;
+    const uint8_t *p = vs_segment_section(g, last, &length);
+    uint64_t end = g->section[last].offset_bytes + length;
     if (vs_is_zero(p + length, g->file_bytes - VS_BLOCK_BYTES - end)) return 0;
     return found(fault, vs_fault_set(-ENOTRECOVERABLE, 0, 0, g->first_seqno, end,
                                      "%s: the zeros between the footer and the trailer are damaged", g->name));
@@ -234,17 +246,18 @@ static int payload_check(vs_journal *j, vs_segment *g, const vs_index *x, uint64
 /* Header and trailer, as a new reader would load them. */
 static int ends_check(vs_journal *j, vs_segment *g, vs_fault *fault) {
     vs_segment *fresh;
-    int r = vs_segment_new(&j->files, g->first_seqno, &fresh);
+    int r = vs_segment_new(&j->files, g->first_seqno, g->generation, &fresh);
     if (r < 0) return r;
     r = vs_segment_load_header(fresh, j->options.uuid);
-    if (r == 0 && (fresh->ordinal != g->ordinal || memcmp(fresh->salt, g->salt, 16) != 0 || memcmp(fresh->prev_digest, g->prev_digest, 32) != 0))
+    int other = fresh->ordinals != g->ordinals || fresh->base_floor != g->base_floor || fresh->until_seqno != g->until_seqno;
+    if (r == 0 && (other || fresh->ordinal != g->ordinal || memcmp(fresh->salt, g->salt, 16) != 0 || memcmp(fresh->prev_digest, g->prev_digest, 32) != 0))
         r = vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s: header and trailer are of different segments", g->name);
     if (r == 0 && g->sealed) {
         r = vs_segment_load_trailer(fresh, j->options.uuid);
         int same = r == 1 && fresh->last_seqno == g->last_seqno && memcmp(fresh->digest, g->digest, 32) == 0;
         if (r >= 0) r = same ? 0 : trailer_fault(g);
     }
-    vs_segment_free(fresh);
+    vs_segment_unref(fresh);
     return is_damage(r) || r == -ENOTRECOVERABLE ? found(fault, r) : r;
 }
 
@@ -265,7 +278,7 @@ static int digest_check(vs_journal *j, vs_segment *g, vs_fault *fault) {
 /* Batches are damaged: which sections of the footer are too? *next counts them. */
 static int sections_check(vs_segment *g, uint64_t *next, vs_fault *fault) {
     uint64_t length;
-    for (uint64_t i = *next - 1; g->sealed && i < VS_SECTIONS; i++) {
+    for (uint64_t i = *next - 1; g->sealed && i < (uint64_t)vs_segment_sections(g); i++) {
         if (vs_segment_section(g, (int)i, &length)) continue;
         *next = i + 2;
         return footer_fault(g, (int)i, fault);
@@ -273,12 +286,8 @@ static int sections_check(vs_segment *g, uint64_t *next, vs_fault *fault) {
     return 0;
 }
 
-/* Steps, by *next: 0: batches. If they are damaged, 1 .. VS_SECTIONS + 1: sections of the footer. From a block on: payload, then the rest. */
-int vs_journal_check_segment(vs_journal *j, uint64_t index, int read_payload, uint64_t *next, vs_fault *fault) {
-    pthread_mutex_lock(&j->mu);
-    vs_segment *g = index < j->segment_count ? vs_journal_segment(j, index) : NULL;
-    pthread_mutex_unlock(&j->mu);
-    if (!g) return -ENOENT;
+/* Steps, by *next: 0: batches. If they are damaged, 1 .. sections + 1: sections of the footer. From a block on: payload, then the rest. */
+static int segment_check(vs_journal *j, vs_directory *d, vs_segment *g, int read_payload, uint64_t *next, vs_fault *fault) {
     vs_index *x = NULL;
     int first = *next == 0, r = vs_segment_scan(g, NULL, &j->check_ends, &x);
     int damaged = is_damage(r);
@@ -286,12 +295,12 @@ int vs_journal_check_segment(vs_journal *j, uint64_t index, int read_payload, ui
         *next = 1;
         return found(fault, r);
     }
-    if (damaged) r = *next <= VS_SECTIONS ? sections_check(g, next, fault) : 0;
+    if (damaged) r = *next <= (uint64_t)vs_segment_sections(g) ? sections_check(g, next, fault) : 0;
     if (r == 0 && read_payload) r = payload_check(j, g, x, next, fault);
     if (r == 0) {
         r = ends_check(j, g, fault);
         if (r == 0) r = trailer_check(j, g, fault);
-        if (r == 0 && g->sealed && x) r = footer_check(j, g, x, fault);
+        if (r == 0 && g->sealed && x) r = footer_check(j, d, g, x, fault);
         if (r == 0 && g->sealed && x && read_payload && first) r = digest_check(j, g, fault);
         *next = 0;
     }
@@ -299,8 +308,28 @@ int vs_journal_check_segment(vs_journal *j, uint64_t index, int read_payload, ui
     return r;
 }
 
+int vs_journal_check_segment(vs_journal *j, uint64_t first_seqno, int read_payload, uint64_t *next, vs_fault *fault) {
+    vs_directory *d = vs_journal_directory(j);
+    pthread_mutex_lock(&j->mu);
+    uint64_t low = 0, high = d->count;
+    while (low < high) {
+        uint64_t mid = (low + high) / 2;
+        if (vs_directory_at(d, mid)->first_seqno < first_seqno) low = mid + 1;
+        else high = mid;
+    }
+    vs_segment *g = low < d->count && vs_directory_at(d, low)->first_seqno == first_seqno ? vs_directory_at(d, low) : NULL;
+    pthread_mutex_unlock(&j->mu);
+    int r = g ? segment_check(j, d, g, read_payload, next, fault) : -ENOENT;
+    vs_directory_unref(d);
+    return r;
+}
+
 void vs_journal_check_end(vs_journal *j) {
     atomic_store(&j->check_ends, 1);
+}
+
+void vs_journal_work_end(vs_journal *j) {
+    atomic_store(&j->work_ends, 1);
 }
 
 int vs_journal_check_base(vs_journal *j, uint32_t volume) {
@@ -308,39 +337,43 @@ int vs_journal_check_base(vs_journal *j, uint32_t volume) {
     int r = vs_base_open(j->store, j->options.uuid, volume, &base);
     if (r < 0) return r == -ENOENT ? 0 : r;
     r = vs_base_check_holes(base);
-    vs_base_close(base);
+    vs_base_unref(base);
     return r;
 }
 
 /* The i-th group of segments that a merged map may stand for. */
-static int group_at(vs_journal *j, uint64_t i, uint64_t *first, uint64_t *count) {
-    uint64_t sealed_end = j->first_ordinal + j->segment_count - (j->active ? 1 : 0);
+static int group_at(const vs_journal *j, const vs_directory *d, uint64_t i, uint64_t *first, uint64_t *count) {
+    uint64_t sealed_end = d->ordinals - (j->active ? 1 : 0);
     *count = VS_MERGE_FANOUT;
     for (int level = 0; level < VS_MERGE_LEVELS; level++, *count *= VS_MERGE_FANOUT) {
-        uint64_t from = (j->first_ordinal + *count - 1) / *count * *count;
-        uint64_t here = sealed_end > from ? (sealed_end - from) / *count : 0;
-        if (i < here) {
-            *first = from + i * *count;
+        if (i < sealed_end / *count) {
+            *first = i * *count;
             return 1;
         }
-        i -= here;
+        i -= sealed_end / *count;
     }
     return 0;
 }
 
-int vs_journal_check_map(vs_journal *j, uint64_t index, vs_fault *fault, char name[64]) {
-    uint64_t first, count;
+static int map_check(vs_journal *j, vs_directory *d, uint64_t first, uint64_t count, vs_fault *fault, char name[64]) {
     vs_merged_map *m;
-    pthread_mutex_lock(&j->mu);
-    int r = group_at(j, index, &first, &count);
-    pthread_mutex_unlock(&j->mu);
-    if (!r) return -ENOENT;
     vs_merged_map_name(first, count, name);
-    r = vs_merged_map_open(j->store, j->options.uuid, first, count, &m);
+    int r = vs_merged_map_open(j->store, j->options.uuid, first, count, &m);
     if (r == -ENOENT) return 0; /* it will be made; nothing is lost without it */
     if (r == -ENOMEM || r == -EMFILE || r == -ENFILE) return r; /* that is about us */
     if (r < 0) return found(fault, r);
-    r = vs_merged_map_compare(j, m, fault);
-    vs_merged_map_close(j->store, m);
+    r = vs_merged_map_compare(j, d, m, fault);
+    vs_merged_map_unref(m);
+    return r;
+}
+
+int vs_journal_check_map(vs_journal *j, uint64_t index, vs_fault *fault, char name[64]) {
+    uint64_t first, count;
+    pthread_mutex_lock(&j->mu);
+    vs_directory *d = vs_directory_ref(j->directory);
+    int r = group_at(j, d, index, &first, &count) ? 0 : -ENOENT;
+    pthread_mutex_unlock(&j->mu);
+    if (r == 0) r = map_check(j, d, first, count, fault, name);
+    vs_directory_unref(d);
     return r;
 }

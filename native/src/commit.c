@@ -119,6 +119,8 @@ static int index_take(vs_journal *j, const uint8_t *descriptors, uint32_t count)
     g->last_time_ns = g->index->last_time_ns;
     g->data_end = g->index->end_bytes;
     j->committed_seqno = g->index->last_seqno;
+    g->floor_seqno = g->index->floor_seqno;
+    if (g->floor_seqno > j->floor_seqno) j->floor_seqno = g->floor_seqno;
     j->payload_bytes += payload * VS_BLOCK_BYTES;
     j->commits++;
     return 0;
@@ -202,8 +204,7 @@ static uint64_t synced_seqno(const vs_journal *j) {
     return until;
 }
 
-/* mu held. */
-static void applied_move(vs_journal *j) {
+void vs_journal_applied_move(vs_journal *j) {
     uint64_t synced = synced_seqno(j);
     if (!j->hold_applied && synced > j->applied_seqno) j->applied_seqno = synced;
 }
@@ -219,7 +220,7 @@ static void primary_sync(vs_journal *j, vs_primary *p) {
     p->users--;
     p->syncing_from = 0;
     if (r < 0) vs_journal_primary_fail(j, p, r);
-    applied_move(j);
+    vs_journal_applied_move(j);
     pthread_cond_broadcast(&j->changed);
 }
 
@@ -267,7 +268,7 @@ static int batch_flush(vs_journal *j) {
     vs_journal_batch_apply(j, b);
     pthread_mutex_lock(&j->mu);
     j->written_seqno = b->last_seqno;
-    applied_move(j);
+    vs_journal_applied_move(j);
     vs_batch_reset(b);
     pthread_mutex_unlock(&j->mu);
     return 0;

@@ -64,7 +64,7 @@ static void batch_mark(vs_journal *j, const vs_batch *b) {
 static int head_back(vs_journal *j) {
     vs_states_clear(&j->head);
     j->last_seqno = j->written_seqno = j->committed_seqno;
-    return vs_journal_states(j, j->segment_count - 1, j->committed_seqno, &j->head);
+    return vs_journal_states(j->directory, j->directory->count - 1, j->committed_seqno, &j->head);
 }
 
 /* leader. What was accepted and is not in the journal was answered all the same: the application has to find it. */

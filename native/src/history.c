@@ -9,17 +9,7 @@
 #include <string.h>
 
 #include "journal_internal.h"
-
-uint64_t vs_journal_find_segment(const vs_journal *j, uint64_t seqno) {
-    uint64_t low = 0, high = j->segment_count;
-    while (low < high) { /* the first segment that begins after seqno */
-        uint64_t mid = (low + high) / 2;
-        if (vs_journal_segment(j, mid)->first_seqno <= seqno) low = mid + 1;
-        else high = mid;
-    }
-    if (low == 0 || seqno > vs_journal_segment(j, low - 1)->last_seqno) return UINT64_MAX;
-    return low - 1;
-}
+#include "points.h"
 
 int vs_segment_rows_array(vs_segment *g, uint64_t until, const vs_row **rows, size_t *count, vs_row **owned) {
     vs_rows all;
@@ -60,22 +50,37 @@ static int states_fold_segment(vs_segment *g, uint64_t until, vs_states *out) {
     if (r == 0) r = vs_segment_events(g, &events, &event_bytes);
     if (r == 0) r = vs_states_fold(out, rows, count, events, event_bytes, until);
     free(owned);
+    vs_index *x;
+    if (r == 0 && g->generation && until >= g->last_seqno && (r = vs_segment_need_index(g, &x)) == 0) vs_states_fold_lasts(out, x);
     return r;
 }
 
-int vs_journal_states(vs_journal *j, uint64_t index, uint64_t until, vs_states *out) {
+static void data_bytes_forget(vs_states *s) {
+    for (size_t k = 0; k < s->count; k++) s->volumes[k].data_bytes = VS_UNKNOWN;
+}
+
+/* At the end of a compacted segment its footer says what its rows may not. 1: it did. */
+static int states_at_end(vs_segment *g, uint64_t until, vs_states *out) {
+    int r = g->generation && until >= g->last_seqno ? states_from_footer(g, out) : 0;
+    if (r == 0) vs_states_clear(out);
+    return r;
+}
+
+int vs_journal_states(const vs_directory *d, uint64_t index, uint64_t until, vs_states *out) {
     uint64_t from = index; /* fold from the first segment whose predecessor has a usable footer */
-    int r = 0;
-    while (from > 0 && (r = states_from_footer(vs_journal_segment(j, from - 1), out)) == 0) {
+    int r = states_at_end(vs_directory_at(d, index), until, out);
+    if (r != 0) return r < 0 ? r : 0;
+    while (from > 0 && (r = states_from_footer(vs_directory_at(d, from - 1), out)) == 0) {
         vs_states_clear(out);
         from--;
     }
     if (r < 0) return r;
+    /* How much data there was is counted with what has been dropped since. */
+    if (from > 0 && !vs_directory_is_whole(d, from - 1, vs_directory_at(d, from - 1)->last_seqno)) data_bytes_forget(out);
     for (uint64_t i = from; i <= index; i++) {
-        r = states_fold_segment(vs_journal_segment(j, i), until, out);
+        r = states_fold_segment(vs_directory_at(d, i), until, out);
         if (r < 0) return r;
-        if (i < index)
-            for (size_t k = 0; k < out->count; k++) out->volumes[k].data_bytes = VS_UNKNOWN;
+        if (i < index) data_bytes_forget(out);
     }
     return 0;
 }
@@ -83,11 +88,13 @@ int vs_journal_states(vs_journal *j, uint64_t index, uint64_t until, vs_states *
 int vs_journal_volume_at(vs_journal *j, uint32_t volume, uint64_t seqno, vs_volume_state *out) {
     vs_states states = {0};
     pthread_mutex_lock(&j->mu);
-    uint64_t index = vs_journal_find_segment(j, seqno);
-    int r = index == UINT64_MAX || seqno > j->committed_seqno ? -ERANGE : vs_journal_states(j, index, seqno, &states);
-    pthread_mutex_unlock(&j->mu);
-    const vs_volume_state *v = vs_states_find(&states, volume);
+    uint64_t index = vs_directory_find(j->directory, seqno);
+    int r = index == UINT64_MAX || seqno > j->committed_seqno ? -ERANGE : vs_point_check(j->directory, index, seqno);
+    if (r == 0) r = vs_journal_states(j->directory, index, seqno, &states);
+    vs_volume_state *v = vs_states_find(&states, volume);
     if (r == 0 && (!v || v->added_seqno > seqno)) r = -ENOENT;
+    if (r == 0) r = vs_journal_state_of_base(j, j->directory, seqno, v);
+    pthread_mutex_unlock(&j->mu);
     if (r == 0) *out = *v;
     vs_states_clear(&states);
     return r;
@@ -102,11 +109,20 @@ static int event_copy(const uint8_t *p, size_t left, uint64_t after, vs_event *o
     return 1;
 }
 
+/* A compaction has moved segments and events: where the cursor goes on. */
+static void cursor_find(const vs_directory *d, vs_event_cursor *c) {
+    uint64_t index = vs_directory_find(d, c->after + 1);
+    c->segment = index == UINT64_MAX ? d->count - 1 : index;
+    c->position = 0;
+    c->generation = d->generation;
+}
+
 int vs_journal_next_event(vs_journal *j, vs_event_cursor *c, vs_event *out, void *body, uint32_t body_max) {
     pthread_mutex_lock(&j->mu);
     int r = 0;
-    for (; r == 0 && c->segment < j->segment_count; c->segment++, c->position = 0) {
-        vs_segment *g = vs_journal_segment(j, c->segment);
+    if (c->generation != j->directory->generation) cursor_find(j->directory, c);
+    for (; r == 0 && c->segment < j->directory->count; c->segment++, c->position = 0) {
+        vs_segment *g = vs_directory_at(j->directory, c->segment);
         const uint8_t *bytes = NULL;
         uint64_t length = 0;
         if (g->last_seqno > c->after) r = vs_segment_events(g, &bytes, &length);
@@ -115,7 +131,7 @@ int vs_journal_next_event(vs_journal *j, vs_event_cursor *c, vs_event *out, void
             r = event_copy(bytes + c->position, length - c->position, c->after, out, body, body_max, &n);
             c->position += n;
         }
-        if (r != 0 || c->segment + 1 == j->segment_count) break; /* stay at the end: more may come */
+        if (r != 0 || c->segment + 1 == j->directory->count) break; /* stay at the end: more may come */
     }
     if (r == 1) c->after = out->seqno;
     pthread_mutex_unlock(&j->mu);
@@ -125,10 +141,10 @@ int vs_journal_next_event(vs_journal *j, vs_event_cursor *c, vs_event *out, void
 int vs_journal_rows(vs_journal *j, uint64_t after, vs_journal_row *rows, int max) {
     pthread_mutex_lock(&j->mu);
     int n = 0, r = 0;
-    uint64_t index = vs_journal_find_segment(j, after + 1);
-    for (; index < j->segment_count && n == 0 && r == 0; index++) {
+    uint64_t index = vs_directory_find(j->directory, after + 1);
+    for (; index < j->directory->count && n == 0 && r == 0; index++) {
         vs_rows all;
-        r = vs_segment_rows(vs_journal_segment(j, index), &all);
+        r = vs_segment_rows(vs_directory_at(j->directory, index), &all);
         if (r < 0) break;
         uint64_t from = vs_rows_count_le(&all, after), to = all.count;
         if (to - from > (uint64_t)max) { /* whole records only */
@@ -138,8 +154,8 @@ int vs_journal_rows(vs_journal *j, uint64_t after, vs_journal_row *rows, int max
             if (to == from) r = -ENOSPC;
         }
         if (to < from || to - from > (uint64_t)max) { /* a table that is not in order */
-            r = vs_fault_set(-EUCLEAN, 0, after + 1, vs_journal_segment(j, index)->first_seqno, 0, "%s: its records are not in order",
-                             vs_journal_segment(j, index)->name);
+            r = vs_fault_set(-EUCLEAN, 0, after + 1, vs_directory_at(j->directory, index)->first_seqno, 0, "%s: its records are not in order",
+                             vs_directory_at(j->directory, index)->name);
             break;
         }
         for (uint64_t i = from; i < to; i++) {
@@ -185,18 +201,21 @@ static int segment_seqno_at(vs_segment *g, uint64_t time_ns, uint64_t *seqno) {
 int vs_journal_seqno_at(vs_journal *j, uint64_t time_ns, uint64_t *seqno) {
     *seqno = 0;
     pthread_mutex_lock(&j->mu);
-    uint64_t low = 0, high = j->segment_count;
+    uint64_t low = 0, high = j->directory->count;
     while (low < high) { /* the first segment all of whose records are later */
         uint64_t mid = (low + high) / 2;
-        if (vs_journal_segment(j, mid)->time_before_ns <= time_ns) low = mid + 1;
+        if (vs_directory_at(j->directory, mid)->time_before_ns <= time_ns) low = mid + 1;
         else high = mid;
     }
     int r = 0;
     if (low) {
-        vs_segment *g = vs_journal_segment(j, low - 1);
+        vs_segment *g = vs_directory_at(j->directory, low - 1);
         *seqno = g->first_seqno - 1;
         if (g->last_time_ns <= time_ns) *seqno = g->last_seqno;
+        else if (g->generation && g->time_before_ns < time_ns) r = vs_point_at(g, time_ns, seqno); /* of what is between its points nothing is known */
         else r = segment_seqno_at(g, time_ns, seqno);
+        uint64_t index = r == 0 ? vs_directory_find(j->directory, *seqno) : UINT64_MAX; /* it may be the end of the segment before */
+        if (index != UINT64_MAX) r = vs_point_check(j->directory, index, *seqno);
     }
     pthread_mutex_unlock(&j->mu);
     return r;
@@ -218,19 +237,38 @@ static int event_time(vs_segment *g, uint64_t seqno, uint64_t *time_ns) {
     return r < 0 ? r : -ENOENT;
 }
 
+static int record_time(vs_segment *g, uint64_t seqno, uint64_t *time_ns) {
+    vs_rows rows;
+    vs_row row = {0};
+    int r = vs_segment_rows(g, &rows);
+    uint64_t n = r == 0 ? vs_rows_count_le(&rows, seqno) : 0;
+    if (n) vs_rows_get(&rows, n - 1, &row);
+    if (r < 0 || row.seqno != seqno) return r < 0 ? r : event_time(g, seqno, time_ns);
+    *time_ns = row.time_ns;
+    return 0;
+}
+
+int vs_journal_point_check(vs_journal *j, uint64_t seqno) {
+    vs_fault_clear();
+    pthread_mutex_lock(&j->mu);
+    uint64_t index = vs_directory_find(j->directory, seqno), floor_seqno = j->floor_seqno;
+    int r = index == UINT64_MAX || seqno > j->committed_seqno || seqno < floor_seqno ? -ERANGE : vs_point_check(j->directory, index, seqno);
+    pthread_mutex_unlock(&j->mu);
+    vs_fault fault;
+    vs_fault_last(&fault);
+    return r == 0 || fault.code == r ? r : vs_fault_set(r, 0, seqno, 0, 0, "@%" PRIu64 " is not in the window", seqno);
+}
+
 int vs_journal_time_of(vs_journal *j, uint64_t seqno, uint64_t *time_ns) {
     pthread_mutex_lock(&j->mu);
-    uint64_t index = vs_journal_find_segment(j, seqno);
+    uint64_t index = vs_directory_find(j->directory, seqno);
     int r = index == UINT64_MAX ? -ERANGE : 0;
     if (r == 0) {
-        vs_segment *g = vs_journal_segment(j, index);
-        vs_rows rows;
-        vs_row row = {0};
-        r = vs_segment_rows(g, &rows);
-        uint64_t n = r == 0 ? vs_rows_count_le(&rows, seqno) : 0;
-        if (n) vs_rows_get(&rows, n - 1, &row);
-        if (r == 0 && row.seqno == seqno) *time_ns = row.time_ns;
-        else if (r == 0) r = event_time(g, seqno, time_ns);
+        vs_segment *g = vs_directory_at(j->directory, index);
+        r = g->generation ? vs_point_time(g, seqno, time_ns) : 0;
+        if (r == 0) r = record_time(g, seqno, time_ns);
+        else if (r == 1) r = 0;
+        if (r == -ENOENT && g->generation) r = vs_point_gone(g, seqno);
     }
     pthread_mutex_unlock(&j->mu);
     return r;

@@ -26,6 +26,8 @@ void vs_index_free(vs_index *x) {
     if (!x) return;
     free(x->rows);
     free(x->events);
+    free(x->points);
+    free(x->lasts);
     for (int i = 0; i < VS_CRC_CHUNKS; i++) free(x->crc[i]);
     free(x);
 }
@@ -98,12 +100,75 @@ static int write_put(vs_index *x, vs_row row, const uint8_t *tail, uint32_t tail
     return 0;
 }
 
+/* Records are told apart by their seqnos. Where some were left out, the next one's is said; and the time of the last one, where the segment ends with it. */
+static int go_to(vs_index *x, const uint8_t *p) {
+    uint64_t next_seqno = vs_get64(p + 16), time_ns = vs_get64(p + 24);
+    if (vs_get32(p + 4) || next_seqno <= x->last_seqno + 1) return -EBADMSG;
+    if (time_ns) {
+        if (time_ns <= x->last_time_ns) return -EBADMSG;
+        x->last_time_ns = time_ns;
+    }
+    x->last_seqno = next_seqno - 1;
+    return 0;
+}
+
+static int point_put(vs_index *x, const uint8_t *p) {
+    const vs_index_point *before = x->point_count ? &x->points[x->point_count - 1] : NULL;
+    vs_index_point fresh = {vs_get64(p + 16), vs_get64(p + 24)};
+    if (vs_get32(p + 4) || fresh.seqno < x->first_seqno || fresh.seqno > x->last_seqno || fresh.time_ns > x->last_time_ns) return -EBADMSG;
+    if (before && (fresh.seqno <= before->seqno || fresh.time_ns <= before->time_ns)) return -EBADMSG;
+    int r = vs_room(&x->points, &x->point_room, x->point_count, 1, sizeof *x->points);
+    if (r == 0) x->points[x->point_count++] = fresh;
+    return r;
+}
+
+static int last_put(vs_index *x, const uint8_t *p) {
+    vs_index_last fresh = {vs_get32(p + 4), vs_get64(p + 16), vs_get64(p + 24)};
+    if (fresh.volume == 0 || (x->last_count && x->lasts[x->last_count - 1].volume >= fresh.volume)) return -EBADMSG;
+    if (fresh.seqno > x->last_seqno || fresh.time_ns > x->last_time_ns) return -EBADMSG;
+    int r = vs_room(&x->lasts, &x->last_room, x->last_count, 1, sizeof *x->lasts);
+    if (r == 0) x->lasts[x->last_count++] = fresh;
+    return r;
+}
+
+static int is_note(uint32_t type) {
+    return type == VS_RECORD_GO_TO || type == VS_RECORD_POINT || type == VS_RECORD_STATE;
+}
+
+/* What only compacted segments have, and is no record: it has neither seqno nor time. */
+static int note_put(vs_index *x, const uint8_t *p) {
+    if (!x->compacted || p[1] || vs_get64(p + 8) || vs_get32(p + 32) || vs_get64(p + 16) > OFFSET_MAX || vs_get64(p + 24) > OFFSET_MAX) return -EBADMSG;
+    x->piece_end = 0;
+    return p[0] == VS_RECORD_GO_TO ? go_to(x, p) : p[0] == VS_RECORD_POINT ? point_put(x, p) : last_put(x, p);
+}
+
+/* A record's seqno and time, or those of the record before that it is a piece of. */
+static int order_check(vs_index *x, const vs_row *row, uint32_t type, uint32_t flags) {
+    int extent = type == VS_RECORD_WRITE || type == VS_RECORD_ZERO;
+    if (flags & VS_RECORD_FURTHER) {
+        if (!extent || x->piece_end == 0 || row->volume != x->piece_volume || row->time_ns != x->last_time_ns || row->offset_bytes < x->piece_end)
+            return -EBADMSG;
+    } else if (row->time_ns <= x->last_time_ns) {
+        return -EBADMSG;
+    }
+    x->last_time_ns = row->time_ns;
+    x->piece_end = x->compacted && extent ? row->offset_bytes + row->length_bytes : 0;
+    x->piece_volume = (uint32_t)row->volume;
+    return 0;
+}
+
+static int flags_are_known(const vs_index *x, uint32_t type, uint32_t flags) {
+    if (!x->compacted || flags <= VS_RECORD_HAS_BITMAP) return flags <= VS_RECORD_HAS_BITMAP;
+    return type == VS_RECORD_VOLUME_RESIZE ? flags == VS_RECORD_SIZE_ALONE : flags <= (VS_RECORD_HAS_BITMAP | VS_RECORD_FURTHER);
+}
+
 static int record_put(vs_index *x, uint64_t seqno, const uint8_t *p, size_t bytes, uint64_t *block) {
     uint32_t type = p[0], flags = p[1], volume = vs_get32(p + 4), tail_bytes = vs_get32(p + 32);
     uint64_t time_ns = vs_get64(p + 8), a = vs_get64(p + 16), b = vs_get64(p + 24);
     vs_row row = {.seqno = seqno, .time_ns = time_ns, .volume = volume, .offset_bytes = a, .length_bytes = b};
-    if (time_ns <= x->last_time_ns || a > OFFSET_MAX || b > OFFSET_MAX || flags > VS_RECORD_HAS_BITMAP) return -EBADMSG;
-    x->last_time_ns = time_ns;
+    if (a > OFFSET_MAX || b > OFFSET_MAX || !flags_are_known(x, type, flags)) return -EBADMSG;
+    int r = order_check(x, &row, type, flags);
+    if (r < 0) return r;
     switch (type) {
     case VS_RECORD_WRITE:
         return b == 0 || volume == 0 ? -EBADMSG : write_put(x, row, p + VS_RECORD_HEAD, tail_bytes, flags, block);
@@ -113,7 +178,7 @@ static int record_put(vs_index *x, uint64_t seqno, const uint8_t *p, size_t byte
         if (volume == 0 || a == b) return -EBADMSG;
         row.offset_bytes = a < b ? a : b;
         row.length_bytes = (a < b ? b : a) - row.offset_bytes;
-        if (row_put(x, &row) < 0) return -ENOMEM;
+        if (!(flags & VS_RECORD_SIZE_ALONE) && row_put(x, &row) < 0) return -ENOMEM;
         return event_put(x, seqno, p, bytes);
     case VS_RECORD_VOLUME_ADD:
     case VS_RECORD_VOLUME_REMOVE:
@@ -121,6 +186,10 @@ static int record_put(vs_index *x, uint64_t seqno, const uint8_t *p, size_t byte
         return event_put(x, seqno, p, bytes);
     case VS_RECORD_BOOKMARK_ADD:
         if (a == 0 || a > seqno) return -EBADMSG;
+        return event_put(x, seqno, p, bytes);
+    case VS_RECORD_FLOOR:
+        if (a == 0 || a >= seqno) return -EBADMSG;
+        if (a > x->floor_seqno) x->floor_seqno = a;
         return event_put(x, seqno, p, bytes);
     case VS_RECORD_BOOKMARK_REMOVE:
     case VS_RECORD_BOOKMARK_HOLD:
@@ -164,20 +233,33 @@ static int stream_join(const uint8_t *descriptors, uint32_t count, const uint8_t
 
 static int stream_parse(vs_index *x, const uint8_t *stream, size_t bytes, uint32_t records, uint64_t *block) {
     size_t at = 0;
-    uint64_t seqno = x->last_seqno;
     for (uint32_t i = 0; i < records; i++) {
         if (bytes - at < VS_RECORD_HEAD) return -EBADMSG;
         uint32_t tail_bytes = vs_get32(stream + at + 32);
         if (tail_bytes > VS_BODY_MAX) return -EBADMSG;
         size_t total = vs_record_bytes(tail_bytes);
         if (bytes - at < total) return -EBADMSG;
-        int r = record_put(x, ++seqno, stream + at, total, block);
+        const uint8_t *p = stream + at;
+        if (!is_note(p[0]) && !(p[1] & VS_RECORD_FURTHER)) x->last_seqno++;
+        int r = is_note(p[0]) ? note_put(x, p) : record_put(x, x->last_seqno, p, total, block);
         if (r < 0) return r;
         at += total;
     }
-    if (at != bytes) return -EBADMSG;
-    x->last_seqno = seqno;
-    return 0;
+    return at == bytes ? 0 : -EBADMSG;
+}
+
+void vs_index_roll_back(vs_index *x, const vs_index *before) {
+    x->row_count = before->row_count;
+    x->event_bytes = before->event_bytes;
+    x->point_count = before->point_count;
+    x->last_count = before->last_count;
+    x->last_seqno = before->last_seqno;
+    x->last_time_ns = before->last_time_ns;
+    x->applied_seqno = before->applied_seqno;
+    x->floor_seqno = before->floor_seqno;
+    x->end_bytes = before->end_bytes;
+    x->piece_end = before->piece_end;
+    x->piece_volume = before->piece_volume;
 }
 
 int vs_index_add_batch(vs_index *x, const uint8_t *descriptors, uint32_t count, const uint8_t salt[16], uint64_t limit_bytes,
@@ -187,18 +269,15 @@ int vs_index_add_batch(vs_index *x, const uint8_t *descriptors, uint32_t count, 
     if (end > limit_bytes) return -EBADMSG;
     uint8_t *stream = malloc((size_t)count * VS_DESCRIPTOR_STREAM_MAX);
     if (!stream) return -ENOMEM;
-    size_t bytes = 0, rows = x->row_count, events = x->event_bytes;
-    uint64_t last_seqno = x->last_seqno, last_time_ns = x->last_time_ns;
+    size_t bytes = 0;
+    vs_index before = *x;
     uint64_t first_block = x->end_bytes / VS_BLOCK_BYTES + count, block = first_block;
     int r = stream_join(descriptors, count, salt, x->last_seqno + 1, stream, &bytes);
     if (r == 0) r = stream_parse(x, stream, bytes, vs_get32(descriptors + 44), &block);
     if (r == 0 && block - first_block != payload) r = -EBADMSG;
     free(stream);
     if (r < 0) {
-        x->row_count = rows;
-        x->event_bytes = events;
-        x->last_seqno = last_seqno;
-        x->last_time_ns = last_time_ns;
+        vs_index_roll_back(x, &before);
         return r;
     }
     x->applied_seqno = vs_get64(descriptors + 32);
@@ -277,6 +356,15 @@ int vs_states_fold(vs_states *s, const vs_row *rows, size_t row_count, const uin
         v->last_write_ns = rows[i].time_ns;
     }
     return 0;
+}
+
+void vs_states_fold_lasts(vs_states *s, const vs_index *x) {
+    for (size_t i = 0; i < x->last_count; i++) {
+        vs_volume_state *v = vs_states_find(s, (uint32_t)x->lasts[i].volume);
+        if (!v || x->lasts[i].seqno <= v->last_write_seqno) continue;
+        v->last_write_seqno = x->lasts[i].seqno;
+        v->last_write_ns = x->lasts[i].time_ns;
+    }
 }
 
 void vs_states_clear(vs_states *s) {

@@ -21,7 +21,17 @@ typedef struct vs_row {
     uint64_t seqno, time_ns, volume, offset_bytes, length_bytes, block;
 } vs_row;
 
+/* What a compacted segment says of a point that can be opened, and of a volume's last write at its end. */
+typedef struct vs_index_point {
+    uint64_t seqno, time_ns;
+} vs_index_point;
+
+typedef struct vs_index_last {
+    uint64_t volume, seqno, time_ns;
+} vs_index_last;
+
 typedef struct vs_index {
+    int compacted; /* set before the first batch: the records of compacted segments are known */
     vs_row *rows;
     size_t row_count, row_room;
     uint8_t *events; /* as in the events section */
@@ -29,7 +39,15 @@ typedef struct vs_index {
     uint32_t *crc[VS_CRC_CHUNKS];
     uint64_t first_seqno, last_seqno; /* last = first - 1: no record yet */
     uint64_t last_time_ns, applied_seqno;
-    uint64_t end_bytes; /* end of the last batch */
+    uint64_t floor_seqno; /* points before it are gone, 0: none are */
+    uint64_t end_bytes;   /* end of the last batch */
+
+    vs_index_point *points; /* ascending */
+    size_t point_count, point_room;
+    vs_index_last *lasts; /* ascending by volume */
+    size_t last_count, last_room;
+    uint64_t piece_end; /* of the last record, a write or zero, whose next piece may follow; 0: none may */
+    uint32_t piece_volume;
 } vs_index;
 
 typedef struct vs_states {
@@ -45,6 +63,9 @@ uint32_t vs_index_crc(const vs_index *x, uint64_t block);
  * parse; -ENOMEM. *payload_blocks: how many blocks of payload follow the descriptors. limit_bytes: the batch must end by there. */
 int vs_index_add_batch(vs_index *x, const uint8_t *descriptors, uint32_t count, const uint8_t salt[16], uint64_t limit_bytes,
                        uint64_t *payload_blocks);
+
+/* Forget what was taken in since *x was copied to *before. Chunks of checksums may stay: they are overwritten. */
+void vs_index_roll_back(vs_index *x, const vs_index *before);
 
 /* Is the block at p the first descriptor of the batch that begins with next_seqno? Returns how many descriptors, 0: it is not. */
 uint32_t vs_descriptor_count(const uint8_t *p, const uint8_t salt[16], uint64_t next_seqno);
@@ -62,6 +83,8 @@ size_t vs_event_parse(const uint8_t *p, size_t left, vs_event *e, const uint8_t 
 
 /* States: after all rows and events with seqno <= until have been folded in. */
 int vs_states_fold(vs_states *s, const vs_row *rows, size_t row_count, const uint8_t *events, size_t event_bytes, uint64_t until);
+/* And at the end of a compacted segment, whose rows may lack the last writes. */
+void vs_states_fold_lasts(vs_states *s, const vs_index *x);
 vs_volume_state *vs_states_find(const vs_states *s, uint32_t volume);
 vs_volume_state *vs_states_add(vs_states *s, uint32_t volume);
 void vs_states_clear(vs_states *s);

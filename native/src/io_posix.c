@@ -363,6 +363,33 @@ static int posix_tagged(vs_store *s, int file, char *text, size_t room) {
     return 0;
 }
 
+/* Locks of the open file, not of the process: those of two journals in one process meet as well. */
+static int byte_lock(int file, int command, struct flock *l) {
+    int r;
+    do r = fcntl(file, command, l);
+    while (r < 0 && errno == EINTR);
+    return r < 0 ? -errno : 0;
+}
+
+static int posix_lock(vs_store *s, int file, uint64_t byte) {
+    (void)s;
+    return byte_lock(file, F_OFD_SETLK, &(struct flock){.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1});
+}
+
+static int posix_unlock(vs_store *s, int file, uint64_t byte) {
+    (void)s;
+    return byte_lock(file, F_OFD_SETLK, &(struct flock){.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1});
+}
+
+/* Asks what would keep an exclusive lock away, and takes none: whoever comes meanwhile is not turned away. */
+static int posix_locked(vs_store *s, int file, uint64_t from, uint64_t end) {
+    (void)s;
+    if (from >= end) return 0;
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)from, .l_len = (off_t)(end - from)};
+    int r = byte_lock(file, F_OFD_GETLK, &l);
+    return r < 0 ? r : l.l_type != F_UNLCK;
+}
+
 static void posix_destroy(vs_store *s) {
     free(s);
 }
@@ -392,6 +419,9 @@ static const vs_store posix_functions = {
     .free_bytes = posix_free_bytes,
     .tag = posix_tag,
     .tagged = posix_tagged,
+    .lock = posix_lock,
+    .unlock = posix_unlock,
+    .locked = posix_locked,
     .destroy = posix_destroy,
 };
 

@@ -2,8 +2,10 @@
  *
  * Locks, in the order they are taken:
  *   leadership (j->leading, under mu)  who writes a batch, seals, or attaches a primary; held over storage I/O
- *   mu                                 everything below; never held over storage I/O, but for first use of a segment's footer
+ *   mu                                 everything below; never held over storage I/O, but for first use of a segment's footer, and by readers
+ *   leases.mu                          leases of this journal
  *   files.mu                           open files of segments
+ * Beside leadership, before mu: generations_mu, for who makes another directory or deletes what an older one named; held over storage I/O.
  *
  * Batches: one is filled by appends while the leader writes the other and applies it. A batch's maps answer reads of live volumes until
  * its records are on the primaries, so a batch is emptied only after that. Their bytes lie in kept memory (kept.h).
@@ -16,15 +18,16 @@
 
 #include "base.h"
 #include "codec.h"
+#include "directory.h"
 #include "gap.h"
 #include "journal.h"
 #include "kept.h"
-#include "merged_map.h"
+#include "leases.h"
 #include "recovery.h"
-#include "segment.h"
 #include "stack.h"
+#include "superseded.h"
 
-enum { VS_DIRECTORY_CHUNK = 1024, VS_DIRECTORY_CHUNKS = 4096, VS_SEGMENT_ROWS_MAX = 65536, VS_MERGE_LEVELS = 7 };
+enum { VS_SEGMENT_ROWS_MAX = 65536 };
 
 typedef struct vs_batch_map {
     uint32_t volume;
@@ -63,10 +66,15 @@ struct vs_journal {
     int working, stopping, sync_wanted;
     vs_files files;
 
-    /* Segments by ordinal. Chunks never move and slots are filled before a view can ask for them, so views look up without the lock. */
-    vs_segment **chunks[VS_DIRECTORY_CHUNKS];
-    uint64_t segment_count, first_ordinal;
-    vs_segment *active; /* the last one, when it is unsealed; NULL: none */
+    vs_directory *directory; /* the newest; views keep the one that they were opened on */
+    vs_segment *active; /* its last one, when it is unsealed; NULL: none */
+    vs_leases leases;
+    uint64_t leased;    /* reader: the lease on the directory; 0: none */
+    uint64_t told_seqno; /* reader: committed_seqno when the last refresh returned */
+    pthread_mutex_t generations_mu;
+    uint64_t generation; /* owner: the greatest that any file has or was meant to have */
+    int compacting;      /* one at a time */
+    vs_superseded_list superseded;
     int active_file;    /* owner: open for writing */
     uint64_t unsure_bytes; /* reader: what the active segment's file held when it was opened; 0: it has begun since */
     uint64_t ahead_bytes; /* owner: its file has zeros up to here; 0: none */
@@ -76,6 +84,7 @@ struct vs_journal {
     uint64_t last_seqno, last_time_ns, committed_seqno;
     uint64_t written_seqno; /* on their primaries, but not all of it synced */
     uint64_t applied_seqno; /* and synced; a later open applies what comes after */
+    uint64_t floor_seqno;   /* committed: points before it cannot be opened; 0: it was never set */
     vs_kept kept;
     vs_batch batch[2];
     int filling, leading, lead_wanted, hold_applied;
@@ -85,27 +94,20 @@ struct vs_journal {
     vs_primary **primaries;
     size_t primary_count, primary_room;
 
-    vs_merged_map **maps;
-    size_t map_count, map_room;
     struct vs_base_slot *bases;
-    uint64_t merge_next[VS_MERGE_LEVELS]; /* per level: groups before this ordinal have their map */
+    pthread_mutex_t move_mu; /* one base is moved at a time; before all others */
 
     uint64_t payload_bytes, commits, commit_waits, torn_bytes, clock_jumps, kept_records;
 
     vs_fault broken;      /* sound_part: what ends the journal; code 0: nothing */
     uint64_t known_seqno; /* then: records up to it were there */
-    _Atomic int check_ends;
+    _Atomic int check_ends, work_ends;
 };
 
-static inline vs_segment *vs_journal_segment(const vs_journal *j, uint64_t index) {
-    return j->chunks[index / VS_DIRECTORY_CHUNK][index % VS_DIRECTORY_CHUNK];
-}
+/* The newest directory, for who uses it with mu not held. The caller gives it back with vs_directory_unref. Takes mu itself. */
+vs_directory *vs_journal_directory(vs_journal *j);
 
 /* All of the following want mu held, unless they say "leader" (leadership held, mu not). */
-
-int vs_journal_add_segment(vs_journal *j, vs_segment *g);
-/* The segment that holds seqno (first_seqno <= seqno <= last); UINT64_MAX: none. */
-uint64_t vs_journal_find_segment(const vs_journal *j, uint64_t seqno);
 
 /* Wait until nobody leads, then lead; and give it up. */
 void vs_journal_lead_begin(vs_journal *j);
@@ -121,30 +123,41 @@ int vs_journal_seal_active(vs_journal *j);
 
 /* Rows of a segment with seqno <= until as an array; *owned is to be freed (NULL: borrowed from the index). */
 int vs_segment_rows_array(vs_segment *g, uint64_t until, const vs_row **rows, size_t *count, vs_row **owned);
-/* States at a seqno inside segment `index` (or at its end). */
-int vs_journal_states(vs_journal *j, uint64_t index, uint64_t until, vs_states *out);
+/* States at a seqno inside segment `index` of a directory (or at its end). */
+int vs_journal_states(const vs_directory *d, uint64_t index, uint64_t until, vs_states *out);
 
-/* Set v->data_bytes to its value after `map`, which is what of v the segment `index` changed up to the point of interest. On entry it is the
+/* Set v->data_bytes to its value after `map`, which is what of v the segment `index` of d changed up to the point of interest. On entry it is the
  * value before that segment (VS_UNKNOWN: not known, everything is walked). Takes mu itself. */
 #define VS_UNKNOWN UINT64_MAX
-int vs_journal_data_bytes(vs_journal *j, uint64_t index, const vs_extent_map *map, vs_volume_state *v);
+int vs_journal_data_bytes(vs_journal *j, vs_directory *d, uint64_t index, const vs_extent_map *map, vs_volume_state *v);
 
-/* Push the layers of whole sealed segments [from, to] (indexes), newest first, using merged maps. memory: maps made for segments whose
- * footer is damaged are appended there, for the owner of the stack to free. */
+/* Push the layers of whole sealed segments [from, to] (indexes in d), newest first, using merged maps. memory: maps made for segments whose
+ * footer is damaged are appended there, for the owner of the stack to free. Layers last as long as d. */
 typedef struct vs_map_list {
     vs_extent_map **maps;
     size_t count, room;
 } vs_map_list;
-int vs_journal_push_layers(vs_journal *j, vs_stack *s, uint32_t volume, uint64_t from, uint64_t to, vs_map_list *memory);
+int vs_journal_push_layers(vs_journal *j, vs_directory *d, vs_stack *s, uint32_t volume, uint64_t from, uint64_t to, vs_map_list *memory);
 int vs_map_list_add(vs_map_list *l, vs_extent_map *m);
 void vs_map_list_clear(vs_map_list *l);
 
-/* Compare a merged map with the segments it stands for. 1 with *fault: it differs. */
-int vs_merged_map_compare(vs_journal *j, vs_merged_map *m, vs_fault *fault);
+/* Compare a merged map with the segments of d that it stands for. 1 with *fault: it differs. 0 also for one that is of other segments than
+ * these since a compaction: it is not used, and made again. Takes mu itself. */
+int vs_merged_map_compare(vs_journal *j, vs_directory *d, vs_merged_map *m, vs_fault *fault);
 
-/* Base image of a volume; NULL in *out: it has none. Loaded once, kept until close. */
-int vs_journal_base(vs_journal *j, uint32_t volume, vs_base **out);
+/* Base image of a volume, of needed_seqno or later (0: whichever); NULL in *out: it has none. Kept until close, or until a later one is there. The
+ * caller gets a reference. -EUCLEAN: it is needed, and missing or older. */
+int vs_journal_base(vs_journal *j, uint32_t volume, uint64_t needed_seqno, vs_base **out);
 void vs_journal_bases_close(vs_journal *j);
+
+/* mu not held. The base as it is on the disk now, where it is later than `than`, which is of the same volume: 1, a reference in *out. 0: it is not. */
+int vs_journal_base_later(vs_journal *j, uint32_t volume, const vs_base *than, vs_base **out);
+
+/* Forget the base of a volume: the next who asks loads it. */
+void vs_journal_base_forget(vs_journal *j, uint32_t volume);
+
+/* Records up to a base's may be gone: then only its index knows the last write. v: a state at seqno, as d has it. -EUCLEAN: the base is needed, and missing. */
+int vs_journal_state_of_base(vs_journal *j, const vs_directory *d, uint64_t seqno, vs_volume_state *v);
 
 vs_extent_map *vs_batch_find(const vs_batch *b, uint32_t volume);
 vs_primary *vs_journal_primary(const vs_journal *j, uint32_t volume);
@@ -172,6 +185,12 @@ void vs_journal_work_tell(vs_journal *j);
 int vs_journal_worker_start(vs_journal *j);
 void vs_journal_worker_stop(vs_journal *j);
 
+/* Find out up to where all primaries are synced. */
+void vs_journal_applied_move(vs_journal *j);
+
+/* mu not held. Does anybody read at a point before seqno, here or in another process? */
+int vs_journal_reads_below(vs_journal *j, uint64_t seqno);
+
 /* leader: write a batch to its primaries, and (mu held) note that one has failed for good. */
 void vs_journal_batch_apply(vs_journal *j, const vs_batch *b);
 void vs_journal_primary_fail(vs_journal *j, vs_primary *p, int status);
@@ -191,6 +210,10 @@ int vs_journal_find_request(vs_journal *j, const vs_request *q, uint64_t *seqno)
 
 /* open: where the loaded segments end is where we go on. */
 int vs_journal_begin_head(vs_journal *j);
+
+/* Reader: take in what the owner has done since; and of that only a compaction. A journal that ends with damage is not followed. */
+int vs_journal_follow(vs_journal *j);
+int vs_journal_follow_directory(vs_journal *j);
 
 /* open, with an active segment: commit what kept memory holds and the journal does not, oldest first, and empty it. It is not applied; that is
  * done when primaries are attached. -EUCLEAN: it does not continue the journal. May be interrupted and done again. */

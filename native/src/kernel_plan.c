@@ -44,7 +44,7 @@ static int device_of(vs_kernel_plan *p, const vs_view_piece *piece, uint32_t *de
             .segment = piece->segment,
             .base = piece->base,
             .pinned = piece->pinned,
-            .name = piece->segment ? piece->segment->first_seqno : vs_kernel_base_name(vs_view_volume(p->view)),
+            .name = piece->segment ? vs_kernel_segment_name(piece->segment) : vs_kernel_base_name(piece->base),
         };
         *slot = (uint32_t)p->source_count;
     }
@@ -74,18 +74,36 @@ static int add_composed(vs_kernel_plan *p, uint64_t block) {
     return add_run(p, &(vs_erofs_run){block, 1, p->composed_count++, VS_KERNEL_SIDE});
 }
 
+/* Blocks [at, end) of the volume, which lie in one file side by side. */
+static int add_whole(vs_kernel_plan *p, const vs_view_piece *piece, uint64_t at, uint64_t end) {
+    if (at == end) return 0;
+    vs_erofs_run run = {.block = at, .count = end - at};
+    run.device_block = piece->block + (at - piece->offset_bytes / VS_BLOCK_BYTES);
+    int code = device_of(p, piece, &run.device);
+    if (code == 0) code = vs_block_set_add(&p->blocks, p->sources[run.device - 1].name, run.device_block, run.count);
+    return code == 0 ? add_run(p, &run) : code;
+}
+
+/* Of a base some blocks may lie elsewhere. There a block of the image is one of the volume. */
+static int add_whole_of_base(vs_kernel_plan *p, const vs_view_piece *piece, uint64_t at, uint64_t end) {
+    int code = 0;
+    while (code == 0 && at < end) {
+        uint64_t patch = vs_base_next_patch(piece->base, at);
+        code = add_whole(p, piece, at, patch < end ? patch : end);
+        if (code == 0 && patch < end) code = add_composed(p, patch);
+        at = patch < end ? patch + 1 : end;
+    }
+    return code;
+}
+
 static int add_piece(void *arg, const vs_view_piece *piece) {
     vs_kernel_plan *p = arg;
     uint64_t end = piece->offset_bytes + piece->length_bytes;
     uint64_t at = piece->offset_bytes / VS_BLOCK_BYTES, whole = (piece->offset_bytes + VS_BLOCK_BYTES - 1) / VS_BLOCK_BYTES;
     uint64_t whole_end = end / VS_BLOCK_BYTES;
     int code = whole > at ? add_composed(p, at) : 0;
-    if (code == 0 && whole < whole_end) {
-        vs_erofs_run run = {.block = whole, .count = whole_end - whole, .device_block = piece->block + (whole - at)};
-        code = device_of(p, piece, &run.device);
-        if (code == 0) code = vs_block_set_add(&p->blocks, p->sources[run.device - 1].name, run.device_block, run.count);
-        if (code == 0) code = add_run(p, &run);
-    }
+    if (code == 0 && whole < whole_end)
+        code = piece->segment ? add_whole(p, piece, whole, whole_end) : add_whole_of_base(p, piece, whole, whole_end);
     return code == 0 && end % VS_BLOCK_BYTES ? add_composed(p, whole_end) : code;
 }
 

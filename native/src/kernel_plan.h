@@ -14,7 +14,7 @@ typedef struct vs_kernel_source {
     vs_segment *segment; /* NULL: the base image */
     vs_base *base;
     int pinned;
-    uint64_t name; /* for block sets: the segment's first seqno, or vs_kernel_base_name */
+    uint64_t name; /* for block sets: vs_kernel_segment_name or vs_kernel_base_name */
 } vs_kernel_source;
 
 typedef struct vs_kernel_plan {
@@ -33,8 +33,14 @@ typedef struct vs_kernel_plan {
 
 #define VS_KERNEL_SIDE UINT32_MAX
 
-static inline uint64_t vs_kernel_base_name(uint32_t volume) {
-    return UINT64_C(1) << 63 | volume;
+/* Of a file, not of a range: what was compared in one that was compacted since says nothing of the new one. */
+static inline uint64_t vs_kernel_segment_name(const vs_segment *g) {
+    return g->generation ? UINT64_C(1) << 62 | g->generation : g->first_seqno;
+}
+
+/* A block that was compared for one base says nothing of a later one's. */
+static inline uint64_t vs_kernel_base_name(const vs_base *base) {
+    return UINT64_C(1) << 63 | vs_base_number(base);
 }
 
 /* Fill a plan of v. -E2BIG: over runs_max runs. -ETIMEDOUT: the deadline (deadline.h) has passed. */

@@ -281,14 +281,19 @@ int vs_kernel_view_open(vs_kernel_views *k, vs_view *v, const vs_kernel_limits *
 int vs_kernel_views_probe(vs_kernel_views *k, int *file) {
     uint8_t want[VS_BLOCK_BYTES], got[VS_BLOCK_BYTES];
     vs_store *store = k->journal->store;
-    vs_segment *g = vs_journal_segment(k->journal, 0);
+    vs_directory *d = vs_journal_directory(k->journal);
+    vs_segment *g = vs_directory_at(d, 0);
     int fd = vs_segment_file_get(g);
-    if (fd < 0) return fd;
+    if (fd < 0) {
+        vs_directory_unref(d);
+        return fd;
+    }
     vs_erofs_run run = {.block = 0, .count = 1, .device_block = 0, .device = 1};
     vs_erofs_image image = {.size_bytes = VS_BLOCK_BYTES, .devices = 1, .runs = &run, .run_count = 1, .deadline_ns = VS_DEADLINE_NEVER};
     int code = mount_image(k, &image, &fd, file);
     int64_t n = store->read(store, fd, 0, want, sizeof want);
     vs_segment_file_put(g);
+    vs_directory_unref(d);
     if (code < 0) return code;
     if (n == sizeof want && pread(*file, got, sizeof got, 0) == (ssize_t)sizeof got && memcmp(want, got, sizeof want) == 0) return 0;
     close(*file);

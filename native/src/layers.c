@@ -67,38 +67,39 @@ static int push_segment(vs_segment *g, vs_stack *s, uint32_t volume, vs_map_list
 }
 
 /* Loaded maps are kept sorted by count, then first ordinal. Where such a map is, or would be. */
-static size_t merged_place(const vs_journal *j, uint64_t first_ordinal, uint64_t count) {
-    size_t low = 0, high = j->map_count;
+static size_t merged_place(const vs_directory *d, uint64_t first_ordinal, uint64_t count) {
+    size_t low = 0, high = d->map_count;
     while (low < high) {
         size_t mid = (low + high) / 2;
-        const vs_merged_map *m = j->maps[mid];
+        const vs_merged_map *m = d->maps[mid];
         if (m->count < count || (m->count == count && m->first_ordinal < first_ordinal)) low = mid + 1;
         else high = mid;
     }
     return low;
 }
 
-static int maps_add(vs_journal *j, vs_merged_map *m) {
-    if (vs_room(&j->maps, &j->map_room, j->map_count, 1, sizeof *j->maps) < 0) return -ENOMEM;
-    size_t at = merged_place(j, m->first_ordinal, m->count);
-    memmove(j->maps + at + 1, j->maps + at, (j->map_count - at) * sizeof *j->maps);
-    j->maps[at] = m;
-    j->map_count++;
+static int maps_add(vs_directory *d, vs_merged_map *m) {
+    if (vs_room(&d->maps, &d->map_room, d->map_count, 1, sizeof *d->maps) < 0) return -ENOMEM;
+    size_t at = merged_place(d, m->first_ordinal, m->count);
+    memmove(d->maps + at + 1, d->maps + at, (d->map_count - at) * sizeof *d->maps);
+    d->maps[at] = m;
+    d->map_count++;
     return 0;
 }
 
-/* Is the map of these very segments? The digest chain makes one digest speak for all before it. */
-static int map_fits(const vs_journal *j, const vs_merged_map *m) {
-    uint64_t last = m->first_ordinal + m->count - 1;
-    if (m->first_ordinal < j->first_ordinal || last >= j->first_ordinal + j->segment_count) return 0;
-    const vs_segment *g = vs_journal_segment(j, last - j->first_ordinal);
-    return g->sealed && g->last_seqno == m->last_seqno && memcmp(g->digest, m->last_digest, 32) == 0;
+/* Is the map of these very segments? The digest chain makes one digest speak for all before it, as they were first written; which of them were
+ * compacted since, the greatest generation among them tells. */
+static int map_fits(const vs_directory *d, const vs_merged_map *m) {
+    if (m->count > d->ordinals || m->first_ordinal > d->ordinals - m->count) return 0;
+    const vs_segment *g = vs_directory_of_ordinal(d, m->first_ordinal + m->count - 1);
+    return g->sealed && g->ordinals < m->count && g->last_seqno == m->last_seqno && memcmp(g->chain_digest, m->last_digest, 32) == 0 &&
+           vs_directory_group_generation(d, m->first_ordinal, m->count) == m->generation;
 }
 
 /* The map of a group, loaded when it is first asked for. *out NULL: there is none that is usable. */
-static int merged_get(vs_journal *j, uint64_t first_ordinal, uint64_t count, vs_merged_map **out) {
-    size_t at = merged_place(j, first_ordinal, count);
-    vs_merged_map *m = at < j->map_count ? j->maps[at] : NULL;
+static int merged_get(vs_journal *j, vs_directory *d, uint64_t first_ordinal, uint64_t count, vs_merged_map **out) {
+    size_t at = merged_place(d, first_ordinal, count);
+    vs_merged_map *m = at < d->map_count ? d->maps[at] : NULL;
     *out = NULL;
     if (m && m->count == count && m->first_ordinal == first_ordinal) {
         *out = m;
@@ -106,21 +107,22 @@ static int merged_get(vs_journal *j, uint64_t first_ordinal, uint64_t count, vs_
     }
     int r = vs_merged_map_open(j->store, j->options.uuid, first_ordinal, count, &m);
     if (r < 0) return r == -ENOMEM ? r : 0;
-    r = map_fits(j, m) ? maps_add(j, m) : -ESTALE;
+    r = map_fits(d, m) ? maps_add(d, m) : -ESTALE;
     if (r == 0) *out = m;
-    else vs_merged_map_close(j->store, m);
+    else vs_merged_map_unref(m);
     return r == -ENOMEM ? r : 0;
 }
 
-/* The largest usable merged map that ends with ordinal `last` and does not begin before `first`. 1: pushed (or nothing in it). */
-static int push_merged(vs_journal *j, vs_stack *s, uint32_t volume, uint64_t first, uint64_t last, uint64_t *count) {
+/* The largest usable merged map that ends with ordinal `last` and does not begin before `first`. 1: pushed (or nothing in it). *count: on entry what the
+ * segment that ends there stands for by itself. */
+static int push_merged(vs_journal *j, vs_directory *d, vs_stack *s, uint32_t volume, uint64_t first, uint64_t last, uint64_t *count) {
     uint64_t fits = 1;
     while ((last + 1) % (fits * VS_MERGE_FANOUT) == 0 && last + 1 >= fits * VS_MERGE_FANOUT && last + 1 - fits * VS_MERGE_FANOUT >= first)
         fits *= VS_MERGE_FANOUT;
-    for (; fits > 1; fits /= VS_MERGE_FANOUT) {
+    for (; fits > *count; fits /= VS_MERGE_FANOUT) {
         vs_merged_map *m;
         vs_layer layer = {.first_ordinal = last + 1 - fits};
-        int r = merged_get(j, layer.first_ordinal, fits, &m);
+        int r = merged_get(j, d, layer.first_ordinal, fits, &m);
         if (r < 0) return r;
         r = m ? vs_merged_map_find(m, volume, &layer.packed) : -ENOENT;
         if (r < 0) continue;
@@ -131,51 +133,18 @@ static int push_merged(vs_journal *j, vs_stack *s, uint32_t volume, uint64_t fir
     return 0;
 }
 
-int vs_journal_push_layers(vs_journal *j, vs_stack *s, uint32_t volume, uint64_t from, uint64_t to, vs_map_list *memory) {
-    uint64_t first = j->first_ordinal + from, next = j->first_ordinal + to + 1; /* ordinals [first, next) are to be covered */
+int vs_journal_push_layers(vs_journal *j, vs_directory *d, vs_stack *s, uint32_t volume, uint64_t from, uint64_t to, vs_map_list *memory) {
+    const vs_segment *newest = vs_directory_at(d, to);
+    uint64_t first = vs_directory_at(d, from)->ordinal, next = newest->ordinal + newest->ordinals; /* ordinals [first, next) are to be covered */
     while (next > first) {
-        uint64_t count = 1;
-        int r = push_merged(j, s, volume, first, next - 1, &count);
-        if (r == 0) r = push_segment(vs_journal_segment(j, next - 1 - j->first_ordinal), s, volume, memory);
+        vs_segment *g = vs_directory_of_ordinal(d, next - 1);
+        uint64_t count = g->ordinals;
+        int r = push_merged(j, d, s, volume, first, next - 1, &count);
+        if (r == 0) r = push_segment(g, s, volume, memory);
         if (r < 0) return r;
         next -= count;
     }
     return 0;
-}
-
-typedef struct vs_base_slot {
-    uint32_t volume;
-    vs_base *base;
-    struct vs_base_slot *next;
-} vs_base_slot;
-
-int vs_journal_base(vs_journal *j, uint32_t volume, vs_base **out) {
-    for (vs_base_slot *p = j->bases; p; p = p->next)
-        if (p->volume == volume) {
-            *out = p->base;
-            return 0;
-        }
-    vs_base *base = NULL;
-    int r = vs_base_open(j->store, j->options.uuid, volume, &base);
-    if (r < 0 && r != -ENOENT) return r;
-    vs_base_slot *slot = malloc(sizeof *slot);
-    if (!slot) {
-        if (base) vs_base_close(base);
-        return -ENOMEM;
-    }
-    *slot = (vs_base_slot){volume, base, j->bases};
-    j->bases = slot;
-    *out = base;
-    return 0;
-}
-
-void vs_journal_bases_close(vs_journal *j) {
-    for (vs_base_slot *p = j->bases, *next; p; p = next) {
-        next = p->next;
-        if (p->base) vs_base_close(p->base);
-        free(p);
-    }
-    j->bases = NULL;
 }
 
 /* data below a map: every extent takes away what was data before, and adds itself if it is data. */
@@ -196,21 +165,23 @@ static int data_bytes_step(const vs_stack *below, const vs_extent_map *map, uint
     return r;
 }
 
-int vs_journal_data_bytes(vs_journal *j, uint64_t index, const vs_extent_map *map, vs_volume_state *v) {
+int vs_journal_data_bytes(vs_journal *j, vs_directory *d, uint64_t index, const vs_extent_map *map, vs_volume_state *v) {
     vs_stack below = {0};
     vs_map_list memory = {0};
     vs_base *base = NULL;
     pthread_mutex_lock(&j->mu);
-    uint64_t first_seqno = vs_journal_segment(j, index)->first_seqno;
-    int r = vs_journal_base(j, v->id, &base);
-    if (r == 0 && index > 0) r = vs_journal_push_layers(j, &below, v->id, 0, index - 1, &memory);
+    uint64_t first_seqno = vs_directory_at(d, index)->first_seqno;
+    int r = vs_journal_base(j, v->id, vs_directory_base_needed(d, v), &base);
+    if (r == 0 && index > 0) r = vs_journal_push_layers(j, d, &below, v->id, 0, index - 1, &memory);
     pthread_mutex_unlock(&j->mu);
     if (r == 0 && base) r = vs_stack_push(&below, &(vs_layer){.packed = *vs_base_map(base), .base = 1});
     if (v->added_seqno >= first_seqno) v->data_bytes = base ? vs_base_data_bytes(base) : 0;
+    if (base && vs_base_seqno(base) >= first_seqno) v->data_bytes = VS_UNKNOWN; /* it has some of the map's bytes already */
     if (r == 0 && v->data_bytes == VS_UNKNOWN) r = vs_stack_data_bytes(&below, 0, UINT64_MAX, &v->data_bytes);
     if (r == 0) r = data_bytes_step(&below, map, &v->data_bytes);
     vs_stack_clear(&below);
     vs_map_list_clear(&memory);
+    vs_base_unref(base);
     return r;
 }
 
@@ -220,12 +191,11 @@ static void tables_free(vs_map_table *tables, uint32_t count) {
 }
 
 /* One table per volume that has anything in the group's segments. from_segments: do not use smaller merged maps. */
-static int tables_build(vs_journal *j, uint64_t first, uint64_t count, int from_segments, vs_map_table **out, uint32_t *table_count) {
+static int tables_build(vs_journal *j, vs_directory *d, uint64_t first, uint64_t count, int from_segments, vs_map_table **out, uint32_t *table_count) {
     vs_states states = {0};
-    uint64_t from = first - j->first_ordinal;
+    uint64_t from = vs_directory_index_of(d, first), to = vs_directory_index_of(d, first + count - 1);
     pthread_mutex_lock(&j->mu);
-    const vs_segment *last = vs_journal_segment(j, from + count - 1);
-    int r = vs_journal_states(j, from + count - 1, last->last_seqno, &states);
+    int r = vs_journal_states(d, to, vs_directory_at(d, to)->last_seqno, &states);
     pthread_mutex_unlock(&j->mu);
     vs_map_table *tables = calloc(states.count + 1, sizeof *tables);
     if (!tables) r = -ENOMEM;
@@ -235,9 +205,8 @@ static int tables_build(vs_journal *j, uint64_t first, uint64_t count, int from_
         vs_map_list memory = {0};
         vs_map_table *t = &tables[n];
         pthread_mutex_lock(&j->mu);
-        if (!from_segments) r = vs_journal_push_layers(j, &s, states.volumes[i].id, from, from + count - 1, &memory);
-        for (uint64_t k = count; from_segments && r == 0 && k-- > 0;)
-            r = push_segment(vs_journal_segment(j, from + k), &s, states.volumes[i].id, &memory);
+        if (!from_segments) r = vs_journal_push_layers(j, d, &s, states.volumes[i].id, from, to, &memory);
+        for (uint64_t k = to + 1; from_segments && r == 0 && k-- > from;) r = push_segment(vs_directory_at(d, k), &s, states.volumes[i].id, &memory);
         pthread_mutex_unlock(&j->mu);
         t->volume = states.volumes[i].id;
         if (r == 0 && s.count) {
@@ -253,21 +222,21 @@ static int tables_build(vs_journal *j, uint64_t first, uint64_t count, int from_
     return r;
 }
 
-static int group_merge(vs_journal *j, uint64_t first, uint64_t count) {
+static int group_merge(vs_journal *j, vs_directory *d, uint64_t first, uint64_t count) {
     vs_map_table *tables = NULL;
     uint32_t table_count = 0;
-    const vs_segment *begin = vs_journal_segment(j, first - j->first_ordinal);
-    const vs_segment *end = vs_journal_segment(j, first + count - 1 - j->first_ordinal);
-    vs_merged_map identity = {.first_ordinal = first, .count = count, .first_seqno = begin->first_seqno, .last_seqno = end->last_seqno};
-    memcpy(identity.last_digest, end->digest, 32);
+    const vs_segment *begin = vs_directory_of_ordinal(d, first), *end = vs_directory_of_ordinal(d, first + count - 1);
+    vs_merged_map identity = {.first_ordinal = first, .count = count, .first_seqno = begin->first_seqno, .last_seqno = end->last_seqno,
+                              .generation = vs_directory_group_generation(d, first, count)};
+    memcpy(identity.last_digest, end->chain_digest, 32);
     vs_merged_map_name(first, count, identity.name);
-    int r = tables_build(j, first, count, 0, &tables, &table_count);
+    int r = tables_build(j, d, first, count, 0, &tables, &table_count);
     if (r == 0) r = vs_merged_map_write(j->store, j->options.uuid, &identity, tables, table_count);
     tables_free(tables, table_count);
     if (r < 0) return r;
     vs_merged_map *made;
     pthread_mutex_lock(&j->mu);
-    r = merged_get(j, first, count, &made);
+    r = merged_get(j, d, first, count, &made);
     pthread_mutex_unlock(&j->mu);
     return r < 0 ? r : made ? 0 : -EIO; /* it must be readable now, or the caller would build it for ever */
 }
@@ -285,13 +254,14 @@ static int tables_equal(vs_merged_map *m, const vs_map_table *tables, uint32_t c
     return 1;
 }
 
-int vs_merged_map_compare(vs_journal *j, vs_merged_map *m, vs_fault *fault) {
+int vs_merged_map_compare(vs_journal *j, vs_directory *d, vs_merged_map *m, vs_fault *fault) {
     vs_map_table *tables = NULL;
     uint32_t table_count = 0;
     pthread_mutex_lock(&j->mu);
-    int fits = map_fits(j, m);
+    int fits = map_fits(d, m), older = m->generation < vs_directory_group_generation(d, m->first_ordinal, m->count);
     pthread_mutex_unlock(&j->mu);
-    int r = fits ? tables_build(j, m->first_ordinal, m->count, 1, &tables, &table_count) : 0;
+    if (older) return 0;
+    int r = fits ? tables_build(j, d, m->first_ordinal, m->count, 1, &tables, &table_count) : 0;
     int equal = fits && r == 0 && tables_equal(m, tables, table_count);
     tables_free(tables, table_count);
     if (r < 0 || equal) return r;
@@ -300,16 +270,17 @@ int vs_merged_map_compare(vs_journal *j, vs_merged_map *m, vs_fault *fault) {
     return 1;
 }
 
-/* mu held. The first group, of the lowest level, that has no usable map: 1. merge_next remembers what is known to be there. */
-static int group_missing(vs_journal *j, uint64_t *first, uint64_t *count) {
-    uint64_t sealed_end = j->first_ordinal + j->segment_count - (j->active ? 1 : 0);
+/* mu held. The first group, of the lowest level, that has no usable map and that no single segment stands for: 1. merge_next remembers what is
+ * known to be there. */
+static int group_missing(vs_journal *j, vs_directory *d, uint64_t *first, uint64_t *count) {
+    uint64_t sealed_end = d->ordinals - (j->active ? 1 : 0);
     *count = VS_MERGE_FANOUT;
     for (int level = 0; level < VS_MERGE_LEVELS; level++, *count *= VS_MERGE_FANOUT) {
-        uint64_t *next = &j->merge_next[level];
-        if (*next < j->first_ordinal) *next = (j->first_ordinal + *count - 1) / *count * *count;
+        uint64_t *next = &d->merge_next[level];
         for (; *next + *count <= sealed_end; *next += *count) {
             vs_merged_map *m;
-            int r = merged_get(j, *next, *count, &m);
+            if (vs_directory_of_ordinal(d, *next)->ordinals >= *count) continue;
+            int r = merged_get(j, d, *next, *count, &m);
             if (r < 0) return r;
             *first = *next;
             if (!m) return 1;
@@ -322,10 +293,12 @@ int vs_journal_merge_maps(vs_journal *j) {
     uint64_t first = 0, count = 0;
     if (!j->options.owner) return -EROFS;
     pthread_mutex_lock(&j->mu);
-    int missing = group_missing(j, &first, &count);
+    vs_directory *d = vs_directory_ref(j->directory);
+    int missing = group_missing(j, d, &first, &count);
     pthread_mutex_unlock(&j->mu);
+    int r = missing > 0 ? group_merge(j, d, first, count) : missing;
+    vs_directory_unref(d);
     if (missing <= 0) return missing;
-    int r = group_merge(j, first, count);
     return r < 0 ? vs_fault_set(r, 0, 0, 0, 0, "maps: the map of segments %llu to %llu could not be made: %s", (unsigned long long)first,
                                 (unsigned long long)(first + count - 1), strerror(-r))
                  : 1;

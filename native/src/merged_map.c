@@ -30,6 +30,7 @@ static int header_check(vs_merged_map *m, const uint8_t uuid[16]) {
     m->first_seqno = vs_get64(h + 48);
     m->last_seqno = vs_get64(h + 56);
     memcpy(m->last_digest, h + 64, 32);
+    m->generation = vs_get64(h + 112);
     m->volumes = vs_get32(h + 104);
     uint64_t directory_bytes = (uint64_t)m->volumes * DIRECTORY_ROW;
     if (directory_bytes > m->file_bytes - VS_BLOCK_BYTES || vs_crc32c(directory_row(m, 0), directory_bytes) != vs_get32(h + 108)) return -EBADMSG;
@@ -44,6 +45,8 @@ static int header_check(vs_merged_map *m, const uint8_t uuid[16]) {
 int vs_merged_map_open(vs_store *s, const uint8_t uuid[16], uint64_t first_ordinal, uint64_t count, vs_merged_map **out) {
     vs_merged_map *m = calloc(1, sizeof *m);
     if (!m) return -ENOMEM;
+    m->store = s;
+    atomic_init(&m->refs, 1);
     m->first_ordinal = first_ordinal;
     m->count = count;
     vs_merged_map_name(first_ordinal, count, m->name);
@@ -60,15 +63,21 @@ int vs_merged_map_open(vs_store *s, const uint8_t uuid[16], uint64_t first_ordin
     if (r == 0 && !(m->tables = calloc((size_t)m->volumes + 1, sizeof *m->tables))) r = -ENOMEM;
     if (r < 0) {
         vs_fault_set(r, 0, 0, 0, 0, "%s is not usable (%s)", m->name, strerror(-r));
-        vs_merged_map_close(s, m);
+        vs_merged_map_unref(m);
         return r;
     }
     *out = m;
     return 0;
 }
 
-void vs_merged_map_close(vs_store *s, vs_merged_map *m) {
-    if (m->mapped) s->unmap(s, m->mapped, m->file_bytes);
+vs_merged_map *vs_merged_map_ref(vs_merged_map *m) {
+    atomic_fetch_add(&m->refs, 1);
+    return m;
+}
+
+void vs_merged_map_unref(vs_merged_map *m) {
+    if (atomic_fetch_sub(&m->refs, 1) > 1) return;
+    if (m->mapped) m->store->unmap(m->store, m->mapped, m->file_bytes);
     free(m->tables);
     free(m);
 }
@@ -114,6 +123,7 @@ static void header_fill(uint8_t *h, const uint8_t uuid[16], const vs_merged_map 
     vs_put64(h + 96, file_bytes);
     vs_put32(h + 104, volumes);
     vs_put32(h + 108, directory_crc);
+    vs_put64(h + 112, m->generation);
     vs_block_seal(h);
 }
 
@@ -143,11 +153,19 @@ static int map_write_to(vs_store *s, int file, const uint8_t uuid[16], const vs_
     return r == 0 ? s->sync(s, file) : r;
 }
 
-/* Whatever has the name cannot be used, or it would not be made again: people may want to see it. */
-static int keep_bad(vs_store *s, const char *name) {
+/* Whatever has the name cannot be used, or it would not be made again. People may want to see it, but for what only tells of segments that were
+ * compacted since. */
+static int keep_bad(vs_store *s, const uint8_t uuid[16], const vs_merged_map *m) {
     char bad[64];
-    snprintf(bad, sizeof bad, "%s.bad", name);
-    int r = s->rename(s, name, bad);
+    vs_merged_map *there;
+    int r = vs_merged_map_open(s, uuid, m->first_ordinal, m->count, &there);
+    if (r == 0) {
+        int older = there->generation < m->generation;
+        vs_merged_map_unref(there);
+        if (older) return 0;
+    }
+    snprintf(bad, sizeof bad, "%s.bad", m->name);
+    r = s->rename(s, m->name, bad);
     return r == -ENOENT ? 0 : r;
 }
 
@@ -158,7 +176,7 @@ int vs_merged_map_write(vs_store *s, const uint8_t uuid[16], const vs_merged_map
     if (file < 0) return file;
     int r = map_write_to(s, file, uuid, m, tables, count);
     s->close(s, file);
-    if (r == 0) r = keep_bad(s, m->name);
+    if (r == 0) r = keep_bad(s, uuid, m);
     if (r == 0) r = s->rename(s, temporary, m->name);
     return r == 0 ? s->sync_dir(s, "maps") : r;
 }

@@ -20,6 +20,7 @@ vs_primary *vs_journal_primary(const vs_journal *j, uint32_t volume) {
 static int primary_replay(vs_journal *j, uint32_t volume, int file, uint64_t since) {
     vs_view *v;
     uint64_t until = j->committed_seqno;
+    if (since < j->directory->base_floor) since = j->directory->base_floor; /* nothing goes into a base before it is on the primary */
     pthread_mutex_unlock(&j->mu);
     int r = since < until ? vs_view_open_changes(j, volume, since, until, &v) : -ENOENT;
     if (r == 0) {

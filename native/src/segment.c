@@ -28,13 +28,17 @@ void vs_files_end(vs_files *f) {
     pthread_mutex_destroy(&f->load_mu);
 }
 
-int vs_segment_new(vs_files *f, uint64_t first_seqno, vs_segment **out) {
+int vs_segment_new(vs_files *f, uint64_t first_seqno, uint64_t generation, vs_segment **out) {
     vs_segment *g = calloc(1, sizeof *g);
     if (!g) return -ENOMEM;
     g->files = f;
     g->first_seqno = first_seqno;
+    g->generation = generation;
+    g->ordinals = 1;
     g->file = -1;
-    snprintf(g->name, sizeof g->name, "journal/%020" PRIu64 ".seg", first_seqno);
+    atomic_init(&g->refs, 1);
+    if (generation) snprintf(g->name, sizeof g->name, "journal/%020" PRIu64 "-%" PRIu64 ".seg", first_seqno, generation);
+    else snprintf(g->name, sizeof g->name, "journal/%020" PRIu64 ".seg", first_seqno);
     *out = g;
     return 0;
 }
@@ -55,8 +59,13 @@ static int close_unused(vs_files *f, vs_segment **at) {
     return 1;
 }
 
-void vs_segment_free(vs_segment *g) {
-    if (!g) return;
+vs_segment *vs_segment_ref(vs_segment *g) {
+    atomic_fetch_add(&g->refs, 1);
+    return g;
+}
+
+void vs_segment_unref(vs_segment *g) {
+    if (!g || atomic_fetch_sub(&g->refs, 1) > 1) return;
     vs_store *s = g->files->store;
     if (g->mapped) s->unmap(s, g->mapped, g->file_bytes);
     pthread_mutex_lock(&g->files->mu);
@@ -116,11 +125,30 @@ void vs_segment_file_put(vs_segment *g) {
 }
 
 static int identity_check(const vs_segment *g, const uint8_t *p, size_t uuid_at, size_t features_at, const uint8_t uuid[16]) {
-    if (vs_get32(p + 8) != VS_FORMAT_VERSION || vs_get32(p + features_at) != 0)
+    uint32_t features = vs_get32(p + features_at), known = g->generation ? VS_FEATURE_COMPACTED : 0;
+    if (vs_get32(p + 8) != VS_FORMAT_VERSION || features & ~known)
         return vs_fault_set(-EPROTONOSUPPORT, 0, 0, g->first_seqno, 0, "%s has format %u, features %#x: made by a newer program", g->name,
-                            vs_get32(p + 8), vs_get32(p + features_at));
+                            vs_get32(p + 8), features);
     if (memcmp(p + uuid_at, uuid, 16) != 0)
         return vs_fault_set(-EXDEV, 0, 0, g->first_seqno, 0, "%s belongs to another repository", g->name);
+    if (features != known) return vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s is another segment under this name: it is not compacted", g->name);
+    return 0;
+}
+
+static int another_under_this_name(const vs_segment *g, const char *what, uint64_t is) {
+    return vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s is another segment under this name (%s %" PRIu64 ")", g->name, what, is);
+}
+
+/* What a compacted segment's header and trailer say alike, at p: generation, ordinals, base floor. */
+static int standing_load(vs_segment *g, const uint8_t *p, uint64_t ordinal) {
+    uint64_t ordinals = vs_get64(p + 8), group = 1;
+    if (vs_get64(p) != g->generation) return another_under_this_name(g, "its generation is", vs_get64(p));
+    while (group < ordinals && group <= UINT64_MAX / VS_MERGE_FANOUT) group *= VS_MERGE_FANOUT;
+    if (group != ordinals || ordinal % ordinals || ordinals > VS_ORDINALS_MAX)
+        return vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s: says that it stands for %" PRIu64 " segments from number %" PRIu64 " on", g->name,
+                            ordinals, ordinal);
+    g->ordinals = ordinals;
+    g->base_floor = vs_get64(p + 16);
     return 0;
 }
 
@@ -148,9 +176,10 @@ int vs_segment_load_header(vs_segment *g, const uint8_t uuid[16]) {
         return vs_fault_set(-EBADMSG, 0, 0, g->first_seqno, 0, "%s: the header block is damaged", g->name);
     r = identity_check(g, h, 24, 12, uuid);
     if (r < 0) return r;
-    if (vs_get64(h + 48) != g->first_seqno || vs_get32(h + 20) != VS_BLOCK_BYTES)
-        return vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s is another segment under this name (it begins with %" PRIu64 ")", g->name,
-                            vs_get64(h + 48));
+    if (vs_get64(h + 48) != g->first_seqno || vs_get32(h + 20) != VS_BLOCK_BYTES) return another_under_this_name(g, "it begins with", vs_get64(h + 48));
+    r = g->generation ? standing_load(g, h + 120, vs_get64(h + 40)) : 0;
+    if (r < 0) return r;
+    if (g->generation) g->until_seqno = vs_get64(h + VS_HEADER_UNTIL_AT);
     g->ordinal = vs_get64(h + 40);
     g->time_before_ns = vs_get64(h + 64);
     memcpy(g->prev_digest, h + 72, 32);
@@ -159,20 +188,22 @@ int vs_segment_load_header(vs_segment *g, const uint8_t uuid[16]) {
 }
 
 /* Does everything that a trailer names lie before it? A segment is never sealed without a record: the next one would have its name. */
-static int trailer_is_sound(const uint8_t *t, uint64_t limit) {
+static int trailer_is_sound(const vs_segment *g, const uint8_t *t, uint64_t limit) {
     uint64_t data_end = vs_get64(t + 64);
     if (data_end % VS_BLOCK_BYTES || data_end < 2 * VS_BLOCK_BYTES || data_end > limit) return 0;
     if (vs_get64(t + 48) < vs_get64(t + 40) || vs_get64(t + 48) == UINT64_MAX) return 0;
-    for (int i = 0; i < VS_SECTIONS; i++) {
-        uint64_t offset = vs_get64(t + 144 + i * 24), length = vs_get64(t + 152 + i * 24);
+    if (g->generation && vs_get64(t + VS_TRAILER_UNTIL_AT) < vs_get64(t + 48)) return 0;
+    for (int i = 0; i < vs_segment_sections(g); i++) {
+        const uint8_t *entry = t + vs_section_entry_at(i);
+        uint64_t offset = vs_get64(entry), length = vs_get64(entry + 8);
         if (offset < data_end || offset > limit || length > limit - offset) return 0;
     }
     return 1;
 }
 
 static void sections_load(vs_segment *g, const uint8_t *t) {
-    for (int i = 0; i < VS_SECTIONS; i++) {
-        const uint8_t *p = t + 144 + i * 24;
+    for (int i = 0; i < vs_segment_sections(g); i++) {
+        const uint8_t *p = t + vs_section_entry_at(i);
         vs_section *c = &g->section[i];
         c->offset_bytes = vs_get64(p);
         c->length_bytes = vs_get64(p + 8);
@@ -196,10 +227,11 @@ int vs_segment_load_trailer(vs_segment *g, const uint8_t uuid[16]) {
     if (memcmp(t, VS_MAGIC_TRAILER, 8) != 0 || !vs_block_check(t)) return 0;
     r = identity_check(g, t, 16, 12, uuid);
     if (r < 0) return r;
-    if (vs_get64(t + 40) != g->first_seqno)
-        return vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s is another segment under this name (it begins with %" PRIu64 ")", g->name,
-                            vs_get64(t + 40));
-    if (!trailer_is_sound(t, g->file_bytes - VS_BLOCK_BYTES)) return 0; /* and nothing of it is taken over */
+    if (vs_get64(t + 40) != g->first_seqno) return another_under_this_name(g, "it begins with", vs_get64(t + 40));
+    if (!trailer_is_sound(g, t, g->file_bytes - VS_BLOCK_BYTES)) return 0; /* and nothing of it is taken over */
+    r = g->generation ? standing_load(g, t + 288, vs_get64(t + 32)) : 0;
+    if (r < 0) return r;
+    if (g->generation) g->until_seqno = vs_get64(t + VS_TRAILER_UNTIL_AT);
     g->ordinal = vs_get64(t + 32);
     g->last_seqno = vs_get64(t + 48);
     g->last_time_ns = vs_get64(t + 56);
@@ -207,8 +239,10 @@ int vs_segment_load_trailer(vs_segment *g, const uint8_t uuid[16]) {
     g->applied_seqno = vs_get64(t + 72);
     memcpy(g->prev_digest, t + 80, 32);
     memcpy(g->digest, t + 112, 32);
+    memcpy(g->chain_digest, t + (g->generation ? 312 : 112), 32);
     g->time_before_ns = vs_get64(t + 264);
     memcpy(g->salt, t + 272, 16);
+    g->floor_seqno = vs_get64(t + VS_TRAILER_FLOOR_AT);
     sections_load(g, t);
     g->sealed = 1;
     return 1;

@@ -1,6 +1,6 @@
 /* segment.h: one file of the journal. Sealed: its footer, mapped. Unsealed (or with a damaged footer): an index in memory.
  *
- * Threads: identity (ordinal, first_seqno, name) never changes. The rest belongs to the journal's state lock, but for what reads of views
+ * Threads: identity (ordinal, first_seqno, generation, name) never changes. The rest belongs to the journal's state lock, but for what reads of views
  * need: files and sections have locks of their own (vs_files), checksums of a pinned index are stable (index.h).
  */
 #ifndef VS_SEGMENT_H
@@ -31,11 +31,20 @@ typedef struct vs_files {
 
 typedef struct vs_segment {
     vs_files *files;
-    char name[48]; /* journal/<first seqno>.seg */
+    _Atomic int refs; /* of directories, and of whoever else has to have it */
+    char name[64];    /* journal/<first seqno>.seg, or with -<generation> before the end */
+    uint64_t generation; /* of the compaction that wrote it; 0: none did */
+    uint64_t ordinals;   /* how many it stands for, beginning with its own */
+    uint64_t base_floor; /* records of every volume up to here may be in the bases alone; 0: none are */
+    uint64_t until_seqno; /* of a compacted one: what came up to this point, which is not before its end, decided what was dropped. Points behind its end
+                           * and before this one cannot be opened, whichever segment they are in */
     uint64_t ordinal, first_seqno, last_seqno, time_before_ns, last_time_ns, applied_seqno, data_end, file_bytes;
+    uint64_t floor_seqno; /* after its last record: points before it are gone, 0: none are */
     uint8_t prev_digest[32], digest[32], salt[16];
+    uint8_t chain_digest[32]; /* what the next segment names as the one before it: of the last segment it stands for, as that was first written */
+    int chain_lost; /* that digest was in a trailer that is damaged: the next segment's word for it is taken */
     int sealed;
-    vs_section section[VS_SECTIONS];
+    vs_section section[VS_SECTIONS_MAX];
     const uint8_t *mapped; /* the whole file, NULL: not mapped */
     vs_index *index;       /* unsealed, or pinned by views that were opened before it was sealed */
     _Atomic(vs_index *) fallback; /* sealed, but the footer is damaged: what the batches say */
@@ -49,8 +58,19 @@ typedef struct vs_segment {
 int vs_files_init(vs_files *f, vs_store *s);
 void vs_files_end(vs_files *f);
 
-int vs_segment_new(vs_files *f, uint64_t first_seqno, vs_segment **out);
-void vs_segment_free(vs_segment *g);
+/* With one reference. The last one that is given up frees it. */
+int vs_segment_new(vs_files *f, uint64_t first_seqno, uint64_t generation, vs_segment **out);
+vs_segment *vs_segment_ref(vs_segment *g);
+void vs_segment_unref(vs_segment *g); /* NULL is allowed */
+
+/* How many sections its footer has, and where a trailer has the entry of one. */
+static inline int vs_segment_sections(const vs_segment *g) {
+    return g->generation ? VS_SECTIONS_MAX : VS_SECTIONS;
+}
+
+static inline size_t vs_section_entry_at(int which) {
+    return which < VS_SECTIONS ? 144 + (size_t)which * 24 : 344;
+}
 
 /* Read the trailer. 1: sealed, fields filled; 0: no valid trailer; -EXDEV, -EPROTONOSUPPORT, or the store's error. */
 int vs_segment_load_trailer(vs_segment *g, const uint8_t uuid[16]);

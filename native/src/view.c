@@ -10,11 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "points.h"
 #include "view_internal.h"
 
 /* mu held. Push the rows of segment `index` with since < seqno <= until as a layer. *made: the map, owned by v->memory. */
 static int push_rows(vs_view *v, uint64_t index, vs_extent_map **made) {
-    vs_segment *g = vs_journal_segment(v->journal, index);
+    vs_segment *g = vs_directory_at(v->directory, index);
     const vs_row *rows;
     vs_row *owned;
     size_t count;
@@ -32,13 +33,15 @@ static int push_rows(vs_view *v, uint64_t index, vs_extent_map **made) {
 /* mu held. */
 static int layers_build(vs_view *v) {
     vs_journal *j = v->journal;
-    uint64_t first = v->since ? vs_journal_find_segment(j, v->since + 1) : 0;
-    int first_whole = vs_journal_segment(j, first)->first_seqno == v->since + 1 || v->since == 0;
+    vs_directory *d = v->directory;
+    uint64_t first = v->since ? vs_directory_find(d, v->since + 1) : 0;
+    int first_whole = vs_directory_at(d, first)->first_seqno == v->since + 1 || v->since == 0;
     int r = push_rows(v, v->index, &v->partial); /* also when the point is the segment's end: accounting wants it apart */
     uint64_t from = first_whole ? first : first + 1;
-    if (r == 0 && v->index > 0 && from <= v->index - 1) r = vs_journal_push_layers(j, &v->stack, v->volume, from, v->index - 1, &v->memory);
+    if (r == 0 && v->index > 0 && from <= v->index - 1) r = vs_journal_push_layers(j, d, &v->stack, v->volume, from, v->index - 1, &v->memory);
     if (r == 0 && !first_whole && first < v->index) r = push_rows(v, first, NULL);
-    if (r == 0 && !v->changes) r = vs_journal_base(j, v->volume, &v->base);
+    if (r == 0 && !v->changes) r = vs_journal_base(j, v->volume, vs_directory_base_needed(d, &v->state), &v->base);
+    if (r == 0 && v->base && vs_base_seqno(v->base) > v->until) return -ERANGE; /* the floor is above too, or the journal has lost it */
     if (r == 0 && v->base) r = vs_stack_push(&v->stack, &(vs_layer){.packed = *vs_base_map(v->base), .base = 1});
     return r;
 }
@@ -46,23 +49,37 @@ static int layers_build(vs_view *v) {
 /* mu held. The volume's state at the point, data_bytes as it was before the point's segment. */
 static int state_load(vs_view *v) {
     vs_states states = {0};
-    int r = vs_journal_states(v->journal, v->index, v->until, &states);
+    int r = vs_journal_states(v->directory, v->index, v->until, &states);
     const vs_volume_state *found = vs_states_find(&states, v->volume);
     if (r == 0 && (!found || found->removed || found->added_seqno > v->until))
         r = vs_fault_set(-ENOENT, v->volume, v->until, 0, 0, "volume %u is not there at @%" PRIu64, v->volume, v->until);
     if (r == 0) v->state = *found;
+    if (r == 0) r = vs_journal_state_of_base(v->journal, v->directory, v->until, &v->state);
     vs_states_clear(&states);
     return r;
+}
+
+/* What came after a point and shows at a later one is there whatever became of that point itself, but for what went into bases. */
+static int since_check(const vs_view *v) {
+    uint64_t floor_seqno = v->directory->base_floor;
+    if (!v->changes || v->since >= floor_seqno) return 0;
+    return vs_fault_set(-ERANGE, v->volume, v->since, 0, 0, "what was written from @%" PRIu64 " to @%" PRIu64 " is not told apart any more", v->since + 1,
+                        floor_seqno);
 }
 
 static int view_fill(vs_view *v) {
     vs_journal *j = v->journal;
     if (v->until > j->committed_seqno || v->since > v->until || (v->changes && v->since == v->until)) return -ERANGE;
-    v->index = vs_journal_find_segment(j, v->until);
-    if (v->index == UINT64_MAX || (v->since && vs_journal_find_segment(j, v->since) == UINT64_MAX)) return -ERANGE;
-    int r = state_load(v);
+    if (!v->changes && v->until < j->floor_seqno) return -ERANGE;
+    v->directory = vs_directory_ref(j->directory);
+    v->index = vs_directory_find(v->directory, v->until);
+    if (v->index == UINT64_MAX || (v->since && vs_directory_find(v->directory, v->since) == UINT64_MAX)) return -ERANGE;
+    vs_segment *top = vs_directory_at(v->directory, v->index);
+    v->ordinals = top->ordinal + top->ordinals;
+    int r = vs_point_check(v->directory, v->index, v->until);
+    if (r == 0) r = since_check(v);
+    if (r == 0) r = state_load(v);
     if (r == 0) r = layers_build(v);
-    vs_segment *top = vs_journal_segment(j, v->index);
     if (r == 0 && top->index) {
         v->pinned = top;
         top->pins++;
@@ -70,18 +87,49 @@ static int view_fill(vs_view *v) {
     return r;
 }
 
+static int lease_take(vs_view *v, int which, uint64_t byte) {
+    int r = byte ? vs_lease_take(&v->journal->leases, byte) : 0;
+    if (r == 0) v->leases[which] = byte;
+    return r;
+}
+
+/* Points first, then a look at what has become of them: whoever takes them away sees our lease, or we what he has done. A reader that cannot follow
+ * goes on with what it has, which is leased. */
+static int view_begin(vs_view *v) {
+    vs_journal *j = v->journal;
+    int r = lease_take(v, 0, v->until);
+    if (r == 0) r = lease_take(v, 1, v->changes ? v->since : 0); /* over a base, it is only where that ends */
+    if (r < 0) return r;
+    pthread_mutex_lock(&j->mu);
+    if (!j->options.owner) vs_journal_follow(j);
+    r = lease_take(v, 2, VS_LEASE_DIRECTORY + j->directory->generation);
+    if (r == 0) r = view_fill(v);
+    pthread_mutex_unlock(&j->mu);
+    return r;
+}
+
+/* Whoever found out more has said it. */
+static int out_of_window(vs_journal *j, uint32_t volume, uint64_t seqno) {
+    vs_fault fault;
+    vs_fault_last(&fault);
+    if (fault.code == -ERANGE) return -ERANGE;
+    pthread_mutex_lock(&j->mu);
+    uint64_t floor_seqno = j->floor_seqno;
+    pthread_mutex_unlock(&j->mu);
+    if (seqno >= floor_seqno) return vs_fault_set(-ERANGE, volume, seqno, 0, 0, "@%" PRIu64 " is not in the window", seqno);
+    return vs_fault_set(-ERANGE, volume, seqno, 0, 0, "@%" PRIu64 " is gone: the oldest point is @%" PRIu64, seqno, floor_seqno);
+}
+
 static int view_open(vs_journal *j, uint32_t volume, uint64_t since, uint64_t until, int changes, vs_view **out) {
     vs_view *v = calloc(1, sizeof *v);
     if (!v) return -ENOMEM;
     *v = (vs_view){.journal = j, .volume = volume, .since = since, .until = until, .changes = changes};
     pthread_mutex_init(&v->stat_mu, NULL);
-    pthread_mutex_lock(&j->mu);
-    int r = view_fill(v);
-    pthread_mutex_unlock(&j->mu);
+    vs_fault_clear();
+    int r = view_begin(v);
     if (r < 0) {
         vs_view_close(v);
-        if (r == -ERANGE) vs_fault_set(r, volume, until, 0, 0, "@%" PRIu64 " is not in the window", until);
-        return r;
+        return r == -ERANGE ? out_of_window(j, volume, until) : r;
     }
     *out = v;
     return 0;
@@ -91,13 +139,17 @@ int vs_view_open(vs_journal *j, uint32_t volume, uint64_t seqno, vs_view **out) 
     return view_open(j, volume, 0, seqno, 0, out);
 }
 
+int vs_view_open_over_base(vs_journal *j, uint32_t volume, uint64_t since, uint64_t seqno, vs_view **out) {
+    return view_open(j, volume, since, seqno, 0, out);
+}
+
 int vs_view_open_base(vs_journal *j, uint32_t volume, vs_view **out) {
     vs_view *v = calloc(1, sizeof *v);
     if (!v) return -ENOMEM;
     *v = (vs_view){.journal = j, .volume = volume};
     pthread_mutex_init(&v->stat_mu, NULL);
     pthread_mutex_lock(&j->mu);
-    int r = vs_journal_base(j, volume, &v->base);
+    int r = vs_journal_base(j, volume, 0, &v->base);
     pthread_mutex_unlock(&j->mu);
     if (r == 0 && !v->base) r = -ENOENT;
     if (r == 0) r = vs_stack_push(&v->stack, &(vs_layer){.packed = *vs_base_map(v->base), .base = 1});
@@ -106,6 +158,7 @@ int vs_view_open_base(vs_journal *j, uint32_t volume, vs_view **out) {
         return r;
     }
     v->state = (vs_volume_state){.id = volume, .size_bytes = vs_base_size_bytes(v->base), .data_bytes = vs_base_data_bytes(v->base)};
+    vs_base_last_write(v->base, &v->state.last_write_seqno, &v->state.last_write_ns);
     *out = v;
     return 0;
 }
@@ -126,6 +179,10 @@ void vs_view_close(vs_view *v) {
     }
     vs_stack_clear(&v->stack);
     vs_map_list_clear(&v->memory);
+    vs_base_unref(v->base);
+    vs_directory_unref(v->directory);
+    for (size_t i = 0; i < sizeof v->leases / sizeof v->leases[0]; i++)
+        if (v->leases[i]) vs_lease_give(&v->journal->leases, v->leases[i]);
     pthread_mutex_destroy(&v->stat_mu);
     free(v);
 }
@@ -186,7 +243,7 @@ int vs_view_stat(vs_view *v, vs_volume_state *out) {
     int r = 0;
     pthread_mutex_lock(&v->stat_mu);
     if (v->partial && !v->changes) {
-        r = vs_journal_data_bytes(v->journal, v->index, v->partial, &v->state);
+        r = vs_journal_data_bytes(v->journal, v->directory, v->index, v->partial, &v->state);
         if (r == 0) v->partial = NULL; /* counted; the map itself stays in memory as a layer */
     }
     *out = v->state;

@@ -17,7 +17,10 @@ struct vs_view {
     vs_stack stack;
     vs_map_list memory;
     vs_extent_map *partial; /* what the segment `index` of the point holds up to it; in memory too */
-    uint64_t index;
+    vs_directory *directory; /* NULL: of the base alone */
+    uint64_t index;    /* of the point's segment */
+    uint64_t ordinals; /* up to its end */
+    uint64_t leases[3]; /* bytes; 0: not taken */
     vs_segment *pinned;
     vs_base *base;
     vs_volume_state state;
@@ -26,6 +29,9 @@ struct vs_view {
 
 /* The segment that a run of data lies in; NULL: none of the view's. Not for runs of the base. */
 vs_segment *vs_view_segment(const vs_view *v, const vs_stack_run *run);
+
+/* The volume after record seqno, of records after since over its base, which has all that came before: since is its seqno. */
+int vs_view_open_over_base(vs_journal *j, uint32_t volume, uint64_t since, uint64_t seqno, vs_view **out);
 
 /* Write what the view's maps hold to file: data as data, zeros as zeros, holes are left alone; then sync. */
 int vs_view_apply(vs_view *v, vs_store *s, int file);

@@ -69,8 +69,7 @@ static uint8_t *piece_at(const gather *g, const piece *p) {
 }
 
 vs_segment *vs_view_segment(const vs_view *v, const vs_stack_run *run) {
-    uint64_t index = run->ordinal - v->journal->first_ordinal;
-    return index <= v->index ? vs_journal_segment(v->journal, index) : NULL;
+    return run->ordinal < v->ordinals ? vs_directory_of_ordinal(v->directory, run->ordinal) : NULL;
 }
 
 /* ---- what is to be read ---- */
@@ -167,17 +166,63 @@ static void file_put(const group *of) {
     if (of->segment) vs_segment_file_put(of->segment);
 }
 
-static int piece_check(const gather *g, const group *of, const piece *p) {
+static int matches(const vs_base *base, uint64_t block, const uint8_t *bytes) {
+    return vs_crc32c(bytes, VS_BLOCK_BYTES) == vs_base_crc(base, block);
+}
+
+/* A block as a base has it. 1: it matches. */
+static int base_block(vs_store *store, const vs_base *base, uint64_t block, uint8_t *bytes) {
+    const uint8_t *patch = vs_base_patch(base, block);
+    if (patch) {
+        memcpy(bytes, patch, VS_BLOCK_BYTES);
+    } else {
+        int64_t n = store->read(store, vs_base_image(base), block * VS_BLOCK_BYTES, bytes, VS_BLOCK_BYTES);
+        if (n < 0) return 0;
+        memset(bytes + n, 0, VS_BLOCK_BYTES - (size_t)n);
+    }
+    return matches(base, block, bytes);
+}
+
+/* A block of the base is not as the view's index says. It may have been moved since, by now to a point that is not later than the view's: what the
+ * view has of it from the base is the same in every later base up to there. 1: found there. */
+static int base_again(const gather *g, uint64_t block, uint8_t *bytes) {
+    const vs_view *v = g->view;
+    vs_base *base = vs_base_ref(v->base), *later;
+    int found = 0;
+    while (!found && vs_journal_base_later(v->journal, v->volume, base, &later)) {
+        vs_base_unref(base);
+        base = later;
+        if (vs_base_seqno(base) > v->until) break;
+        found = base_block(v->journal->store, base, block, bytes);
+    }
+    vs_base_unref(base);
+    return found;
+}
+
+static int base_check(const gather *g, const piece *p) {
+    uint8_t *at = piece_at(g, p);
+    for (uint32_t i = 0; i < p->count; i++, at += VS_BLOCK_BYTES) {
+        const uint8_t *patch = vs_base_patch(g->view->base, p->block + i);
+        if (patch) memcpy(at, patch, VS_BLOCK_BYTES);
+        if (!matches(g->view->base, p->block + i, at) && !base_again(g, p->block + i, at)) return (int)i;
+    }
+    return -1;
+}
+
+/* The first block of a piece that does not match; -1: all do. */
+static int piece_damaged(const gather *g, const group *of, const piece *p) {
+    if (!of->segment) return base_check(g, p);
     const uint8_t *at = piece_at(g, p);
     for (uint32_t i = 0; i < p->count; i++) {
         uint32_t want = 0;
-        int there = 1;
-        if (of->segment) there = vs_crcs_get(&of->crcs, p->block + i, &want);
-        else want = vs_base_crc(g->view->base, p->block + i);
-        if (!there || vs_crc32c(at + (size_t)i * VS_BLOCK_BYTES, VS_BLOCK_BYTES) != want)
-            return block_fault(g, of, p->block + i, block_offset(p, i), "a checksum that does not match");
+        if (!vs_crcs_get(&of->crcs, p->block + i, &want) || vs_crc32c(at + (size_t)i * VS_BLOCK_BYTES, VS_BLOCK_BYTES) != want) return (int)i;
     }
-    return 0;
+    return -1;
+}
+
+static int piece_check(const gather *g, const group *of, const piece *p) {
+    int i = piece_damaged(g, of, p);
+    return i < 0 ? 0 : block_fault(g, of, p->block + (uint32_t)i, block_offset(p, (uint32_t)i), "a checksum that does not match");
 }
 
 static int group_check(const gather *g, const group *of) {
@@ -214,6 +259,7 @@ static int block_read(const gather *g, const group *of, int file, const piece *p
     vs_store *store = g->view->journal->store;
     uint8_t *at = piece_at(g, p) + (size_t)i * VS_BLOCK_BYTES;
     uint64_t block = p->block + i, offset_bytes = block_offset(p, i);
+    if (!of->segment && vs_base_patch(g->view->base, block)) return 0; /* it is not read from here */
     int64_t n = store->read(store, file, block * VS_BLOCK_BYTES, at, VS_BLOCK_BYTES);
     if (n < 0) return block_fault(g, of, block, offset_bytes, "a read error");
     if (n < VS_BLOCK_BYTES && of->segment) return block_fault(g, of, block, offset_bytes, "the file ends");

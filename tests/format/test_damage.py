@@ -114,7 +114,7 @@ def test_a_lost_write_and_a_stale_block_are_seen(directory: Directory) -> None:
 
 def faults(journal: Journal, *, read_payload: bool = True) -> list[str]:
     found = [
-        fault.text for index in range(journal.facts().segments) for fault in journal.check_segment(index, read_payload)
+        fault.text for facts in journal.segments() for fault in journal.check_segment(facts.first_seqno, read_payload)
     ]
     index = 0
     while (checked := journal.check_map(index)) is not None:
@@ -137,7 +137,11 @@ def test_one_bit_in_every_payload_block_of_a_journal(directory: Directory) -> No
     for number, (path, block) in enumerate(payload):
         with flipped(path, block * BLOCK * 8 + rng.randrange(8 * BLOCK)):
             index = directory.segments().index(path)
-            found = [fault for fault in reader.check_segment(index, True) if fault.offset_bytes == block * BLOCK]
+            found = [
+                fault
+                for fault in reader.check_segment(reader.segments()[index].first_seqno, True)
+                if fault.offset_bytes == block * BLOCK
+            ]
             assert len(found) == 1
             assert (found[0].code < 0, found[0].segment) == (True, int(path.stem))
             if number % 8 == 0:
@@ -241,7 +245,7 @@ def test_a_damaged_footer_costs_nothing(directory: Directory) -> None:
     assert footer is not None
     for position, length in footer.sections:
         with flipped(path, 8 * (position + length // 2)), directory.open(owner=False) as reader:
-            assert len(list(reader.check_segment(4, False))) == 1
+            assert len(list(reader.check_segment(reader.segments()[4].first_seqno, False))) == 1
             assert_journal(reader, history, range(1, history.last_seqno + 1, 5))
 
 

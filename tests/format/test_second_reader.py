@@ -12,6 +12,7 @@ from tests.support import format_reader
 from tests.support.format_reader import BLOCK, Piece, Record, Segment, VolumeRow
 from tests.support.journals import UUID, Directory, assert_journal, sample
 from tests.support.reference import History, Image, Kind, Mark, Write, Zero
+from vsnapfs.binding import base_move
 
 pytestmark = pytest.mark.format
 
@@ -182,6 +183,50 @@ def test_base_index(made: tuple[Directory, History]) -> None:
     assert (directory.path / "base/00000001.img").read_bytes()[: image.size_bytes] == image.content
     held = [run for run in image.runs() if run.kind == Kind.DATA]
     assert base.rows == [(run.offset_bytes, run.length_bytes, 0, run.offset_bytes // BLOCK + 1) for run in held]
+
+
+def test_a_base_that_was_moved(made: tuple[Directory, History]) -> None:
+    """Twice, so that there are patches, and blocks that were patches."""
+    directory, history = made
+    marks = [number for number, record in enumerate(history.records, start=1) if isinstance(record, Mark)]
+    with directory.open() as journal:
+        for floor in (marks[4], marks[8]):
+            base_move.set_floor(journal, floor)
+            patched = [
+                facts.patched_bytes
+                for volume in (1, 2, 3)
+                if (facts := base_move.move_base(journal, volume, floor)) is not None
+            ]
+            assert any(patched)
+        journal.seal()
+        assert not list((directory.path / "base").glob("00000003.*")), "it was removed by then"
+        for volume in (1, 2):
+            assert_base(directory.path / "base" / f"{volume:08x}", floor, history.state(floor)[volume])
+            assert (
+                journal.time_of(history.state(floor)[volume].last_write_seqno) == read(directory, volume).last_write_ns
+            )
+    footers = [segment.footer for segment in format_reader.read_journal(directory.path)]
+    assert [footer.floor_seqno for footer in footers if footer is not None] == [0] * 10 + [marks[8]]
+
+
+def read(directory: Directory, volume: int) -> format_reader.Base:
+    return format_reader.read_base((directory.path / "base" / f"{volume:08x}.idx").read_bytes(), UUID)
+
+
+def assert_base(path: Path, floor: int, image: Image) -> None:
+    """The base is the volume after the record ``floor``, put together by the page's words."""
+    base = format_reader.read_base(path.with_suffix(".idx").read_bytes(), UUID)
+    held = [run for run in image.runs() if run.kind == Kind.DATA]
+    assert base.rows == [(run.offset_bytes, run.length_bytes, 0, run.offset_bytes // BLOCK + 1) for run in held]
+    told = (base.size_bytes, base.data_bytes, base.seqno, base.last_write_seqno)
+    assert told == (image.size_bytes, image.data_bytes, floor, image.last_write_seqno)
+    raw = path.with_suffix(".img").read_bytes()
+    padded = bytes(image.content) + bytes(-image.size_bytes % BLOCK)
+    for run in held:
+        for block in range(run.offset_bytes // BLOCK, (run.offset_bytes + run.length_bytes + BLOCK - 1) // BLOCK):
+            content = base.patches.get(block, raw[block * BLOCK : (block + 1) * BLOCK]).ljust(BLOCK, b"\0")
+            assert content == padded[block * BLOCK : (block + 1) * BLOCK]
+            assert base.checksums[block] == format_reader.crc32c(content)
 
 
 def test_the_reader_itself_sees_damage(made: tuple[Directory, History]) -> None:

@@ -230,13 +230,24 @@ void repair_map(uint8_t *file, size_t size_bytes, const uint8_t *last_digest, ui
     if (mostly(state)) vs_block_seal(file);
 }
 
+/* Where the patches of a base that was moved begin; 0: it has none, the map goes on to the end. */
+static int repair_patches(uint8_t *file, size_t size_bytes, uint64_t at, uint32_t *state) {
+    uint64_t count = vs_get64(file + 112);
+    if (vs_get32(file + 12) != 1 || count == 0 || at > size_bytes || count > (size_bytes - at) / 8) return 0;
+    if (mostly(state)) vs_put64(file + 104, at);
+    if (mostly(state)) vs_put32(file + 120, vs_crc32c(file + at, (size_t)count * 8));
+    return 1;
+}
+
 void repair_base(uint8_t *file, size_t size_bytes, uint32_t *state) {
     if (size_bytes < BLOCK) return;
     uint64_t size = vs_get64(file + 40), blocks = size / BLOCK + (size % BLOCK != 0), at = (BLOCK + 4 * blocks + 7) & ~UINT64_C(7);
     if (mostly(state)) vs_put64(file + 48, at);
     at = vs_get64(file + 48);
+    if (mostly(state)) vs_put32(file + 12, vs_get32(file + 12) & 1);
     if (at <= size_bytes) {
-        uint64_t length = size_bytes - at;
+        uint64_t length = vs_get64(file + 56);
+        if (!repair_patches(file, size_bytes, at + length, state)) length = size_bytes - at;
         if (mostly(state)) vs_put64(file + 56, length);
         if (fuzz_below(state, 2)) repair_packed(file + at, (size_t)length, state);
         if (mostly(state)) vs_put32(file + 64, vs_crc32c(file + at, (size_t)length));

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "compact.h"
 #include "erofs_image.h"
 #include "fault_ground.h"
 #include "fault_shim.h"
@@ -418,6 +419,49 @@ static int merge_maps(fault_ground *g) {
     return r;
 }
 
+/* The first eight segments into one that keeps every point. */
+static int compact_all(fault_ground *g) {
+    static uint64_t points[PLAIN_RECORDS_MAX];
+    vs_compact_facts facts;
+    for (uint64_t i = 0; i < history(g)->durable; i++) points[i] = i + 1;
+    int r = vs_journal_compact(g->journal, 0, 8, points, history(g)->durable, NULL, 0, &facts);
+    TRY(r);
+    if (r != 1) fault_wrong(g, "eight segments that can be compacted were not");
+    return 0;
+}
+
+/* Whatever fails of it, all is there as before, in this process and for those that come. */
+static int compact(fault_ground *g) {
+    char why[256];
+    int r = compact_all(g);
+    fault_disarm();
+    if (plain_verify(history(g), g->state, g->journal, 8, why)) fault_wrong(g, "after a compaction that was answered with %d: %s", r, why);
+    int again = compact_all(g);
+    if (again < 0) fault_wrong(g, "the next compaction: %s", strerror(-again));
+    return r;
+}
+
+/* All of it is on the primaries. */
+static int compact_ready(fault_ground *g) {
+    TRY(owner_with_primaries(g));
+    TRY(steps(g, 1));
+    return plain_commit(history(g), g->journal);
+}
+
+/* Compacted, and its files not deleted yet. */
+static int compacted_ready(fault_ground *g) {
+    TRY(compact_ready(g));
+    return compact_all(g);
+}
+
+static int superseded(fault_ground *g) {
+    int left = vs_journal_superseded(g->journal);
+    fault_disarm();
+    if (left > 0) fault_wrong(g, "%d files are left that nobody reads", left);
+    if (left < 0 && vs_journal_superseded(g->journal) != 0) fault_wrong(g, "files are left after a deletion that failed");
+    return left;
+}
+
 static int resize_and_remove(fault_ground *g) {
     TRY(plain_event(history(g), g->journal, VS_RECORD_VOLUME_RESIZE, 2, 0, 50000));
     TRY(plain_commit(history(g), g->journal));
@@ -480,14 +524,19 @@ static int recover_and_attach(fault_ground *g) {
 
 /* ---- acts: reading ---- */
 
-/* An owner in the same directory, whose own calls do not fail. */
-static int follow_ready(fault_ground *g) {
-    TRY(owner(g));
+static int reader_beside(fault_ground *g) {
     g->thing = g->journal;
     TRY(ground_open(g, 0));
     vs_journal *reads = g->journal;
     g->journal = g->thing;
     g->thing = reads;
+    return 0;
+}
+
+/* An owner in the same directory, whose own calls do not fail. */
+static int follow_ready(fault_ground *g) {
+    TRY(owner(g));
+    TRY(reader_beside(g));
     TRY(steps(g, 4));
     TRY(plain_commit(history(g), g->journal));
     return 0;
@@ -498,6 +547,12 @@ static int follow_over_a_seal_ready(fault_ground *g) {
     TRY(vs_journal_seal(g->journal));
     TRY(steps(g, 2));
     return plain_commit(history(g), g->journal);
+}
+
+static int follow_over_a_compaction_ready(fault_ground *g) {
+    TRY(compact_ready(g));
+    TRY(reader_beside(g));
+    return compact_all(g);
 }
 
 static int follow(fault_ground *g) {
@@ -768,6 +823,12 @@ static int is_about_us(void) {
     return 1;
 }
 
+static uint64_t first_of(vs_journal *j, uint64_t index) {
+    vs_segment_facts s = {0};
+    vs_journal_segment_at(j, index, &s);
+    return s.first_seqno;
+}
+
 /* A sound journal is never called damaged because there was no memory to look at it. */
 static int check_segments(fault_ground *g) {
     vs_journal_facts f;
@@ -775,7 +836,7 @@ static int check_segments(fault_ground *g) {
     vs_journal_facts_get(g->journal, &f);
     for (uint64_t i = 0; i < f.segments; i++) {
         uint64_t at = 0;
-        int r = vs_journal_check_segment(g->journal, i, 1, &at, &fault);
+        int r = vs_journal_check_segment(g->journal, first_of(g->journal, i), 1, &at, &fault);
         TRY(r);
         if (r == 1 && is_about_us()) fault_wrong(g, "check: %s", fault.text);
     }
@@ -952,6 +1013,8 @@ const fault_scenario fault_scenarios[] = {
     {"seal_and_go_on", with_volumes, owner_with_primaries, seal_and_go_on, NULL},
     {"seal_by_size", with_volumes, owner, seal_by_size, NULL},
     {"merge_maps", with_eight_segments, owner, merge_maps, NULL},
+    {"compact", with_eight_segments, compact_ready, compact, NULL},
+    {"superseded", with_eight_segments, compacted_ready, superseded, NULL},
     {"merge_maps_of_maps", with_sixty_four_segments, owner, merge_maps, NULL},
     {"resize_and_remove", with_volumes, owner_with_primaries, resize_and_remove, NULL},
     {"bookmarks", with_volumes, owner, bookmarks, NULL},
@@ -966,6 +1029,7 @@ const fault_scenario fault_scenarios[] = {
     {"take_over_and_attach", with_killed_worker_of_two_batches, NULL, recover_and_attach, NULL},
     {"follow", with_volumes, follow_ready, follow, follow_end},
     {"follow_over_a_seal", with_volumes, follow_over_a_seal_ready, follow, follow_end},
+    {"follow_over_a_compaction", with_eight_segments, follow_over_a_compaction_ready, follow, follow_end},
     {"read_latest", with_segments, reader, read_latest, NULL},
     {"read_old_with_map", with_map, reader, read_old, NULL},
     {"open_and_read", with_map, NULL, open_and_read, NULL},

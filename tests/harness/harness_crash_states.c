@@ -32,7 +32,7 @@
 
 enum { DEPTH_MAX = 3, STEPS_MAX = 40, POINTS = 2, PATH_BYTES = 160, FAILURES_MAX = 10, ANY_AT_TOP = 3, KEEP_COPY_BYTES = 1 << 16 };
 
-static uint64_t states, failures, first_failure, faults, kills, deepest[DEPTH_MAX + 1], trace;
+static uint64_t states, failures, first_failure, faults, kills, compactions, deepest[DEPTH_MAX + 1], trace;
 static const char *only; /* --at */
 
 /* One run: the workload that was drawn, a recovery, or what follows one. */
@@ -109,6 +109,7 @@ static int hook(void *arg, int kind, const char *path);
 static void run_end(run *r) {
     store_sim_hook_set(r->s, NULL, NULL);
     workload_close(r->w);
+    compactions += workload_compactions(r->w);
     keep_end(r);
     if (store_sim_open_files(r->s)) report(r, "files are still open");
     vs_store_close(r->s);
@@ -374,7 +375,7 @@ int main(int argc, char **argv) {
         fault_points(seed + done);
     }
     printf("{\"harness\": \"crash_states\", \"seed\": %" PRIu64 ", \"states\": %" PRIu64 ", \"failures\": %" PRIu64 ", \"first_failure\": %" PRIu64 ", \"seeds\": %" PRIu64
-           ", \"faults\": %" PRIu64 ", \"kills\": %" PRIu64 ", \"crashes\": [%" PRIu64 ", %" PRIu64 ", %" PRIu64 "], \"trace\": \"%016" PRIx64 "\"}\n",
-           seed, states, failures, first_failure, done, faults, kills, deepest[1], deepest[2], deepest[3], trace);
+           ", \"faults\": %" PRIu64 ", \"kills\": %" PRIu64 ", \"compactions\": %" PRIu64 ", \"crashes\": [%" PRIu64 ", %" PRIu64 ", %" PRIu64 "], \"trace\": \"%016" PRIx64 "\"}\n",
+           seed, states, failures, first_failure, done, faults, kills, compactions, deepest[1], deepest[2], deepest[3], trace);
     return failures != 0;
 }

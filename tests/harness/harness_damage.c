@@ -290,10 +290,16 @@ static void points_judge(const damage *d, const expected *e, vs_journal *j, uint
 
 static int check_reads_data = 1;
 
+static uint64_t first_of(vs_journal *j, uint64_t index) {
+    vs_segment_facts s = {0};
+    vs_journal_segment_at(j, index, &s);
+    return s.first_seqno;
+}
+
 static int segment_finds(vs_journal *j, uint64_t index) {
     vs_fault fault;
     uint64_t at = 0;
-    return vs_journal_check_segment(j, index, check_reads_data, &at, &fault) == 1;
+    return vs_journal_check_segment(j, first_of(j, index), check_reads_data, &at, &fault) == 1;
 }
 
 static int maps_find(vs_journal *j) {
@@ -595,7 +601,7 @@ static void block_judge(const block_reader *b) {
         pwrite(file, &wrong, 1, (off_t)byte);
         block_bit_judge(&d, b, v, sound);
         if (d.at % 512 == 0 && f->kind == CLASS_SEGMENT &&
-            (vs_journal_check_segment(j, f->segment, 1, &from, &fault) != 1 || fault.offset_bytes != b->block * VS_BLOCK))
+            (vs_journal_check_segment(j, first_of(j, f->segment), 1, &from, &fault) != 1 || fault.offset_bytes != b->block * VS_BLOCK))
             fail(&d, "check did not find it where it is");
         pwrite(file, &f->now.bytes[byte], 1, (off_t)byte);
     }

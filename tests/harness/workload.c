@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "compact.h"
 #include "journal_internal.h"
 #include "../native/check.h"
 
@@ -25,6 +26,8 @@ typedef struct record {
     uint64_t content; /* seed of a write's bytes, of an event's body */
     uint32_t zeros;   /* of a write: bit i, its i-th block is zeros */
     uint32_t primary, base; /* of a volume that is added */
+    uint32_t may_be_gone;   /* a compaction was begun that keeps this point no more */
+    uint32_t may_be_dropped; /* or this event */
 } record;
 
 typedef struct volume {
@@ -42,11 +45,12 @@ typedef struct image {
 
 struct workload {
     uint64_t seed, rng;
+    uint64_t compact_rng; /* of its own, so that what a seed did before there were compactions stays; 0: there are none */
     vs_journal_options options;
     vs_store *store;
     vs_journal *journal;
     record *records; /* records[i] has seqno i + 1 */
-    uint64_t appended, room, durable, steps, opens;
+    uint64_t appended, room, durable, steps, opens, compactions, window;
     volume volumes[WORKLOAD_VOLUMES_MAX];
     image images[WORKLOAD_VOLUMES_MAX];   /* of a walk through the model */
     uint8_t found[WORKLOAD_VOLUMES_MAX][VOLUME_BYTES]; /* the primaries as a crash left them */
@@ -486,6 +490,77 @@ static int step_merge(workload *w) {
     return r < 0 ? failed(w, r, "merge maps") : 0;
 }
 
+/* A root is one of those that every compaction so far has kept. */
+static int is_root(const workload *w, uint64_t seqno, uint64_t drawn) {
+    uint64_t state = drawn ^ seqno;
+    return !w->records[seqno - 1].may_be_gone && draw_below(&state, 4) == 0;
+}
+
+static int is_name(const record *r) {
+    return r->type == VS_RECORD_BOOKMARK_ADD || r->type == VS_RECORD_BOOKMARK_REMOVE || r->type == VS_RECORD_BOOKMARK_HOLD;
+}
+
+/* A compaction as it is asked for. */
+typedef struct compaction {
+    uint64_t *points, *dropped, point_count, dropped_count;
+} compaction;
+
+/* The model first: whatever comes of it, from here on points and events may be gone. window: from there on all is kept. */
+static compaction compaction_begin(workload *w, uint64_t window, uint64_t drawn) {
+    compaction to = {need(malloc((window + 1) * 8)), need(malloc((window + 1) * 8)), 0, 0};
+    for (uint64_t s = 1; s < window; s++) {
+        record *r = &w->records[s - 1];
+        uint64_t state = drawn + s;
+        if (is_root(w, s, drawn)) to.points[to.point_count++] = s;
+        else r->may_be_gone = 1;
+        if (!is_name(r) || draw_below(&state, 3)) continue;
+        r->may_be_dropped = 1;
+        to.dropped[to.dropped_count++] = s;
+    }
+    to.points[to.point_count++] = window;
+    return to;
+}
+
+/* Groups that can be compacted, in the order of their beginnings; the number of one of them picks it. 1: there are any. */
+static int group_pick(workload *w, uint64_t drawn, uint64_t *first, uint64_t *count) {
+    uint64_t found[64][2], n = 0;
+    vs_segment_facts f;
+    for (uint64_t i = 0; vs_journal_segment_at(w->journal, i, &f) == 0 && f.sealed && n < 62; i++) {
+        uint64_t end = f.ordinal + f.ordinals;
+        for (uint64_t size = 8; size <= 64 && end % size == 0; size *= 8) {
+            found[n][0] = end - size;
+            found[n++][1] = size;
+        }
+    }
+    if (n == 0) return 0;
+    *first = found[drawn % n][0];
+    *count = found[drawn % n][1];
+    return 1;
+}
+
+static int step_compact(workload *w) {
+    uint64_t drawn = draw(&w->compact_rng), where = draw(&w->compact_rng), which = draw(&w->compact_rng), first, count;
+    vs_compact_facts facts;
+    if (w->durable == 0) return 0;
+    uint64_t window = w->durable - where % (w->durable / 4 + 1);
+    if (window < w->window) window = w->window; /* it never goes back: what was before it is gone */
+    w->window = window;
+    compaction to = compaction_begin(w, window, drawn);
+    int r = w->journal && group_pick(w, which, &first, &count)
+                ? vs_journal_compact(w->journal, first, count, to.points, to.point_count, to.dropped, to.dropped_count, &facts)
+                : 0;
+    free(to.points);
+    free(to.dropped);
+    if (r < 0) return failed(w, r, "compact");
+    w->compactions += (uint64_t)r;
+    int look = r == 1 && where % 4 == 0;
+    r = look ? commit(w, 0) : 0;
+    if (r == 0 && look) r = workload_check(w, drawn, 2);
+    if (r != 0) return r;
+    if (w->journal && which & 256) r = vs_journal_superseded(w->journal);
+    return r < 0 ? failed(w, r, "delete compacted files") : 0;
+}
+
 static int step_reopen(workload *w) {
     if (!w->journal) return 0;
     vs_store *s = w->store;
@@ -504,6 +579,8 @@ int workload_step(workload *w) {
     enum { KINDS = sizeof kinds / sizeof kinds[0] };
     uint64_t kind = w->appended == 0 ? KINDS - 1 : below(w, KINDS + 6);
     int r = kind < KINDS ? kinds[kind](w) : commit(w, kind < KINDS + 4 ? 0 : pick(w));
+    if (r == 0 && w->compact_rng && draw_below(&w->compact_rng, 3) == 0) r = step_seal(w);
+    if (r == 0 && w->compact_rng && draw_below(&w->compact_rng, 4) == 0) r = step_compact(w);
     if (r == 0) w->steps++;
     return r;
 }
@@ -649,14 +726,14 @@ static int events_check(workload *w) {
     uint64_t at = 0;
     for (int r; (r = vs_journal_next_event(w->journal, &c, &e, body, sizeof body)) != 0;) {
         if (r < 0) return failed(w, r, "read events");
-        while (at < w->appended && w->records[at].type < VS_RECORD_VOLUME_ADD) at++;
+        while (at < w->appended && (w->records[at].type < VS_RECORD_VOLUME_ADD || (w->records[at].may_be_dropped && e.seqno > at + 1))) at++;
         const record *m = &w->records[at++];
         if (at > w->appended || e.seqno != at) return wrong(w, "there is an event @%" PRIu64 " that is not in the history", e.seqno);
         if (e.type != m->type || e.volume != m->volume || e.a != m->a || e.b != m->b || e.body_bytes != body_fill(m->content, wanted) ||
             memcmp(body, wanted, e.body_bytes) != 0)
             return wrong(w, "the event @%" PRIu64 " is not the one that was made", e.seqno);
     }
-    while (at < w->appended && w->records[at].type < VS_RECORD_VOLUME_ADD) at++;
+    while (at < w->appended && (w->records[at].type < VS_RECORD_VOLUME_ADD || w->records[at].may_be_dropped)) at++;
     return at < w->appended ? wrong(w, "the event @%" PRIu64 " is missing", at + 1) : 0;
 }
 
@@ -666,6 +743,7 @@ static int volume_check(workload *w, uint32_t id, uint64_t seqno) {
     vs_volume_state state;
     vs_view *v;
     int r = vs_journal_volume_at(w->journal, id, seqno, &state);
+    if (r == -ERANGE && w->records[seqno - 1].may_be_gone) return vs_view_open(w->journal, id, seqno, &v) == r ? 0 : wrong(w, "@%" PRIu64 " is gone, and it opens", seqno);
     if (!m->present) return r == -ENOENT ? 0 : wrong(w, "volume %u is there @%" PRIu64 ", before it was added (%d)", id, seqno, r);
     if (r < 0) return failed(w, r, "look at a volume");
     if (state.size_bytes != m->size_bytes || (int)state.removed != m->removed)
@@ -688,6 +766,7 @@ static int time_check(workload *w, uint64_t seqno, uint64_t *last_ns) {
     uint64_t time_ns, found;
     int r = vs_journal_time_of(w->journal, seqno, &time_ns);
     if (r == 0) r = vs_journal_seqno_at(w->journal, time_ns, &found);
+    if (r == -ERANGE && w->records[seqno - 1].may_be_gone) return 0;
     if (r < 0) return failed(w, r, "look for a time");
     if (time_ns <= *last_ns) return wrong(w, "the time of @%" PRIu64 " is not after that of a record before it", seqno);
     *last_ns = time_ns;
@@ -740,6 +819,10 @@ workload *workload_new(uint64_t seed) {
     w->options.segment_bytes = segment_blocks[below(w, 5)] * BLOCK;
     w->options.batch_bytes = batch_blocks[below(w, 4)] * BLOCK;
     w->options.ack_journal = (int32_t)below(w, 2);
+    if (seed % 2) { /* many small segments, so that there is something to compact */
+        w->compact_rng = seed * 2 + 1;
+        w->options.segment_bytes = segment_blocks[0] * BLOCK;
+    }
     return w;
 }
 
@@ -747,7 +830,9 @@ workload *workload_copy(const workload *w, uint64_t seed) {
     workload *to = need(malloc(sizeof *to));
     *to = *w;
     to->rng ^= seed;
+    if (to->compact_rng) to->compact_rng ^= seed << 1;
     to->journal = NULL;
+    to->compactions = 0;
     to->records = need(malloc((w->appended + 1) * sizeof *to->records));
     if (w->appended) memcpy(to->records, w->records, w->appended * sizeof *to->records);
     to->room = w->appended + 1;
@@ -799,6 +884,10 @@ uint64_t workload_appended(const workload *w) {
 
 uint64_t workload_steps(const workload *w) {
     return w->steps;
+}
+
+uint64_t workload_compactions(const workload *w) {
+    return w->compactions;
 }
 
 uint64_t workload_opens(const workload *w) {

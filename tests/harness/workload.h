@@ -1,12 +1,13 @@
 /* workload.h: a history made by a seed, what it must read as, and whether a journal that was found after a crash has it.
  *
  * A workload does to a journal what a server does to it: writes, zeros, bursts, resizes, bookmarks, commits of all or of one volume, seals,
- * merged maps, volumes that come and go, some with a primary, some from a base, clean closes. Beside it it keeps a plain model, which shares
+ * merged maps, compactions (of odd seeds), volumes that come and go, some with a primary, some from a base, clean closes. Beside it it keeps a plain model, which shares
  * no code with the core: the list of records, from which each volume's bytes at each seqno follow by doing them again.
  *
  * It notes what was *appended* (answered, maybe only in memory) and what is *durable* (a durable request was answered). After a crash the
  * history must end between the two; what it says up to there must be exact; a primary must never have a byte of a record that the history
- * lacks, and (ack = both) none that is older than its last durable request.
+ * lacks, and (ack = both) none that is older than its last durable request. A compaction keeps some points, chosen by chance: those must be there, whether it
+ * came to its end or not. The others may be gone, and where they are, it must say so: no point opens that is not whole.
  *
  * The same seed does the same steps, whatever the store and the options are, as long as none fails: a process that was killed can be judged by
  * one that does the steps again without a journal (workload_step before workload_open: only the model moves).
@@ -66,6 +67,7 @@ uint64_t workload_durable(const workload *w);    /* the last seqno that a durabl
 uint64_t workload_appended(const workload *w);   /* the last seqno that was given to a record */
 uint64_t workload_steps(const workload *w);      /* done so far */
 uint64_t workload_opens(const workload *w);      /* how often the journal was opened, also by steps */
+uint64_t workload_compactions(const workload *w); /* that were done */
 
 /* For a judge in another process, which does the steps without a journal. Of those that were answered, what was told is durable; the next
  * one, which was begun: what it appends may be there or not; and once the journal was opened and judged: the history that was found. */

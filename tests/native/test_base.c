@@ -138,11 +138,11 @@ static void built_bases_are_what_the_image_is(vs_store *s) {
         CHECK_EQ(vs_base_data_bytes(b), data_bytes);
         check_map(b, sizes[i]);
         check_image(s, b, sizes[i]);
-        vs_base_close(b);
+        vs_base_unref(b);
         CHECK_EQ(s->close(s, source), 0);
         memcpy(image_bytes + sizes[i], kept, sizeof kept);
     }
-    vs_base_close(NULL);
+    vs_base_unref(NULL);
     vs_base_builder_free(NULL);
 }
 
@@ -193,7 +193,7 @@ static void a_huge_hole_costs_nothing(vs_store *s) {
     CHECK(vs_base_crc(b, 0) == VS_CRC_ZERO_BLOCK && vs_base_crc(b, at / 4096 - 1) == VS_CRC_ZERO_BLOCK);
     CHECK(vs_base_crc(b, at / 4096) == vs_crc32c(image_bytes, 4096) && vs_base_crc(b, at / 4096 + 2) == VS_CRC_ZERO_BLOCK);
     CHECK_EQ(s->size(s, vs_base_image(b)), size);
-    vs_base_close(b);
+    vs_base_unref(b);
 }
 
 static void pieces_must_follow_each_other(vs_store *s) {
@@ -250,7 +250,7 @@ static void every_damaged_byte_is_found(vs_store *s, int index, uint64_t table_e
             int matches = vs_base_crc(b, i) == vs_crc32c(image_bytes + i * 4096, 4096);
             CHECK_EQ(matches, i != (at - CRC_TABLE_AT) / 4);
         }
-        vs_base_close(b);
+        vs_base_unref(b);
         flip(s, index, at, (uint8_t)(1 << at % 8));
     }
 }
@@ -267,7 +267,7 @@ static void every_other_length_is_found(vs_store *s, int index, uint64_t length)
         put(s, index, 0, whole, length);
     }
     CHECK_EQ(open_base(s, &b), 0);
-    vs_base_close(b);
+    vs_base_unref(b);
 }
 
 /* Give the header another value with a CRC that matches, and say what opening makes of it. */
@@ -321,7 +321,7 @@ static void files_of_others_or_none(vs_store *s) {
     CHECK_EQ(vs_base_open(s, UUID, VOLUME + 1, &b), -EBADMSG);
     CHECK_EQ(s->rename(s, "base/0000002b.idx", INDEX_PATH), 0);
     CHECK_EQ(open_base(s, &b), 0);
-    vs_base_close(b);
+    vs_base_unref(b);
 }
 
 static void damage(vs_store *s) {
@@ -335,7 +335,7 @@ static void damage(vs_store *s) {
     flip(s, index, TABLE_END, 1); /* between table and map: belongs to neither */
     vs_base *b;
     CHECK_EQ(open_base(s, &b), 0);
-    vs_base_close(b);
+    vs_base_unref(b);
     flip(s, index, TABLE_END, 1);
     every_damaged_byte_is_found(s, index, MAP_AT, length);
     every_other_length_is_found(s, index, length);

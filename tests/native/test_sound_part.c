@@ -36,6 +36,7 @@ static void file_put(const char *name, const uint8_t *bytes, size_t length) {
 
 static int copy_take(void *arg, const char *name) {
     ground *g = arg;
+    if (strstr(name, ".seg") == NULL) return 0;
     file_copy *c = &g->files[g->file_count++];
     struct stat found;
     snprintf(c->name, sizeof c->name, "journal/%s", name);
@@ -78,12 +79,18 @@ static int part_open(ground *g, vs_journal **j) {
     return vs_journal_open(g->store, &o, j);
 }
 
+static uint64_t first_of(vs_journal *j, uint64_t index) {
+    vs_segment_facts s = {0};
+    vs_journal_segment_at(j, index, &s);
+    return s.first_seqno;
+}
+
 /* What is wrong, and that no step comes twice. */
 static int faults_of(vs_journal *j, uint64_t segment) {
     vs_fault fault;
     uint64_t at = 0;
     int count = 0, r;
-    while ((r = vs_journal_check_segment(j, segment, 1, &at, &fault)) == 1) {
+    while ((r = vs_journal_check_segment(j, first_of(j, segment), 1, &at, &fault)) == 1) {
         count++;
         CHECK(count < 10000);
         if (at == 0) break;
@@ -156,9 +163,9 @@ static void a_check_ends(ground *g) {
     vs_fault fault;
     uint64_t at = 0;
     CHECK_EQ(part_open(g, &j), 0);
-    CHECK_EQ(vs_journal_check_segment(j, 0, 1, &at, &fault), 0);
+    CHECK_EQ(vs_journal_check_segment(j, first_of(j, 0), 1, &at, &fault), 0);
     vs_journal_check_end(j);
-    CHECK_EQ(vs_journal_check_segment(j, 0, 1, &at, &fault), -ECANCELED);
+    CHECK_EQ(vs_journal_check_segment(j, first_of(j, 0), 1, &at, &fault), -ECANCELED);
     vs_journal_close(j);
 }
 

@@ -48,11 +48,13 @@ def _module(name: str, *options: str, counts: str = "states", in_tests: int, wan
 
 HARNESSES: dict[str, Harness] = {
     "crash_states": _program("crash_states", in_tests=25_000, wanted=1_000_000),
+    "base_moves": _program("base_moves", in_tests=4_000, wanted=100_000),
     "damage": _program("damage", in_tests=20_000, wanted=1_000_000),
     "fault_points": _program("fault_points", in_tests=6_000, wanted=100_000),
     "kill_points": _program("kill_points", "--count", in_tests=400, wanted=40_000),
     "kill": _module("tests.crash.kill", in_tests=100, wanted=5_000),
     "worker_kill": _module("tests.crash.worker_kill", in_tests=24, wanted=5_000),
+    "prune_kill": _module("tests.crash.prune_kill", in_tests=8, wanted=2_000),
     "shutdown": _module("tests.crash.shutdown", in_tests=6, wanted=1_000),
     "power_cut": _module("tests.crash.power_cut", in_tests=4, wanted=1_000),
     **{

@@ -17,7 +17,7 @@ BLOCK = 4096
 DESCRIPTOR_HEAD = 52
 RECORD_HEAD = 36
 WRITE, ZERO, VOLUME_ADD, VOLUME_RESIZE, VOLUME_REMOVE, BOOKMARK_ADD, BOOKMARK_REMOVE, BOOKMARK_HOLD = range(1, 9)
-GAP_BEGIN, GAP_END = 9, 10
+GAP_BEGIN, GAP_END, FLOOR = 9, 10, 14
 
 
 class FormatError(Exception):
@@ -129,6 +129,7 @@ class Footer:
     events: list[tuple[int, bytes]]
     volumes: list[VolumeRow]
     sections: list[tuple[int, int]]
+    floor_seqno: int
 
 
 @dataclass
@@ -268,7 +269,7 @@ def _record(segment: Segment, stream: bytes, seqno: int, block: int) -> tuple[Re
         pieces = [Piece(a, b, 0)]
     elif kind == VOLUME_RESIZE:
         pieces = [Piece(min(a, b), abs(a - b), 0)]
-    _need(1 <= kind <= GAP_END and (kind == WRITE or flags == 0), "type or flags of record", seqno)
+    _need((1 <= kind <= GAP_END or kind == FLOOR) and (kind == WRITE or flags == 0), "type or flags of record", seqno)
     whole = stream[: RECORD_HEAD + padded]
     return Record(seqno, kind, volume, time_ns, a, b, tail, whole, tuple(pieces)), block
 
@@ -328,7 +329,7 @@ def _footer(segment: Segment, last_seqno: int, last_time_ns: int) -> Footer:
     _need(
         _u64(block, 264) == segment.time_before_ns and block[272:288] == segment.salt, "time before or salt", at + 264
     )
-    _need(not any(block[288:4092]), "reserved bytes of the trailer", at + 288)
+    _need(not any(block[288:368]) and not any(block[376:4092]), "reserved bytes of the trailer", at + 288)
     sections, places, end = [], [], segment.data_end
     for number in range(5):
         position, length, crc, reserved = struct.unpack_from("<QQII", block, 144 + 24 * number)
@@ -343,6 +344,7 @@ def _footer(segment: Segment, last_seqno: int, last_time_ns: int) -> Footer:
     return Footer(
         last_seqno, last_time_ns, applied, block[80:112], digest, packed_rows(sections[0], 6), _maps(sections[1]),
         list(struct.unpack(f"<{len(sections[2]) // 4}I", sections[2])), _events(sections[3]), _volumes(sections[4]), places,
+        _u64(block, 368),
     )  # fmt: skip
 
 
@@ -410,18 +412,47 @@ class Base:
     checksums: list[int]
     """CRC per block of the volume."""
     rows: list[tuple[int, ...]]
+    seqno: int
+    last_write_seqno: int
+    last_write_ns: int
+    patches: dict[int, bytes]
+    """Blocks that lie in the index."""
 
 
 def read_base(content: bytes, uuid: bytes) -> Base:
     """Parse a base index (section 5)."""
     block = _check_block(content, 0, "header of a base")
-    _need(block[:32] == struct.pack("<8sII16s", b"VSNAPBAS", 1, 0, uuid), "head of a base", 0)
-    volume, size_bytes, position, length, crc = struct.unpack_from("<I4xQQQI", block, 32)
+    moved = _u32(block, 12)
+    _need(moved in (0, 1), "features of a base", 12)
+    _need(block[:32] == struct.pack("<8sII16s", b"VSNAPBAS", 1, moved, uuid), "head of a base", 0)
+    size_bytes, position, length, crc = struct.unpack_from("<QQQI", block, 40)
     table = content[position : position + length]
     _need(crc32c(table) == crc, "CRC of a base's map", position)
     blocks = (size_bytes + BLOCK - 1) // BLOCK
     kept = struct.unpack_from(f"<{blocks}I", content, BLOCK)
-    return Base(volume, size_bytes, _u64(block, 72), [crc ^ ZERO_BLOCK_CRC for crc in kept], packed_rows(table, 4))
+    patches_at, patches, patches_crc = struct.unpack_from("<QQI", block, 104)
+    end = position + length
+    if not moved:
+        _need(not any(block[80:4092]) and end == len(content), "what is behind the map of a base", end)
+        return _base(block, kept, table, {})
+    listed = content[patches_at : patches_at + 8 * patches]
+    _need(patches_at == end and crc32c(listed) == patches_crc, "list of patches", end)
+    first = (end + 8 * patches + BLOCK - 1) // BLOCK * BLOCK if patches else end
+    _need(len(content) == first + patches * BLOCK and not any(content[end + 8 * patches : first]), "patches", first)
+    places = struct.unpack(f"<{patches}Q", listed)
+    _need(list(places) == sorted(set(places)), "order of patches", end)
+    found = {place: content[first + i * BLOCK : first + (i + 1) * BLOCK] for i, place in enumerate(places)}
+    return _base(block, kept, table, found)
+
+
+def _base(block: bytes, kept: tuple[int, ...], table: bytes, patches: dict[int, bytes]) -> Base:
+    volume, size_bytes = struct.unpack_from("<I4xQ", block, 32)
+    checksums = [crc ^ ZERO_BLOCK_CRC for crc in kept]
+    seqno, last_write_seqno, last_write_ns = struct.unpack_from("<3Q", block, 80)
+    rows = packed_rows(table, 4)
+    return Base(
+        volume, size_bytes, _u64(block, 72), checksums, rows, seqno, last_write_seqno, last_write_ns, patches
+    )  # fmt: skip
 
 
 def segment_paths(repository: Path) -> list[Path]:

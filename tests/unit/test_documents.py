@@ -14,6 +14,7 @@ from vsnapfs.cli.main import vsnapfs
 from vsnapfs.core import errors, model
 from vsnapfs.core.rights import RIGHTS
 from vsnapfs.daemon.api import VERBS
+from vsnapfs.policy.retention import RetentionSettings
 from vsnapfs.repository.settings import CheckSettings, ControlSettings, JournalSettings, MountSettings
 
 pytestmark = pytest.mark.unit
@@ -35,6 +36,11 @@ OBJECTS = [
     model.AnchorProof,
     model.Anchor,
     model.Scrub,
+    model.Fate,
+    model.Reach,
+    model.Prune,
+    model.Compaction,
+    model.Space,
 ]
 
 
@@ -88,7 +94,7 @@ def test_every_exit_status_is_described() -> None:
 
 def test_every_setting_is_described() -> None:
     text = (TOP / "docs" / "settings.md").read_text(encoding="utf-8")
-    kinds = (JournalSettings, MountSettings, CheckSettings, ControlSettings)
+    kinds = (JournalSettings, MountSettings, CheckSettings, ControlSettings, RetentionSettings)
     fields = [field for kind in kinds for field in msgspec.structs.fields(kind)]
     assert [field.name for field in fields if f"`{field.name}`" not in text] == []
 
@@ -97,7 +103,12 @@ def test_every_right_is_described_with_the_commands_behind_it() -> None:
     text = (TOP / "docs" / "security.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `(\w+)` \|(.*)\|$", text, re.MULTILINE))
     assert set(rows) == set(RIGHTS)
-    words = {"repair": "check --repair", "resolve": "points by any form"}
+    words = {
+        "repair": "check --repair",
+        "resolve": "points by any form",
+        "bookmark_space": "`bookmark list --space`",
+        "prune_preview": "`prune --dry-run`",
+    }
     for verb in VERBS.values():
         noun, _, what = verb.name.partition("_")
         wanted = words.get(verb.name, f"`{noun} {what}`" if what and noun == "bookmark" else what or noun)

@@ -8,6 +8,7 @@ Source: native/include/*.h.
 """
 
 from vsnapfs.binding.base import BaseBuilder
+from vsnapfs.binding.base_move import BaseMoveFacts
 from vsnapfs.binding.beneath import open_beneath
 from vsnapfs.binding.closing import Closing
 from vsnapfs.binding.faults import Fault
@@ -30,6 +31,7 @@ from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
 
 __all__ = [
     "BaseBuilder",
+    "BaseMoveFacts",
     "Closing",
     "Event",
     "Fault",

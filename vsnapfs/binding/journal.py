@@ -33,6 +33,7 @@ class RecordKind(IntEnum):
     BOOKMARK_HOLD = lib.VS_RECORD_BOOKMARK_HOLD
     GAP_BEGIN = lib.VS_RECORD_GAP_BEGIN
     GAP_END = lib.VS_RECORD_GAP_END
+    FLOOR = lib.VS_RECORD_FLOOR
 
 
 class JournalFacts(NamedTuple):
@@ -69,7 +70,14 @@ class SegmentFacts(NamedTuple):
     size_bytes: int
     sealed: bool
     digest: bytes
-    """Of a sealed one; by the chain it speaks for all segments before."""
+    """Of a sealed one, as it was first written; by the chain it speaks for all segments before."""
+    ordinal: int
+    ordinals: int
+    """It stands for so many, from number ``ordinal`` on."""
+    generation: int
+    """Of the compaction that wrote it; 0: none did."""
+    until_seqno: int
+    """From here on it has all that later points show of it; 0 if no compaction wrote it."""
 
 
 class Event(NamedTuple):
@@ -101,6 +109,20 @@ class Request(NamedTuple):
     number: int
     lane: int
     resent: bool = False
+
+
+def _segment_from(c: Any) -> SegmentFacts:
+    return SegmentFacts(
+        c.first_seqno,
+        c.last_seqno,
+        c.bytes,
+        bool(c.sealed),
+        bytes(ffi.buffer(c.digest)),
+        c.ordinal,
+        c.ordinals,
+        c.generation,
+        c.until_seqno,
+    )
 
 
 def _request(request: Request | None) -> Any:
@@ -211,12 +233,13 @@ class Journal(Closing):
         """Return when everything appended before is on stable storage (and on its primary, unless ack_journal)."""
         check(lib.vs_journal_commit(self._c), "commit the journal")
 
-    def revive(self) -> bool:
+    def revive(self, *, in_reserve: bool = False) -> bool:
         """In a gap: verify the journal on its medium, and note in it that there was a gap. False: there is none, or it is noted.
+        ``in_reserve``: also while the disk counts as full; then it takes events, and fails again with the first write.
 
         Raises: NoSpaceError, StoreError: the journal does not work yet. IntegrityError: it does not read back as committed.
         """
-        return bool(check(lib.vs_journal_revive(self._c), "take up the journal again"))
+        return bool(check(lib.vs_journal_revive(self._c, in_reserve), "take up the journal again"))
 
     def next_changed(self, volume: int, from_bytes: int) -> tuple[int, int] | None:
         """(offset_bytes, length_bytes) of the next piece of a volume that may differ since a gap; None: no more."""
@@ -300,6 +323,10 @@ class Journal(Closing):
         check(lib.vs_journal_time_of(self._c, seqno, out), f"find @{seqno} in the journal")
         return int(out[0])
 
+    def point_check(self, seqno: int) -> None:
+        """Can the point be opened? Raises: PointGoneError: no, and why."""
+        check(lib.vs_journal_point_check(self._c, seqno), f"open @{seqno}")
+
     def view(self, volume: int, seqno: int) -> View:
         """The volume after record seqno. Raises: PointGoneError; NotFoundError: the volume was not there."""
         out = ffi.new("vs_view **")
@@ -324,11 +351,14 @@ class Journal(Closing):
         check(lib.vs_live_file(self._c, volume, out), "open the live volume")
         return VolumeFile(out[0])
 
-    def segment_at(self, index: int) -> SegmentFacts:
-        """Segment number ``index`` (0 .. facts().segments - 1)."""
-        c = ffi.new("vs_segment_facts *")
-        check(lib.vs_journal_segment_at(self._c, index, c), f"find segment {index}")
-        return SegmentFacts(c.first_seqno, c.last_seqno, c.bytes, bool(c.sealed), bytes(ffi.buffer(c.digest)))
+    def segments(self) -> list[SegmentFacts]:
+        """All segments of now, in order."""
+        there = lib.vs_journal_segments(self._c, ffi.NULL, 0)
+        while True:
+            c = ffi.new("vs_segment_facts[]", there)
+            room, there = there, lib.vs_journal_segments(self._c, c, there)
+            if there <= room:
+                return [_segment_from(c[index]) for index in range(there)]
 
     def broken(self) -> tuple[Fault, int] | None:
         """Opened with ``sound_part``: what ends the journal, and a record that was in it at least; None: nothing does."""
@@ -343,13 +373,21 @@ class Journal(Closing):
         """What reading a base does not see. Raises: IntegrityError."""
         check(lib.vs_journal_check_base(self._c, volume), "check a base image's index")
 
-    def check_segment(self, index: int, read_payload: bool) -> Iterator[Fault]:
-        """What is wrong with segment number ``index`` (0 .. facts().segments - 1)."""
+    def check_segment(self, first_seqno: int, read_payload: bool) -> Iterator[Fault]:
+        """What is wrong with the segment that begins with ``first_seqno``. Nothing, if none does any more: one that was compacted was
+        compared with its checksums then."""
         offset, fault = ffi.new("uint64_t *"), ffi.new("vs_fault *")
-        while check(lib.vs_journal_check_segment(self._c, index, read_payload, offset, fault), "check the journal"):
+        while True:
+            status = lib.vs_journal_check_segment(self._c, first_seqno, read_payload, offset, fault)
+            if status == ENOENT or not check(status, "check the journal"):
+                return
             yield fault_from(fault)
             if offset[0] == 0:
                 return
+
+    def superseded(self) -> int:
+        """Owner: delete files that a compaction has replaced and that nobody reads any more. Returns how many are left."""
+        return check(lib.vs_journal_superseded(self._c), "delete compacted files")
 
     def check_map(self, index: int) -> tuple[str, Fault | None] | None:
         """Check merged map number ``index``: its path and what is wrong with it. None: past the last."""

@@ -113,9 +113,9 @@ class View(Closing):
             for r in runs[0:n]:
                 yield Run(r.offset_bytes, r.length_bytes, RunKind(r.kind), r.segment, r.block)
 
-    def places(self) -> Iterator[Run]:
-        """All runs, apart where they lie apart: ``segment`` and ``block`` are those of the whole run."""
-        run, at = ffi.new("vs_run *"), 0
+    def places(self, offset_bytes: int = 0) -> Iterator[Run]:
+        """All runs from an offset on, apart where they lie apart: ``segment`` and ``block`` are those of the whole run."""
+        run, at = ffi.new("vs_run *"), offset_bytes
         while check(lib.vs_view_run(self._c, at, run), "walk the volume's maps"):
             yield Run(run.offset_bytes, run.length_bytes, RunKind(run.kind), run.segment, run.block)
             at = run.offset_bytes + run.length_bytes

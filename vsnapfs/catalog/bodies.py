@@ -8,7 +8,7 @@ Source: native/FORMAT.md section 7.
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ from vsnapfs.core.model import Consistency, PrimaryKind
 from vsnapfs.core.names import NameKind, check_name
 
 BODY_BYTES_MAX = 32768
+
+HoldUntil = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 
 
 class PrimaryPath(msgspec.Struct, frozen=True):
@@ -58,6 +60,8 @@ class BookmarkNamed(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: str
     note: str = ""
+    until: HoldUntil | None = None
+    """When a hold ends, ns since 1970 UTC; None: when it is released."""
 
 
 class GapBegun(msgspec.Struct, frozen=True):

@@ -178,8 +178,12 @@ def behind(applied_seqno: int, committed_seqno: int) -> JournalBehindError:
 def _check_mark(mark: Mark, journal: EventSource) -> None:
     """Refuse tables that go further than the journal, or that follow from another one.
 
-    Both happen when a repository is put back from a copy in parts.
+    Both happen when a repository is put back from a copy in parts. The event itself is asked for: a compacted journal knows the
+    times of its points alone, and of events.
     """
     check_end(mark.applied_seqno, journal)
-    if mark.event_seqno and journal.time_of(mark.event_seqno) != mark.event_time_ns:
+    if mark.event_seqno == 0:
+        return
+    event = next(journal.events(mark.event_seqno - 1), None)
+    if event is None or (event.seqno, event.time_ns) != (mark.event_seqno, mark.event_time_ns):
         raise IntegrityError(f"its record @{mark.event_seqno} is not the journal's")

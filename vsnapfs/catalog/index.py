@@ -14,7 +14,7 @@ from sortedcontainers import SortedKeyList
 
 from vsnapfs.binding import Event, RecordKind
 from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed, VolumeAdded, decode, gap_reason
-from vsnapfs.core.errors import IntegrityError
+from vsnapfs.core.errors import IntegrityError, PointGoneError
 from vsnapfs.core.model import Bookmark, PrimaryKind
 from vsnapfs.core.times import iso
 
@@ -202,7 +202,7 @@ class Index:
 
     def _add_bookmark(self, event: Event, time_of: Callable[[int], int]) -> str:
         body = decode(event.body, BookmarkAdded, "bookmark", event.seqno)
-        time_ns = event.time_ns if event.a == event.seqno else time_of(event.a)
+        time_ns = event.time_ns if event.a == event.seqno else _time_of_point(event, time_of)
         self._put_bookmark(
             Bookmark(
                 name=body.name,
@@ -213,6 +213,8 @@ class Index:
                 application=body.application,
                 note=body.note,
                 created_seqno=event.seqno,
+                created=iso(event.time_ns),
+                created_ns=event.time_ns,
             )
         )
         return body.name
@@ -227,7 +229,15 @@ class Index:
         old = self._bookmarks.get(body.name)
         if old is not None:
             held = event.a == 1
-            self._put_bookmark(msgspec.structs.replace(old, held=held, hold_note=body.note if held else ""))
+            until_ns = body.until if held else None
+            new = msgspec.structs.replace(
+                old,
+                held=held,
+                hold_note=body.note if held else "",
+                hold_until=None if until_ns is None else iso(until_ns),
+                hold_until_ns=until_ns,
+            )
+            self._put_bookmark(new)
         return body.name
 
     def _begin_gap(self, event: Event) -> int:
@@ -243,6 +253,14 @@ class Index:
             return []
         self._gaps[-1] = msgspec.structs.replace(self._gaps[-1], end_seqno=event.seqno, end_ns=event.time_ns)
         return [self._gaps[-1].begin_seqno]
+
+
+def _time_of_point(event: Event, time_of: Callable[[int], int]) -> int:
+    """When the past instant was that a bookmark was given to. It is gone where a later event removes the bookmark again."""
+    try:
+        return time_of(event.a)
+    except PointGoneError:
+        return event.time_ns
 
 
 def _point_order(bookmark: Bookmark) -> tuple[int, int]:

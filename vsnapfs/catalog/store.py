@@ -33,6 +33,7 @@ FILE_MODE = 0o600
 CONSISTENCIES = frozenset(get_args(Consistency))
 
 _VOLUME_FIELDS = len(VolumeEntry.__struct_fields__)
+_BOOKMARK_COLUMNS = 11
 _GAP_FIELDS = len(GapEntry.__struct_fields__)
 
 
@@ -118,7 +119,7 @@ class CatalogStore:
             )
             self._db.executemany("DELETE FROM bookmarks WHERE name = ?", ((name,) for name in dropped))
             self._db.executemany(_insert("gaps", _GAP_FIELDS), (msgspec.structs.astuple(gap) for gap in gaps))
-            self._db.executemany(_insert("bookmarks", 9), map(_bookmark_row, bookmarks))
+            self._db.executemany(_insert("bookmarks", _BOOKMARK_COLUMNS), map(_bookmark_row, bookmarks))
             self._db.execute("UPDATE meta SET applied_seqno = ?, event_seqno = ?, event_time_ns = ?", mark)
 
     def keep_counts(self, counts: Iterable[Count]) -> None:
@@ -281,7 +282,7 @@ def _volume(row: tuple[Any, ...]) -> VolumeEntry:
 
 def _bookmark(row: tuple[Any, ...]) -> Bookmark:
     """Quick, since there may be thousands: STRICT tables vouch for the types, ``iso`` for the range of the time."""
-    name, seqno, time_ns, consistency, application, note, held, hold_note, created_seqno = row
+    name, seqno, time_ns, consistency, application, note, held, hold_note, until_ns, created_seqno, created_ns = row
     if consistency not in CONSISTENCIES:
         raise msgspec.ValidationError(f"bookmark {name!r} has consistency {consistency!r}")
     check_name(name, "bookmark")
@@ -295,7 +296,11 @@ def _bookmark(row: tuple[Any, ...]) -> Bookmark:
         note=note,
         held=held == 1,
         hold_note=hold_note,
+        hold_until=None if until_ns is None else iso(until_ns),
+        hold_until_ns=until_ns,
         created_seqno=created_seqno,
+        created=iso(created_ns),
+        created_ns=created_ns,
     )
 
 
@@ -307,7 +312,7 @@ def _count(row: tuple[Any, ...]) -> Count:
     return Count(*row)
 
 
-def _bookmark_row(bookmark: Bookmark) -> tuple[str | int, ...]:
+def _bookmark_row(bookmark: Bookmark) -> tuple[str | int | None, ...]:
     return (
         bookmark.name,
         bookmark.seqno,
@@ -317,5 +322,7 @@ def _bookmark_row(bookmark: Bookmark) -> tuple[str | int, ...]:
         bookmark.note,
         int(bookmark.held),
         bookmark.hold_note,
+        bookmark.hold_until_ns,
         bookmark.created_seqno,
+        bookmark.created_ns,
     )

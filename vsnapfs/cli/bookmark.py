@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -10,10 +11,12 @@ from vsnapfs.cli.arguments import BOOKMARK, CONSISTENCY, POINT, PointsCommand
 from vsnapfs.cli.group import NearGroup
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.table import moment, printable, table
-from vsnapfs.core.units import format_size
+from vsnapfs.core.errors import UsageError
+from vsnapfs.core.times import iso, parse_iso
+from vsnapfs.core.units import format_size, parse_duration
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import Bookmark, Consistency
+    from vsnapfs.core.model import Bookmark, Consistency, Space
 
 
 @click.group("bookmark", cls=NearGroup)
@@ -40,12 +43,20 @@ def add(session: Session, name: str, at: str | None, consistency: Consistency, a
 
 
 @command.command("list")
+@click.option("--space", is_flag=True, help="Show what each takes instead; reads the maps of all of them.")
 @global_options()
 @pass_session
-def list_(session: Session) -> None:
+def list_(session: Session, space: bool) -> None:
     """List bookmarks, the oldest point first."""
-    from vsnapfs.daemon.requests import BookmarkList
+    from vsnapfs.daemon.requests import BookmarkList, BookmarkSpace
 
+    if space:
+        found = session.ask(BookmarkSpace())
+        sizes = [
+            [each.bookmark, format_size(each.freed_bytes), format_size(each.shared_bytes)] for each in found.spaces
+        ]
+        session.show(found, table(["NAME", "FREED IF REMOVED", "SHARED"], sizes))
+        return
     answer = session.ask(BookmarkList())
     rows = [
         [
@@ -54,7 +65,7 @@ def list_(session: Session) -> None:
             moment(bookmark.time),
             bookmark.consistency,
             bookmark.application or "-",
-            "held" if bookmark.held else "-",
+            _held(bookmark),
             bookmark.note,
         ]
         for bookmark in answer.bookmarks
@@ -64,13 +75,14 @@ def list_(session: Session) -> None:
 
 @command.command("show")
 @click.argument("name", type=BOOKMARK)
+@click.option("--space", is_flag=True, help="Also what it takes; reads the maps of all bookmarks.")
 @global_options()
 @pass_session
-def show(session: Session, name: str) -> None:
+def show(session: Session, name: str, space: bool) -> None:
     """Show one bookmark and its volumes."""
     from vsnapfs.daemon.requests import BookmarkShow
 
-    answer = session.ask(BookmarkShow(name=name))
+    answer = session.ask(BookmarkShow(name=name, space=space))
     rows = [
         [
             volume.name,
@@ -82,7 +94,8 @@ def show(session: Session, name: str) -> None:
         for volume in answer.volumes
     ]
     volumes = table(["VOLUME", "SIZE", "DATA", "LAST WRITE", "TIME"], rows)
-    session.show(answer, [*_facts(answer.bookmark), "", *volumes])
+    takes = [] if answer.space is None else _takes(answer.space)
+    session.show(answer, [*_facts(answer.bookmark), *takes, "", *volumes])
 
 
 @command.command("remove")
@@ -100,14 +113,17 @@ def remove(session: Session, name: str) -> None:
 @command.command("hold")
 @click.argument("name", type=BOOKMARK)
 @click.option("--note", default="", metavar="TEXT", help="Who needs it, and why.")
+@click.option("--until", metavar="TIME", help="The hold ends by itself when the journal is at this time.")
+@click.option("--for", "span", metavar="SPAN", help="The same, so long from now, such as 30d.")
 @global_options()
 @pass_session
-def hold(session: Session, name: str, note: str) -> None:
+def hold(session: Session, name: str, note: str, until: str | None, span: str | None) -> None:
     """Keep a bookmark from being removed, by anybody and any policy."""
     from vsnapfs.daemon.requests import BookmarkHold
 
-    bookmark = session.ask(BookmarkHold(name=name, note=note))
-    session.show(bookmark, [f"holding bookmark {_line(bookmark)}"])
+    bookmark = session.ask(BookmarkHold(name=name, note=note, until=_end_of_hold(until, span)))
+    end = "" if bookmark.hold_until is None else f", until {moment(bookmark.hold_until)}"
+    session.show(bookmark, [f"holding bookmark {_line(bookmark)}{end}"])
 
 
 @command.command("release")
@@ -122,6 +138,35 @@ def release(session: Session, name: str) -> None:
     session.show(bookmark, [f"released bookmark {_line(bookmark)}"])
 
 
+def _end_of_hold(until: str | None, span: str | None) -> str | None:
+    """In UTC: the server may be in another zone. Raises: UsageError."""
+    if until is not None and span is not None:
+        raise UsageError("--until and --for both say when the hold ends", hint="give one of them")
+    if span is not None:
+        return iso(time.time_ns() + parse_duration(span))
+    return None if until is None else iso(parse_iso(until))
+
+
+def _held(bookmark: Bookmark) -> str:
+    if not bookmark.held:
+        return "-"
+    return "held" if bookmark.hold_until is None else f"until {moment(bookmark.hold_until)}"
+
+
+def _takes(space: Space) -> list[str]:
+    return [
+        f"{'freed:':13}{format_size(space.freed_bytes)} if it is removed",
+        f"{'shared:':13}{format_size(space.shared_bytes)} with others",
+    ]
+
+
+def _hold(bookmark: Bookmark) -> str:
+    if not bookmark.held:
+        return "no"
+    until = [] if bookmark.hold_until is None else [f"until {bookmark.hold_until}"]
+    return ", ".join([bookmark.hold_note or "yes", *until])
+
+
 def _line(bookmark: Bookmark) -> str:
     return f"{bookmark.name} at @{bookmark.seqno}, {moment(bookmark.time)}"
 
@@ -134,6 +179,6 @@ def _facts(bookmark: Bookmark) -> list[str]:
         "consistency": bookmark.consistency,
         "application": bookmark.application or "-",
         "note": bookmark.note or "-",
-        "held": (bookmark.hold_note or "yes") if bookmark.held else "no",
+        "held": _hold(bookmark),
     }
     return [f"{name + ':':13}{printable(value)}" for name, value in facts.items()]

@@ -13,7 +13,7 @@ from vsnapfs.core.errors import DegradedError
 from vsnapfs.core.units import format_period, format_size, format_span
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import Gap, MountData, OpenFile, Point, RequestCount, Scrub, Status
+    from vsnapfs.core.model import Compaction, Gap, MountData, OpenFile, Point, RequestCount, Scrub, Status
 
 BYTES = ("read", "write", "fsync", "fallocate")
 """Operations that people look at; --json has all."""
@@ -46,11 +46,15 @@ def _lines(status: Status) -> Iterator[str]:
         "base": format_size(status.base_bytes),
         "free": format_size(status.free_bytes),
     }
+    if status.any_instant_from != status.window_first:
+        facts["instants"] = f"any from {_moment(status.any_instant_from)}, bookmarks before"
     yield from (f"{name + ':':12}{printable(value)}" for name, value in facts.items())
     if status.data is not None:
         yield f"{'data:':12}{_data(status.data)}"
     if status.scrub.every_s is not None or status.scrub.last_ended is not None:
         yield f"{'scrub:':12}{_scrub(status.scrub)}"
+    if status.compaction.running or status.compaction.last_ended is not None:
+        yield f"{'compaction:':12}{_compaction(status.compaction)}"
     for volume in status.volumes:
         place = printable(volume.primary_path or "no primary")
         yield f"{'volume:':12}{volume.name}, {format_size(volume.size_bytes)}, {place}"
@@ -105,6 +109,19 @@ def _scrub(scrub: Scrub) -> str:
         return said + (f"; {len(scrub.damages)} damaged so far" if scrub.damages else "; no whole pass yet")
     said += f"; last pass {moment(scrub.last_began)} to {moment(scrub.last_ended)}"
     return said + (f"; {len(scrub.damages)} damaged" if scrub.damages else "; nothing damaged")
+
+
+def _compaction(compaction: Compaction) -> str:
+    if compaction.running:
+        done, total = format_size(compaction.done_bytes), format_size(compaction.total_bytes)
+        return f"{compaction.what}, {done} of {total}"
+    said = f"last {moment(compaction.last_ended or '')}, {compaction.removed} bookmarks gone"
+    said += f", {format_size(max(0, compaction.freed_bytes))} given back"
+    if compaction.garbage_bytes is not None:
+        said += f", {format_size(compaction.garbage_bytes)} of no use left"
+    if compaction.waiting_files:
+        said += f", {compaction.waiting_files} files wait for readers"
+    return "; ".join([said, *(printable(problem) for problem in compaction.problems)])
 
 
 def _server(status: Status) -> str:

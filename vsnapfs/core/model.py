@@ -61,8 +61,14 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
     held: bool = False
     hold_note: str = ""
+    hold_until: str | None = None
+    """The hold counts until the journal is at this time; None: until it is released."""
+    hold_until_ns: int | None = None
     created_seqno: int
     """The record that made it; greater than seqno for a name given to a past instant."""
+    created: str
+    """Of that record."""
+    created_ns: int
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,6 +243,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The busiest first. Empty when nothing is mounted."""
     data: MountData | None
     """None when nothing is mounted."""
+    any_instant_from: Point | None
+    """From here on every point can be opened; before it, in the window, only named ones."""
+    compaction: Compaction
+    """Empty when nothing serves."""
     scrub: Scrub
     """As far as it is known."""
 
@@ -310,6 +320,84 @@ class Scrub(msgspec.Struct, frozen=True, kw_only=True):
     last_ended: str | None = None
     damages: list[Damage] = []
     """Found, and not found gone since."""
+
+
+class Fate(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of a bookmark."""
+
+    bookmark: str
+    seqno: int
+    time: str
+    """Of its point."""
+    stays: bool
+    reasons: list[str]
+    """Why it stays, or why it goes."""
+
+
+class Reach(msgspec.Struct, frozen=True, kw_only=True):
+    """How far back points can be opened. None: nothing was written yet."""
+
+    oldest: Point | None
+    """The oldest point of all."""
+    any_instant: Point | None
+    """From here on every point; before it only those that are named."""
+
+
+class Prune(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``vsnapfs prune`` did, or would do."""
+
+    dry_run: bool
+    time: str | None
+    """The journal's time, by which ages are told: that of its newest record; None: nothing was written yet."""
+    bookmarks: list[Fate]
+    """All of them, the oldest point first."""
+    removed: int
+    kept: int
+    before: Reach
+    after: Reach
+    held_bytes: int
+    """Of journal and bases, before."""
+    predicted_bytes: int
+    """So much of it is given back, by the figures of before."""
+    freed_bytes: int
+    """So much of it was, readers that still need replaced files left aside."""
+    fits: bool
+    """False if more is left than ``maximum_size``."""
+    changed: list[str]
+    """Bookmarks that stay though they should have gone: what was known of them changed meanwhile."""
+    waiting_files: int
+    """Replaced, and not deleted yet, since somebody reads them."""
+    problems: list[str]
+    """Why less was given back than should have been."""
+
+
+class Compaction(msgspec.Struct, frozen=True, kw_only=True):
+    """How far giving space back is, and how it was the last time, of this server."""
+
+    running: bool = False
+    what: str | None = None
+    """Of the one that runs: ``bookmarks``, ``bases`` or ``journal``."""
+    done_bytes: int = 0
+    total_bytes: int = 0
+    last_began: str | None = None
+    last_ended: str | None = None
+    removed: int = 0
+    """Bookmarks, by the last one that ended."""
+    freed_bytes: int = 0
+    garbage_bytes: int | None = None
+    """What no point needed after the last one, and is there still; None: not known."""
+    waiting_files: int = 0
+    problems: list[str] = []
+
+
+class Space(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bookmark takes, in bytes of the journal."""
+
+    bookmark: str
+    freed_bytes: int
+    """What would be given back if it alone was removed; 0 in the protection window, where every point stays."""
+    shared_bytes: int
+    """What else it needs, which others need too; with what it needs of the bases."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

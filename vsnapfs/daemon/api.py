@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from vsnapfs.core.errors import NotFoundError
-from vsnapfs.core.model import Anchor, Bookmark, Check, Point, Progress, Status, Volume
+from vsnapfs.core.model import Anchor, Bookmark, Check, Point, Progress, Prune, Status, Volume
 from vsnapfs.core.names import near
 from vsnapfs.daemon import requests as ask
 
@@ -92,7 +92,9 @@ def bookmark_show(repository: Repository, request: ask.BookmarkShow, _: Report) 
     bookmark = repository.bookmark(request.name)
     point = repository.resolve(bookmark.name)
     volumes = [repository.volume_at(volume.name, point) for volume in repository.volumes(point)]
-    return ask.BookmarkContent(bookmark=bookmark, volumes=volumes)
+    spaces = repository.bookmark_space() if request.space else []
+    mine = next((space for space in spaces if space.bookmark == bookmark.name), None)
+    return ask.BookmarkContent(bookmark=bookmark, volumes=volumes, space=mine)
 
 
 def bookmark_remove(repository: Repository, request: ask.BookmarkRemove, _: Report) -> Bookmark:
@@ -102,11 +104,23 @@ def bookmark_remove(repository: Repository, request: ask.BookmarkRemove, _: Repo
 
 
 def bookmark_hold(repository: Repository, request: ask.BookmarkHold, _: Report) -> Bookmark:
-    return repository.bookmark_hold(request.name, request.note)
+    return repository.bookmark_hold(request.name, request.note, request.until)
 
 
 def bookmark_release(repository: Repository, request: ask.BookmarkRelease, _: Report) -> Bookmark:
     return repository.bookmark_release(request.name)
+
+
+def bookmark_space(repository: Repository, _request: ask.BookmarkSpace, _: Report) -> ask.Spaces:
+    return ask.Spaces(spaces=repository.bookmark_space())
+
+
+def prune_preview(repository: Repository, _request: ask.PrunePreview, _: Report) -> Prune:
+    return repository.prune_preview()
+
+
+def prune(repository: Repository, _request: ask.Prune, report: Report) -> Prune:
+    return repository.prune(progress=report)
 
 
 def import_images(repository: Repository, request: ask.Import, report: Report) -> Bookmark:
@@ -174,6 +188,9 @@ VERBS: dict[str, Verb] = {
         Verb("bookmark_remove", ask.BookmarkRemove, Bookmark, "owner", bookmark_remove),
         Verb("bookmark_hold", ask.BookmarkHold, Bookmark, "owner", bookmark_hold),
         Verb("bookmark_release", ask.BookmarkRelease, Bookmark, "owner", bookmark_release),
+        Verb("bookmark_space", ask.BookmarkSpace, ask.Spaces, "any", bookmark_space),
+        Verb("prune_preview", ask.PrunePreview, Prune, "any", prune_preview),
+        Verb("prune", ask.Prune, Prune, "owner", prune),
         Verb("import", ask.Import, Bookmark, "owner", import_images),
         Verb("diff", ask.Diff, ask.Diffs, "reader", diff),
         Verb("commit", ask.Commit, ask.Committed, "owner", commit),

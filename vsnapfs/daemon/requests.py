@@ -12,7 +12,19 @@ from typing import Annotated, ClassVar, Generic, TypeVar
 
 import msgspec
 
-from vsnapfs.core.model import Anchor, Bookmark, Check, Consistency, Point, Status, Volume, VolumeAt, VolumeDiff
+from vsnapfs.core.model import (
+    Anchor,
+    Bookmark,
+    Check,
+    Consistency,
+    Point,
+    Space,
+    Status,
+    Volume,
+    VolumeAt,
+    VolumeDiff,
+)
+from vsnapfs.core.model import Prune as PruneResult
 from vsnapfs.core.rights import Right
 
 R = TypeVar("R")
@@ -37,11 +49,18 @@ class Bookmarks(msgspec.Struct, frozen=True, kw_only=True):
     bookmarks: list[Bookmark]
 
 
+class Spaces(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of bookmark_space, in the order of bookmark_list."""
+
+    spaces: list[Space]
+
+
 class BookmarkContent(msgspec.Struct, frozen=True, kw_only=True):
     """Answer of bookmark_show."""
 
     bookmark: Bookmark
     volumes: list[VolumeAt]
+    space: Space | None = None
 
 
 class Diffs(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,10 +139,11 @@ class BookmarkList(Request[Bookmarks], frozen=True, kw_only=True):
 
 
 class BookmarkShow(Request[BookmarkContent], frozen=True, kw_only=True):
-    """One bookmark and its volumes."""
+    """One bookmark and its volumes. ``space``: and what it takes, which takes a while to find out."""
 
     right: ClassVar[Right] = "read"
     name: str
+    space: bool = False
 
 
 class BookmarkRemove(Request[Bookmark], frozen=True, kw_only=True):
@@ -134,11 +154,12 @@ class BookmarkRemove(Request[Bookmark], frozen=True, kw_only=True):
 
 
 class BookmarkHold(Request[Bookmark], frozen=True, kw_only=True):
-    """Keep a bookmark from every removal until it is released."""
+    """Keep a bookmark from every removal until it is released, or the journal is at a time, ``until`` in ISO-8601."""
 
     right: ClassVar[Right] = "bookmark"
     name: str
     note: str = ""
+    until: str | None = None
 
 
 class BookmarkRelease(Request[Bookmark], frozen=True, kw_only=True):
@@ -146,6 +167,24 @@ class BookmarkRelease(Request[Bookmark], frozen=True, kw_only=True):
 
     right: ClassVar[Right] = "delete"
     name: str
+
+
+class BookmarkSpace(Request[Spaces], frozen=True, kw_only=True):
+    """What every bookmark takes."""
+
+    right: ClassVar[Right] = "read"
+
+
+class PrunePreview(Request[PruneResult], frozen=True, kw_only=True):
+    """What a prune would do now."""
+
+    right: ClassVar[Right] = "read"
+
+
+class Prune(Request[PruneResult], frozen=True, kw_only=True):
+    """Drop bookmarks as the settings say, and give back what nothing needs any more."""
+
+    right: ClassVar[Right] = "delete"
 
 
 class Import(Request[Bookmark], frozen=True, kw_only=True):

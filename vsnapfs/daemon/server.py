@@ -30,6 +30,7 @@ from vsnapfs.daemon.control import control_sockets
 from vsnapfs.daemon.counts import open_files, requests_by_name
 from vsnapfs.daemon.holding import Holding
 from vsnapfs.daemon.http import make_app
+from vsnapfs.daemon.pruning import pruning
 from vsnapfs.daemon.requests import Request
 from vsnapfs.daemon.rights import Rights
 from vsnapfs.daemon.scrub import scrubbing
@@ -105,7 +106,7 @@ async def _answer_and_tend(
             nursery.start_soon(_tend, repository)
             nursery.start_soon(_close_gaps, repository)
             control = control_sockets(directory_fd, app, rights, others)
-            async with control, mounted(mount, holding) as life, scrubbing(repository):
+            async with control, mounted(mount, holding) as life, scrubbing(repository), pruning(repository):
                 where = {"repository": str(repository.path), "mountpoint": str(mount.mountpoint)}
                 log.info("serving", **where, memory=msgspec.structs.asdict(memory))
                 announced(holding, announce)

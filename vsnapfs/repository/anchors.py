@@ -1,8 +1,8 @@
 """Anchors: a short text, kept elsewhere, that proves later that the past was not rewritten.
 
 Sealed segments name each other's digest, so the digest of the last one speaks for every byte of all batches before; what
-a base image holds is told, as a digest, by the event that added its volume. An anchor is that digest and where it stands.
-Whoever can write to the repository can make another past with another anchor: so the value is to be kept where they
+a base image holds is told, as a digest, by the event that added its volume, until it is moved. An anchor is that digest and where it
+stands. Whoever can write to the repository can make another past with another anchor: so the value is to be kept where they
 cannot write, or made with a key that they do not have.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from vsnapfs.binding import RecordKind, SegmentFacts
+from vsnapfs.binding.base_move import base_seqno
 from vsnapfs.catalog.bodies import VolumeAdded, decode
 from vsnapfs.core.errors import NotFoundError, PermissionDeniedError, UsageError, from_os_error
 from vsnapfs.core.model import Anchor, AnchorProof, Damage
@@ -60,6 +61,14 @@ def read(parts: Parts, value: str, key: bytes | None) -> Given:
         raise UsageError(f"{value!r} is not an anchor", hint="`vsnapfs anchor` prints one")
     if match["repository"] != parts.uuid.hex:
         raise NotFoundError(f"the anchor is of repository {match['repository']}, this is {parts.uuid.hex}")
+    if any(
+        found.generation and found.first_seqno <= int(match["seqno"]) <= found.last_seqno
+        for found in parts.journal.segments()
+    ):
+        raise NotFoundError(
+            f"the records up to @{match['seqno']} were compacted since the anchor was made",
+            hint="what it speaks of is not there any more; make a new one after compactions",
+        )
     digest = bytes.fromhex(match["digest"])
     return Given(match["said"], int(match["seqno"]), digest, match["mac"], _key(parts, key))
 
@@ -76,8 +85,15 @@ def prove(parts: Parts, given: Given, by: Literal["bytes", "trailers"], damages:
         if found is None:
             what = f"no sealed segment ends with @{given.seqno}, where the anchor was made"
         elif found.digest != given.digest:
-            file, what = segment(found.first_seqno), f"the past up to @{given.seqno} is not the one that was anchored"
-    before = {segment(found.first_seqno) for found in _segments(parts) if found.first_seqno <= given.seqno}
+            file, what = (
+                segment(found.first_seqno, found.generation),
+                f"the past up to @{given.seqno} is not the one that was anchored",
+            )
+    before = {
+        segment(found.first_seqno, found.generation)
+        for found in parts.journal.segments()
+        if found.first_seqno <= given.seqno
+    }
     sound = not any(damage.file in before or damage.file.startswith("base/") for damage in damages)
     if what is not None:
         damages.append(Damage(file=file, offset_bytes=0, what=what, derived=False, costs=[]))
@@ -105,23 +121,23 @@ def _mac(key: bytes, said: str) -> str:
 
 
 def _not_covered(parts: Parts, seqno: int) -> list[str]:
-    """Volumes with a base whose event tells no digest of it."""
-    events = (event for event in parts.journal.events() if event.kind == RecordKind.VOLUME_ADD and event.seqno <= seqno)
-    bodies = (decode(event.body, VolumeAdded, "volume", event.seqno) for event in events)
-    return [body.name for body in bodies if body.base and not body.base_digest]
-
-
-def _segments(parts: Parts) -> list[SegmentFacts]:
-    return [parts.journal.segment_at(index) for index in range(parts.journal.facts().segments)]
+    """Volumes with a base whose event tells no digest of it, or that is not as it was taken in any more."""
+    found = []
+    for event in parts.journal.events():
+        if event.kind == RecordKind.VOLUME_ADD and event.seqno <= seqno:
+            body = decode(event.body, VolumeAdded, "volume", event.seqno)
+            if (body.base and not body.base_digest) or base_seqno(parts.journal, event.volume):
+                found.append(body.name)
+    return found
 
 
 def _last_sealed(parts: Parts) -> SegmentFacts | None:
-    return next((found for found in reversed(_segments(parts)) if found.sealed), None)
+    return next((found for found in reversed(parts.journal.segments()) if found.sealed), None)
 
 
 def _sealed_up_to(parts: Parts, seqno: int) -> SegmentFacts | None:
     """One whose trailer is damaged is sealed all the same, if another follows it."""
-    *before, last = _segments(parts)
+    *before, last = parts.journal.segments()
     sealed = [*before, last] if last.sealed else before
     return next((found for found in sealed if found.last_seqno == seqno), None)
 

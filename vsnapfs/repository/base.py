@@ -1,17 +1,20 @@
 """Base images: what a volume held when it was added, shared with its source where the filesystem can, copied where
-not.
+not; and which of it some point still needs.
 
 Both files are built under names that end in ``.part`` and get their own names when they are on stable storage, the
-index last: where there is an index, there is a base.
+index last: where there is an index, there is a base. A base that was moved (base_moves.py) is what the volume held at a later
+point, the floor of then; a volume that began with zeros has one by then too.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 
-from vsnapfs.binding import BaseBuilder, View
+from vsnapfs.binding import BaseBuilder, RunKind, View
+from vsnapfs.binding.base_move import base_seqno
 from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.core.errors import BusyError, IntegrityError, from_os_error
 from vsnapfs.core.model import Progress
@@ -57,20 +60,45 @@ def discard(parts: Parts, volume: int) -> None:
 
 def require(parts: Parts, entry: VolumeEntry) -> None:
     """Raises: IntegrityError: the volume has a base that is not there; without it, it would read as zeros."""
-    if entry.base:
-        for name in (base_image(entry.id), base_index(entry.id)):
-            if not parts.layout.exists(name):
-                raise IntegrityError(
-                    f"{name} is missing, volume {entry.name} cannot be read",
-                    volume=entry.name,
-                    hint="put it back from a copy",
-                )
+    names = [base_image(entry.id), base_index(entry.id)] if entry.base else []
+    if not entry.base and moved_to(parts, entry):
+        names = [base_index(entry.id)]  # the core knows whether it holds anything, and so needs an image
+    for name in names:
+        if not parts.layout.exists(name):
+            raise IntegrityError(
+                f"{name} is missing, volume {entry.name} cannot be read",
+                volume=entry.name,
+                hint="put it back from a copy",
+            )
 
 
-def view(parts: Parts, entry: VolumeEntry) -> View:
-    """What a volume started from, by itself. Raises: IntegrityError."""
+def moved_to(parts: Parts, entry: VolumeEntry) -> int:
+    """The record up to which the volume's base has everything; 0: there is none, or it is as it was taken in."""
+    return base_seqno(parts.journal, entry.id)
+
+
+def needed(parts: Parts) -> list[VolumeEntry]:
+    """Volumes with a base that a point may need, or with a part of one, by id."""
+    first_seqno, exists = parts.journal.facts().first_seqno, parts.layout.exists
+    with parts.names:
+        entries = [e for e in parts.index.volumes() if e.removed_seqno is None or e.removed_seqno > first_seqno]
+    return [e for e in entries if e.base or exists(base_index(e.id)) or exists(base_image(e.id))]
+
+
+def oldest_view(parts: Parts, entry: VolumeEntry) -> View:
+    """The volume at the oldest point that has it: whatever a point needs of its base, this one does.
+
+    Raises: IntegrityError.
+    """
     require(parts, entry)
-    return parts.journal.base(entry.id)
+    return parts.journal.view(entry.id, max(parts.journal.facts().first_seqno, entry.added_seqno))
+
+
+def spans_of(opened: View, offset_bytes: int = 0) -> Iterator[Span]:
+    """Which bytes a view reads from the base, from an offset on."""
+    for run in opened.places(offset_bytes):
+        if run.kind == RunKind.DATA and run.segment == 0:
+            yield Span(run.offset_bytes, run.offset_bytes + run.length_bytes)
 
 
 def _copy(parts: Parts, name: str, volume: int, image: OpenImage, report: Report) -> str:

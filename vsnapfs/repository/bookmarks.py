@@ -5,17 +5,22 @@ Source: native/FORMAT.md section 7.
 
 from __future__ import annotations
 
+import time
+
 from vsnapfs.binding import RecordKind
 from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed
 from vsnapfs.core.errors import BusyError, NameTakenError, UsageError
 from vsnapfs.core.model import Bookmark, Consistency
 from vsnapfs.core.names import check_name
+from vsnapfs.core.times import iso
+from vsnapfs.policy.keep import Candidate
 from vsnapfs.repository import gaps
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.resolve import unknown_bookmark
 
 APPLICATION_LENGTH_MAX = 255
 NOTE_LENGTH_MAX = 4096
+UNTIL_NS_MAX = 2**63 - 1
 
 
 def find(parts: Parts, name: str) -> Bookmark:
@@ -55,17 +60,19 @@ def add(parts: Parts, body: BookmarkAdded, seqno: int) -> Bookmark:
         refuse_taken(parts, body.name)
         if seqno == 0:
             gaps.refuse_now(parts, f"bookmark {body.name!r}")
+        else:
+            _refuse_going(parts, seqno)
         parts.journal.commit()
         parts.record(RecordKind.BOOKMARK_ADD, body, a=seqno)
         return find(parts, body.name)
 
 
 def remove(parts: Parts, name: str) -> None:
-    """Raises: NotFoundError. BusyError: it is held; says by whom."""
+    """Raises: NotFoundError. BusyError: it is held, and the journal is not at the end of the hold; says by whom."""
     parts.require_owner()
     with parts.change:
         bookmark = find(parts, name)
-        if bookmark.held:
+        if candidate(bookmark).is_held(parts.journal.facts().last_time_ns):
             why = f" ({bookmark.hold_note})" if bookmark.hold_note else ""
             raise BusyError(
                 f"bookmark {name!r} is held{why}", seqno=bookmark.seqno, hint=f"`vsnapfs bookmark release {name}` first"
@@ -73,14 +80,17 @@ def remove(parts: Parts, name: str) -> None:
         parts.record(RecordKind.BOOKMARK_REMOVE, BookmarkNamed(name), a=bookmark.seqno)
 
 
-def hold(parts: Parts, name: str, note: str) -> Bookmark:
-    """Keep a bookmark from being removed. A second hold only changes the note."""
+def hold(parts: Parts, name: str, note: str, until_ns: int | None) -> Bookmark:
+    """Keep a bookmark from being removed, until the journal is at a time or it is released. A second hold changes note and
+    time. Raises: UsageError: the time is past."""
     parts.require_owner()
     _check_text("note", note, NOTE_LENGTH_MAX)
+    if until_ns is not None and not time.time_ns() < until_ns <= UNTIL_NS_MAX:
+        raise UsageError(f"a hold cannot end at {iso(until_ns)}", hint="give a time to come, before 2262")
     with parts.change:
         bookmark = find(parts, name)
-        if not (bookmark.held and bookmark.hold_note == note):
-            parts.record(RecordKind.BOOKMARK_HOLD, BookmarkNamed(name, note), a=1)
+        if (bookmark.held, bookmark.hold_note, bookmark.hold_until_ns) != (True, note, until_ns):
+            parts.record(RecordKind.BOOKMARK_HOLD, BookmarkNamed(name, note, until_ns), a=1)
         return find(parts, name)
 
 
@@ -91,6 +101,29 @@ def release(parts: Parts, name: str) -> Bookmark:
         if find(parts, name).held:
             parts.record(RecordKind.BOOKMARK_HOLD, BookmarkNamed(name), a=0)
         return find(parts, name)
+
+
+def _refuse_going(parts: Parts, seqno: int) -> None:
+    """Raises: PointGoneError: the point has gone since it was looked up. BusyError: it is going."""
+    parts.journal.point_check(seqno)
+    rewriting = parts.rewriting
+    if rewriting and seqno < rewriting.until_seqno and seqno not in rewriting.points:
+        raise BusyError(
+            f"@{seqno} is going: the journal is being compacted there", seqno=seqno, hint="name a point that has a name"
+        )
+
+
+def candidate(bookmark: Bookmark) -> Candidate:
+    """What counts of a bookmark for those who decide whether it stays."""
+    return Candidate(
+        name=bookmark.name,
+        seqno=bookmark.seqno,
+        time_ns=bookmark.time_ns,
+        created_seqno=bookmark.created_seqno,
+        created_ns=bookmark.created_ns,
+        held=bookmark.held,
+        hold_until_ns=bookmark.hold_until_ns,
+    )
 
 
 def _check_text(what: str, text: str, length_max: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from vsnapfs.binding import RunKind, SegmentFacts, View
+from vsnapfs.binding import SegmentFacts, View
 from vsnapfs.catalog.bodies import VolumeAdded, decode
 from vsnapfs.catalog.catalog import check_end
 from vsnapfs.catalog.index import VolumeEntry
@@ -63,7 +63,7 @@ def check(parts: Parts, wanted: Wanted, report: Report) -> Check:
     if anchor is not None:
         proof = anchors.prove(parts, anchor, "bytes" if wanted.percent >= ALL_PERCENT else "trailers", run.damages)
     return Check(
-        segments=run.segments,
+        segments=len(run.segments),
         maps=maps,
         bases=len(run.bases),
         read_bytes=total_bytes(chosen),
@@ -95,9 +95,8 @@ class Checking:
     def __init__(self, parts: Parts, report: Report) -> None:
         self.parts = parts
         self.report = report
-        self.segments = parts.journal.facts().segments
-        with parts.names:
-            self.bases = [entry for entry in parts.index.volumes() if entry.base]
+        self.segments = parts.journal.segments()
+        self.bases = base.needed(parts)
         self.damages: list[Damage] = []
         self.files = 0
 
@@ -117,8 +116,8 @@ class Checking:
             self.base(entry, windows)
             self._tell()
         segments = {unit.number for unit in read if unit.kind == Kind.SEGMENT}
-        for index in range(self.segments):
-            self.segment(index, self.parts.journal.segment_at(index).first_seqno in segments)
+        for facts in self.segments:
+            self.segment(facts, facts.first_seqno in segments)
             self._tell()
 
     def _maps(self, repair: bool) -> int:
@@ -185,16 +184,15 @@ class Checking:
         )
         self.damages.append(damage)
 
-    def segment(self, index: int, read: bool) -> None:
-        facts = self.parts.journal.segment_at(index)
-        faults = list(self.parts.journal.check_segment(index, read))
+    def segment(self, facts: SegmentFacts, read: bool) -> None:
+        faults = list(self.parts.journal.check_segment(facts.first_seqno, read))
         structural = [fault for fault in faults if not fault.volume]
         lost, span = self._lost_with(facts) if len(structural) > 1 else ([], None)
         for fault in faults:
             is_first = structural[:1] == [fault]
             self.damages.append(
                 Damage(
-                    file=segment(facts.first_seqno),
+                    file=segment(facts.first_seqno, facts.generation),
                     offset_bytes=fault.offset_bytes,
                     what=fault.text,
                     derived=False,
@@ -208,14 +206,20 @@ class Checking:
         return costs.of_segment(self.parts, facts), costs.points_lost(self.parts, facts)
 
     def base(self, entry: VolumeEntry, windows: list[Unit]) -> None:
-        """The base's structure, and the bytes in ``windows``; of a whole base also that they are those protected once."""
+        """The base's structure, and the bytes in ``windows`` that the oldest point reads from it: no other point needs more.
+
+        Of a whole base that was never moved also that they are those protected once.
+        """
         try:
-            with base.view(self.parts, entry) as opened:
+            with base.oldest_view(self.parts, entry) as opened:
                 self._base_bytes(entry, opened, windows)
             self._base_holes(entry)
         except (IntegrityError, StoreError) as error:
             file = base_index(entry.id) if self.parts.layout.exists(base_image(entry.id)) else base_image(entry.id)
-            self._base_damage(entry, file, error.offset_bytes or 0, str(error), Span(0, entry.size_bytes))
+            lost = costs.of_volume(self.parts, entry)
+            self.damages.append(
+                Damage(file=file, offset_bytes=error.offset_bytes or 0, what=str(error), derived=False, costs=lost)
+            )
 
     def _base_holes(self, entry: VolumeEntry) -> None:
         try:
@@ -233,42 +237,50 @@ class Checking:
                 try:
                     content = opened.read(at, length)
                 except VsnapfsError:
-                    self._base_blocks(entry, opened, at, length)
+                    self._base_blocks(entry, opened, Span(at, at + length))
                     continue
                 for start in range(0, length, BLOCK_BYTES):
                     digest.update((at + start).to_bytes(8, "little"))
                     digest.update(content[start : start + BLOCK_BYTES].ljust(BLOCK_BYTES, b"\0"))
-        is_whole = bool(windows) and read_bytes == opened.stat().data_bytes
+        is_whole = bool(windows) and read_bytes == self._taken_in_bytes(entry)
         kept = _kept_digest(self.parts, entry) if is_whole and len(self.damages) == sound else ""
         if kept and kept != digest.hexdigest():
             what = "its checksums match, but it is not what was protected: its digest is another"
             self._base_damage(entry, base_image(entry.id), 0, what, Span(0, entry.size_bytes))
 
-    def _base_blocks(self, entry: VolumeEntry, opened: View, at: int, length: int) -> None:
-        for block in range(at, at + length, BLOCK_BYTES):
-            what = _fault_in(opened, block, min(BLOCK_BYTES, at + length - block))
+    def _taken_in_bytes(self, entry: VolumeEntry) -> int | None:
+        """How much the base held when it was taken in; None: it was moved since."""
+        if base.moved_to(self.parts, entry):
+            return None
+        with self.parts.journal.base(entry.id) as taken_in:
+            return taken_in.stat().data_bytes
+
+    def _base_blocks(self, entry: VolumeEntry, opened: View, span: Span) -> None:
+        for block in range(span.start_bytes // BLOCK_BYTES * BLOCK_BYTES, span.end_bytes, BLOCK_BYTES):
+            part = Span(max(block, span.start_bytes), min(block + BLOCK_BYTES, span.end_bytes))
+            what = _fault_in(opened, part.start_bytes, part.end_bytes - part.start_bytes)
             if what is not None:
-                self._base_damage(entry, base_image(entry.id), block, what, Span(block, block + BLOCK_BYTES))
+                self._base_damage(entry, base_image(entry.id), block, what, part)
 
     def _base_damage(self, entry: VolumeEntry, file: str, offset_bytes: int, what: str, place: Span | None) -> None:
-        lost = [] if place is None else costs.of_place(self.parts, entry, entry.added_seqno, place)
+        lost = [] if place is None else costs.of_base(self.parts, entry, place)
         self.damages.append(Damage(file=file, offset_bytes=offset_bytes, what=what, derived=False, costs=lost))
 
     def _tell(self) -> None:
         self.files += 1
-        total = self.segments + len(self.bases)
+        total = len(self.segments) + len(self.bases)
         self.parts.tell(self.report, Progress(what="check", done=self.files, total=total, unit="files"))
 
 
 def _pieces(opened: View, window_bytes: int) -> Iterator[tuple[int, int]]:
-    """Where and how much: the data in a window, in pieces."""
+    """Where and how much: what is read from the base in a window, in pieces."""
     end = window_bytes + WINDOW_BYTES
-    for run in opened.runs(window_bytes):
-        if run.offset_bytes >= end:
+    for span in base.spans_of(opened, window_bytes):
+        if span.start_bytes >= end:
             return
-        run_end = min(costs.end_of(run), end)
-        for at in range(run.offset_bytes, run_end, PIECE_BYTES) if run.kind == RunKind.DATA else ():
-            yield at, min(PIECE_BYTES, run_end - at)
+        span_end = min(span.end_bytes, end)
+        for at in range(span.start_bytes, span_end, PIECE_BYTES):
+            yield at, min(PIECE_BYTES, span_end - at)
 
 
 def _kept_digest(parts: Parts, entry: VolumeEntry) -> str:

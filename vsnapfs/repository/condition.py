@@ -11,6 +11,7 @@ from vsnapfs.core.errors import IntegrityError
 from vsnapfs.core.model import Damage, Status
 from vsnapfs.core.units import format_size
 from vsnapfs.repository import base, gaps, scrub, volumes
+from vsnapfs.repository.compaction_plan import first_instant_seqno
 from vsnapfs.repository.layout import BASE, CATALOG, MAPS
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.promise import PROBLEM_PERCENT, WARNING_PERCENT, Held, percent_of_promise
@@ -27,6 +28,7 @@ def status(parts: Parts) -> Status:
     disk = os.fstatvfs(parts.layout.fd)
     reach = window(parts)
     scrubbed = scrub.told(parts)
+    any_instant = None if reach is None else parts.point(first_instant_seqno(parts.journal.segments(), facts))
     problems = [*_problems(parts, facts, disk), *_damages(scrubbed.damages)]
     percent = _window_percent(parts, facts, disk)
     if percent is not None and percent < PROBLEM_PERCENT:
@@ -66,6 +68,8 @@ def status(parts: Parts) -> Status:
         requests={},
         open_files=[],
         data=None,
+        any_instant_from=any_instant,
+        compaction=parts.compaction,
         scrub=scrubbed,
     )
 
@@ -100,17 +104,20 @@ def _problems(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) -> Ite
 
 def _window_percent(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) -> int | None:
     """Of the promised window. None: none was promised, or nobody can tell yet."""
-    promised_ns = parts.settings.journal.protection_window_ns
+    promised_ns = parts.settings.retention.protection_window_ns
     if promised_ns is None or facts.committed_seqno < facts.first_seqno:
         return None
     reserve = parts.settings.journal.reserve_bytes(disk.f_blocks * disk.f_frsize)
-    age_ns = time.time_ns() - parts.journal.time_of(facts.first_seqno)
-    held = Held(age_ns, facts.journal_bytes, disk.f_bavail * disk.f_frsize - reserve)
+    segments = parts.journal.segments()
+    first_seqno = first_instant_seqno(segments, facts)
+    age_ns = time.time_ns() - parts.journal.time_of(first_seqno)
+    whole_bytes = sum(segment.size_bytes for segment in segments if segment.last_seqno >= first_seqno)
+    held = Held(age_ns, whole_bytes, disk.f_bavail * disk.f_frsize - reserve)
     return percent_of_promise(held, promised_ns)
 
 
 def _short(parts: Parts, percent: int) -> str:
-    promised = parts.settings.journal.protection_window
+    promised = parts.settings.retention.protection_window
     return f"at its rate so far the journal has room for {percent} % of the promised window of {promised}"
 
 

@@ -38,15 +38,27 @@ def of_block(parts: Parts, fault: Fault) -> list[str]:
 
 
 def of_place(parts: Parts, entry: VolumeEntry, seqno: int, place: Span) -> list[str]:
-    """Of bytes that record ``seqno`` put into a volume; of its base, if that record added it."""
+    """Of bytes that record ``seqno`` put into a volume; 0: of those that no record did."""
     with parts.names:
-        candidates = parts.index.bookmarks_from(seqno)
+        candidates = parts.index.bookmarks_from(max(seqno, entry.added_seqno))
     try:
         free = bisect_left(candidates, True, key=lambda bookmark: not _needs(parts, bookmark, entry, seqno, place))
         needing = candidates[:free]
     except IntegrityError:  # some points in between cannot be opened at all; of these another damage tells
         needing = [bookmark for bookmark in candidates if _may_need(parts, bookmark, entry, seqno, place)]
     return [f"{bookmark.name}/{entry.name}" for bookmark in needing]
+
+
+def of_base(parts: Parts, entry: VolumeEntry, place: Span) -> list[str]:
+    """Of bytes of a volume's base: the points at which no record has written over all of them."""
+    return of_place(parts, entry, 0, place)
+
+
+def of_volume(parts: Parts, entry: VolumeEntry) -> list[str]:
+    """Of a base that cannot be opened: without it no point of the volume can."""
+    with parts.names:
+        candidates = parts.index.bookmarks_from(entry.added_seqno)
+    return [f"{bookmark.name}/{entry.name}" for bookmark in candidates if entry.stands_at(bookmark.seqno)]
 
 
 def of_segment(parts: Parts, segment: SegmentFacts) -> list[str]:

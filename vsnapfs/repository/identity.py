@@ -19,7 +19,10 @@ FORMAT = 1
 GAPS = "gaps"
 """The journal tells of gaps: who does not know them would show points that nobody can know."""
 
-FEATURES = frozenset({GAPS})
+COMPACTION = "compaction"
+"""Points may be gone: the journal tells of a floor, bases may have been moved, segments compacted."""
+
+FEATURES = frozenset({COMPACTION, GAPS})
 """Features that this program knows; a repository with any other is refused."""
 FILE_BYTES_MAX = 65536
 EMPTY_ENOUGH = frozenset({"lost+found"})

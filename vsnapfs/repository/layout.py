@@ -25,6 +25,7 @@ LOCK = "lock"
 CATALOG = "catalog.db"
 SOCKET = "vsnapfs.sock"
 SCRUB = "scrub.json"
+LEASES = "leases"
 JOURNAL = "journal"
 BASE = "base"
 MAPS = "maps"
@@ -60,9 +61,9 @@ def changed_map(volume: int) -> str:
     return f"{PRIMARY}/{volume:08x}.changed"
 
 
-def segment(first_seqno: int) -> str:
-    """A file of the journal."""
-    return f"{JOURNAL}/{first_seqno:020d}.seg"
+def segment(first_seqno: int, generation: int = 0) -> str:
+    """A file of the journal; generation: of the compaction that wrote it, 0: none did."""
+    return f"{JOURNAL}/{first_seqno:020d}{f'-{generation}' if generation else ''}.seg"
 
 
 class Layout:
@@ -115,6 +116,11 @@ class Layout:
         """
         names = (os.path.join(directory, name) for name in self.names(directory) if name.startswith(prefix))
         return sum(found.st_blocks * 512 for name in names if (found := self.stat(name)))
+
+    def free_bytes(self) -> int:
+        """Of the disk that the repository is on, for its user."""
+        disk = os.fstatvfs(self.fd)
+        return disk.f_bavail * disk.f_frsize
 
     def names(self, directory: str) -> list[str]:
         """Names in a directory, sorted; none when it is missing."""

@@ -5,6 +5,7 @@ The modules beside this one each do one thing with it; ``repository.Repository``
 Locks, in the order they are taken:
 
 * work: what adds, removes or resizes volumes, or reads images (import, resync), one at a time; held for hours
+* beside: what makes room in the background, one at a time; held for hours, and never with work
 * change: events, the catalog's file, the table of primaries; held for a commit at most
 * names: the index in memory; never held over storage I/O, so that who looks something up waits for nobody's disk
 
@@ -15,17 +16,19 @@ from __future__ import annotations
 
 import threading
 import uuid as uuids
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import NamedTuple
 
 from vsnapfs.binding import Journal, RecordKind, Store, VolumeState
+from vsnapfs.binding.base_move import end_work
 from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed, VolumeAdded, encode
 from vsnapfs.catalog.catalog import Catalog
 from vsnapfs.catalog.index import Index, VolumeEntry
 from vsnapfs.catalog.store import Place
 from vsnapfs.core.errors import BusyError, NotFoundError, ReadOnlyError
-from vsnapfs.core.model import Point, Progress
+from vsnapfs.core.model import Compaction, Point, Progress
 from vsnapfs.core.names import near
 from vsnapfs.core.times import iso
 from vsnapfs.repository.layout import CATALOG, Layout
@@ -34,6 +37,14 @@ from vsnapfs.repository.settings import Settings
 STATES_KEPT = 16384
 WORK_WAIT_S = 5.0
 CATALOG_LOGS = ("-wal", "-journal")
+
+
+class Rewriting(NamedTuple):
+    """The journal is being rewritten: before ``until_seqno`` perhaps only these ``points`` can be opened afterwards."""
+
+    until_seqno: int
+    points: frozenset[int]
+
 
 Report = Callable[[Progress], None] | None
 """Is told now and then where a long piece of work stands. An exception out of it ends the work."""
@@ -61,6 +72,7 @@ class Parts:
         self.change = threading.RLock()
         self.names = threading.RLock()
         self._work = threading.RLock()
+        self._beside = threading.Lock()
         self._working: str | None = None
         self._ending = threading.Event()
         self.primaries = primaries
@@ -71,6 +83,10 @@ class Parts:
         """State of a volume id after a seqno, without data_bytes; history does not change, so it is asked once."""
         self.catalog = self._open_catalog()
         self._generations_before = 0
+        self.compaction = Compaction()
+        """How the last run was, or how far the one of now is. Written by whoever is ``beside``."""
+        self.rewriting: Rewriting | None = None
+        """By the lock ``change``."""
 
     @property
     def generation(self) -> int:
@@ -108,6 +124,14 @@ class Parts:
             self.catch_up()
         return seqno
 
+    def record_all(self, kind: RecordKind, events: Iterable[tuple[BookmarkNamed, int]]) -> None:
+        """The same of many events of bookmarks, in one commit. Of each: the body, and ``a``."""
+        with self.change:
+            for body, a in events:
+                self.journal.event(kind, a=a, body=encode(body))
+            self.journal.commit()
+            self.catch_up()
+
     def catch_up(self) -> None:
         """Take what was committed since into the catalog."""
         with self.change:
@@ -132,6 +156,25 @@ class Parts:
             self._working = before
             self._work.release()
 
+    @contextmanager
+    def beside(self, what: str) -> Iterator[None]:
+        """Be the one that makes room in the background, beside other work. what: for the others.
+
+        Raises: BusyError: it is being made already, or the repository is being closed.
+        """
+        if not self._beside.acquire(blocking=False):
+            raise BusyError(f"{what} has to wait: room is being made already", hint="wait until that has ended")
+        try:
+            self._refuse_when_ending()
+            yield
+        finally:
+            self._beside.release()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass in long work. Raises: BusyError: the repository is being closed."""
+        self._ending.wait(seconds)
+        self._refuse_when_ending()
+
     def tell(self, report: Report, progress: Progress) -> None:
         """Where long work stands; also where it ends when the repository is being closed. Raises: BusyError."""
         self._refuse_when_ending()
@@ -141,7 +184,8 @@ class Parts:
     def end_work(self) -> None:
         """Have whoever is at work give up, and let nobody begin."""
         self._ending.set()
-        with self._work:
+        end_work(self.journal)
+        with self._work, self._beside:
             return
 
     def _refuse_when_ending(self) -> None:
@@ -165,6 +209,11 @@ class Parts:
                 e for e in self.index.volumes() if (e.removed_seqno is None if seqno is None else e.stands_at(seqno))
             ]
         return sorted(found, key=lambda entry: entry.name)
+
+    def volume_ids(self) -> list[int]:
+        """Of every volume there ever was."""
+        with self.names:
+            return [entry.id for entry in self.index.volumes()]
 
     def point(self, seqno: int, bookmark: str | None = None) -> Point:
         """The point after record ``seqno``. Raises: PointGoneError: outside the window."""

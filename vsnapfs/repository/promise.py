@@ -11,7 +11,7 @@ AGE_NS_MIN = 3600 * 10**9
 
 
 class Held(NamedTuple):
-    """age_ns: from the first record to now. journal_bytes: what that took. free_bytes: what is left for more."""
+    """age_ns: from the first instant of those that can all be read. journal_bytes: what they took. free_bytes: what is left for more."""
 
     age_ns: int
     journal_bytes: int

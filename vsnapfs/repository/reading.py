@@ -16,6 +16,8 @@ from vsnapfs.repository import base
 from vsnapfs.repository.parts import Parts
 
 MANIFEST_FORMAT = 1
+HOLD_FIELDS = ("held", "hold_note", "hold_until", "hold_until_ns")
+"""Of a bookmark: what may change."""
 
 
 def view(parts: Parts, name: str, point: Point) -> View:
@@ -55,7 +57,7 @@ def manifest(parts: Parts, point: Point) -> dict[str, Any]:
 
 def _lasting(bookmark: Bookmark) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(bookmark)
-    return {name: value for name, value in fields.items() if name not in ("held", "hold_note")}
+    return {name: value for name, value in fields.items() if name not in HOLD_FIELDS}
 
 
 def _describe(parts: Parts, entry: VolumeEntry, seqno: int) -> VolumeAt:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 import uuid as uuids
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,36 @@ from vsnapfs.binding import Closing, Journal, Keep, Store, View
 from vsnapfs.catalog.catalog import behind
 from vsnapfs.catalog.store import Place, applied_in
 from vsnapfs.core.errors import IntegrityError, JournalBehindError, UsageError, with_hint
-from vsnapfs.core.model import Anchor, Bookmark, Check, Consistency, Damage, Point, Status, Volume, VolumeAt, VolumeDiff
-from vsnapfs.repository import anchors, bookmarks, gaps, identity, intake, reading, scrub, settings, trust, volumes
+from vsnapfs.core.model import (
+    Anchor,
+    Bookmark,
+    Check,
+    Consistency,
+    Damage,
+    Point,
+    Prune,
+    Space,
+    Status,
+    Volume,
+    VolumeAt,
+    VolumeDiff,
+)
+from vsnapfs.core.times import parse_iso
+from vsnapfs.repository import (
+    anchors,
+    base_moves,
+    bookmarks,
+    gaps,
+    identity,
+    intake,
+    prune,
+    reading,
+    scrub,
+    settings,
+    space,
+    trust,
+    volumes,
+)
 from vsnapfs.repository.check import ALL_PERCENT, Wanted, check, check_unopened
 from vsnapfs.repository.condition import status
 from vsnapfs.repository.diff import volume_diff
@@ -113,6 +142,10 @@ class Repository(Closing):
                 volumes.clear_leftovers(parts)
                 volumes.attach_all(parts)
             return cls(parts, stack.pop_all())
+
+    def end_work(self) -> None:
+        """Have whatever takes long (imports, prunes) give up, now and from now on; returns when it has."""
+        self._parts.end_work()
 
     def close(self) -> None:
         """Commit, bring the primaries up, let go of the lock. A running import gives up. Twice is allowed.
@@ -237,12 +270,30 @@ class Repository(Closing):
         """Remove a name; nothing else is. Raises: NotFoundError. BusyError: it is held."""
         bookmarks.remove(self._parts, name)
 
-    def bookmark_hold(self, name: str, note: str = "") -> Bookmark:
-        """Keep a bookmark from being removed until it is released."""
-        return bookmarks.hold(self._parts, name, note)
+    def bookmark_hold(self, name: str, note: str = "", until: str | None = None) -> Bookmark:
+        """Keep a bookmark from being removed until the journal is at the time ``until``, or until it is released.
+
+        Raises: UsageError: no time, or one that is past.
+        """
+        return bookmarks.hold(self._parts, name, note, None if until is None else parse_iso(until))
 
     def bookmark_release(self, name: str) -> Bookmark:
         return bookmarks.release(self._parts, name)
+
+    def bookmark_space(self) -> list[Space]:
+        """What each bookmark takes, in the order of ``bookmarks``. Reads maps of all of them: it takes its time."""
+        return space.spaces(self._parts)
+
+    def prune_preview(self) -> Prune:
+        """What ``prune`` would do now: which bookmarks go and why the others stay, and what that gives back."""
+        return prune.preview(self._parts)
+
+    def prune(self, progress: Report = None) -> Prune:
+        """Remove bookmarks as ``[retention]`` of the settings says, then give back what nothing needs any more.
+
+        Raises: BusyError: it is being done already, or the repository is being closed. NoSpaceError, StoreError.
+        """
+        return prune.prune(self._parts, progress)
 
     def resolve(self, text: str) -> Point:
         """What a point in any of its forms means. Raises: UsageError, NotFoundError with near names, PointGoneError."""
@@ -274,6 +325,22 @@ class Repository(Closing):
         diff = self.diff(since, until, name)
         with self.view(name, until) as view:
             export_diff(diff, view, out, progress)
+
+    def floor(self, seqno: int) -> None:
+        """Give up all points before a seqno, for good; the oldest point is this one then.
+
+        Raises: PointGoneError: it is gone itself, or was not written yet. GapError. BusyError: a bookmark is older.
+        """
+        base_moves.set_lowest(self._parts, seqno)
+
+    def move_bases(self, progress: Report = None, give_up: Callable[[], bool] | None = None) -> list[str]:
+        """Move all bases to the oldest point, so that the records before it are not needed any more. Volumes stay in use.
+
+        give_up: asked now and then while somebody still reads points before it; None: nobody is waited for. Returns the
+        names of volumes whose base is left where it is.
+        Raises: IntegrityError: what is to be moved is damaged. NoSpaceError, StoreError. BusyError: it is being done.
+        """
+        return base_moves.move_all(self._parts, progress, give_up or (lambda: True))
 
     def import_images(
         self,

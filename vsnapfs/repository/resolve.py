@@ -77,7 +77,10 @@ def _within(parts: Parts, text: str, seqno: int) -> int:
     if reach is None:
         raise PointGoneError(f"{text} cannot be reached: nothing was written yet")
     first, last = reach
+    if first.seqno > 1 and seqno < first.seqno:
+        raise PointGoneError(f"{text} is gone: the oldest point is {first.time} (@{first.seqno})", seqno=seqno)
     if not first.seqno <= seqno <= last.seqno:
         span = f"from {first.time} (@{first.seqno}) to {last.time} (@{last.seqno})"
         raise PointGoneError(f"{text} is outside the window, which is {span}", seqno=seqno)
+    parts.journal.point_check(seqno)
     return seqno

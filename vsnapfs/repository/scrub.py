@@ -7,9 +7,11 @@ too. The file follows from nothing but can be lost: then a pass begins anew.
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 
 import msgspec
 
+from vsnapfs.binding import SegmentFacts
 from vsnapfs.core.errors import StoreError, VsnapfsError
 from vsnapfs.core.model import Damage, Scrub
 from vsnapfs.repository.check import Checking
@@ -97,24 +99,20 @@ def read_unit(parts: Parts, unit: Unit) -> list[Damage]:
         for entry in run.bases:
             run.base(entry, [])
     elif unit.kind == Kind.BASE:
-        entry = next(entry for entry in run.bases if entry.id == unit.number)
-        run.base(entry, [unit])
+        for entry in run.bases:
+            if entry.id == unit.number:  # it may be gone since the unit was listed
+                run.base(entry, [unit])
     else:
-        run.segment(_index_of(parts, unit.number), read=True)
+        run.segment(_segment(run.segments, unit.number), read=True)
     return [msgspec.structs.replace(damage, costs=damage.costs[:COSTS_MAX]) for damage in run.damages]
 
 
-def _index_of(parts: Parts, first_seqno: int) -> int:
-    low, high = 0, parts.journal.facts().segments
-    while low < high:
-        middle = (low + high) // 2
-        if parts.journal.segment_at(middle).first_seqno < first_seqno:
-            low = middle + 1
-        else:
-            high = middle
-    if low == parts.journal.facts().segments:
+def _segment(segments: list[SegmentFacts], first_seqno: int) -> SegmentFacts:
+    """The one that begins there; if that was compacted meanwhile, the next."""
+    index = bisect_left(segments, first_seqno, key=lambda found: found.first_seqno)
+    if index == len(segments):
         raise StoreError(f"the segment of @{first_seqno} is not there")
-    return low
+    return segments[index]
 
 
 def _same(one: Unit, other: Unit) -> bool:

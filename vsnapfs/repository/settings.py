@@ -18,6 +18,7 @@ from vsnapfs.core.names import near
 from vsnapfs.core.rights import RIGHTS, Right
 from vsnapfs.core.times import NS_PER_S
 from vsnapfs.core.units import format_size, parse_duration, parse_size
+from vsnapfs.policy.retention import KeepRules, RetentionSettings
 from vsnapfs.repository.layout import SETTINGS, Layout
 
 SEGMENT_BYTES_MIN = 64 << 10
@@ -38,25 +39,12 @@ class JournalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ack: Literal["both", "journal"] = "both"
     on_journal_failure: Literal["available", "strict"] = "available"
     reserve: str = "auto"
-    protection_window: str = ""
 
     def __post_init__(self) -> None:
         if not SEGMENT_BYTES_MIN <= self.segment_bytes <= SEGMENT_BYTES_MAX:
             bounds = f"{format_size(SEGMENT_BYTES_MIN)} to {format_size(SEGMENT_BYTES_MAX)}"
             raise ValueError(f"segment_size: {self.segment_size} is not in {bounds}")
-        if self.protection_window_ns == 0:
-            raise ValueError(f"protection_window: {self.protection_window} is no time")
         self.reserve_bytes(0)
-
-    @property
-    def protection_window_ns(self) -> int | None:
-        """None: nothing was promised. Raises: ValueError: no duration."""
-        if not self.protection_window:
-            return None
-        try:
-            return parse_duration(self.protection_window)
-        except UsageError as error:
-            raise ValueError(f"protection_window: {error}") from error
 
     def reserve_bytes(self, disk_bytes: int) -> int:
         """What is kept free of a disk of that size. Raises: ValueError: no size."""
@@ -148,6 +136,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mount: MountSettings = MountSettings()
     check: CheckSettings = CheckSettings()
     control: ControlSettings = ControlSettings()
+    retention: RetentionSettings = RetentionSettings()
 
 
 DEFAULT_TEXT = """\
@@ -158,7 +147,6 @@ DEFAULT_TEXT = """\
 # ack = "both"            # an fsync returns when journal and primary have the data; "journal": when the journal has it
 # on_journal_failure = "available"  # writes go on without a journal that fails or is full, in a gap; "strict": they fail
 # reserve = "auto"        # with less than this free the disk counts as full; "auto": 64M, or 1 % of a smaller disk
-# protection_window = ""  # how far back any instant shall be reachable, such as "7d": status tells when it will not be
 
 [mount]
 # allow_other = false     # let other users than the one who mounted look into the mount
@@ -182,6 +170,23 @@ DEFAULT_TEXT = """\
 # bookmark = []           # who may make and hold bookmarks
 # delete = []             # who may remove and release them
 # admin = []              # who may change volumes, import and repair
+
+[retention]
+# protection_window = ""  # so far back any instant stays, such as "7d", and before it only bookmarks; "": every instant
+# keep_last = 0           # bookmarks that stay after that: the newest so many; if no keep_ is said, all of them
+# keep_within = ""        # those of so long before the newest record
+# keep_hourly = 0         # the newest of each of the last so many hours that have one
+# keep_daily = 0          # ... days
+# keep_weekly = 0         # ... weeks
+# keep_monthly = 0        # ... months
+# keep_yearly = 0         # ... years
+# minimum_age = ""        # no bookmark goes that was made less than this ago
+# maximum_size = ""       # of journal and bases: the oldest bookmarks go until they fit, whatever the rules say
+# timezone = "UTC"        # where days, weeks, months and years begin
+# prune = "auto"          # how often a server prunes: "auto": "1h" where a rule or a size is given; "off": never
+
+# [retention.names."nightly-*"]  # the same keep_ keys for bookmarks by name; the first pattern that fits counts
+# keep_daily = 30
 """
 
 
@@ -222,11 +227,14 @@ _KEYS = {
     "mount.points": (),
     "check": CheckSettings.__struct_fields__,
     "control": ControlSettings.__struct_fields__,
+    "retention": RetentionSettings.__struct_fields__,
+    "retention.names": KeepRules.__struct_fields__,
 }
-_HEADING = re.compile(r"\s*\[\s*\"?(?P<name>[^\"\]]*?)\"?\s*\]")
+_TABLES_OF_TABLES = ("retention.names",)
+_HEADING = re.compile(r"\s*\[\s*(?P<name>[^\]]*?)\s*\]")
 _ASSIGNMENT = re.compile(r"\s*\"?(?P<name>[^\"=]*?)\"?\s*=")
 _UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`")
-_MEMBER = re.compile(r"\[(\.\.\.|\d+)\]$")
+_MEMBER = re.compile(r"(?P<table>[^\[]*)\[(\.\.\.|\d+)\]\.?(?P<key>.*)")
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 
 
@@ -234,10 +242,10 @@ def _error(source: str, text: str, message: str) -> UsageError:
     """One line out of the decoder's message: where, what, and for an unknown key the nearest known one."""
     at = _PATH.search(message)
     section, _, key = at["path"].strip(".").partition(".") if at else ("", "", "")
-    if (member := _MEMBER.search(key)) is not None:
-        key = key[: member.start()]
+    if (member := _MEMBER.fullmatch(key)) is not None:
+        key = member["table"]
         if f"{section}.{key}" in _KEYS:  # a table whose keys are the user's own: the decoder does not say which
-            section, key = f"{section}.{key}", ""
+            section, key = f"{section}.{key}", member["key"]
     what = _PATH.sub("", message)
     unknown = _UNKNOWN.search(message)
     if unknown:
@@ -265,10 +273,16 @@ def _line_of(text: str, section: str, key: str) -> int | None:
     for number, line in enumerate(text.splitlines(), 1):
         found = _HEADING.match(line)
         if found:
-            inside = found["name"]
+            inside = _table(found["name"])
             heading = number if inside == (section or key) else heading
             continue
         found = _ASSIGNMENT.match(line)
         if found and f"{inside}.{found['name']}".strip(".") == dotted:
             return number
     return heading
+
+
+def _table(heading: str) -> str:
+    """What a heading names; of a table in one whose keys are the user's own, that one."""
+    name = heading.replace('"', "")
+    return next((table for table in _TABLES_OF_TABLES if name.startswith(f"{table}.")), name)

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
-from vsnapfs.binding import RunKind
 from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.core.errors import IntegrityError
 from vsnapfs.repository import base
-from vsnapfs.repository.costs import end_of
 from vsnapfs.repository.parts import Parts
 
 WINDOW_BYTES = 64 << 20
@@ -39,13 +37,9 @@ class Unit(NamedTuple):
 
 def all_units(parts: Parts) -> list[Unit]:
     """Everything that holds data, in order. A base that cannot be opened has none."""
-    with parts.names:
-        bases = [entry for entry in parts.index.volumes() if entry.base]
-    found = [unit for entry in bases for unit in _windows(parts, entry)]
-    for index in range(parts.journal.facts().segments):
-        segment = parts.journal.segment_at(index)
-        found.append(Unit(Kind.SEGMENT, segment.first_seqno, held_bytes=segment.size_bytes))
-    return found
+    found = [unit for entry in base.needed(parts) for unit in _windows(parts, entry)]
+    segments = parts.journal.segments()
+    return found + [Unit(Kind.SEGMENT, segment.first_seqno, held_bytes=segment.size_bytes) for segment in segments]
 
 
 def total_bytes(units: Iterable[Unit]) -> int:
@@ -68,12 +62,12 @@ def part_of(units: list[Unit], percent: float, seed: int) -> list[Unit]:
 def _windows(parts: Parts, entry: VolumeEntry) -> Iterator[Unit]:
     sums: dict[int, int] = {}
     try:
-        with base.view(parts, entry) as opened:
-            for run in opened.runs():
-                at = run.offset_bytes
-                while run.kind == RunKind.DATA and at < end_of(run):
+        with base.oldest_view(parts, entry) as opened:
+            for span in base.spans_of(opened):
+                at = span.start_bytes
+                while at < span.end_bytes:
                     window = at // WINDOW_BYTES * WINDOW_BYTES
-                    end = min(end_of(run), window + WINDOW_BYTES)
+                    end = min(span.end_bytes, window + WINDOW_BYTES)
                     sums[window] = sums.get(window, 0) + end - at
                     at = end
     except IntegrityError:

@@ -116,8 +116,16 @@ class Recorder:
         return self._result
 
 
+MIDNIGHT = "2026-11-23T00:00:00.000000000Z"
 MONDAY = Bookmark(
-    name="monday", seqno=3, time="2026-11-23T00:00:00.000000000Z", time_ns=1, consistency="crash", created_seqno=3
+    name="monday",
+    seqno=3,
+    time=MIDNIGHT,
+    time_ns=1,
+    consistency="crash",
+    created_seqno=3,
+    created=MIDNIGHT,
+    created_ns=1,
 )
 
 

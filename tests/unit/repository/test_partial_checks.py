@@ -167,7 +167,7 @@ def test_a_committed_end_that_is_damaged_is_not_taken_for_a_torn_one(history: Pa
     """The catalog knows that it was committed: nobody cuts it off."""
     with Repository.open(history, owner=True) as repository:
         mark(repository, "db0", 0, b"newest" * 100, "newest")
-        length = repository.journal.segment_at(12).size_bytes
+        length = repository.journal.segments()[12].size_bytes
         mark(repository, "db0", 8192, os.urandom(4096), "last")
     active = segment(-1)(history)
     content = bytearray(active.read_bytes())

@@ -27,9 +27,17 @@ def test_the_file_that_init_writes_shows_every_key() -> None:
     keys = ["allow_other", "data", "gid", "kernel_verify", "points", "scratch", "transport", "uid"]
     control = ["admin", "bookmark", "delete", "read", "socket"]
     check = ["anchor_key", "scrub"]
-    journal = ["ack", "on_journal_failure", "protection_window", "reserve", "segment_size"]
-    assert sections == {"journal": journal, "mount": keys, "check": check, "control": control}
-    parse(shown.encode(), "x")
+    journal = ["ack", "on_journal_failure", "reserve", "segment_size"]
+    rules = [f"keep_{what}" for what in ("daily", "hourly", "last", "monthly", "weekly", "within", "yearly")]
+    retention = [*rules, "maximum_size", "minimum_age", "names", "protection_window", "prune", "timezone"]
+    assert sections == {
+        "journal": journal,
+        "mount": keys,
+        "check": check,
+        "control": control,
+        "retention": retention,
+    }
+    parse(shown.replace('protection_window = ""', 'protection_window = "7d"').encode(), "x")
 
 
 def test_every_key() -> None:
@@ -79,6 +87,19 @@ def test_who_reads_the_data() -> None:
         ('[control]\nsocket = "/run/x"\nread = ["@"]\n', ["line 3", "control.read", "neither"]),
         ('[control]\ndelete = ["alice"]\n', ["line 2", "control.delete", "give `socket` too"]),
         ('[control]\nwrite = ["alice"]\n', ["line 2", "unknown key 'write' in [control]"]),
+        ("[retention]\nkeep_daily = 7\n", ["line 1", "retention.protection_window", "has to be said"]),
+        ('[retention]\nprotection_window = "0s"\n', ["line 2", "retention.protection_window", "no time"]),
+        ('[retention]\ntimezone = "Mars"\n', ["line 2", "retention.timezone", "'Mars'"]),
+        ("[retention]\nkeep_dayly = 1\n", ["line 2", "'keep_dayly'", "did you mean keep_daily?"]),
+        (
+            '[retention]\nprotection_window = "1d"\n[retention.names."n-*"]\nkeep_daily = 1\nkeep_within = "x"\n',
+            ["line 5", "retention.names.keep_within", "'x'"],
+        ),
+        (
+            '[retention]\n[retention.names."n-*"]\nkeep_daily = -1\n',
+            ["line 3", "retention.names.keep_daily", ">= 0"],
+        ),
+        ('[retention.names."n-*"]\nprune = "1h"\n', ["line 2", "'prune'", "[retention.names]", "known are keep_last"]),
         ("journal.ack = 2\n", ["line 1", "journal.ack"]),
         ("journal = 1\n", ["line 1", "journal"]),
         ("[journal]\nack = \n", ["line 2"]),

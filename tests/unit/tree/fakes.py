@@ -100,6 +100,8 @@ class FakeRepository:
             time_ns=time_ns,
             consistency=facts.pop("consistency", "crash"),
             created_seqno=created_seqno,
+            created=iso(time_ns_of(created_seqno)),
+            created_ns=time_ns_of(created_seqno),
             **facts,
         )
         if seen:

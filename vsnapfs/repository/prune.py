@@ -1,0 +1,283 @@
+"""Prune: which bookmarks go, by the settings, and what that gives back; then doing it.
+
+Preview and prune are one function up to the point where the one tells and the other acts, so on the same repository they say the
+same. What changes between deciding and acting is looked at once more, with the lock ``change``: a bookmark that is held, opened
+or made anew by then stays, and that is said.
+
+Source: docs/retention.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from vsnapfs.binding import RecordKind
+from vsnapfs.binding.compact import space
+from vsnapfs.catalog.bodies import BookmarkNamed
+from vsnapfs.core.errors import PointGoneError, VsnapfsError
+from vsnapfs.core.model import Bookmark, Compaction, Prune, Reach
+from vsnapfs.core.model import Fate as ToldFate
+from vsnapfs.core.times import iso
+from vsnapfs.policy.keep import Candidate, Facts, Fate, decide, shrink, window_begin_ns
+from vsnapfs.repository import compaction, gaps, leases
+from vsnapfs.repository.bookmarks import candidate
+from vsnapfs.repository.compactable import CompactableJournal
+from vsnapfs.repository.compaction_plan import Kept, Plan, estimate, first_instant_seqno
+from vsnapfs.repository.layout import BASE
+from vsnapfs.repository.parts import Parts, Report
+from vsnapfs.repository.resolve import window
+
+OPEN = "open"
+"""Why a point stays that somebody reads."""
+
+
+class _Decided(NamedTuple):
+    """What follows from the settings now. Without a record there is nothing to decide."""
+
+    now_ns: int | None
+    window_seqno: int
+    fates: list[Fate]
+    plan: Plan | None
+    held_bytes: int
+
+    @property
+    def predicted_bytes(self) -> int:
+        return 0 if self.plan is None else self.plan.freed_bytes
+
+    @property
+    def going(self) -> list[Fate]:
+        return [fate for fate in self.fates if not fate.stays]
+
+
+def preview(parts: Parts) -> Prune:
+    """What ``prune`` would do now. Changes nothing."""
+    decided = _decide(parts)
+    before = reach(parts)
+    after = before
+    if decided.plan is not None and decided.plan.groups:
+        oldest, any_instant = decided.plan.kept.floor, decided.plan.first_instant_seqno
+        after = Reach(oldest=parts.point(oldest), any_instant=parts.point(any_instant))
+    return _told(parts, decided, before, after, dry_run=True)
+
+
+def prune(parts: Parts, report: Report) -> Prune:
+    """Owner: do it. Raises: BusyError: it is being done already, or the repository is being closed. StoreError."""
+    parts.require_owner()
+    with parts.beside("prune"):
+        began = iso(time.time_ns())
+        parts.compaction = msgspec.structs.replace(
+            parts.compaction, running=True, what="bookmarks", done_bytes=0, total_bytes=0
+        )
+        try:
+            result = _prune_in_gap(parts, report) if parts.journal.facts().gap else _prune(parts, report)
+            parts.compaction = Compaction(
+                last_began=began,
+                last_ended=iso(time.time_ns()),
+                removed=result.removed,
+                freed_bytes=result.freed_bytes,
+                garbage_bytes=_garbage_bytes(parts),
+                waiting_files=result.waiting_files,
+                problems=result.problems,
+            )
+        except VsnapfsError as error:
+            parts.compaction = Compaction(last_began=began, last_ended=iso(time.time_ns()), problems=[str(error)])
+            raise
+    return result
+
+
+def _prune_in_gap(parts: Parts, report: Report) -> Prune:
+    """A full disk may be why the journal takes no writes. So give back first what needs no record, then drop names with what is
+    kept free for such, and close the gap at last. Raises: NoSpaceError, StoreError: the journal takes no records either."""
+    freed_bytes = _make_room(parts, report)
+    gaps.take_up(parts, in_reserve=True)
+    result = _prune(parts, report)
+    problems = list(result.problems)
+    try:
+        gaps.close(parts, report)
+    except VsnapfsError as error:
+        problems.append(str(error))
+    return msgspec.structs.replace(
+        result,
+        held_bytes=result.held_bytes + freed_bytes,
+        predicted_bytes=result.predicted_bytes + freed_bytes,
+        freed_bytes=result.freed_bytes + freed_bytes,
+        problems=problems,
+    )
+
+
+def _make_room(parts: Parts, report: Report) -> int:
+    """Returns the bytes given back by what can be done without a record: segments that lie before the window."""
+    found = window(parts)
+    if found is None:
+        return 0
+    with parts.names:
+        standing = parts.index.bookmarks()
+    stays = kept(parts, standing, window_seqno(parts, found[1].time_ns), found[0].seqno)
+    return compaction.make_room(parts, CompactableJournal(parts), stays, report).freed_bytes
+
+
+def _prune(parts: Parts, report: Report) -> Prune:
+    decided = _decide(parts)
+    before = reach(parts)
+    told = _told(parts, decided, before, before, dry_run=False)
+    if decided.now_ns is None:
+        return told
+    changed = _remove(parts, decided)
+
+    def kept_now() -> Kept:
+        with parts.names:
+            return kept(parts, parts.index.bookmarks(), decided.window_seqno)
+
+    outcome = compaction.run(parts, CompactableJournal(parts), kept_now, report)
+    return msgspec.structs.replace(
+        told,
+        bookmarks=[
+            msgspec.structs.replace(fate, stays=True, reasons=["it changed meanwhile"])
+            if fate.bookmark in changed
+            else fate
+            for fate in told.bookmarks
+        ],
+        removed=told.removed - len(changed),
+        kept=told.kept + len(changed),
+        after=reach(parts),
+        freed_bytes=outcome.freed_bytes,
+        fits=_fits(parts, decided.held_bytes - outcome.freed_bytes),
+        changed=changed,
+        waiting_files=outcome.waiting_files,
+        problems=list(outcome.problems),
+    )
+
+
+def kept(parts: Parts, bookmarks: Iterable[Bookmark], window_seqno: int, *others: int) -> Kept:
+    """What has to stay readable for these bookmarks, for all who have points open, and for ``others``."""
+    standing = list(bookmarks)
+    points = {bookmark.seqno for bookmark in standing} | set(others)
+    points |= {seqno for seqno in leases.leased(parts.layout) if can_be_opened(parts, seqno)}
+    roots = sorted({seqno for seqno in points if seqno < window_seqno} | {window_seqno})
+    return Kept(tuple(roots), {bookmark.name: bookmark.created_seqno for bookmark in standing})
+
+
+def can_be_opened(parts: Parts, seqno: int) -> bool:
+    """False of a point that is gone, and that somebody has open still."""
+    try:
+        parts.journal.point_check(seqno)
+    except PointGoneError:
+        return False
+    return True
+
+
+def reach(parts: Parts) -> Reach:
+    """How far back points can be opened now."""
+    found = window(parts)
+    if found is None:
+        return Reach(oldest=None, any_instant=None)
+    return Reach(
+        oldest=found[0], any_instant=parts.point(first_instant_seqno(parts.journal.segments(), parts.journal.facts()))
+    )
+
+
+def window_seqno(parts: Parts, now_ns: int) -> int:
+    """The first point of the protection window: what was there when it began. Never in a gap, never where only named points
+    are left."""
+    first_seqno = first_instant_seqno(parts.journal.segments(), parts.journal.facts())
+    begin_ns = window_begin_ns(now_ns, parts.settings.retention)
+    try:
+        seqno = max(first_seqno, parts.journal.seqno_at(begin_ns))
+    except PointGoneError:
+        return first_seqno
+    for gap in gaps.entries(parts, parts.journal.facts()):
+        if gap.holds_seqno(seqno):
+            seqno = gap.since_seqno if gap.since_seqno >= first_seqno else gap.end_seqno or first_seqno
+    return seqno
+
+
+def _decide(parts: Parts) -> _Decided:
+    facts, chosen = parts.journal.facts(), parts.settings.retention
+    held_bytes = facts.journal_bytes + parts.layout.allocated_bytes(BASE)
+    if window(parts) is None:
+        return _Decided(None, 0, [], None, held_bytes)
+    now_ns = parts.journal.time_of(facts.committed_seqno)
+    begin_seqno = window_seqno(parts, now_ns)
+    with parts.names:
+        standing = {bookmark.name: bookmark for bookmark in parts.index.bookmarks()}
+    in_use = dict.fromkeys(leases.leased(parts.layout), OPEN)
+    fates = decide([candidate(each) for each in standing.values()], Facts(now_ns, begin_seqno, in_use), chosen)
+
+    def plan_of(left: Sequence[Fate]) -> Plan:
+        staying = [standing[fate.candidate.name] for fate in left if fate.stays]
+        stays = kept(parts, staying, begin_seqno)
+        return estimate(CompactableJournal(parts), parts.volume_ids(), stays, parts.layout.free_bytes())
+
+    limit = chosen.maximum_size_bytes
+    if limit is not None and held_bytes > limit:
+        fates = shrink(fates, lambda left: held_bytes - plan_of(left).freed_bytes <= limit)
+    return _Decided(now_ns, begin_seqno, fates, plan_of(fates), held_bytes)
+
+
+def _remove(parts: Parts, decided: _Decided) -> list[str]:
+    """Take the names away. Returns those that stay, since they are not any more what they were when it was decided."""
+    changed = []
+    with parts.change:
+        open_now = set(leases.leased(parts.layout))
+        bodies = []
+        for fate in decided.going:
+            with parts.names:
+                bookmark = parts.index.bookmark(fate.candidate.name)
+            if bookmark is not None and _as_decided(candidate(bookmark), fate.candidate, open_now):
+                bodies.append((BookmarkNamed(bookmark.name), bookmark.seqno))
+            elif bookmark is not None:
+                changed.append(bookmark.name)
+        parts.record_all(RecordKind.BOOKMARK_REMOVE, bodies)
+    return changed
+
+
+def _as_decided(now: Candidate, then: Candidate, open_now: set[int]) -> bool:
+    return now == then and now.seqno not in open_now
+
+
+def _garbage_bytes(parts: Parts) -> int | None:
+    found = window(parts)
+    if found is None:
+        return None
+    with parts.names:
+        standing = parts.index.bookmarks()
+    _, garbage_bytes = space(parts.journal, kept(parts, standing, window_seqno(parts, found[1].time_ns)).points)
+    return garbage_bytes
+
+
+def _fits(parts: Parts, left_bytes: int) -> bool:
+    limit = parts.settings.retention.maximum_size_bytes
+    return limit is None or left_bytes <= limit
+
+
+def _told(parts: Parts, decided: _Decided, before: Reach, after: Reach, *, dry_run: bool) -> Prune:
+    going = len(decided.going)
+    return Prune(
+        dry_run=dry_run,
+        time=None if decided.now_ns is None else iso(decided.now_ns),
+        bookmarks=[
+            ToldFate(
+                bookmark=fate.candidate.name,
+                seqno=fate.candidate.seqno,
+                time=iso(fate.candidate.time_ns),
+                stays=fate.stays,
+                reasons=list(fate.reasons),
+            )
+            for fate in decided.fates
+        ],
+        removed=going,
+        kept=len(decided.fates) - going,
+        before=before,
+        after=after,
+        held_bytes=decided.held_bytes,
+        predicted_bytes=decided.predicted_bytes,
+        freed_bytes=0,
+        fits=_fits(parts, decided.held_bytes - decided.predicted_bytes),
+        changed=[],
+        waiting_files=0,
+        problems=[],
+    )

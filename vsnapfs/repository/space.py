@@ -1,0 +1,35 @@
+"""What each bookmark takes: what would be given back without it, and what it shares with others."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from vsnapfs.binding.compact import space
+from vsnapfs.core.model import Bookmark, Space
+from vsnapfs.repository import prune, reading
+from vsnapfs.repository.parts import Parts
+from vsnapfs.repository.resolve import of_bookmark, window
+
+
+def spaces(parts: Parts) -> list[Space]:
+    """Of all bookmarks, the oldest point first. Raises: IntegrityError, StoreError."""
+    found = window(parts)
+    if found is None:
+        return []
+    with parts.names:
+        bookmarks = parts.index.bookmarks()
+    points = prune.kept(parts, bookmarks, prune.window_seqno(parts, found[1].time_ns)).points
+    exclusive_bytes, _ = space(parts.journal, points)
+    alone = dict(zip(points[:-1], exclusive_bytes[:-1], strict=True))
+    names = Counter(bookmark.seqno for bookmark in bookmarks)
+    return [
+        _space(parts, bookmark, alone.get(bookmark.seqno, 0) if names[bookmark.seqno] == 1 else 0)
+        for bookmark in bookmarks
+    ]
+
+
+def _space(parts: Parts, bookmark: Bookmark, freed_bytes: int) -> Space:
+    point = of_bookmark(bookmark)
+    volumes = [reading.volume_at(parts, entry.name, point) for entry in parts.entries(point.seqno)]
+    needed_bytes = sum(volume.data_bytes for volume in volumes)
+    return Space(bookmark=bookmark.name, freed_bytes=freed_bytes, shared_bytes=max(0, needed_bytes - freed_bytes))
