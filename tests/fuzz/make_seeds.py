@@ -75,6 +75,8 @@ def _compacted_steps(journal: Journal) -> list[int]:
     for step in range(8):
         journal.write(volume, step % 3 * BLOCK + 20, bytes([step + 1]) * 40)
         journal.write(volume, step % 3 * BLOCK + 30, bytes([step + 101]) * 5)
+        journal.write(volume, 6 * BLOCK, (bytes([step + 1]) + bytes(BLOCK - 1)) * 3)
+        journal.write(volume, 7 * BLOCK, bytes([step + 51]) + bytes(BLOCK - 1))
         journal.zero(volume, step % 2 * 3 * BLOCK, 5000)
         if step == 3:
             journal.event(RecordKind.VOLUME_RESIZE, volume=volume, b=20 * BLOCK)
@@ -88,7 +90,7 @@ def _compacted_steps(journal: Journal) -> list[int]:
 
 def compacted_seeds(path: Path) -> None:
     """A segment that stands for one, between others; one that stands for eight."""
-    for name, ordinal, ordinals, each in (("compacted", 0, 1, 1), ("compacted-group", 0, 8, 3)):
+    for name, ordinal, ordinals, each in (("compacted", 0, 1, 2), ("compacted-group", 0, 8, 3)):
         (path / name).mkdir()
         directory = Directory(path / name)
         with directory.open() as journal:
@@ -97,7 +99,7 @@ def compacted_seeds(path: Path) -> None:
             assert compact(journal, Wish(ordinal, ordinals, roots, points[1:2])) is not None
             journal.superseded()
         files = [file.read_bytes() for file in directory.segments()]
-        put("segment", name, encode(files[:2]))
+        put("segment", name, encode(files[:4]))
         put("records", name, encode(files[:1]))
         directory.close()
 
