@@ -18,7 +18,7 @@ from vsnapfs.catalog.catalog import Catalog
 from vsnapfs.catalog.counts import Count
 from vsnapfs.catalog.schema import TABLES
 from vsnapfs.catalog.store import Place
-from vsnapfs.core.errors import JournalBehindError
+from vsnapfs.core.errors import JournalBehindError, PointGoneError
 
 UUID = "7d2f9518-a387-4c5e-8f61-8a39a716dbe8"
 
@@ -101,6 +101,27 @@ def test_a_second_start_reads_no_event_again(
     assert shelf.names(journal) == ["past", "a", "c"]
     last = next(iter(events(108))).seqno
     assert asked == [last - 1, last], "one, to see that it is the same journal, and what came after it"
+
+
+def test_a_journal_that_knows_few_times_is_the_same_journal(
+    shelf: Shelf, journal: FakeJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a compaction the times of points and events are known, and of no other records."""
+    assert shelf.names(journal) == ["past", "a", "c"]
+
+    def gone(_: int) -> int:
+        raise PointGoneError("only bookmarks are kept there")
+
+    monkeypatch.setattr(journal, "time_of", gone)
+    assert shelf.names(journal) == ["past", "a", "c"]
+    assert shelf.set_aside_count == 0
+
+
+def test_a_journal_without_the_last_event_is_another(shelf: Shelf, journal: FakeJournal) -> None:
+    assert shelf.names(journal) == ["past", "a", "c"]
+    journal._events[-1] = journal._events[-1]._replace(time_ns=1)
+    assert shelf.names(journal) == ["past", "a", "c"]
+    assert shelf.set_aside_count == 1
 
 
 def test_only_what_is_committed_is_taken_in(shelf: Shelf, journal: FakeJournal) -> None:
