@@ -38,9 +38,8 @@ class Unit(NamedTuple):
 def all_units(parts: Parts) -> list[Unit]:
     """Everything that holds data, in order. A base that cannot be opened has none."""
     found = [unit for entry in base.needed(parts) for unit in _windows(parts, entry)]
-    for segment in parts.journal.segments():
-        found.append(Unit(Kind.SEGMENT, segment.first_seqno, held_bytes=segment.size_bytes))
-    return found
+    segments = parts.journal.segments()
+    return found + [Unit(Kind.SEGMENT, segment.first_seqno, held_bytes=segment.size_bytes) for segment in segments]
 
 
 def total_bytes(units: Iterable[Unit]) -> int:
