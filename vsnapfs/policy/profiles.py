@@ -79,11 +79,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ValueError(f"deadline: {self.deadline} is not in {DEADLINE_S_MIN:g}s to {DEADLINE_S_MAX:g}s")
         if not 1 <= len(self.members) <= MEMBERS_MAX:
             raise ValueError(f"members: a profile has 1 to {MEMBERS_MAX} of them, not {len(self.members)}")
-        seen: set[str] = set()
-        for member in self.members:
-            if member.name in seen:
-                raise ValueError(f"members: two have the name {member.name!r}")
-            seen.add(member.name)
+        _check_member_names([member.name for member in self.members])
 
     @property
     def deadline_s(self) -> float:
@@ -94,9 +90,20 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ValueError(f"deadline: {error}") from error
 
 
-def check_profile_names(profiles: dict[str, Profile]) -> None:
-    """Names of profiles and members become environment, JSON and lines. Raises: UsageError."""
-    for name, profile in profiles.items():
-        check_name(name, "profile")
-        for member in profile.members:
-            check_name(member.name, "member")
+def _check_member_names(names: list[str]) -> None:
+    for position, name in enumerate(names):
+        try:
+            check_name(name, "member")
+        except UsageError as error:
+            raise ValueError(f"members: {error}") from error
+        if name in names[:position]:
+            raise ValueError(f"members: two have the name {name!r}")
+
+
+def check_names(profiles: dict[str, Profile]) -> None:
+    """Names become environment, JSON and lines of logs. Raises: ValueError: one that cannot be."""
+    try:
+        for name in profiles:
+            check_name(name, "profile")
+    except UsageError as error:
+        raise ValueError(f"quiesce: {error}") from error
