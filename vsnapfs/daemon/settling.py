@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 import trio
 
-from vsnapfs.core.errors import VsnapfsError
+from vsnapfs.core.errors import NotFoundError, VsnapfsError
 from vsnapfs.core.model import Undecided
 from vsnapfs.daemon.api import verb_of
 from vsnapfs.daemon.client import connect, open_repository
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 1.0
 ASK_S_MAX = 60.0
 """Between two questions to a repository that cannot be asked."""
+ASKS_BEFORE_OPENING = 4
+"""So often a server looks for the first's server, which may be about to start, before it opens the first itself."""
 
 Outcome = Literal["made", "none", "unknown"]
 Verdicts = Callable[[Undecided], FederatedVerdict]
@@ -37,16 +39,18 @@ Verdicts = Callable[[Undecided], FederatedVerdict]
 log = structlog.get_logger()
 
 
-def ask_first(undecided: Undecided) -> FederatedVerdict:
-    """What the first repository says, through its server, or opened here: nobody can decide anything meanwhile.
+def ask_first(undecided: Undecided, *, may_open: bool = True) -> FederatedVerdict:
+    """What the first repository says, through its server, or (may_open) opened here: nobody can decide anything meanwhile.
 
-    Raises: whatever keeps it from answering; LockedError: a command is at work in it.
+    Raises: whatever keeps it from answering; LockedError: a command is at work in it. NotFoundError: it may not be opened.
     """
     path = Path(undecided.first_path)
     request = GetFederatedVerdict(id=undecided.id, uuid=undecided.first_uuid)
     client = connect(path)
     if client.is_served():
         return client.call(request)
+    if not may_open:
+        raise NotFoundError(f"no server runs in {path}")
     with open_repository(path, owner=True) as first:
         found: FederatedVerdict = verb_of(request).run(first, request, lambda _: None)
         return found
@@ -81,19 +85,26 @@ def settle_unserved(path: Path) -> None:
 
 async def settling(repository: Repository) -> None:
     """The same for a server, until cancelled; tells the log. It does not wait for a repository that is slow to answer."""
-    pause_s = LOOK_EVERY_S
+    in_vain = 0
     while True:
         left = False
         for undecided in repository.federated.undecided():
-            left |= not await _settled(repository, undecided)
-        pause_s = min(ASK_S_MAX, 2 * pause_s) if left else LOOK_EVERY_S
-        await trio.sleep(pause_s)
+            left |= not await _settled(repository, undecided, may_open=in_vain >= ASKS_BEFORE_OPENING)
+        in_vain = in_vain + 1 if left else 0
+        await trio.sleep(_pause_s(in_vain))
 
 
-async def _settled(repository: Repository, undecided: Undecided) -> bool:
+def _pause_s(in_vain: int) -> float:
+    """Until the next question, after so many that nobody answered."""
+    doublings = min(in_vain, 2 * ASKS_BEFORE_OPENING + 2) - ASKS_BEFORE_OPENING
+    return min(ASK_S_MAX, LOOK_EVERY_S * 2.0 ** max(0, doublings))
+
+
+async def _settled(repository: Repository, undecided: Undecided, *, may_open: bool) -> bool:
     where = {"bookmark": undecided.name, "first": undecided.first_path}
     try:
-        verdict = await trio.to_thread.run_sync(ask_first, undecided, abandon_on_cancel=True)
+        ask = partial(ask_first, undecided, may_open=may_open)
+        verdict = await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
         outcome = await trio.to_thread.run_sync(partial(obey, repository, undecided, verdict))
     except VsnapfsError as error:
         if repository.federated.note(undecided.id, str(error)):
