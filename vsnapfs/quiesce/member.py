@@ -75,7 +75,8 @@ class Member(Protocol):
 
     def thaw(self) -> None:
         """Let it go, and close what ``prepare`` has opened. Bounded by itself: THAW_S_MAX. Again: nothing happens. Of what was
-        not frozen by this member: nothing happens. Raises: VsnapfsError: it may still be frozen."""
+        not frozen by this member: nothing happens. Raises: NotStillError: it was not still until now, so that the mark is worth
+        nothing. Any other VsnapfsError: it may be frozen still."""
 
 
 THAW_S_MAX = 10.0
