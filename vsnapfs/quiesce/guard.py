@@ -35,6 +35,8 @@ from vsnapfs.quiesce.resident import stay_in_memory
 GRACE_S = 0.25
 """After the deadline the freezer has so long to begin to thaw."""
 RETRY_S = 0.05
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""They end neither before all is thawed."""
 MESSAGE_BYTES_MAX = 1 << 18
 """An environment and the words of a command."""
 
@@ -116,19 +118,22 @@ def start() -> GuardLine:
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MESSAGE_BYTES_MAX)
     freezer = os.getpid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     pid = os.fork()
     if pid == 0:
         try:
+            for number in SIGNALS:
+                signal.signal(number, lambda *_: None)  # not ignored: a command that it runs would inherit that
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             os.setsid()
             kept = theirs.fileno()
             os.closerange(3, kept)
             os.closerange(kept + 1, 1 << 16)
             stay_in_memory("vsnapfs-guard")
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, lambda *_: None)  # not ignored: a command that it runs would inherit that
             _Guard(theirs, freezer).watch()
         finally:
             os._exit(0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     theirs.close()
     return GuardLine(ours, pid)
 
