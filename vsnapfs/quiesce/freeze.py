@@ -58,6 +58,8 @@ class Guard(Protocol):
     def hold(self, index: int, lifeline: Lifeline) -> None: ...
     def forget(self, index: int) -> None: ...
     def expect(self, until: float | None) -> None: ...
+    def kill_running(self) -> None:
+        """Programs of members, of which it knows."""
 
 
 class _Stop(Exception):  # noqa: N818  no error by itself
@@ -88,6 +90,8 @@ class Freeze:
             self._stay()
         except _Stop as stop:
             why = stop.why
+            if not isinstance(why, TimedOutError):  # then they end by themselves, and know why
+                self._guard.kill_running()
         self._thaw()
         why = why or self._lost()
         outcomes = [seat.outcome() for seat in self._seats]

@@ -75,6 +75,7 @@ class GuardLine:
 
     def __init__(self, line: socket.socket, pid: int) -> None:
         self._line = line
+        self._groups: set[int] = set()
         self.pid = pid
 
     def fileno(self) -> int:
@@ -90,10 +91,16 @@ class GuardLine:
         self._send(Forget(index))
 
     def running(self, group: int) -> None:
+        self._groups.add(group)
         self._send(Running(group))
 
     def stopped(self, group: int) -> None:
+        self._groups.discard(group)
         self._send(Stopped(group))
+
+    def kill_running(self) -> None:
+        for group in list(self._groups):
+            kill_group(group)
 
     def expect(self, until: float | None) -> None:
         self._send(Expect(until))

@@ -23,7 +23,7 @@ from vsnapfs.quiesce.quiesce import Listener, NotStill, quiesced
 
 pytestmark = pytest.mark.unit
 
-LATE_S = 30.0
+LATE_S = 20.0
 
 
 class Ground:
@@ -131,8 +131,8 @@ def test_a_listener_that_fails_has_all_let_go(ground: Ground) -> None:
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt), quiesced(profile, occasion(profile), [], Failing()):
         raise AssertionError("it was frozen")
-    assert time.monotonic() - began < LATE_S
-    assert ground.ran()[-1] == "a-thaw"
+    assert time.monotonic() - began < LATE_S / 2, "what hangs is killed"
+    assert ground.ran() == ALL
 
 
 def test_one_that_fails(ground: Ground) -> None:
