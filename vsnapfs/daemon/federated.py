@@ -40,8 +40,8 @@ from vsnapfs.daemon.settling import settle_unserved
 if TYPE_CHECKING:
     from vsnapfs.repository.repository import Repository
 
-RESERVED_S = 30.0
-"""How long the name is reserved, beyond what ``still`` may take."""
+RESERVED_S = 10.0
+"""How long the name is reserved after each step, beyond what ``still`` may take."""
 VERDICT_TRIES = 4
 VERDICT_PAUSE_S = 0.5
 

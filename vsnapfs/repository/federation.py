@@ -3,7 +3,7 @@
 ==========  ==============  ====================================================================================
 step        is kept in      what it does
 ==========  ==============  ====================================================================================
-reserve     memory          the name is free, and nobody else takes it for so many seconds
+reserve     memory          the name is free, and nobody else takes it for so many seconds after each step
 hold        memory          writes stand still; where the journal stands is this repository's position
 let go      memory          they go on; refused where they had not stood still all the time
 prepare     a file          the position is on stable storage; all but the first keep it, and the name, until the first says
@@ -78,7 +78,7 @@ class FederatedPart:
             raise UsageError(f"a name is reserved for at most {SECONDS_MAX} s")
         with parts.change:
             bookmarks.refuse_taken(parts, name)
-            parts.reservations.put(federation, Reservation(name=name, until_s=time.monotonic() + seconds))
+            parts.reservations.put(federation, Reservation(name=name, seconds=seconds))
         return str(parts.uuid), str(parts.layout.path)
 
     def hold(self, federation: str, milliseconds: int) -> HoldPosition:
@@ -204,6 +204,7 @@ class FederatedPart:
                 f"{self._parts.layout.path} knows of no bookmark with the id {federation} that is being made",
                 hint="its server was started again, or it took too long; make it anew",
             )
+        self._parts.reservations.renew(found)
         return found
 
     def _position(self, reservation: Reservation) -> HoldPosition:
