@@ -9,9 +9,9 @@ import pytest
 
 from tests.crash.federated import play_cuts, play_full, play_kills
 
-CUTS = 12
-FULL = 6
-KILLS = {2: 6, 3: 14}
+CUTS = 10
+FULL = 4
+KILLS = {2: 4, 3: 10}
 """By seed: without a keeper, where each kill of a server costs its start, and with one."""
 
 pytestmark = [pytest.mark.crash, pytest.mark.requires_root, pytest.mark.requires_fuse]
