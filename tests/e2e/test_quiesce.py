@@ -131,7 +131,7 @@ def test_a_frozen_filesystem_is_whole_at_its_bookmark(ground: Ground, tmp_path: 
     assert not ground.features("whole") & NEEDS_RECOVERY
     (ground.disk / "file").write_bytes(b"it can be written to again")
     point = ground.mount / "snaps" / "whole" / "db"
-    assert "clean" in sh("e2fsck", "-fn", point) or True
+    sh("e2fsck", "-fn", point)
     with mounted(point, tmp_path / "old", options="ro,loop"):
         assert (tmp_path / "old" / "file").read_bytes() == b"not yet on the disk" * 1000
 
