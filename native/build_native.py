@@ -24,6 +24,7 @@ HEADERS = (
     "volume_file",
     "journal",
     "compact",
+    "hold",
     "view",
     "kernel_view",
     "base",

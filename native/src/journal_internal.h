@@ -20,6 +20,7 @@
 #include "codec.h"
 #include "directory.h"
 #include "gap.h"
+#include "holds.h"
 #include "journal.h"
 #include "kept.h"
 #include "leases.h"
@@ -90,6 +91,7 @@ struct vs_journal {
     int filling, leading, lead_wanted, hold_applied;
     int failed;
     vs_gap gap;
+    vs_holds holds;
 
     vs_primary **primaries;
     size_t primary_count, primary_room;

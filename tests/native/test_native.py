@@ -24,6 +24,7 @@ THREADED = (
     "test_base_moves",
     "test_gap",
     "test_generations",
+    "test_hold",
     "test_journal_threads",
     "test_plane_parts",
     "test_plane_stress",

@@ -39,7 +39,10 @@ TABLES = {
   hold_note TEXT NOT NULL,         -- who holds it and why
   hold_until_ns INTEGER,           -- when the hold ends, by the journal's time; NULL: when it is released
   created_seqno INTEGER NOT NULL,  -- the record that made it
-  created_ns INTEGER NOT NULL      -- its time
+  created_ns INTEGER NOT NULL,     -- its time
+  federation TEXT NOT NULL,        -- as in the record's body, "" where there is none
+  profile TEXT NOT NULL,           -- of the quiesce it was made in, "" of none
+  members TEXT NOT NULL            -- as in the record's body, "" where there are none
 ) STRICT, WITHOUT ROWID""",
     "gaps": """CREATE TABLE gaps (
   begin_seqno INTEGER PRIMARY KEY, -- the record that tells of it

@@ -24,7 +24,7 @@ from vsnapfs.catalog.counts import COUNTS_MAX, Count
 from vsnapfs.catalog.index import GapEntry, VolumeEntry
 from vsnapfs.catalog.schema import TABLES, VERSION
 from vsnapfs.core.errors import IntegrityError, NoSpaceError, StoreError, UsageError, VsnapfsError
-from vsnapfs.core.model import Bookmark, Consistency
+from vsnapfs.core.model import Bookmark, Consistency, Federation, MemberOutcome
 from vsnapfs.core.names import check_name
 from vsnapfs.core.times import iso
 
@@ -33,7 +33,7 @@ FILE_MODE = 0o600
 CONSISTENCIES = frozenset(get_args(Consistency))
 
 _VOLUME_FIELDS = len(VolumeEntry.__struct_fields__)
-_BOOKMARK_COLUMNS = 11
+_BOOKMARK_COLUMNS = 14
 _GAP_FIELDS = len(GapEntry.__struct_fields__)
 
 
@@ -186,7 +186,7 @@ def seen_in(place: Place, repository: str) -> Seen:
         with _untouched(place) as db:
             volumes = [_volume(row) for row in db.execute("SELECT * FROM volumes ORDER BY id")]
             bookmarks = [_bookmark(row) for row in db.execute("SELECT * FROM bookmarks")]
-    except (apsw.Error, OSError, ValueError, TypeError, msgspec.ValidationError, UsageError):
+    except (apsw.Error, OSError, ValueError, TypeError, msgspec.DecodeError, UsageError):
         volumes, bookmarks = [], []
     return Seen(applied_seqno, volumes, bookmarks) if applied_seqno else Seen(0, [], [])
 
@@ -262,7 +262,7 @@ def _told(doing: str) -> Iterator[None]:
     """Turn SQLite's errors into ours: damage, or a refusal of the operating system."""
     try:
         yield
-    except (apsw.CorruptError, apsw.NotADBError, msgspec.ValidationError, UsageError) as error:
+    except (apsw.CorruptError, apsw.NotADBError, msgspec.DecodeError, UsageError) as error:
         raise IntegrityError(f"cannot {doing}: {error}") from error
     except apsw.FullError as error:
         raise NoSpaceError(f"cannot {doing}: {error}") from error
@@ -282,7 +282,22 @@ def _volume(row: tuple[Any, ...]) -> VolumeEntry:
 
 def _bookmark(row: tuple[Any, ...]) -> Bookmark:
     """Quick, since there may be thousands: STRICT tables vouch for the types, ``iso`` for the range of the time."""
-    name, seqno, time_ns, consistency, application, note, held, hold_note, until_ns, created_seqno, created_ns = row
+    (
+        name,
+        seqno,
+        time_ns,
+        consistency,
+        application,
+        note,
+        held,
+        hold_note,
+        until_ns,
+        created_seqno,
+        created_ns,
+        federation,
+        profile,
+        members,
+    ) = row
     if consistency not in CONSISTENCIES:
         raise msgspec.ValidationError(f"bookmark {name!r} has consistency {consistency!r}")
     check_name(name, "bookmark")
@@ -301,6 +316,9 @@ def _bookmark(row: tuple[Any, ...]) -> Bookmark:
         created_seqno=created_seqno,
         created=iso(created_ns),
         created_ns=created_ns,
+        federation=msgspec.json.decode(federation, type=Federation) if federation else None,
+        profile=profile,
+        members=msgspec.json.decode(members, type=tuple[MemberOutcome, ...]) if members else (),
     )
 
 
@@ -325,4 +343,7 @@ def _bookmark_row(bookmark: Bookmark) -> tuple[str | int | None, ...]:
         bookmark.hold_until_ns,
         bookmark.created_seqno,
         bookmark.created_ns,
+        msgspec.json.encode(bookmark.federation).decode() if bookmark.federation else "",
+        bookmark.profile,
+        msgspec.json.encode(bookmark.members).decode() if bookmark.members else "",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -11,12 +12,13 @@ from vsnapfs.cli.arguments import BOOKMARK, CONSISTENCY, POINT, PointsCommand
 from vsnapfs.cli.group import NearGroup
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.table import moment, printable, table
-from vsnapfs.core.errors import UsageError
+from vsnapfs.core.errors import DegradedError, UsageError
 from vsnapfs.core.times import iso, parse_iso
-from vsnapfs.core.units import format_size, parse_duration
+from vsnapfs.core.units import format_size, format_span, parse_duration
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import Bookmark, Consistency, Space
+    from vsnapfs.core.model import Bookmark, Consistency, MemberOutcome, Space, Undecided
+    from vsnapfs.daemon.requests import BookmarkAdd
 
 
 @click.group("bookmark", cls=NearGroup)
@@ -31,15 +33,36 @@ def command() -> None:
 @click.option("--consistency", type=CONSISTENCY, default="crash", show_default=True, help="What may be assumed of it.")
 @click.option("--app", "application", default="", metavar="TEXT", help="The application it belongs to.")
 @click.option("--note", default="", metavar="TEXT", help="Why it was made.")
+@click.option(
+    "--quiesce", metavar="PROFILE", help="Make the members of a profile still for it, which says the consistency."
+)
 @global_options()
 @pass_session
-def add(session: Session, name: str, at: str | None, consistency: Consistency, application: str, note: str) -> None:
-    """Name a point. When this returns, the bookmark and all that was written before it survive a power loss."""
+def add(
+    session: Session,
+    name: str,
+    at: str | None,
+    consistency: Consistency,
+    application: str,
+    note: str,
+    quiesce: str | None,
+) -> int:
+    """Name a point. When this returns, the bookmark and all that was written before it survive a power loss.
+
+    With --quiesce the exit status is 9 if time ran out and 1 if somebody could not be made still, and nothing was made; 8 if
+    something was all the same: of less consistency, or of members that were not thawed as they should.
+
+    With -r more than once the bookmark is made in each of these repositories, at one instant: all carry it, or none.
+    """
     from vsnapfs.daemon.requests import BookmarkAdd
 
-    request = BookmarkAdd(name=name, at=at, consistency=consistency, application=application, note=note)
-    bookmark = session.ask(request)
-    session.show(bookmark, [f"added bookmark {_line(bookmark)}"])
+    request = BookmarkAdd(
+        name=name, at=at, consistency=consistency, application=application, note=note, quiesce=quiesce
+    )
+    several = len(session.repositories_said) > 1
+    bookmark = _added_to_all(session, request) if several else session.ask(request)
+    session.show(bookmark, [f"added bookmark {_line(bookmark)}", *_places(bookmark), *_members(bookmark)])
+    return 0 if bookmark.is_whole else DegradedError.exit_status
 
 
 @command.command("list")
@@ -70,7 +93,8 @@ def list_(session: Session, space: bool) -> None:
         ]
         for bookmark in answer.bookmarks
     ]
-    session.show(answer, table(["NAME", "POINT", "TIME", "CONSISTENCY", "APP", "HELD", "NOTE"], rows))
+    listed = table(["NAME", "POINT", "TIME", "CONSISTENCY", "APP", "HELD", "NOTE"], rows)
+    session.show(answer, [*listed, *map(_undecided, answer.undecided)])
 
 
 @command.command("show")
@@ -95,7 +119,9 @@ def show(session: Session, name: str, space: bool) -> None:
     ]
     volumes = table(["VOLUME", "SIZE", "DATA", "LAST WRITE", "TIME"], rows)
     takes = [] if answer.space is None else _takes(answer.space)
-    session.show(answer, [*_facts(answer.bookmark), *takes, "", *volumes])
+    bookmark = answer.bookmark
+    lines = [*_facts(bookmark), *_places(bookmark), *_members(bookmark), *takes, "", *volumes]
+    session.show(answer, lines)
 
 
 @command.command("remove")
@@ -167,8 +193,52 @@ def _hold(bookmark: Bookmark) -> str:
     return ", ".join([bookmark.hold_note or "yes", *until])
 
 
+def _added_to_all(session: Session, request: BookmarkAdd) -> Bookmark:
+    from vsnapfs.daemon.federated import bookmark_all
+
+    if request.at is not None:
+        raise UsageError("a past moment cannot be named in several repositories", hint="leave out --at, or give one -r")
+    return bookmark_all(
+        session.repositories_said,
+        request.name,
+        consistency=request.consistency,
+        application=request.application,
+        note=request.note,
+        quiesce=request.quiesce,
+    )
+
+
+def _members(bookmark: Bookmark) -> Iterator[str]:
+    """One line for each member that was made still for a bookmark, or was not."""
+    for member in bookmark.members:
+        why = f": {member.error}" if member.error else ""
+        what = f"{member.kind} member {member.name}, {member.outcome.replace('_', ' ')}{_still(member)}{why}"
+        yield printable(what)
+
+
+def _still(member: MemberOutcome) -> str:
+    """How long it was frozen, if the journal knows; it may be somebody else's."""
+    if member.outcome != "frozen" or member.frozen is None or member.thawed is None:
+        return ""
+    try:
+        return f" for {format_span(max(0, parse_iso(member.thawed) - parse_iso(member.frozen)))}"
+    except UsageError:
+        return ""
+
+
+def _places(bookmark: Bookmark) -> Iterator[str]:
+    """One line for each repository that a bookmark was made in."""
+    for member in bookmark.federation.repositories if bookmark.federation else []:
+        yield f"in {printable(member.path)} at @{member.seqno}"
+
+
 def _line(bookmark: Bookmark) -> str:
     return f"{bookmark.name} at @{bookmark.seqno}, {moment(bookmark.time)}"
+
+
+def _undecided(undecided: Undecided) -> str:
+    why = f": {undecided.why}" if undecided.why else ""
+    return printable(f"{undecided.name} is not decided since {undecided.since}; {undecided.first_path} knows{why}")
 
 
 def _facts(bookmark: Bookmark) -> list[str]:
@@ -177,6 +247,7 @@ def _facts(bookmark: Bookmark) -> list[str]:
         "point": f"@{bookmark.seqno}",
         "time": bookmark.time,
         "consistency": bookmark.consistency,
+        "profile": bookmark.profile or "-",
         "application": bookmark.application or "-",
         "note": bookmark.note or "-",
         "held": _hold(bookmark),

@@ -48,6 +48,67 @@ class VolumeAt(msgspec.Struct, frozen=True, kw_only=True):
     last_write_time: str
 
 
+class FederatedRepository(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the repositories that a bookmark was made over."""
+
+    uuid: str
+    path: str
+    """Absolute; where it was then."""
+    seqno: int
+    """The point that the bookmark names there."""
+
+
+class Federation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bookmark is part of that was made over several repositories at one instant."""
+
+    id: str
+    repositories: tuple[FederatedRepository, ...]
+    """All of them. The first is the one that decides: it carries the bookmark, or none does."""
+
+
+class Undecided(msgspec.Struct, frozen=True, kw_only=True):
+    """A bookmark over several repositories of which this one does not know whether it was made."""
+
+    id: str
+    name: str
+    since: str
+    first_path: str
+    """Of the repository that knows."""
+    first_uuid: str
+    why: str
+    """What was told when it was asked; empty: nobody has asked yet."""
+
+
+MemberResult = Literal["frozen", "failed", "timed_out", "not_reached", "lost"]
+"""``lost``: it was still, but not for long enough."""
+QuiescePhase = Literal["preparing", "freezing", "frozen", "thawing"]
+
+
+class MemberOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one member of a quiesce profile. Times are ISO-8601 UTC with nanoseconds."""
+
+    name: str
+    kind: str
+    outcome: MemberResult
+    consistency: Consistency
+    """What a bookmark has of it, if it was frozen."""
+    prepared: str | None = None
+    frozen: str | None = None
+    thawed: str | None = None
+    error: str = ""
+    """Why it was not frozen; or, of one that was, what went wrong when it was thawed."""
+
+
+class Quiesce(msgspec.Struct, frozen=True, kw_only=True):
+    """One that is under way."""
+
+    profile: str
+    bookmark: str
+    phase: QuiescePhase
+    since: str
+    deadline_s: float
+
+
 class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
     """A name on a seqno."""
 
@@ -69,6 +130,17 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
     created: str
     """Of that record."""
     created_ns: int
+    federation: Federation | None = None
+    """None: it is of this repository alone."""
+    profile: str = ""
+    """Of the quiesce that it was made in; "": of none."""
+    members: tuple[MemberOutcome, ...] = ()
+    """Of that profile, in its order."""
+
+    @property
+    def is_whole(self) -> bool:
+        """All members were frozen, and thawed without an error; or there are none."""
+        return all(member.outcome == "frozen" and not member.error for member in self.members)
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -249,6 +321,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Empty when nothing serves."""
     scrub: Scrub
     """As far as it is known."""
+    quiesce: Quiesce | None = None
+    """The one that is under way; None: none is, of this process."""
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):

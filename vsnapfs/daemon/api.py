@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import msgspec
+
 from vsnapfs.core.errors import NotFoundError
 from vsnapfs.core.model import Anchor, Bookmark, Check, Point, Progress, Prune, Status, Volume
 from vsnapfs.core.names import near
@@ -74,7 +76,11 @@ def volume_resync(repository: Repository, request: ask.VolumeResync, report: Rep
     return ask.Resynced(volume=request.name, changed_bytes=changed_bytes)
 
 
-def bookmark_add(repository: Repository, request: ask.BookmarkAdd, _: Report) -> Bookmark:
+def bookmark_add(repository: Repository, request: ask.BookmarkAdd, report: Report) -> Bookmark:
+    if request.quiesce is not None:
+        from vsnapfs.daemon.quiescing import bookmark_quiesced
+
+        return bookmark_quiesced(repository, request, report)
     return repository.bookmark_add(
         request.name,
         at=request.at,
@@ -85,7 +91,7 @@ def bookmark_add(repository: Repository, request: ask.BookmarkAdd, _: Report) ->
 
 
 def bookmark_list(repository: Repository, _request: ask.BookmarkList, _: Report) -> ask.Bookmarks:
-    return ask.Bookmarks(bookmarks=repository.bookmarks())
+    return ask.Bookmarks(bookmarks=repository.bookmarks(), undecided=repository.federated.undecided())
 
 
 def bookmark_show(repository: Repository, request: ask.BookmarkShow, _: Report) -> ask.BookmarkContent:
@@ -121,6 +127,57 @@ def prune_preview(repository: Repository, _request: ask.PrunePreview, _: Report)
 
 def prune(repository: Repository, _request: ask.Prune, report: Report) -> Prune:
     return repository.prune(progress=report)
+
+
+def federated_reserve(repository: Repository, request: ask.FederatedReserve, _: Report) -> ask.FederatedAt:
+    uuid, path = repository.federated.reserve(request.id, request.name, request.seconds)
+    return ask.FederatedAt(uuid=uuid, path=path, seqno=0)
+
+
+def federated_hold(repository: Repository, request: ask.FederatedHold, _: Report) -> ask.FederatedAt:
+    position = repository.federated.hold(request.id, request.milliseconds)
+    return ask.FederatedAt(uuid=repository.uuid, path=str(repository.path), seqno=position.seqno)
+
+
+def federated_let_go(repository: Repository, request: ask.FederatedLetGo, _: Report) -> ask.Done:
+    repository.federated.let_go(request.id)
+    return ask.Done()
+
+
+def federated_prepare(repository: Repository, request: ask.FederatedPrepare, _: Report) -> ask.Done:
+    repository.federated.prepare(request.id, request.first)
+    return ask.Done()
+
+
+def federated_decide(repository: Repository, request: ask.FederatedDecide, _: Report) -> Bookmark:
+    from vsnapfs.repository.bookmarks import describe
+
+    said = describe(request.name, request.consistency, request.application, request.note)
+    return repository.federated.decide(
+        msgspec.structs.replace(
+            said,
+            federation=request.federation,
+            profile=request.profile or msgspec.UNSET,
+            members=request.members or msgspec.UNSET,
+        )
+    )
+
+
+def federated_finish(repository: Repository, request: ask.FederatedFinish, _: Report) -> ask.Done:
+    repository.federated.finish(request.decided)
+    return ask.Done()
+
+
+def federated_drop(repository: Repository, request: ask.FederatedDrop, _: Report) -> ask.Done:
+    repository.federated.drop(request.id)
+    return ask.Done()
+
+
+def federated_verdict(repository: Repository, request: ask.GetFederatedVerdict, _: Report) -> ask.FederatedVerdict:
+    if request.uuid != repository.uuid:
+        raise NotFoundError(f"at {repository.path} is another repository, {repository.uuid}, not {request.uuid}")
+    found = repository.federated.verdict(request.id)
+    return ask.FederatedVerdict(state=found.state, bookmark=found.bookmark)
 
 
 def import_images(repository: Repository, request: ask.Import, report: Report) -> Bookmark:
@@ -191,6 +248,14 @@ VERBS: dict[str, Verb] = {
         Verb("bookmark_space", ask.BookmarkSpace, ask.Spaces, "any", bookmark_space),
         Verb("prune_preview", ask.PrunePreview, Prune, "any", prune_preview),
         Verb("prune", ask.Prune, Prune, "owner", prune),
+        Verb("federated_reserve", ask.FederatedReserve, ask.FederatedAt, "owner", federated_reserve),
+        Verb("federated_hold", ask.FederatedHold, ask.FederatedAt, "owner", federated_hold),
+        Verb("federated_let_go", ask.FederatedLetGo, ask.Done, "owner", federated_let_go),
+        Verb("federated_prepare", ask.FederatedPrepare, ask.Done, "owner", federated_prepare),
+        Verb("federated_decide", ask.FederatedDecide, Bookmark, "owner", federated_decide),
+        Verb("federated_finish", ask.FederatedFinish, ask.Done, "owner", federated_finish),
+        Verb("federated_drop", ask.FederatedDrop, ask.Done, "owner", federated_drop),
+        Verb("federated_verdict", ask.GetFederatedVerdict, ask.FederatedVerdict, "owner", federated_verdict),
         Verb("import", ask.Import, Bookmark, "owner", import_images),
         Verb("diff", ask.Diff, ask.Diffs, "reader", diff),
         Verb("commit", ask.Commit, ask.Committed, "owner", commit),

@@ -32,7 +32,7 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 def assert_shape(found: Any, kind: type[Any]) -> Any:
     """``found`` has exactly the members of ``kind``, and their types. Returns it as one."""
     value = msgspec.convert(found, kind)
-    assert msgspec.to_builtins(value) == found
+    assert msgspec.json.decode(msgspec.json.encode(value)) == found
     return value
 
 
@@ -246,7 +246,7 @@ class TestBookmark:
         assert (refused.status, "audit" in refused.err) == (5, True)
         assert vsnapfs("bookmark", "release", "monday", "--json").json()["held"] is False
         assert vsnapfs("bookmark", "remove", "monday").out.startswith("removed bookmark monday at @1")
-        assert vsnapfs("bookmark", "list", "--json").json() == {"bookmarks": []}
+        assert vsnapfs("bookmark", "list", "--json").json()["bookmarks"] == []
 
     def test_a_hold_that_ends(self, vsnapfs: Command) -> None:
         vsnapfs("bookmark", "add", "monday")
@@ -327,7 +327,7 @@ class TestImport:
         done = vsnapfs("import", *(word.format(image=image) for word in words), "--bookmark", "a")
         assert (done.status, text in done.err, done.err.count("\n")) == (status, True, 1), done
         assert vsnapfs("volume", "list", "--json").json() == {"volumes": []}
-        assert vsnapfs("bookmark", "list", "--json").json() == {"bookmarks": []}
+        assert vsnapfs("bookmark", "list", "--json").json()["bookmarks"] == []
 
     def test_the_bookmark_is_taken(self, vsnapfs: Command, imported: Path) -> None:
         assert vsnapfs("import", f"db={imported}", "--bookmark", "a").status == 5
