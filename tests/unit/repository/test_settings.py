@@ -112,13 +112,16 @@ def test_who_reads_the_data() -> None:
         ("[retention]\nkeep_dayly = 1\n", ["line 2", "'keep_dayly'", "did you mean keep_daily?"]),
         (
             '[retention]\nprotection_window = "1d"\n[retention.names."n-*"]\nkeep_daily = 1\nkeep_within = "x"\n',
-            ["line 5", "retention.names.keep_within", "'x'"],
+            ["line 5", "retention.names.n-*.keep_within", "'x'"],
         ),
         (
             '[retention]\n[retention.names."n-*"]\nkeep_daily = -1\n',
-            ["line 3", "retention.names.keep_daily", ">= 0"],
+            ["line 3", "retention.names.n-*.keep_daily", ">= 0"],
         ),
-        ('[retention.names."n-*"]\nprune = "1h"\n', ["line 2", "'prune'", "[retention.names]", "known are keep_last"]),
+        (
+            '[retention.names."n-*"]\nprune = "1h"\n',
+            ["line 2", "'prune'", "[retention.names.n-*]", "known are keep_last"],
+        ),
         ("[quiesce.db]\n", ["line 1", "quiesce.db: ", "`members`"]),
         ("[quiesce.db]\nmembers = []\n", ["line 2", "quiesce.db.members", "1 to 16"]),
         ("[quiesce.db]\nmembers = 3\n", ["line 2", "quiesce.db.members", "array"]),
