@@ -446,6 +446,29 @@ static void estimates_moves(uint64_t seed) {
     CHECK_EQ(chdir(".."), 0);
 }
 
+/* Older segments hide what the bases have, until they are compacted too. */
+static void newest_first_over_moved_bases(uint64_t seed) {
+    static world w;
+    vs_segment_facts f;
+    in_own_directory("newest", seed);
+    world_begin(&w, seed, 300, 10);
+    roots_choose(&w, w.seqno - 20, 10);
+    memmove(w.roots, w.roots + w.root_count / 2, (w.root_count - w.root_count / 2) * sizeof *w.roots);
+    w.root_count -= w.root_count / 2;
+    bases_move(&w);
+    uint64_t ordinal = 0;
+    while (vs_journal_segment_at(w.journal, ordinal, &f) == 0 && f.last_seqno <= w.roots[w.root_count - 1]) ordinal++;
+    CHECK(ordinal > 10);
+    while (ordinal-- > 0) {
+        CHECK_EQ(compact(&w, ordinal, 1), 1);
+        if (ordinal % 4 == 0) journal_check(&w, w.journal);
+    }
+    for (uint64_t first = 0; compact(&w, first, 8) == 1; first += 8) {}
+    journal_check(&w, w.journal);
+    world_end(&w);
+    CHECK_EQ(chdir(".."), 0);
+}
+
 /* Whichever allocation fails, the journal stays as it is, or is compacted. */
 static void survives_no_memory(void) {
     static world w;
@@ -540,6 +563,7 @@ int main(void) {
         equals_model(seed);
     }
     for (uint64_t seed = 1; seed <= 3; seed++) estimates_moves(seed);
+    for (uint64_t seed = 1; seed <= 4; seed++) newest_first_over_moved_bases(seed);
     survives_no_memory();
     refuses_damage();
     refuses_what_is_wrong();
