@@ -30,7 +30,7 @@ static int ends_with(const char *path, const char *end) {
 }
 
 static const char *kind_of_path(const char *path) {
-    static const char *const kinds[][2] = {{"segment.new", "new segment"}, {".seg", "segment"}, {".torn", "torn tail"}, {".map", "map"},
+    static const char *const kinds[][2] = {{"segment.new", "new segment"}, {"compact.new", "compacted segment"}, {"generation", "generation"}, {"leases", "leases"}, {".seg", "segment"}, {".torn", "torn tail"}, {".map", "map"},
                                            {".idx", "base index"}, {".img", "image"}, {"journal", "journal directory"},
                                            {"maps", "map directory"}};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
@@ -191,6 +191,18 @@ static int pass_entropy(vs_store *s, void *buf, size_t length_bytes) {
     return mine(s)->below->entropy(mine(s)->below, buf, length_bytes);
 }
 
+static int pass_lock(vs_store *s, int file, uint64_t byte) {
+    return mine(s)->below->lock(mine(s)->below, file, byte);
+}
+
+static int pass_unlock(vs_store *s, int file, uint64_t byte) {
+    return mine(s)->below->unlock(mine(s)->below, file, byte);
+}
+
+static int pass_locked(vs_store *s, int file, uint64_t from, uint64_t end) {
+    return mine(s)->below->locked(mine(s)->below, file, from, end);
+}
+
 static void killing_destroy(vs_store *s) {
     free(s);
 }
@@ -217,6 +229,9 @@ static const vs_store killing_functions = {
     .unmap = pass_unmap,
     .now_ns = pass_now_ns,
     .entropy = pass_entropy,
+    .lock = pass_lock,
+    .unlock = pass_unlock,
+    .locked = pass_locked,
     .destroy = killing_destroy,
 };
 

@@ -39,7 +39,7 @@ def all_units(parts: Parts) -> list[Unit]:
     """Everything that holds data, in order. A base that cannot be opened has none."""
     found = [unit for entry in base.needed(parts) for unit in _windows(parts, entry)]
     segments = parts.journal.segments()
-    return found + [Unit(Kind.SEGMENT, held.first_seqno, held_bytes=held.size_bytes) for held in segments]
+    return found + [Unit(Kind.SEGMENT, segment.first_seqno, held_bytes=segment.size_bytes) for segment in segments]
 
 
 def total_bytes(units: Iterable[Unit]) -> int:
