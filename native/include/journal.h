@@ -195,6 +195,9 @@ int vs_journal_time_of(vs_journal *j, uint64_t seqno, uint64_t *time_ns);
 /* Can the point at seqno be opened? 0; or -ERANGE with vs_fault_last, which says why not. */
 int vs_journal_point_check(vs_journal *j, uint64_t seqno);
 
+/* The oldest point at or after seqno that can be opened. 1: *out; 0: there is none. */
+int vs_journal_point_next(vs_journal *j, uint64_t seqno, uint64_t *out);
+
 /* Owner: delete files that a compaction has replaced and that nobody reads any more. Returns how many are left. Done at open too. */
 int vs_journal_superseded(vs_journal *j);
 

@@ -327,6 +327,12 @@ class Journal(Closing):
         """Can the point be opened? Raises: PointGoneError: no, and why."""
         check(lib.vs_journal_point_check(self._c, seqno), f"open @{seqno}")
 
+    def next_point(self, seqno: int) -> int | None:
+        """The oldest point that is not before a seqno and can be opened; None: there is none."""
+        out = ffi.new("uint64_t *")
+        found = check(lib.vs_journal_point_next(self._c, seqno, out), f"find a point from @{seqno} on")
+        return int(out[0]) if found else None
+
     def view(self, volume: int, seqno: int) -> View:
         """The volume after record seqno. Raises: PointGoneError; NotFoundError: the volume was not there."""
         out = ffi.new("vs_view **")
