@@ -127,7 +127,7 @@ class Life:
         result = self.repository.prune()
         assert result.bookmarks == preview.bookmarks
         assert (result.problems, result.changed, result.after) == ([], [], preview.after)
-        assert abs(result.freed_bytes - preview.predicted_bytes) <= max(preview.predicted_bytes // 100, 4 * BLOCK)
+        assert result.freed_bytes == preview.predicted_bytes
         stay = {fate.bookmark for fate in result.bookmarks if fate.stays}
         assert {bookmark.name for bookmark in self.repository.bookmarks()} == stay
 
