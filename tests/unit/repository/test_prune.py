@@ -354,3 +354,22 @@ def test_on_a_full_disk(memory_path: Path) -> None:
             assert repository.bookmark_add("after").seqno > 0
             assert content_at(repository, "db0", "after")[:10] == b"in the gap"
             assert repository.check(read_data=True).damages == []
+
+
+def test_the_base_of_a_volume_that_is_gone_goes(path: Path, memory_path: Path) -> None:
+    image = memory_path / "image"
+    image.write_bytes(random.Random(1).randbytes(1 << 20))
+    with opened(path, f"{SOON}\nkeep_last = 1") as repository:
+        volume = repository.volume_add("old", primary=image)
+        repository.bookmark_add("first")
+        repository.volume_remove("old")
+        grow(repository, random.Random(21), names(20), 40)
+        write_some(repository, random.Random(22), 100)
+        repository.journal.commit()
+        held = held_bytes(repository)
+        preview = repository.prune_preview()
+        result = repository.prune()
+        assert as_previewed(result, preview)
+        assert result.freed_bytes > 1 << 20
+        assert abs(held - held_bytes(repository) - result.freed_bytes) <= result.freed_bytes // 100
+        assert not (path / "base" / f"{volume.id:08x}.img").exists()
