@@ -116,11 +116,11 @@ def bookmark_all(
             _reserve(sites, federation, name, 0 if still is None else still.seconds)
             step("reserved")
             cut = partial(_cut, sites, federation, step)
-            moment = Moment(cut(), consistency, []) if still is None else still.marked(cut)
+            moment = Moment(cut(), consistency, ()) if still is None else still.marked(cut)
             for site in sites:
                 site.ask(FederatedPrepare(id=federation, first=sites[0].place))
                 step("prepared")
-        whole = Federation(id=federation, repositories=[site.place for site in sites])
+        whole = Federation(id=federation, repositories=tuple(site.place for site in sites))
         decide = FederatedDecide(
             name=name,
             federation=whole,

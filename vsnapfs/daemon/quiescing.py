@@ -80,7 +80,7 @@ class Moment(NamedTuple, Generic[M]):
 
     mark: M
     consistency: Consistency
-    members: list[MemberOutcome]
+    members: tuple[MemberOutcome, ...]
 
 
 def marked_still(
@@ -101,11 +101,13 @@ def marked_still(
     return Moment(made, weakest(still.members), still.members)
 
 
-def _named(members: list[MemberOutcome], error: VsnapfsError) -> list[MemberOutcome]:
+def _named(members: tuple[MemberOutcome, ...], error: VsnapfsError) -> tuple[MemberOutcome, ...]:
     """Members of whom at least one says what went wrong: also where all were frozen, and not for long enough."""
     if any(member.outcome != "frozen" for member in members):
         return members
-    return [msgspec.structs.replace(member, outcome="lost", error=member.error or str(error)) for member in members]
+    return tuple(
+        msgspec.structs.replace(member, outcome="lost", error=member.error or str(error)) for member in members
+    )
 
 
 class _Teller(Listener):

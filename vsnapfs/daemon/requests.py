@@ -227,7 +227,7 @@ class FederatedDecide(Request[Bookmark], frozen=True, kw_only=True):
     application: str = ""
     note: str = ""
     profile: str = ""
-    members: list[MemberOutcome] = []
+    members: tuple[MemberOutcome, ...] = ()
 
 
 class FederatedFinish(Request[Done], frozen=True, kw_only=True):

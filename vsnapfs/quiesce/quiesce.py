@@ -40,7 +40,7 @@ LOOK_S = 0.25
 class NotStill(Exception):  # noqa: N818  what is raised in the end is ``error``
     """Somebody could not be made still, or was not for long enough; all were let go. error: why. members: what is known of each."""
 
-    def __init__(self, error: VsnapfsError, members: list[MemberOutcome]) -> None:
+    def __init__(self, error: VsnapfsError, members: tuple[MemberOutcome, ...]) -> None:
         super().__init__(str(error))
         self.error = error
         self.members = members
@@ -49,7 +49,7 @@ class NotStill(Exception):  # noqa: N818  what is raised in the end is ``error``
 class Still:
     """members: as is known; whole when the block has been left."""
 
-    def __init__(self, members: list[MemberOutcome]) -> None:
+    def __init__(self, members: tuple[MemberOutcome, ...]) -> None:
         self.members = members
 
 
@@ -91,7 +91,7 @@ class _Asking:
     def __init__(self, profile: Profile, listener: Listener) -> None:
         self._profile = profile
         self._listener = listener
-        self._members: list[MemberOutcome] = []
+        self._members: tuple[MemberOutcome, ...] = ()
         self._line, theirs = messages.pair()
         try:
             self._process = _started(theirs)
@@ -105,11 +105,11 @@ class _Asking:
         with suppress(OSError):
             messages.send(self._line, messages.Job(self._profile, occasion, list(grounds)))
 
-    def wait_frozen(self) -> list[MemberOutcome]:
+    def wait_frozen(self) -> tuple[MemberOutcome, ...]:
         """Raises: NotStill."""
         return self._wait(START_S_MAX + 2 * self._profile.deadline_s + THAW_S_MAX + SLACK_S, messages.Frozen)
 
-    def end(self) -> list[MemberOutcome]:
+    def end(self) -> tuple[MemberOutcome, ...]:
         """Thaw, and learn whether all were still until now. Raises: NotStill."""
         self._say_thaw()
         return self._wait(THAW_S_MAX + SLACK_S, messages.Ended)
@@ -133,7 +133,7 @@ class _Asking:
         with suppress(OSError):
             messages.send(self._line, messages.Thaw())
 
-    def _wait(self, seconds: float, wanted: type[messages.Frozen | messages.Ended]) -> list[MemberOutcome]:
+    def _wait(self, seconds: float, wanted: type[messages.Frozen | messages.Ended]) -> tuple[MemberOutcome, ...]:
         until = time.monotonic() + seconds
         while True:
             message = self._next(until)

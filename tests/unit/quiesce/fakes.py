@@ -112,3 +112,6 @@ class FakeGuard:
 
     def expect(self, until: float | None) -> None:
         self.expected.append(until)
+
+    def kill_running(self) -> None:
+        self._log.append("guard kills")

@@ -189,6 +189,7 @@ def test_who_dies_has_all_let_go(noise: Noise, said: str) -> None:
     ground.run()
     assert ground.ears.error() == ("QuiesceError", said)
     assert ground.steps("thaw") == list("cba")
+    assert ground.log.index("guard kills") < ground.log.index("c thaw")
 
 
 def test_nobody_is_frozen_for_an_asker_that_has_gone_before() -> None:
