@@ -201,13 +201,19 @@ def bookmark_in_child(pair: tuple[Site, Site], name: str, step_number: int, then
 
     Returns: its exit status; -9: it was killed.
     """
+    ended, alive = os.pipe()
     asking = os.fork()
     if asking == 0:
         try:
             os._exit(bookmark(pair, name, step_number, then))
         finally:
             os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(asking, 0)[1])
+    os.close(alive)
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(asking, 0)[1])
+    finally:
+        os.read(ended, 1)  # until whom it has started has ended too
+        os.close(ended)
 
 
 def bookmark(pair: tuple[Site, Site], name: str, step_number: int, then: Callable[[], None]) -> int:
@@ -257,7 +263,6 @@ def play_kills(seed: int, count: int, directory: Path) -> Counter[str]:
             later_s = rng.choice((0.0, rng.uniform(0, LATER_S_MAX)))
             told = f"{victim} killed {later_s:.4f} s after step {step_number} ({STEPS[step_number]})"
             status = bookmark_in_child(pair, f"b-{number}", step_number, partial(_kill_later, pair, victim, later_s))
-            time.sleep(LATER_S_MAX if later_s else 0)  # the killer has done it by then, or does it to the next round
             for site in pair:
                 site.start_again()
             kinds[f"{victim} killed, {check_outcome(pair, f'b-{number}', status, told)}"] += 1
