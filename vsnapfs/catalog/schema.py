@@ -6,7 +6,7 @@ Everything in here follows from the journal (native/FORMAT.md, sections 2 and 7)
 
 from __future__ import annotations
 
-VERSION = 2
+VERSION = 3
 
 TABLES = {
     "meta": """CREATE TABLE meta (
@@ -37,7 +37,8 @@ TABLES = {
   note TEXT NOT NULL,
   held INTEGER NOT NULL,           -- 1: it cannot be removed
   hold_note TEXT NOT NULL,         -- who holds it and why
-  created_seqno INTEGER NOT NULL   -- the record that made it
+  created_seqno INTEGER NOT NULL,  -- the record that made it
+  federation TEXT NOT NULL         -- as in the record's body, "" where there is none
 ) STRICT, WITHOUT ROWID""",
     "gaps": """CREATE TABLE gaps (
   begin_seqno INTEGER PRIMARY KEY, -- the record that tells of it

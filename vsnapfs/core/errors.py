@@ -172,6 +172,13 @@ class TimedOutError(VsnapfsError):
     errno = _errno.ETIMEDOUT
 
 
+class QuiesceError(VsnapfsError):
+    """A member of a profile could not be made still, or not be let go."""
+
+    exit_status = 1
+    errno = _errno.EIO
+
+
 class FormatUnknownError(VsnapfsError):
     """Not a repository of ours, or one of a newer format."""
 
@@ -250,6 +257,13 @@ def with_hint(error: VsnapfsError, hint: str) -> VsnapfsError:
     """The same error, saying another thing to do."""
     obj = to_object(error)
     return from_object(obj | {"fields": obj["fields"] | {"hint": hint}})
+
+
+def at_place(error: VsnapfsError, place: str) -> VsnapfsError:
+    """The same error, naming the repository that it is about, unless it does."""
+    if place in error.message:
+        return error
+    return from_object(to_object(error) | {"message": f"{place}: {error.message}"})
 
 
 def _tree_of(cls: type[VsnapfsError]) -> dict[str, type[VsnapfsError]]:
