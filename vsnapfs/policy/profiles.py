@@ -62,7 +62,37 @@ class CommandSettings(Named, frozen=True, kw_only=True, tag="command"):
                 raise ValueError(f"{phase}: a command has no NUL in it")
 
 
-MemberSettings: TypeAlias = FsfreezeSettings | CommandSettings
+class PostgreSQLSettings(Named, frozen=True, kw_only=True, tag="postgresql"):
+    """A PostgreSQL server, by a connection to one of its databases."""
+
+    dsn: str = ""
+    """As libpq has them, without a password; empty: what its environment says."""
+    mode: Literal["checkpoint", "backup"] = "checkpoint"
+    hold_writes: bool = False
+    """Nothing that changes a table of that database commits while it is frozen."""
+
+    def __post_init__(self) -> None:
+        if "\0" in self.dsn:
+            raise ValueError("dsn: it has no NUL in it")
+
+
+class MariaDBSettings(Named, frozen=True, kw_only=True, tag="mariadb"):
+    """A MariaDB server, by a connection to it."""
+
+    mode: Literal["backup_stage", "read_lock"] = "backup_stage"
+    option_file: str = ""
+    """Whose group ``[client]`` says where it is, and who we are to it."""
+    socket: str = ""
+    user: str = ""
+
+    def __post_init__(self) -> None:
+        for key in ("option_file", "socket"):
+            path = getattr(self, key)
+            if path and not posixpath.isabs(path):
+                raise ValueError(f"{key}: {path!r} is not an absolute path")
+
+
+MemberSettings: TypeAlias = FsfreezeSettings | CommandSettings | PostgreSQLSettings | MariaDBSettings
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
