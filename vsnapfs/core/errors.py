@@ -179,6 +179,10 @@ class QuiesceError(VsnapfsError):
     errno = _errno.EIO
 
 
+class NotStillError(QuiesceError):
+    """What was frozen was let go by somebody else, before it should be."""
+
+
 class FormatUnknownError(VsnapfsError):
     """Not a repository of ours, or one of a newer format."""
 

@@ -79,6 +79,36 @@ class Undecided(msgspec.Struct, frozen=True, kw_only=True):
     """What was told when it was asked; empty: nobody has asked yet."""
 
 
+MemberResult = Literal["frozen", "failed", "timed_out", "not_reached", "lost"]
+"""``lost``: it was still, but not for long enough."""
+QuiescePhase = Literal["preparing", "freezing", "frozen", "thawing"]
+
+
+class MemberOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one member of a quiesce profile. Times are ISO-8601 UTC with nanoseconds."""
+
+    name: str
+    kind: str
+    outcome: MemberResult
+    consistency: Consistency
+    """What a bookmark has of it, if it was frozen."""
+    prepared: str | None = None
+    frozen: str | None = None
+    thawed: str | None = None
+    error: str = ""
+    """Why it was not frozen; or, of one that was, what went wrong when it was thawed."""
+
+
+class Quiesce(msgspec.Struct, frozen=True, kw_only=True):
+    """One that is under way."""
+
+    profile: str
+    bookmark: str
+    phase: QuiescePhase
+    since: str
+    deadline_s: float
+
+
 class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
     """A name on a seqno."""
 
@@ -96,6 +126,15 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
     """The record that made it; greater than seqno for a name given to a past instant."""
     federation: Federation | None = None
     """None: it is of this repository alone."""
+    profile: str = ""
+    """Of the quiesce that it was made in; "": of none."""
+    members: list[MemberOutcome] = []
+    """Of that profile, in its order."""
+
+    @property
+    def is_whole(self) -> bool:
+        """All members were frozen, and thawed without an error; or there are none."""
+        return all(member.outcome == "frozen" and not member.error for member in self.members)
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,6 +311,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """None when nothing is mounted."""
     scrub: Scrub
     """As far as it is known."""
+    quiesce: Quiesce | None = None
+    """The one that is under way; None: none is, of this process."""
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):

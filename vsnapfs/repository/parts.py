@@ -25,7 +25,7 @@ from vsnapfs.catalog.catalog import Catalog
 from vsnapfs.catalog.index import Index, VolumeEntry
 from vsnapfs.catalog.store import Place
 from vsnapfs.core.errors import BusyError, NotFoundError, ReadOnlyError
-from vsnapfs.core.model import Point, Progress
+from vsnapfs.core.model import Point, Progress, Quiesce
 from vsnapfs.core.names import near
 from vsnapfs.core.times import iso
 from vsnapfs.repository.layout import CATALOG, Layout
@@ -72,6 +72,8 @@ class Parts:
         """State of a volume id after a seqno, without data_bytes; history does not change, so it is asked once."""
         self.reservations = Reservations()
         """Names that bookmarks over several repositories may bear; change."""
+        self.quiesce: Quiesce | None = None
+        """The one that is under way; change."""
         self.catalog = self._open_catalog()
         self._generations_before = 0
 

@@ -99,7 +99,7 @@ def test_who_reads_the_data() -> None:
         ('[control]\ndelete = ["alice"]\n', ["line 2", "control.delete", "give `socket` too"]),
         ('[control]\nwrite = ["alice"]\n', ["line 2", "unknown key 'write' in [control]"]),
         ("[quiesce.db]\n", ["line 1", "quiesce.db: ", "`members`"]),
-        ("[quiesce.db]\nmembers = []\n", ["line 2", "quiesce.db.members", "1 to 64"]),
+        ("[quiesce.db]\nmembers = []\n", ["line 2", "quiesce.db.members", "1 to 16"]),
         ("[quiesce.db]\nmembers = 3\n", ["line 2", "quiesce.db.members", "array"]),
         (f'{FIRST}[quiesce.db]\ndeadlin = "1s"\n{MEMBER}', ["line 6", "[quiesce.db]", "did you mean deadline?"]),
         (f'{FIRST}[quiesce.db]\ndeadline = "61s"\n{MEMBER}', ["line 6", "quiesce.db.deadline", "0.1s to 60s"]),
