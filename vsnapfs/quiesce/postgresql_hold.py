@@ -17,7 +17,7 @@ import time
 from typing import Protocol
 
 from vsnapfs.core.errors import NotStillError, QuiesceError, TimedOutError
-from vsnapfs.quiesce.sql import LostError, RefusedError, Session, doing
+from vsnapfs.quiesce.sql import RefusedError, Session, doing
 
 AGAIN = {"40P01", "55P03", "42P01", "3F000"}
 """deadlock_detected, lock_not_available; undefined_table, invalid_schema_name: one that we have just seen was dropped."""

@@ -119,8 +119,6 @@ def _conninfo(dsn: str) -> str:
     try:
         if "password" in conninfo_to_dict(dsn):
             raise UsageError("dsn: a password has no place in it; write a passfile or a service instead")
-        return make_conninfo(
-            dsn, client_encoding="UTF8", fallback_application_name="vsnapfs", options=_options(dsn)
-        )
+        return make_conninfo(dsn, client_encoding="UTF8", fallback_application_name="vsnapfs")
     except ProgrammingError as error:
         raise UsageError(f"dsn: {' '.join(str(error).split())}") from error
