@@ -3,8 +3,9 @@
 ``mode = "backup_stage"``: ``BACKUP STAGE START`` in ``prepare``; ``FLUSH``, ``BLOCK_DDL``, ``BLOCK_COMMIT`` in ``freeze``; ``END`` in
 ``thaw``. Transactions go on up to their commit; tables without transactions are closed and written out.
 
-``mode = "read_lock"``: ``FLUSH TABLES WITH READ LOCK`` in ``freeze``. For servers without backup stages. It waits for statements
-that run, and who comes meanwhile waits behind it.
+``mode = "read_lock"``: ``FLUSH TABLES WITH READ LOCK`` in ``freeze``. For servers without backup stages. It waits for all statements
+that run, also for one that waits for a row of a transaction whose next statement has to wait for us: so each try is
+a short one, and a longer one follows.
 
 Either way the log of InnoDB is on the disk before ``freeze`` returns, so that everything that was committed is in the bookmark,
 whatever ``innodb_flush_log_at_trx_commit`` is. What is held goes with the connection.
@@ -21,7 +22,13 @@ import time
 from collections.abc import Callable
 from typing import TypeAlias
 
-from vsnapfs.core.errors import NotStillError, QuiesceError, TimedOutError, from_os_error
+from vsnapfs.core.errors import (
+    NotStillError,
+    PermissionDeniedError,
+    QuiesceError,
+    TimedOutError,
+    from_os_error,
+)
 from vsnapfs.core.model import Consistency
 from vsnapfs.policy.profiles import MariaDBSettings
 from vsnapfs.quiesce.member import THAW_S_MAX
@@ -33,10 +40,10 @@ THAW_S = THAW_S_MAX * 0.8
 LOOK_EVERY_S = 0.02
 VERSION_OF_STAGES = (10, 4)
 
-FREEZE = {
-    "backup_stage": ("BACKUP STAGE FLUSH", "BACKUP STAGE BLOCK_DDL", "BACKUP STAGE BLOCK_COMMIT"),
-    "read_lock": ("FLUSH TABLES WITH READ LOCK",),
-}
+STAGES = ("BACKUP STAGE FLUSH", "BACKUP STAGE BLOCK_DDL", "BACKUP STAGE BLOCK_COMMIT")
+READ_LOCK = "FLUSH TABLES WITH READ LOCK"
+TRY_S = 0.1
+TRY_S_MAX = 1.6
 THAW = {"backup_stage": "BACKUP STAGE END", "read_lock": "UNLOCK TABLES"}
 FLUSH = "FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS"
 POSITIONS = "SHOW GLOBAL STATUS WHERE Variable_name IN ('Innodb_lsn_current', 'Innodb_lsn_flushed')"
@@ -64,7 +71,7 @@ def _check_option_file(path: str) -> None:
     except OSError as error:
         raise from_os_error(error, f"read option_file {path}") from error
     if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077 or found.st_uid not in (0, os.geteuid()):
-        raise QuiesceError(f"option_file {path} is not a file of ours alone", hint=f"chmod 600 {path}")
+        raise PermissionDeniedError(f"option_file {path} is not a file of ours alone", hint=f"chmod 600 {path}")
 
 
 class MariaDBMember:
@@ -98,13 +105,29 @@ class MariaDBMember:
 
     def freeze(self, until: float) -> None:
         assert self._session is not None, "not prepared"
-        for statement in FREEZE[self._settings.mode]:
-            with doing(statement):
-                self._session.ask(statement, until)
+        if self._settings.mode == "read_lock":
+            self._lock(self._session, until)
+        else:
+            for statement in STAGES:
+                with doing(statement):
+                    self._session.ask(statement, until)
         with doing("flush of InnoDB's log"):
             self._session.ask(FLUSH, until)
             self._wait_for_log(self._session, until)
         self._is_frozen = True
+
+    def _lock(self, session: Session, until: float) -> None:
+        try_s = TRY_S
+        with doing(READ_LOCK):
+            while True:
+                try:
+                    session.ask(READ_LOCK, until, s_max=try_s)
+                    return
+                except TimedOutError:
+                    if time.monotonic() + try_s >= until:
+                        raise
+                time.sleep(try_s / 4)
+                try_s = min(2 * try_s, TRY_S_MAX)
 
     def _wait_for_log(self, session: Session, until: float) -> None:
         """The server writes its log out once a second where commits do not."""

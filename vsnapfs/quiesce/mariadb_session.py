@@ -7,23 +7,29 @@ Loaded when a member is prepared, since PyMySQL is not installed everywhere.
 
 from __future__ import annotations
 
+import math
 import time
+from typing import TYPE_CHECKING, TypeAlias
 
 from pymysql import Connection, Error
 from pymysql.constants import CR, ER
 from pymysql.cursors import Cursor
 
 from vsnapfs.core.errors import QuiesceError, TimedOutError
-from vsnapfs.quiesce.sql import LostError, RefusedError
+from vsnapfs.quiesce.sql import LostError, RefusedError, server_limit_s
 
-MARGIN_S = 0.25
-"""The server gives up so much sooner than we, so that it can say so."""
 WAIT_S_MIN = 0.001
 TOO_LATE = {ER.STATEMENT_TIMEOUT, ER.QUERY_INTERRUPTED, ER.LOCK_WAIT_TIMEOUT}
 GONE = {0, CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST}
 
 
-class _Connection(Connection[Cursor]):
+if TYPE_CHECKING:
+    _Base: TypeAlias = Connection[Cursor]
+else:
+    _Base = Connection  # not a generic one, whatever its stubs say
+
+
+class _Connection(_Base):
     """One whose limits change from one statement to the next."""
 
     _read_timeout: float | None
@@ -53,14 +59,12 @@ class MariaDBSession:
             _raise_if_late(error, until)
             raise QuiesceError(f"cannot connect to MariaDB: {_said(error)}") from error
 
-    def ask(self, sql: str, until: float, *values: str) -> list[tuple[str, ...]]:
-        left_s = until - time.monotonic()
-        if left_s <= 0:
-            raise TimedOutError("no time was left")
+    def ask(self, sql: str, until: float, *values: str, s_max: float = math.inf) -> list[tuple[str, ...]]:
+        server_s = server_limit_s(until - time.monotonic(), s_max)
         self._connection.end_waits_at(until)
         try:
             with self._connection.cursor() as cursor:
-                cursor.execute(f"SET max_statement_time = {left_s - min(left_s / 4, MARGIN_S):.3f}")
+                cursor.execute(f"SET max_statement_time = {max(server_s, WAIT_S_MIN):.3f}")
                 cursor.execute(sql, values or None)
                 return [tuple("" if value is None else str(value) for value in row) for row in cursor.fetchall()]
         except Error as error:

@@ -5,8 +5,9 @@ has changed the table is open any more, and nobody gets past us meanwhile. So wh
 committed stays as it is, until the transaction ends: by ROLLBACK, or with the session.
 
 A transaction of an application must never be the one that is ended because of us. It would be if it waited for a table of ours
-for ``deadlock_timeout`` while we wait for one of its own. So we wait for half of that time at most, for all tables together,
-then give back what we have, let everybody pass, and try again.
+for ``deadlock_timeout`` while we wait for one of its own. So from the first lock on we take half of that time at most, then
+give back what we have, let everybody pass, and try again, beginning with the table that could not be had: who has changed it,
+and then wants another one, finds that still free.
 
 Source: PostgreSQL's manual, "Explicit Locking".
 """
@@ -44,10 +45,7 @@ WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND granted AND pid
 
 
 class HoldSession(Session, Protocol):
-    """A session in which a statement can be given less time, and a transaction ended whatever state it is in."""
-
-    def ask(self, sql: str, until: float, *values: str, s_max: float = ...) -> list[tuple[str, ...]]:
-        """s_max: how long the server may take at most."""
+    """A session in which a transaction can be ended, whatever state it is in."""
 
     def roll_back(self, until: float) -> None:
         """Raises: TimedOutError, RefusedError, LostError."""
@@ -60,6 +58,8 @@ class Hold:
         self._session = session
         self._attempt_s = 0.0
         self._is_held = False
+        self._first: list[str] = []
+        """Tables that could not be had, the last one first."""
 
     def prepare(self, until: float) -> None:
         """Raises: QuiesceError: there are too many tables, or we are not allowed to. TimedOutError."""
@@ -67,7 +67,7 @@ class Hold:
             ((superuser, deadlock_ms, capacity),) = self._session.ask(FACTS, until)
             if superuser != "on":
                 raise QuiesceError("hold_writes needs a connection as a superuser")
-            count = len(self._session.ask(TABLES, until))
+            count = len(self._tables(until))
             if count > int(capacity) // 2:
                 raise QuiesceError(
                     f"hold_writes: {count} tables are too many for the server's {capacity} locks",
@@ -80,25 +80,37 @@ class Hold:
     def freeze(self, until: float) -> None:
         """Returns when no open transaction has changed a table, and none can. Raises: QuiesceError, TimedOutError."""
         with doing("hold_writes"):
-            while not self._attempt(until):
+            while (busy := self._attempt(until)) is not None:
                 self._session.roll_back(until)
-                if time.monotonic() + self._attempt_s >= until:
-                    raise TimedOutError("transactions that write to its tables do not end")
-                time.sleep(self._attempt_s)
+                self._first = [busy, *(table for table in self._first if table != busy)]
+                if time.monotonic() + self._attempt_s / 4 >= until:
+                    raise TimedOutError(f"transactions that write to {busy} do not end")
+                time.sleep(self._attempt_s / 4)
             self._is_held = True
 
-    def _attempt(self, until: float) -> bool:
-        try:
-            tables = self._session.ask(TABLES, until)
-            self._session.ask("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", until)
-            self._session.ask(f"LOCK TABLE {_listed(tables)} IN SHARE MODE", until, s_max=self._attempt_s)
-            return self._session.ask(TABLES, until) == tables and self._session.ask(UNFINISHED, until) == [("0",)]
-        except TimedOutError:
-            return False
-        except RefusedError as error:
-            if error.code not in AGAIN:
-                raise
-            return False
+    def _attempt(self, until: float) -> str | None:
+        """Returns: what could not be had; None: everything is held."""
+        ask = self._session.ask
+        tables = self._tables(until)
+        wanted = [*(table for table in self._first if table in tables), *tables, *CATALOGS]
+        ask("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", until)
+        end = until  # nothing is ours yet, so nobody waits for us alone
+        for table in dict.fromkeys(wanted):
+            try:
+                ask(f"LOCK TABLE ONLY {table} IN SHARE MODE", until, s_max=end - time.monotonic())
+            except TimedOutError:
+                return table
+            except RefusedError as error:
+                if error.code not in AGAIN:
+                    raise
+                return table
+            end = min(end, time.monotonic() + self._attempt_s)
+        if self._tables(until) != tables or ask(UNFINISHED, until) != [("0",)]:
+            return CATALOGS[-1]
+        return None
+
+    def _tables(self, until: float) -> list[str]:
+        return [name for (name,) in self._session.ask(TABLES, until)]
 
     def thaw(self, until: float) -> None:
         """Raises: NotStillError: the session is gone, nobody knows since when. TimedOutError, QuiesceError."""
@@ -113,7 +125,3 @@ class Hold:
 
     def close(self) -> None:
         self._session.close()
-
-
-def _listed(tables: list[tuple[str, ...]]) -> str:
-    return ", ".join(f"ONLY {name}" for name in (*(name for (name,) in tables), *CATALOGS))

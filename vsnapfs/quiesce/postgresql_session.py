@@ -16,12 +16,10 @@ from psycopg import Error, ProgrammingError, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from vsnapfs.core.errors import QuiesceError, TimedOutError, UsageError
-from vsnapfs.quiesce.sql import LostError, RefusedError
+from vsnapfs.quiesce.sql import LostError, RefusedError, server_limit_s
 
 CANCELED = "57014"
 """The code of a statement that ``statement_timeout`` has stopped."""
-MARGIN_S = 0.25
-"""The server gives up so much sooner than we, so that it can say so."""
 WAITS = {pq.PollingStatus.READING: select.POLLIN, pq.PollingStatus.WRITING: select.POLLOUT}
 GOOD = {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK}
 
@@ -56,10 +54,7 @@ class PostgreSQLSession:
 
     def ask(self, sql: str, until: float, *values: str, s_max: float = math.inf) -> list[tuple[str, ...]]:
         """A transaction that has failed takes ``roll_back`` alone."""
-        left_s = until - time.monotonic()
-        if left_s <= 0:
-            raise TimedOutError("no time was left")
-        server_s = min(left_s - min(left_s / 4, MARGIN_S), s_max)
+        server_s = server_limit_s(until - time.monotonic(), s_max)
         self._execute(f"SET statement_timeout = {max(int(server_s * 1000), 1)}", until)
         return self._execute(sql, until, *values)
 
