@@ -25,10 +25,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.crash.counted import main
+from tests.support.control import ask
 from tests.support.devices import loop_device, mounted, sh
 from tests.support.processes import (
     Mounted,
@@ -146,6 +148,13 @@ class Ground:
         workers = [pid for pid in children_of(self.server.pid) if "--worker" in command_line(pid)]
         return workers[0] if workers else 0
 
+    def answers(self) -> bool:
+        """A server does."""
+        try:
+            return ask(self.repository, "status")[0] == 200
+        except (OSError, HTTPException, ValueError, IndexError):
+            return False
+
     def flag(self, name: str) -> int:
         """s_feature_incompat of the volume at a bookmark."""
         assert self.server is not None
@@ -251,7 +260,7 @@ def _kill(ground: Ground, case: Case, command: subprocess.Popen[str], rng: rando
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     if asker in victims and ground.server is not None:
-        eventually(lambda: ground.worker() not in (0, asker), "another worker", deadline_s=30)
+        eventually(ground.answers, "another worker", deadline_s=30)
     (hooks / "go").touch()
 
 

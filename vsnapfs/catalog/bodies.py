@@ -55,7 +55,7 @@ class BookmarkAdded(msgspec.Struct, frozen=True):
     """Not there: it is of this repository alone."""
     profile: str | msgspec.UnsetType = msgspec.UNSET
     """Not there: nobody was made still for it."""
-    members: list[MemberOutcome] | msgspec.UnsetType = msgspec.UNSET
+    members: tuple[MemberOutcome, ...] | msgspec.UnsetType = msgspec.UNSET
     pending: bool | msgspec.UnsetType = msgspec.UNSET
     """True: the record is a position to be named, or not, by a later one; it makes no bookmark."""
 

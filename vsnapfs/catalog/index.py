@@ -217,7 +217,7 @@ class Index:
                 created_seqno=event.seqno,
                 federation=None if body.federation is msgspec.UNSET else body.federation,
                 profile="" if body.profile is msgspec.UNSET else body.profile,
-                members=[] if body.members is msgspec.UNSET else body.members,
+                members=() if body.members is msgspec.UNSET else body.members,
             )
         )
         return {body.name}

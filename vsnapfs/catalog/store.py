@@ -312,7 +312,7 @@ def _bookmark(row: tuple[Any, ...]) -> Bookmark:
         created_seqno=created_seqno,
         federation=msgspec.json.decode(federation, type=Federation) if federation else None,
         profile=profile,
-        members=msgspec.json.decode(members, type=list[MemberOutcome]) if members else [],
+        members=msgspec.json.decode(members, type=tuple[MemberOutcome, ...]) if members else (),
     )
 
 

@@ -62,7 +62,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True):
     """What a bookmark is part of that was made over several repositories at one instant."""
 
     id: str
-    repositories: list[FederatedRepository]
+    repositories: tuple[FederatedRepository, ...]
     """All of them. The first is the one that decides: it carries the bookmark, or none does."""
 
 
@@ -128,7 +128,7 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
     """None: it is of this repository alone."""
     profile: str = ""
     """Of the quiesce that it was made in; "": of none."""
-    members: list[MemberOutcome] = []
+    members: tuple[MemberOutcome, ...] = ()
     """Of that profile, in its order."""
 
     @property

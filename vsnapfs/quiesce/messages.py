@@ -49,14 +49,14 @@ class Remark(msgspec.Struct, tag="remark"):
 class Frozen(msgspec.Struct, tag="frozen"):
     """All are still, until Thaw or the deadline."""
 
-    members: list[MemberOutcome]
+    members: tuple[MemberOutcome, ...]
 
 
 class Ended(msgspec.Struct, tag="ended"):
     """All were told to thaw, and have done so or did not do it in their time. error: as core.errors.to_object; None: all were
     still from Frozen until Thaw came."""
 
-    members: list[MemberOutcome]
+    members: tuple[MemberOutcome, ...]
     error: dict[str, Any] | None
 
 
