@@ -25,6 +25,10 @@ DEADLINE_S_MIN = 0.1
 MEMBERS_MAX = 16
 MEMBER_BYTES_MAX = 1280
 """What the journal keeps of one, at most."""
+FILES_BYTES_MAX = 2048
+"""The same of its files, if it is of a kind that has any."""
+WITH_FILES_MAX = 2
+PROFILE_BYTES_MAX = MEMBERS_MAX * MEMBER_BYTES_MAX + WITH_FILES_MAX * FILES_BYTES_MAX
 
 Fallback = Literal["none", "crash"]
 
@@ -111,6 +115,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ValueError(f"deadline: {self.deadline} is not in {DEADLINE_S_MIN:g}s to {DEADLINE_S_MAX:g}s")
         if not 1 <= len(self.members) <= MEMBERS_MAX:
             raise ValueError(f"members: a profile has 1 to {MEMBERS_MAX} of them, not {len(self.members)}")
+        if sum(isinstance(m, PostgreSQLSettings) and m.mode == "backup" for m in self.members) > WITH_FILES_MAX:
+            raise ValueError(f"members: no more than {WITH_FILES_MAX} of them can have mode backup")
         _check_member_names([member.name for member in self.members])
 
     @property

@@ -29,7 +29,7 @@ from vsnapfs.core.errors import (
     TimedOutError,
     from_os_error,
 )
-from vsnapfs.core.model import Consistency
+from vsnapfs.core.model import Consistency, MemberFile
 from vsnapfs.policy.profiles import MariaDBSettings
 from vsnapfs.quiesce.member import THAW_S_MAX
 from vsnapfs.quiesce.sql import Session, doing
@@ -79,6 +79,7 @@ class MariaDBMember:
 
     kind = "mariadb"
     consistency: Consistency = "application"
+    files: tuple[MemberFile, ...] = ()
 
     def __init__(self, settings: MariaDBSettings, connect: Connect = connect) -> None:
         self.name = settings.name

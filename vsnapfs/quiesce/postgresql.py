@@ -23,8 +23,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from vsnapfs.core.errors import NotStillError, QuiesceError
-from vsnapfs.core.model import Consistency
-from vsnapfs.policy.profiles import PostgreSQLSettings
+from vsnapfs.core.model import Consistency, MemberFile
+from vsnapfs.policy.profiles import FILES_BYTES_MAX, PostgreSQLSettings
 from vsnapfs.quiesce.member import THAW_S_MAX, Occasion
 from vsnapfs.quiesce.postgresql_hold import Hold, HoldSession
 from vsnapfs.quiesce.sql import doing
@@ -35,7 +35,8 @@ VERSION_OF_BACKUP = 150000
 
 FACTS = """
 SELECT current_setting('server_version_num'), pg_is_in_recovery()::text,
-  current_setting('fsync'), current_setting('full_page_writes')"""
+  current_setting('fsync'), current_setting('full_page_writes'),
+  (SELECT coalesce(sum(length(pg_tablespace_location(oid)) + 16), 0) FROM pg_tablespace)"""
 
 SETTLE = """
 SELECT set_config(ours.name, ours.value, false) FROM pg_settings JOIN (VALUES
@@ -68,7 +69,7 @@ class PostgreSQLMember:
 
     def __init__(self, settings: PostgreSQLSettings, occasion: Occasion, connect: Connect = connect) -> None:
         self.name = settings.name
-        self.files: dict[str, str] = {}
+        self.files: tuple[MemberFile, ...] = ()
         self._settings = settings
         self._bookmark = occasion.bookmark
         self._connect = connect
@@ -79,9 +80,11 @@ class PostgreSQLMember:
     def prepare(self, until: float) -> None:
         self._session = session = self._open(until)
         with doing("PostgreSQL's settings"):
-            ((version, standby, fsync, full_pages),) = session.ask(FACTS, until)
+            ((version, standby, fsync, full_pages, map_bytes),) = session.ask(FACTS, until)
         self._is_standby = standby == "true"
-        self._check(int(version), fsync, full_pages)
+        self._check(fsync, full_pages)
+        if self._settings.mode == "backup":
+            _check_backup(int(version), int(map_bytes))
         if self._settings.hold_writes:
             self._hold = Hold(self._open(until))
             self._hold.prepare(until)
@@ -102,14 +105,12 @@ class PostgreSQLMember:
             raise
         return session
 
-    def _check(self, version: int, fsync: str, full_pages: str) -> None:
+    def _check(self, fsync: str, full_pages: str) -> None:
         for name, value in (("fsync", fsync), ("full_page_writes", full_pages)):
             if value != "on":
                 raise QuiesceError(f"{name} of PostgreSQL is {value}: no bookmark of it is sure to start")
         if self._settings.hold_writes and self._is_standby:
             raise QuiesceError("hold_writes: the server is a standby, where nothing can be locked")
-        if self._settings.mode == "backup" and version < VERSION_OF_BACKUP:
-            raise QuiesceError('mode = "backup" needs PostgreSQL 15')
 
     def lifeline(self) -> None:
         """All that it holds goes with its connections."""
@@ -144,7 +145,9 @@ class PostgreSQLMember:
                 )
         except QuiesceError as error:
             raise NotStillError(str(error)) from error
-        self.files = {"backup_label": label} | ({"tablespace_map": tablespaces} if tablespaces else {})
+        self.files = tuple(
+            MemberFile(name, text) for name, text in (("backup_label", label), ("tablespace_map", tablespaces)) if text
+        )
 
     def _close(self) -> None:
         self._is_frozen = False
@@ -154,3 +157,10 @@ class PostgreSQLMember:
         if self._session is not None:
             self._session.close()
             self._session = None
+
+
+def _check_backup(version: int, map_bytes: int) -> None:
+    if version < VERSION_OF_BACKUP:
+        raise QuiesceError('mode = "backup" needs PostgreSQL 15')
+    if map_bytes > FILES_BYTES_MAX // 2:
+        raise QuiesceError('mode = "backup": the paths of the tablespaces are too long to be kept with a bookmark')
