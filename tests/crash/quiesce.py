@@ -397,7 +397,7 @@ def play(seed: int, count: int, directory: Path, told: Callable[[str], None] = p
     """Some rounds on one ground; each third seed without a server."""
     rng = random.Random(seed)
     kinds: Counter[str] = Counter()
-    slowest_s = 0.0
+    slowest: dict[bool, float] = {False: 0.0, True: 0.0}
     served = seed % 3 != 0
     with ground_of(directory, served=served) as ground:
         for number, case in enumerate(cases(rng, served=served)):
@@ -405,11 +405,15 @@ def play(seed: int, count: int, directory: Path, told: Callable[[str], None] = p
                 break
             played = play_case(ground, case, f"b{number}", rng)
             judge(ground, case, played)
-            slowest_s = max(slowest_s, played.slowest_s)
-            if played.slowest_s > WANTED_S:
+            begun_again = served and "asker" in case.victim
+            slowest[begun_again] = max(slowest[begun_again], played.slowest_s)
+            if played.slowest_s > WANTED_S and not begun_again:
                 told(f"seed {seed}: a write took {played.slowest_s:.2f} s: {case}")
             kinds[f"{case.way} {case.victim}".strip()] += 1
-    told(f"seed {seed}, {'served' if served else 'alone'}: slowest write {slowest_s:.2f} s, wanted {WANTED_S:g}")
+    told(
+        f"seed {seed}, {'served' if served else 'alone'}: slowest write {slowest[False]:.2f} s, wanted {WANTED_S:g}; "
+        f"where another server had to begin {slowest[True]:.2f} s"
+    )
     return kinds
 
 

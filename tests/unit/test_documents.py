@@ -14,6 +14,7 @@ from vsnapfs.cli.main import vsnapfs
 from vsnapfs.core import errors, model
 from vsnapfs.core.rights import RIGHTS
 from vsnapfs.daemon.api import VERBS
+from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, Profile
 from vsnapfs.repository.settings import CheckSettings, ControlSettings, JournalSettings, MountSettings
 
 pytestmark = pytest.mark.unit
@@ -35,6 +36,8 @@ OBJECTS = [
     model.AnchorProof,
     model.Anchor,
     model.Scrub,
+    model.MemberOutcome,
+    model.Quiesce,
 ]
 
 
@@ -88,7 +91,7 @@ def test_every_exit_status_is_described() -> None:
 
 def test_every_setting_is_described() -> None:
     text = (TOP / "docs" / "settings.md").read_text(encoding="utf-8")
-    kinds = (JournalSettings, MountSettings, CheckSettings, ControlSettings)
+    kinds = (JournalSettings, MountSettings, CheckSettings, ControlSettings, Profile, FsfreezeSettings, CommandSettings)
     fields = [field for kind in kinds for field in msgspec.structs.fields(kind)]
     assert [field.name for field in fields if f"`{field.name}`" not in text] == []
 

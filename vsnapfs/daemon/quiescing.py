@@ -12,6 +12,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
@@ -26,10 +27,8 @@ from vsnapfs.quiesce.member import Occasion
 from vsnapfs.quiesce.quiesce import Listener, NotStill, quiesced
 
 if TYPE_CHECKING:
-    from vsnapfs.catalog.bodies import BookmarkAdded
     from vsnapfs.daemon.requests import BookmarkAdd
     from vsnapfs.policy.profiles import Profile
-    from vsnapfs.repository.marks import Mark
     from vsnapfs.repository.repository import Repository
 
 Report = Callable[[Progress], None]
@@ -56,19 +55,12 @@ def bookmark_quiesced(repository: Repository, request: BookmarkAdd, report: Repo
     occasion = Occasion(
         repository=str(repository.path), profile=name, bookmark=request.name, deadline_s=profile.deadline_s
     )
+    mark = partial(repository.marks.mark, request.name)
+    teller = _Teller(repository, request.name, report)
     with repository.marks.under_way(name, request.name, profile.deadline_s):
-        return _made(repository, profile, occasion, body, _Teller(repository, request.name, report))
-
-
-def _made(
-    repository: Repository, profile: Profile, occasion: Occasion, body: BookmarkAdded, teller: _Teller
-) -> Bookmark:
-    def mark() -> Mark:
-        return repository.marks.mark(body.name)
-
-    moment = marked_still(profile, occasion, list(grounds_of(repository)), mark, teller)
-    body = msgspec.structs.replace(body, consistency=moment.consistency, members=moment.members)
-    made = repository.marks.name(moment.mark, body)
+        moment = marked_still(profile, occasion, list(grounds_of(repository)), mark, teller)
+        body = msgspec.structs.replace(body, consistency=moment.consistency, members=moment.members)
+        made = repository.marks.name(moment.mark, body)
     for member in made.members:
         if member.outcome == "frozen" and member.error:
             tell("a member may be frozen still", member=member.name, reason=member.error)
