@@ -78,8 +78,9 @@ def of_postgresql(application: Application, **settings: object) -> PostgreSQLMem
 
 
 def of_mariadb(application: Application, **settings: object) -> MariaDBMember:
+    socket = str(application.beside / "mariadb.sock")
     return MariaDBMember(
-        MariaDBSettings(name="maria", socket=str(application.beside / "mariadb.sock"), user="root", **settings)  # type: ignore[arg-type]
+        MariaDBSettings(name="maria", socket=socket, user="root", non_transactional="allow", **settings)  # type: ignore[arg-type]
     )
 
 
@@ -360,12 +361,15 @@ def test_passwords_are_not_taken_from_the_settings_or_from_a_file_of_others(tmp_
 def test_an_option_file_says_where_and_who(mariadb: Application, tmp_path: Path) -> None:
     with closing(mariadb.session("books")) as session:
         session.ask(
-            "CREATE USER keeper@localhost IDENTIFIED BY 's3cret'; GRANT RELOAD ON *.* TO keeper@localhost; SELECT 0;"
+            "CREATE USER keeper@localhost IDENTIFIED BY 's3cret'; GRANT RELOAD, REFERENCES ON *.* TO keeper@localhost; SELECT 0;"
         )
     file = tmp_path / "my.cnf"
     file.touch(0o600)
     file.write_text(f"[client]\nuser = keeper\npassword = s3cret\nsocket = {mariadb.beside}/mariadb.sock\n")
-    with frozen(MariaDBMember(MariaDBSettings(name="maria", option_file=str(file)))):
+    with frozen(MariaDBMember(MariaDBSettings(name="maria", option_file=str(file), non_transactional="allow"))):
+        pass
+    strict = MariaDBMember(MariaDBSettings(name="maria", option_file=str(file)))
+    with pytest.raises(QuiesceError, match=r"books\.plain .*MyISAM"), frozen(strict):
         pass
     file.write_text(file.read_text().replace("s3cret", "wrong"))
     with pytest.raises(QuiesceError, match="Access denied"):

@@ -90,6 +90,8 @@ class MariaDBSettings(Named, frozen=True, kw_only=True, tag="mariadb"):
     """Whose group ``[client]`` says where it is, and who we are to it."""
     socket: str = ""
     user: str = ""
+    non_transactional: Literal["refuse", "allow"] = "refuse"
+    """What becomes of it all if there is a table of an engine without transactions."""
 
     def __post_init__(self) -> None:
         for key in ("option_file", "socket"):

@@ -1,7 +1,7 @@
 """The member ``mariadb``: a server whose commits wait while a bookmark is made.
 
 ``mode = "backup_stage"``: ``BACKUP STAGE START`` in ``prepare``; ``FLUSH``, ``BLOCK_DDL``, ``BLOCK_COMMIT`` in ``freeze``; ``END`` in
-``thaw``. Transactions go on up to their commit; tables without transactions are closed and written out.
+``thaw``. Transactions go on up to their commit.
 
 ``mode = "read_lock"``: ``FLUSH TABLES WITH READ LOCK`` in ``freeze``. For servers without backup stages. It waits for all statements
 that run, also for one that waits for a row of a transaction whose next statement has to wait for us: so each try is
@@ -45,6 +45,13 @@ READ_LOCK = "FLUSH TABLES WITH READ LOCK"
 TRY_S = 0.1
 TRY_S_MAX = 1.6
 THAW = {"backup_stage": "BACKUP STAGE END", "read_lock": "UNLOCK TABLES"}
+NON_TRANSACTIONAL = """
+SELECT tables.TABLE_SCHEMA, tables.TABLE_NAME, tables.ENGINE
+FROM information_schema.TABLES AS tables JOIN information_schema.ENGINES AS engines ON engines.ENGINE = tables.ENGINE
+WHERE tables.TABLE_TYPE = 'BASE TABLE' AND engines.TRANSACTIONS <> 'YES' AND tables.ENGINE NOT IN ('MEMORY', 'BLACKHOLE')
+  AND tables.TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')
+LIMIT 1"""
+"""One of the tables whose files are closed when we have it all still, and written, but not written out to the disk."""
 FLUSH = "FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS"
 POSITIONS = "SHOW GLOBAL STATUS WHERE Variable_name IN ('Innodb_lsn_current', 'Innodb_lsn_flushed')"
 
@@ -96,6 +103,8 @@ class MariaDBMember:
             session.ask("SET SESSION wait_timeout = 3600, idle_transaction_timeout = 0", until)
         if doublewrite in ("0", "OFF"):
             raise QuiesceError("innodb_doublewrite of MariaDB is off: no bookmark of it is sure to start")
+        if self._settings.non_transactional == "refuse":
+            _refuse_non_transactional(session, until)
         if self._settings.mode == "backup_stage":
             _check_stages(version)
             with doing("BACKUP STAGE START"):
@@ -156,6 +165,15 @@ class MariaDBMember:
                 session.ask(statement, time.monotonic() + THAW_S)
         except QuiesceError as error:
             raise NotStillError(str(error)) from error
+
+
+def _refuse_non_transactional(session: Session, until: float) -> None:
+    with doing("engines of MariaDB's tables"):
+        for schema, name, engine in session.ask(NON_TRANSACTIONAL, until):
+            raise QuiesceError(
+                f"a bookmark has of table {schema}.{name} what the kernel has written out ({engine})",
+                hint='freeze its filesystem after this member, and say non_transactional = "allow"',
+            )
 
 
 def _check_stages(version: str) -> None:
