@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import time
@@ -258,6 +259,45 @@ def test_a_connection_that_is_lost_meanwhile_is_told_and_lets_go(holding: tuple[
         with pytest.raises(NotStillError):
             member.thaw()
         member.thaw()
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Of files that change meanwhile, more than once within a second, and may be gone when it comes to them."""
+    command = ["rsync", "-a", "--ignore-times", f"{source}/", str(target)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode in (0, 24), done.stderr
+
+
+def test_with_the_label_of_backup_mode_a_copy_that_took_a_while_is_started(postgresql: Application) -> None:
+    """The copy is of no single moment, and its log is of a later one: what volumes of two repositories are to each other."""
+    member = of_postgresql(postgresql, mode="backup")
+    copy = postgresql.directory.with_name("copy")
+    beside = postgresql.directory.with_name("beside-copy")
+    beside.mkdir()
+    shutil.chown(beside, postgresql.user, postgresql.group)
+    other = PostgreSQL(copy, beside)
+    try:
+        with load(postgresql) as writers, closing(postgresql.session("postgres")) as session:
+            session.ask("SELECT pg_create_physical_replication_slot('keep', true);")  # its log stays until it is copied
+            with frozen(member):
+                _copy(postgresql.directory, copy)
+                writers.wait_for_each()
+            _copy(postgresql.directory / "pg_wal", copy / "pg_wal")
+            session.ask("SELECT pg_drop_replication_slot('keep'); SELECT 0;")
+        shutil.rmtree(copy / "pg_replslot/keep")
+        (copy / "postmaster.pid").unlink()
+        for file in member.files:
+            (copy / file.name).write_text(file.text)
+            shutil.chown(copy / file.name, postgresql.user, postgresql.group)
+        other.start()
+        assert (copy / "backup_label.old").exists()
+        with closing(other.session("postgres")) as session:
+            assert len(set(session.ask(other.sums()))) == 1
+        other.assert_sound()
+        other.stop()
+    finally:
+        other.kill()
+        shutil.rmtree(copy, ignore_errors=True)
 
 
 def test_backup_mode_whose_connection_is_lost_is_told(postgresql: Application) -> None:
