@@ -267,6 +267,26 @@ def test_who_asks_and_goes_away_leaves_nobody_still(ground: Ground) -> None:
     assert (ground.directory / "ran").read_text().split()[-1] == "thaw"
 
 
+def test_a_server_that_is_to_end_lets_all_go_first(tmp_path: Path) -> None:
+    repository = make_repository(tmp_path / "repository", db=MIB)
+    hook = tmp_path / "hook"
+    hook.write_text(HOOK.format(directory=tmp_path))
+    hook.chmod(0o755)
+    (tmp_path / "wait-freeze").touch()
+    with (repository / "vsnapfs.toml").open("a") as settings:
+        settings.write(PROFILES.format(disk="/d", hook=hook, outside="/o", directory=tmp_path))
+    with serving(repository, tmp_path / "mount"):
+        asking = subprocess.Popen(
+            [*program(), "bookmark", "add", "ended", "--quiesce", "app"],
+            env=environment(repository), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        eventually(lambda: (_status(repository) or {}).get("phase") == "freezing", "freezing")
+    asking.communicate(timeout=30)
+    assert asking.returncode != 0
+    assert (tmp_path / "ran").read_text().split() == ["freeze", "thaw"]
+    assert must_json(repository, "bookmark", "list")["bookmarks"] == []
+
+
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [

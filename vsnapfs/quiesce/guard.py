@@ -115,8 +115,11 @@ class GuardLine:
 
     def _send(self, message: Message, fd: int | None = None) -> None:
         rights = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
-        with suppress(OSError):
-            self._line.sendmsg([msgspec.json.encode(message)], rights)
+        try:
+            self._line.sendmsg([msgspec.json.encode(message)], rights, socket.MSG_DONTWAIT)
+        except OSError:  # it has died, or stands still: as good as dead
+            with suppress(OSError):
+                self._line.shutdown(socket.SHUT_RDWR)
 
 
 def start() -> GuardLine:

@@ -73,8 +73,8 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 def send(line: socket.socket, message: FromAsker | FromFreezer) -> None:
-    """Raises: OSError: nobody is at the other end."""
-    line.send(msgspec.json.encode(message))
+    """Raises: OSError: nobody is at the other end, or nobody who reads: nobody waits for that."""
+    line.send(msgspec.json.encode(message), socket.MSG_DONTWAIT)
 
 
 def receive(line: socket.socket) -> bytes:
