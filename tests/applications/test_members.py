@@ -11,8 +11,9 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -24,10 +25,11 @@ from tests.applications.writers import Writers
 from tests.support.processes import children_of
 from tests.support.waiting import eventually
 from vsnapfs.core.errors import NotStillError, PermissionDeniedError, QuiesceError, TimedOutError, UsageError
-from vsnapfs.policy.profiles import MariaDBSettings, PostgreSQLSettings
+from vsnapfs.policy.profiles import MariaDBSettings, PostgreSQLSettings, Profile
 from vsnapfs.quiesce.mariadb import MariaDBMember
 from vsnapfs.quiesce.member import Member, Occasion
 from vsnapfs.quiesce.postgresql import PostgreSQLMember
+from vsnapfs.quiesce.quiesce import NotStill, quiesced
 
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.timeout(300)]
 
@@ -60,6 +62,12 @@ def running(make: type[Application]) -> Iterator[Application]:
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[Application]:
     with running(PostgreSQL) as application:
+        with closing(application.session("postgres")) as session:
+            session.ask(
+                'CREATE SCHEMA "Odd"; CREATE TABLE "Odd"."a ""b" (i int) PARTITION BY RANGE (i);'
+                ' CREATE TABLE "Odd".part PARTITION OF "Odd"."a ""b" FOR VALUES FROM (0) TO (9);'
+                " CREATE UNLOGGED TABLE unlogged (i int); CREATE MATERIALIZED VIEW seen AS SELECT 1; SELECT 0;"
+            )
         yield application
 
 
@@ -71,31 +79,38 @@ def mariadb() -> Iterator[Application]:
         yield application
 
 
-def of_postgresql(application: Application, **settings: object) -> PostgreSQLMember:
-    return PostgreSQLMember(
-        PostgreSQLSettings(name="pg", dsn=f"host={application.beside} user=postgres dbname=postgres", **settings),  # type: ignore[arg-type]
-        OCCASION,
-    )
+def settings_of_postgresql(server: Application, **settings: object) -> PostgreSQLSettings:
+    dsn = f"host={server.beside} user=postgres dbname=postgres"
+    return PostgreSQLSettings(name="pg", dsn=dsn, **settings)  # type: ignore[arg-type]
 
 
-def of_mariadb(application: Application, **settings: object) -> MariaDBMember:
-    socket = str(application.beside / "mariadb.sock")
-    return MariaDBMember(
-        MariaDBSettings(name="maria", socket=socket, user="root", non_transactional="allow", **settings)  # type: ignore[arg-type]
-    )
+def of_postgresql(server: Application, **settings: object) -> PostgreSQLMember:
+    return PostgreSQLMember(settings_of_postgresql(server, **settings), OCCASION)
 
 
-Make = Callable[[], Member]
+class Holding(NamedTuple):
+    """A server, and the settings of a member that stops its commits."""
+
+    server: Application
+    settings: PostgreSQLSettings | MariaDBSettings
+
+    def member(self) -> Member:
+        if isinstance(self.settings, PostgreSQLSettings):
+            return PostgreSQLMember(self.settings, OCCASION)
+        return MariaDBMember(self.settings)
 
 
 @pytest.fixture(params=["postgresql", "backup_stage", "read_lock"])
-def holding(request: pytest.FixtureRequest) -> tuple[Application, Make]:
-    """A server, and how a member is made that stops its commits."""
+def holding(request: pytest.FixtureRequest) -> Holding:
     if request.param == "postgresql":
-        server = request.getfixturevalue("postgresql")
-        return server, lambda: of_postgresql(server, hold_writes=True)
+        server: Application = request.getfixturevalue("postgresql")
+        return Holding(server, settings_of_postgresql(server, hold_writes=True))
     server = request.getfixturevalue("mariadb")
-    return server, lambda: of_mariadb(server, mode=request.param)
+    socket = str(server.beside / "mariadb.sock")
+    return Holding(
+        server,
+        MariaDBSettings(name="maria", socket=socket, user="root", mode=request.param, non_transactional="allow"),
+    )
 
 
 @contextlib.contextmanager
@@ -130,16 +145,33 @@ def transfers(application: Application) -> int:
         return session.ask_number("SELECT count(*) FROM transfers;")
 
 
-def test_commits_stop_from_freeze_to_thaw_and_go_on_after(holding: tuple[Application, Make]) -> None:
-    server, make = holding
+def test_commits_stop_from_freeze_to_thaw_and_go_on_after(holding: Holding) -> None:
+    server = holding.server
     with load(server) as writers:
         for _ in range(3):
-            with frozen(make()):
+            with frozen(holding.member()):
                 before = transfers(server)
                 assert not threading.Event().wait(0.3)
                 assert transfers(server) == before
                 writers.assert_working()
             writers.wait_for_each()
+
+
+def test_when_the_freezer_is_killed_they_go_on_at_once(holding: Holding) -> None:
+    server = holding.server
+    profile = Profile(members=(holding.settings,), deadline="60s")
+    with load(server) as writers, pytest.raises(NotStill, match="died"), quiesced(profile, OCCASION, ()):
+        _kill_freezer_and_wait(writers)
+
+
+def _kill_freezer_and_wait(writers: Writers) -> None:
+    (freezer,) = [pid for pid in children_of(os.getpid()) if b"vsnapfs.quiesce.freezer" in _command_of(pid)]
+    os.kill(freezer, signal.SIGKILL)
+    writers.wait_for_each()
+
+
+def _command_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_one_that_is_not_asked_to_hold_writes_holds_nobody(postgresql: Application) -> None:
@@ -171,10 +203,10 @@ def busy(server: Application) -> Iterator[None]:
             thread.join()
 
 
-def test_a_lock_that_cannot_be_had_is_given_up_in_time_and_nobody_waits_then(holding: tuple[Application, Make]) -> None:
-    server, make = holding
+def test_a_lock_that_cannot_be_had_is_given_up_in_time_and_nobody_waits_then(holding: Holding) -> None:
+    server = holding.server
     with busy(server):
-        member = make()
+        member = holding.member()
         member.prepare(time.monotonic() + AMPLE_S)
         began = time.monotonic()
         try:
@@ -186,7 +218,7 @@ def test_a_lock_that_cannot_be_had_is_given_up_in_time_and_nobody_waits_then(hol
         with closing(server.session(server.books[0])) as other:
             assert other.ask_number("INSERT INTO transfers VALUES (99, 1); SELECT 7;") == 7
             assert other.ask_number("DELETE FROM transfers WHERE writer = 99; SELECT 8;") == 8
-    with frozen(make()):
+    with frozen(holding.member()):
         pass
 
 
@@ -248,10 +280,10 @@ def _end_our_session(server: Application) -> None:
             session.ask(f"KILL {found[0]}; SELECT 0;")
 
 
-def test_a_connection_that_is_lost_meanwhile_is_told_and_lets_go(holding: tuple[Application, Make]) -> None:
-    server, make = holding
+def test_a_connection_that_is_lost_meanwhile_is_told_and_lets_go(holding: Holding) -> None:
+    server = holding.server
     with load(server) as writers:
-        member = make()
+        member = holding.member()
         member.prepare(time.monotonic() + AMPLE_S)
         member.freeze(time.monotonic() + AMPLE_S)
         _end_our_session(server)
@@ -332,9 +364,9 @@ def stopped(server: Application) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def test_a_server_that_hangs_holds_nobody_up(holding: tuple[Application, Make]) -> None:
-    server, make = holding
-    member = make()
+def test_a_server_that_hangs_holds_nobody_up(holding: Holding) -> None:
+    server = holding.server
+    member = holding.member()
     began = time.monotonic()
     with stopped(server):
         try:
@@ -342,7 +374,7 @@ def test_a_server_that_hangs_holds_nobody_up(holding: tuple[Application, Make]) 
                 member.prepare(began + SHORT_S)
         finally:
             member.thaw()
-    member = make()
+    member = holding.member()
     member.prepare(time.monotonic() + AMPLE_S)
     with stopped(server):
         began = time.monotonic()
@@ -352,22 +384,22 @@ def test_a_server_that_hangs_holds_nobody_up(holding: tuple[Application, Make]) 
             assert time.monotonic() - began < SHORT_S + LATE_S
         finally:
             member.thaw()
-    with frozen(make()):
+    with frozen(holding.member()):
         pass
     with closing(server.session(server.books[0])) as session:
         assert session.ask_number("SELECT 1;") == 1
 
 
-def test_a_server_that_is_killed_is_told(holding: tuple[Application, Make]) -> None:
-    server, make = holding
-    member = make()
+def test_a_server_that_is_killed_is_told(holding: Holding) -> None:
+    server = holding.server
+    member = holding.member()
     try:
         with pytest.raises(NotStillError), frozen(member):
             server.kill()
     finally:
         server.kill()
         server.start()
-    member = make()
+    member = holding.member()
     with frozen(member):
         pass
 
