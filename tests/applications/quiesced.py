@@ -6,6 +6,8 @@ same n. Another one inserts n into PostgreSQL, and when that was answered into M
 one more. Then it inserts n into a table of MariaDB that knows no transactions, which has as many or one less where its filesystem is
 frozen too. pgbench and writers of transfers work beside them.
 
+Neither server writes a commit out before it answers: it is the member that has to see to that.
+
 Each bookmark is opened on a copy. The servers have to come up with no more recovery than their mode leaves them.
 
 python -m tests.applications.quiesced --count 100 --seed 1
@@ -123,6 +125,7 @@ class Stepper(threading.Thread):
         self._mariadb = self._stack.enter_context(closing(mariadb.session(mariadb.books[0])))
         for session in (self._postgresql, self._mariadb):
             session.ask(f"CREATE TABLE {table} (n int PRIMARY KEY); SELECT 0;")
+        self._postgresql.ask("SET synchronous_commit = off; SELECT 0;")
 
     def run(self) -> None:
         try:
@@ -269,6 +272,7 @@ class Play:
         site = self._site
         with closing(site.mariadb.session("books")) as session:
             session.ask("CREATE TABLE plain (n int PRIMARY KEY) ENGINE=MyISAM; SELECT 0;")
+            session.ask("SET GLOBAL innodb_flush_log_at_trx_commit = 0; SELECT 0;")
         steppers = [
             Stepper(site.postgresql, site.mariadb, site.counter, "steps"),
             Stepper(site.postgresql, site.mariadb, None, "loose"),
