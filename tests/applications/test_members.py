@@ -84,6 +84,11 @@ def settings_of_postgresql(server: Application, **settings: object) -> PostgreSQ
     return PostgreSQLSettings(name="pg", dsn=dsn, **settings)  # type: ignore[arg-type]
 
 
+def settings_of_mariadb(server: Application, **settings: object) -> MariaDBSettings:
+    socket = str(server.beside / "mariadb.sock")
+    return MariaDBSettings(name="maria", socket=socket, user="root", non_transactional="allow", **settings)  # type: ignore[arg-type]
+
+
 def of_postgresql(server: Application, **settings: object) -> PostgreSQLMember:
     return PostgreSQLMember(settings_of_postgresql(server, **settings), OCCASION)
 
@@ -106,11 +111,7 @@ def holding(request: pytest.FixtureRequest) -> Holding:
         server: Application = request.getfixturevalue("postgresql")
         return Holding(server, settings_of_postgresql(server, hold_writes=True))
     server = request.getfixturevalue("mariadb")
-    socket = str(server.beside / "mariadb.sock")
-    return Holding(
-        server,
-        MariaDBSettings(name="maria", socket=socket, user="root", mode=request.param, non_transactional="allow"),
-    )
+    return Holding(server, settings_of_mariadb(server, mode=request.param))
 
 
 @contextlib.contextmanager
@@ -179,6 +180,45 @@ def test_one_that_is_not_asked_to_hold_writes_holds_nobody(postgresql: Applicati
         for mode in ("checkpoint", "backup"):
             with frozen(of_postgresql(postgresql, mode=mode)):
                 writers.wait_for_each()
+
+
+def test_commits_that_postgresql_has_not_written_out_yet_are_on_the_disk_when_it_is_still(
+    postgresql: Application,
+) -> None:
+    with closing(postgresql.session("postgres")) as session:
+        session.ask("ALTER SYSTEM SET wal_writer_delay = '10s'; SELECT 0;")
+        session.ask("SELECT pg_reload_conf();")
+        member = of_postgresql(postgresql)
+        try:
+            member.prepare(time.monotonic() + AMPLE_S)
+            insert = "SET synchronous_commit = off; INSERT INTO transfers VALUES (98, 1); SELECT pg_current_wal_insert_lsn();"
+            (end,) = session.ask(insert)
+            member.freeze(time.monotonic() + AMPLE_S)
+            assert session.ask(f"SELECT pg_current_wal_flush_lsn() >= '{end}';") == ["t"]
+        finally:
+            member.thaw()
+            session.ask("ALTER SYSTEM RESET wal_writer_delay; SELECT 0;")
+            session.ask("DELETE FROM transfers; SELECT pg_reload_conf();")
+
+
+def test_commits_that_mariadb_has_not_written_out_yet_are_on_the_disk_when_it_is_still(mariadb: Application) -> None:
+    with closing(mariadb.session("books")) as session:
+        session.ask("SET GLOBAL innodb_flush_log_at_trx_commit = 0; SELECT 0;")
+
+        def position(name: str) -> int:
+            wanted = f"VARIABLE_NAME = 'INNODB_LSN_{name}'"
+            return session.ask_number(f"SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE {wanted};")
+
+        member = Holding(mariadb, settings_of_mariadb(mariadb)).member()
+        try:
+            member.prepare(time.monotonic() + AMPLE_S)
+            session.ask("INSERT INTO transfers VALUES (98, 1); SELECT 0;")
+            end = position("CURRENT")
+            member.freeze(time.monotonic() + AMPLE_S)
+            assert position("FLUSHED") >= end
+        finally:
+            member.thaw()
+            session.ask("SET GLOBAL innodb_flush_log_at_trx_commit = 1; DELETE FROM transfers; SELECT 0;")
 
 
 @contextlib.contextmanager
