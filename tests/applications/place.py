@@ -46,7 +46,7 @@ KINDS = {
 }
 
 
-class _Disk:
+class Disk:
     """A file's filesystem on a directory, that may have to be taken away when nothing behind it answers any more."""
 
     def __init__(self, image: Path, directory: Path, kind: str) -> None:
@@ -88,9 +88,9 @@ class Place:
         self.repository = ground / "store/repository"
         self._ground = ground
         self._kind = kind
-        self._store = _Disk(ground / "store.img", ground / "store", store_kind)
+        self._store = Disk(ground / "store.img", ground / "store", store_kind)
         self._server = Mounted(self.repository, ground / "mount")
-        self._disk = _Disk(self._server.mountpoint / "live" / VOLUME, ground / "disk", kind)
+        self._disk = Disk(self._server.mountpoint / "live" / VOLUME, ground / "disk", kind)
         self._workers = Workers(self.repository, seed)
         self._quiet = 0
 
@@ -184,7 +184,7 @@ class Place:
     def opened(self, bookmark: str) -> Iterator[Path]:
         """The application's directory on a copy of what a bookmark shows; its filesystem is checked when the block is left."""
         copy = self._ground / "copy.img"
-        disk = _Disk(copy, self._ground / "copy", self._kind)
+        disk = Disk(copy, self._ground / "copy", self._kind)
         try:
             sh(
                 "cp",

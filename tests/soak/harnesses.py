@@ -57,6 +57,7 @@ HARNESSES: dict[str, Harness] = {
     "prune_kill": _module("tests.crash.prune_kill", in_tests=8, wanted=2_000),
     "federated": _module("tests.crash.federated", in_tests=38, wanted=5_000),
     "quiesce": _module("tests.crash.quiesce", in_tests=23, wanted=2_000),
+    "quiesced": _module("tests.applications.quiesced", counts="bookmarks", in_tests=3, wanted=500),
     "shutdown": _module("tests.crash.shutdown", in_tests=6, wanted=1_000),
     "power_cut": _module("tests.crash.power_cut", in_tests=4, wanted=1_000),
     **{

@@ -40,6 +40,8 @@ OWNERS = {
     "starlette": ("vsnapfs.daemon",),
     "hypercorn": ("vsnapfs.daemon",),
     "sdnotify": ("vsnapfs.daemon",),
+    "psycopg": ("vsnapfs.quiesce",),
+    "pymysql": ("vsnapfs.quiesce",),
     "click": ("vsnapfs.cli",),
     "rich": ("vsnapfs.cli",),
 }

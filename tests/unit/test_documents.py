@@ -14,7 +14,7 @@ from vsnapfs.cli.main import vsnapfs
 from vsnapfs.core import errors, model
 from vsnapfs.core.rights import RIGHTS
 from vsnapfs.daemon.api import VERBS
-from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, Profile
+from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, MariaDBSettings, PostgreSQLSettings, Profile
 from vsnapfs.policy.retention import RetentionSettings
 from vsnapfs.repository.settings import CheckSettings, ControlSettings, JournalSettings, MountSettings
 
@@ -98,15 +98,9 @@ def test_every_exit_status_is_described() -> None:
 def test_every_setting_is_described() -> None:
     text = (TOP / "docs" / "settings.md").read_text(encoding="utf-8")
     kinds = (
-        JournalSettings,
-        MountSettings,
-        CheckSettings,
-        ControlSettings,
-        RetentionSettings,
-        Profile,
-        FsfreezeSettings,
-        CommandSettings,
-    )
+        JournalSettings, MountSettings, CheckSettings, ControlSettings, RetentionSettings,
+        Profile, FsfreezeSettings, CommandSettings, PostgreSQLSettings, MariaDBSettings,
+    )  # fmt: skip
     fields = [field for kind in kinds for field in msgspec.structs.fields(kind)]
     assert [field.name for field in fields if f"`{field.name}`" not in text] == []
 

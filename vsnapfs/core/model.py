@@ -84,6 +84,14 @@ MemberResult = Literal["frozen", "failed", "timed_out", "not_reached", "lost"]
 QuiescePhase = Literal["preparing", "freezing", "frozen", "thawing"]
 
 
+class MemberFile(msgspec.Struct, frozen=True):
+    """A text that belongs to what a bookmark has of a member, and is known only after it."""
+
+    name: str
+    """Under which whoever restores may need it."""
+    text: str
+
+
 class MemberOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one member of a quiesce profile. Times are ISO-8601 UTC with nanoseconds."""
 
@@ -97,6 +105,7 @@ class MemberOutcome(msgspec.Struct, frozen=True, kw_only=True):
     thawed: str | None = None
     error: str = ""
     """Why it was not frozen; or, of one that was, what went wrong when it was thawed."""
+    files: tuple[MemberFile, ...] = ()
 
 
 class Quiesce(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,6 +25,10 @@ DEADLINE_S_MIN = 0.1
 MEMBERS_MAX = 16
 MEMBER_BYTES_MAX = 1280
 """What the journal keeps of one, at most."""
+FILES_BYTES_MAX = 2048
+"""The same of its files, if it is of a kind that has any."""
+WITH_FILES_MAX = 2
+PROFILE_BYTES_MAX = MEMBERS_MAX * MEMBER_BYTES_MAX + WITH_FILES_MAX * FILES_BYTES_MAX
 
 Fallback = Literal["none", "crash"]
 
@@ -64,7 +68,39 @@ class CommandSettings(Named, frozen=True, kw_only=True, tag="command"):
                 raise ValueError(f"{phase}: a command has no NUL in it")
 
 
-MemberSettings: TypeAlias = FsfreezeSettings | CommandSettings
+class PostgreSQLSettings(Named, frozen=True, kw_only=True, tag="postgresql"):
+    """A PostgreSQL server, by a connection to one of its databases."""
+
+    dsn: str = ""
+    """As libpq has them, without a password; empty: what its environment says."""
+    mode: Literal["checkpoint", "backup"] = "checkpoint"
+    hold_writes: bool = False
+    """Nothing that changes a table of that database commits while it is frozen."""
+
+    def __post_init__(self) -> None:
+        if "\0" in self.dsn:
+            raise ValueError("dsn: it has no NUL in it")
+
+
+class MariaDBSettings(Named, frozen=True, kw_only=True, tag="mariadb"):
+    """A MariaDB server, by a connection to it."""
+
+    mode: Literal["backup_stage", "read_lock"] = "backup_stage"
+    option_file: str = ""
+    """Whose group ``[client]`` says where it is, and who we are to it."""
+    socket: str = ""
+    user: str = ""
+    non_transactional: Literal["refuse", "allow"] = "refuse"
+    """What becomes of it all if there is a table of an engine without transactions."""
+
+    def __post_init__(self) -> None:
+        for key in ("option_file", "socket"):
+            path = getattr(self, key)
+            if path and not posixpath.isabs(path):
+                raise ValueError(f"{key}: {path!r} is not an absolute path")
+
+
+MemberSettings: TypeAlias = FsfreezeSettings | CommandSettings | PostgreSQLSettings | MariaDBSettings
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,6 +117,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ValueError(f"deadline: {self.deadline} is not in {DEADLINE_S_MIN:g}s to {DEADLINE_S_MAX:g}s")
         if not 1 <= len(self.members) <= MEMBERS_MAX:
             raise ValueError(f"members: a profile has 1 to {MEMBERS_MAX} of them, not {len(self.members)}")
+        if sum(isinstance(m, PostgreSQLSettings) and m.mode == "backup" for m in self.members) > WITH_FILES_MAX:
+            raise ValueError(f"members: no more than {WITH_FILES_MAX} of them can have mode backup")
         _check_member_names([member.name for member in self.members])
 
     @property

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from vsnapfs.core.errors import QuiesceError, TimedOutError
+from vsnapfs.core.model import MemberFile
 from vsnapfs.policy.profiles import CommandSettings
 from vsnapfs.quiesce import program
 from vsnapfs.quiesce.member import THAW_S_MAX, CommandLifeline, Lifeline, Occasion
@@ -25,6 +26,7 @@ class CommandMember:
     """Member of kind command. watch: knows what runs. remark: told what is odd and no failure."""
 
     kind = "command"
+    files: tuple[MemberFile, ...] = ()
 
     def __init__(self, settings: CommandSettings, occasion: Occasion, watch: program.Watch, remark: Remark) -> None:
         self.name = settings.name

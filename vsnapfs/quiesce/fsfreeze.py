@@ -23,7 +23,7 @@ from vsnapfs.core.errors import (
     VsnapfsError,
     from_os_error,
 )
-from vsnapfs.core.model import Consistency
+from vsnapfs.core.model import Consistency, MemberFile
 from vsnapfs.policy.profiles import FsfreezeSettings
 from vsnapfs.quiesce.ground import Ground, MountedAt, lies_on, mount_of_fd
 from vsnapfs.quiesce.member import Lifeline, MountLifeline
@@ -50,6 +50,7 @@ class FsfreezeMember:
 
     kind = "fsfreeze"
     consistency: Consistency = "filesystem"
+    files: tuple[MemberFile, ...] = ()
 
     def __init__(self, settings: FsfreezeSettings, grounds: Sequence[Ground]) -> None:
         self.name = settings.name

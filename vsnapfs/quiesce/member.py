@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from vsnapfs.core.model import Consistency
+from vsnapfs.core.model import Consistency, MemberFile
 
 
 class Occasion(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +62,8 @@ class Member(Protocol):
     kind: str
     consistency: Consistency
     """What the bookmark has of this member when ``freeze`` has returned."""
+    files: tuple[MemberFile, ...]
+    """Set by ``thaw``, if at all; FILES_BYTES_MAX as JSON."""
 
     def prepare(self, until: float) -> None:
         """Everything that can go wrong or takes time and needs nobody to be still."""

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, MemberSettings
+from vsnapfs.policy.profiles import (
+    CommandSettings,
+    FsfreezeSettings,
+    MariaDBSettings,
+    MemberSettings,
+    PostgreSQLSettings,
+)
 from vsnapfs.quiesce.command import CommandMember
 from vsnapfs.quiesce.fsfreeze import FsfreezeMember
 from vsnapfs.quiesce.ground import Ground
+from vsnapfs.quiesce.mariadb import MariaDBMember
 from vsnapfs.quiesce.member import Member, Occasion
+from vsnapfs.quiesce.postgresql import PostgreSQLMember
 from vsnapfs.quiesce.program import Watch
 
 
@@ -26,3 +34,7 @@ def member_of(
             return FsfreezeMember(settings, grounds)
         case CommandSettings():
             return CommandMember(settings, occasion, watch, remark)
+        case PostgreSQLSettings():
+            return PostgreSQLMember(settings, occasion)
+        case MariaDBSettings():
+            return MariaDBMember(settings)

@@ -62,6 +62,7 @@ class Seat:
             outcome=self._result(),
             consistency=self.member.consistency,
             error=str(errors[0][1])[:ERROR_LENGTH_MAX] if errors else self._missing(),
+            files=self.member.files,
             **times,
         )
 

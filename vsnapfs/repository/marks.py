@@ -21,7 +21,7 @@ from vsnapfs.core.errors import BusyError, NotFoundError, StoreError, UsageError
 from vsnapfs.core.model import Bookmark, Consistency, MemberOutcome, Quiesce, QuiescePhase
 from vsnapfs.core.names import near
 from vsnapfs.core.times import iso
-from vsnapfs.policy.profiles import MEMBER_BYTES_MAX, MEMBERS_MAX, Profile
+from vsnapfs.policy.profiles import PROFILE_BYTES_MAX, Profile
 from vsnapfs.repository import bookmarks, gaps
 from vsnapfs.repository.parts import Parts
 
@@ -56,7 +56,7 @@ class Marks:
         with self._parts.change:
             bookmarks.refuse_taken(self._parts, body.name)
             gaps.refuse_now(self._parts, f"bookmark {body.name!r}")
-        if len(encode(body)) > BODY_BYTES_MAX - MEMBERS_MAX * MEMBER_BYTES_MAX:
+        if len(encode(body)) > BODY_BYTES_MAX - PROFILE_BYTES_MAX:
             raise UsageError(f"the note of {body.name} is too long beside the members of a profile")
 
     @contextmanager

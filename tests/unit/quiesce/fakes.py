@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 
-from vsnapfs.core.model import Consistency
+from vsnapfs.core.model import Consistency, MemberFile
 from vsnapfs.quiesce.freeze import Noise
 from vsnapfs.quiesce.member import CommandLifeline, Lifeline
 from vsnapfs.quiesce.messages import Ended, FromFreezer, Frozen, Phase
@@ -18,6 +18,7 @@ class FakeMember:
     """errors: raised in a step. hangs: steps that go on until ``let_go`` is set. log: shared, ``name step`` of what was begun."""
 
     kind = "fake"
+    files: tuple[MemberFile, ...] = ()
 
     def __init__(
         self,
