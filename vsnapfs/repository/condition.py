@@ -28,7 +28,7 @@ def status(parts: Parts) -> Status:
     reach = window(parts)
     scrubbed = scrub.told(parts)
     problems = [*_problems(parts, facts, disk), *_damages(scrubbed.damages)]
-    percent = _window_percent(parts, facts, disk)
+    percent = window_percent(parts)
     if percent is not None and percent < PROBLEM_PERCENT:
         problems.append(_short(parts, percent))
     with parts.names:
@@ -98,8 +98,10 @@ def _problems(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) -> Ite
         yield f"{free} are free on the repository's disk, less than {FREE_PERCENT_MIN} %"
 
 
-def _window_percent(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) -> int | None:
+def window_percent(parts: Parts) -> int | None:
     """Of the promised window. None: none was promised, or nobody can tell yet."""
+    facts = parts.journal.facts()
+    disk = os.fstatvfs(parts.layout.fd)
     promised_ns = parts.settings.journal.protection_window_ns
     if promised_ns is None or facts.committed_seqno < facts.first_seqno:
         return None

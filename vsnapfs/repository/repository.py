@@ -9,23 +9,39 @@ from __future__ import annotations
 import os
 import time
 import uuid as uuids
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from vsnapfs.binding import Closing, Journal, Keep, Store, View
 from vsnapfs.catalog.catalog import behind
+from vsnapfs.catalog.events import EVENTS_MAX
+from vsnapfs.catalog.events import Wanted as WantedEvents
 from vsnapfs.catalog.store import Place, applied_in
 from vsnapfs.core.errors import IntegrityError, JournalBehindError, UsageError, with_hint
+from vsnapfs.core.events import Event, EventKind
 from vsnapfs.core.model import Anchor, Bookmark, Check, Consistency, Damage, Point, Status, Volume, VolumeAt, VolumeDiff
-from vsnapfs.repository import anchors, bookmarks, gaps, identity, intake, reading, scrub, settings, trust, volumes
+from vsnapfs.repository import (
+    anchors,
+    bookmarks,
+    events,
+    gaps,
+    identity,
+    intake,
+    reading,
+    scrub,
+    settings,
+    trust,
+    volumes,
+)
 from vsnapfs.repository.check import ALL_PERCENT, Wanted, check, check_unopened
-from vsnapfs.repository.condition import status
+from vsnapfs.repository.condition import status, window_percent
 from vsnapfs.repository.diff import volume_diff
 from vsnapfs.repository.export import Target, export_diff, export_image
 from vsnapfs.repository.layout import CATALOG, DIRECTORIES, JOURNAL, SETTINGS, Layout
 from vsnapfs.repository.lock import OwnerLock
-from vsnapfs.repository.parts import Parts, Report
+from vsnapfs.repository.parts import Listener, Parts, Report
 from vsnapfs.repository.resolve import resolve
 from vsnapfs.repository.settings import Settings
 from vsnapfs.repository.units import Unit, all_units
@@ -184,25 +200,33 @@ class Repository(Closing):
         Raises: UsageError, NameTakenError, NotFoundError, BusyError (mounted, in use, another volume's), NoSpaceError.
         """
         if primary is not None and size_bytes is None:
-            return volumes.add_existing(self._parts, name, primary, block_size_bytes, progress)
-        if size_bytes is not None and primary is None:
-            return volumes.add_thin(self._parts, name, size_bytes, block_size_bytes)
-        raise UsageError("a volume needs either a size or a primary", hint="give --size or --primary")
+            volume = volumes.add_existing(self._parts, name, primary, block_size_bytes, progress)
+        elif size_bytes is not None and primary is None:
+            volume = volumes.add_thin(self._parts, name, size_bytes, block_size_bytes)
+        else:
+            raise UsageError("a volume needs either a size or a primary", hint="give --size or --primary")
+        self.tell("volume_added", name, size_bytes=volume.size_bytes, primary=volume.primary_path)
+        return volume
 
     def volume_remove(self, name: str) -> None:
         """Remove from now on; older points keep it. A primary in the repository is deleted, any other is left alone."""
         volumes.remove(self._parts, name)
+        self.tell("volume_removed", name)
 
     def volume_resize(self, name: str, size_bytes: int) -> Volume:
         """Grow or shrink a volume and its primary. Raises: UsageError: no such size, or a device that is smaller."""
-        return volumes.resize(self._parts, name, size_bytes)
+        volume = volumes.resize(self._parts, name, size_bytes)
+        self.tell("volume_resized", name, size_bytes=size_bytes)
+        return volume
 
     def volume_resync(self, name: str, progress: Report = None) -> int:
         """Journal what was written to the primary past the splitter. A gap, if there is one, is closed first.
 
         Returns the bytes journalled.
         """
-        return gaps.close(self._parts, progress) + intake.resync(self._parts, name, progress)
+        changed_bytes = gaps.close(self._parts, progress) + intake.resync(self._parts, name, progress)
+        self.tell("volume_resynced", name, changed_bytes=changed_bytes)
+        return changed_bytes
 
     def gap_close(self, progress: Report = None) -> int:
         """Go on journalling after a gap. Returns the bytes that differed. Raises: NoSpaceError, StoreError: not yet."""
@@ -231,18 +255,25 @@ class Repository(Closing):
         Raises: NameTakenError, UsageError (name, texts), PointGoneError (at is outside the window).
         """
         body = bookmarks.describe(name, consistency, application, note)
-        return bookmarks.add(self._parts, body, 0 if at is None else self.resolve(at).seqno)
+        bookmark = bookmarks.add(self._parts, body, 0 if at is None else self.resolve(at).seqno)
+        self._tell_bookmark(bookmark)
+        return bookmark
 
     def bookmark_remove(self, name: str) -> None:
         """Remove a name; nothing else is. Raises: NotFoundError. BusyError: it is held."""
         bookmarks.remove(self._parts, name)
+        self.tell("bookmark_removed", name)
 
     def bookmark_hold(self, name: str, note: str = "") -> Bookmark:
         """Keep a bookmark from being removed until it is released."""
-        return bookmarks.hold(self._parts, name, note)
+        bookmark = bookmarks.hold(self._parts, name, note)
+        self.tell("bookmark_held", name, note=note)
+        return bookmark
 
     def bookmark_release(self, name: str) -> Bookmark:
-        return bookmarks.release(self._parts, name)
+        bookmark = bookmarks.release(self._parts, name)
+        self.tell("bookmark_released", name)
+        return bookmark
 
     def resolve(self, text: str) -> Point:
         """What a point in any of its forms means. Raises: UsageError, NotFoundError with near names, PointGoneError."""
@@ -291,7 +322,53 @@ class Repository(Closing):
         Raises: before anything is written NameTakenError, UsageError, NotFoundError, DegradedError.
         """
         body = bookmarks.describe(bookmark, consistency, application, note)
-        return intake.import_images(self._parts, images, body, progress)
+        made = intake.import_images(self._parts, images, body, progress)
+        self.tell("imported", bookmark, images={volume: str(image) for volume, image in images.items()})
+        self._tell_bookmark(made)
+        return made
+
+    def tell(self, kind: EventKind, subject: str = "", **detail: Any) -> None:
+        """Something happened: put it in the table of events, and tell those that listen. Never fails; a reader tells nothing.
+
+        Args: subject: the name of what it happened to; "": the repository. detail: values of JSON, short ones.
+        """
+        events.tell(self._parts, kind, subject, **detail)
+
+    def listen(self, listener: Listener) -> None:
+        """Have ``listener`` told of every event, from those of the opening on, in the thread that it happens in.
+
+        It does not wait, and raises nothing.
+        """
+        events.listen(self._parts, listener)
+
+    def events(
+        self,
+        *,
+        after: int = 0,
+        since_ns: int = 0,
+        kinds: Iterable[str] = (),
+        limit: int = EVENTS_MAX,
+        newest: bool = False,
+    ) -> list[Event]:
+        """What happened, in the order in which it was told: the first ``limit`` of them, or the newest.
+
+        Args: after: only those with a greater id. kinds: only these; none: all.
+        Raises: IntegrityError, StoreError: the catalog cannot be read.
+        """
+        wanted = WantedEvents(after=after, since_ns=since_ns, kinds=frozenset(kinds), limit=limit, newest=newest)
+        return events.read(self._parts, wanted)
+
+    def save_events(self) -> None:
+        """Owner: write what was told and could not be written then."""
+        events.save(self._parts)
+
+    def window_percent(self) -> int | None:
+        """What share of the promised window there is room for. None: none was promised, or nobody can tell yet."""
+        return window_percent(self._parts)
+
+    def _tell_bookmark(self, bookmark: Bookmark) -> None:
+        names = ("seqno", "time", "consistency", "application", "note")
+        self.tell("bookmark_added", bookmark.name, **{name: getattr(bookmark, name) for name in names})
 
     def status(self) -> Status:
         """Figures and problems of now."""
