@@ -20,9 +20,10 @@ ARROWS = {
     "core": set[str](),
     "binding": {"core"},
     "catalog": {"binding", "core"},
-    "repository": {"catalog", "binding", "core"},
+    "policy": {"core"},
+    "repository": {"catalog", "policy", "binding", "core"},
     "tree": {"repository", "binding", "core"},
-    "daemon": {FACADE, "tree", "repository", "binding", "core"},
+    "daemon": {FACADE, "tree", "repository", "policy", "binding", "core"},
     "cli": {FACADE, "daemon", "repository", "core"},
     FACADE: {"repository", "core"},
 }

@@ -34,6 +34,7 @@ COMMANDS = {
     "export": "export",
     "diff": "diff",
     "status": "status",
+    "events": "events",
     "check": "check",
     "anchor": "anchor",
     "completion": "completion",

@@ -358,6 +358,11 @@ class Repository(Closing):
         wanted = WantedEvents(after=after, since_ns=since_ns, kinds=frozenset(kinds), limit=limit, newest=newest)
         return events.read(self._parts, wanted)
 
+    @property
+    def last_event_id(self) -> int:
+        """Of the newest event; 0: there was none, or this is a reader."""
+        return self._parts.events.last_id
+
     def save_events(self) -> None:
         """Owner: write what was told and could not be written then."""
         events.save(self._parts)

@@ -18,6 +18,7 @@ from vsnapfs.core.names import near
 from vsnapfs.core.rights import RIGHTS, Right
 from vsnapfs.core.times import NS_PER_S
 from vsnapfs.core.units import format_size, parse_duration, parse_size
+from vsnapfs.policy.events import EventsSettings
 from vsnapfs.repository.layout import SETTINGS, Layout
 
 SEGMENT_BYTES_MIN = 64 << 10
@@ -148,6 +149,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mount: MountSettings = MountSettings()
     check: CheckSettings = CheckSettings()
     control: ControlSettings = ControlSettings()
+    events: EventsSettings = EventsSettings()
 
 
 DEFAULT_TEXT = """\
@@ -182,6 +184,11 @@ DEFAULT_TEXT = """\
 # bookmark = []           # who may make and hold bookmarks
 # delete = []             # who may remove and release them
 # admin = []              # who may change volumes, import and repair
+
+[events]
+# command = []            # run for each event, which it gets as JSON: ["/usr/local/sbin/tell", "--mail"]; docs/events.md
+# kinds = []              # for these kinds alone, such as ["bookmark_failed", "gap_begun"]; none: for all
+# timeout = "30s"         # it is killed then
 """
 
 
@@ -222,6 +229,7 @@ _KEYS = {
     "mount.points": (),
     "check": CheckSettings.__struct_fields__,
     "control": ControlSettings.__struct_fields__,
+    "events": EventsSettings.__struct_fields__,
 }
 _HEADING = re.compile(r"\s*\[\s*\"?(?P<name>[^\"\]]*?)\"?\s*\]")
 _ASSIGNMENT = re.compile(r"\s*\"?(?P<name>[^\"=]*?)\"?\s*=")

@@ -28,7 +28,8 @@ def test_the_file_that_init_writes_shows_every_key() -> None:
     control = ["admin", "bookmark", "delete", "read", "socket"]
     check = ["anchor_key", "scrub"]
     journal = ["ack", "on_journal_failure", "protection_window", "reserve", "segment_size"]
-    assert sections == {"journal": journal, "mount": keys, "check": check, "control": control}
+    events = ["command", "kinds", "timeout"]
+    assert sections == {"journal": journal, "mount": keys, "check": check, "control": control, "events": events}
     parse(shown.encode(), "x")
 
 
@@ -79,6 +80,12 @@ def test_who_reads_the_data() -> None:
         ('[control]\nsocket = "/run/x"\nread = ["@"]\n', ["line 3", "control.read", "neither"]),
         ('[control]\ndelete = ["alice"]\n', ["line 2", "control.delete", "give `socket` too"]),
         ('[control]\nwrite = ["alice"]\n', ["line 2", "unknown key 'write' in [control]"]),
+        ('[events]\ncommand = "tell"\n', ["line 2", "events.command", "array"]),
+        ('[events]\ncommand = [""]\n', ["line 2", "events.command", "no name"]),
+        ('[events]\nkinds = ["gap_begun", "gap_begin"]\n', ["line 2", "events.kinds", "gap_begin"]),
+        ('[events]\ntimeout = "1h"\n', ["line 2", "events.timeout", "600s"]),
+        ('[events]\ntimeout = "soon"\n', ["line 2", "events.timeout", "soon"]),
+        ("[events]\nhook = []\n", ["line 2", "unknown key 'hook' in [events]"]),
         ("journal.ack = 2\n", ["line 1", "journal.ack"]),
         ("journal = 1\n", ["line 1", "journal"]),
         ("[journal]\nack = \n", ["line 2"]),
