@@ -59,6 +59,12 @@ class News:
         self._changed.set()
         self._changed = trio.Event()
 
+    async def settle(self) -> None:
+        """Until all that was told by now has come here."""
+        settled = trio.Event()
+        self._token.run_sync_soon(settled.set)
+        await settled.wait()
+
     def end(self) -> None:
         """Let nobody wait any more."""
         self.ended = True
@@ -91,5 +97,6 @@ async def telling(repository: Repository) -> AsyncIterator[News]:
         try:
             yield news
         finally:
+            await news.settle()
             await hook.drain()
             nursery.cancel_scope.cancel()
