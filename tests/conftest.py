@@ -6,6 +6,7 @@ ever left out unnoticed.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -43,16 +44,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="module", params=["device", pytest.param("io_uring", marks=pytest.mark.requires_io_uring)])
 def transport(request: pytest.FixtureRequest) -> Iterator[str]:
     """How requests shall come from the kernel: the test runs once with each. The kernel offers io_uring meanwhile, and
-    then as it did before."""
+    then as it did before. It is one switch for the whole machine: another run of the tests there waits."""
     if request.param == "device":
         yield request.param
         return
-    before = ENABLE_IO_URING.read_text()
-    ENABLE_IO_URING.write_text("Y")
-    try:
-        yield request.param
-    finally:
-        ENABLE_IO_URING.write_text(before)
+    with ENABLE_IO_URING.open("r+") as switch:
+        fcntl.flock(switch, fcntl.LOCK_EX)
+        before = ENABLE_IO_URING.read_text()
+        ENABLE_IO_URING.write_text("Y")
+        try:
+            yield request.param
+        finally:
+            ENABLE_IO_URING.write_text(before)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from tests.mount.conftest import END_S, MIB, Showing, Shown
 from tests.support.devices import loop_device
-from tests.support.processes import child, is_mounted
+from tests.support.processes import child, is_mounted, umount
 from tests.support.waiting import eventually
 from vsnapfs.core.errors import BusyError
 from vsnapfs.repository.repository import Repository
@@ -29,20 +29,20 @@ pytestmark = [pytest.mark.mount, pytest.mark.requires_fuse]
 
 
 def test_umount_by_anybody_ends_it(served: Shown) -> None:
-    subprocess.run(["umount", str(served.path)], check=True)
+    umount(served.path)
     served.join()
     assert not is_mounted(served.path)
     assert os.listdir(served.path) == []
 
 
-async def umount(shown: Mount) -> None:
+async def umount_at_once(shown: Mount) -> None:
     await trio.run_process(["umount", str(shown.mountpoint)])
 
 
 def test_an_umount_before_it_answered_ends_it(
     repository: Repository, mountpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Mount, "_answered", umount)
+    monkeypatch.setattr(Mount, "_answered", umount_at_once)
     with Shown(repository, mountpoint, live=True) as shown:
         shown.join()
     assert os.listdir(mountpoint) == []
@@ -163,7 +163,7 @@ def test_stop_ends_a_mount_whose_name_is_gone_already(served: Shown, monkeypatch
 def test_umount_ends_the_process(repository: Repository, mountpoint: Path, start: Showing, verb: str) -> None:
     repository.close()
     process = start(repository.path, verb)
-    subprocess.run(["umount", str(mountpoint)], check=True)
+    umount(mountpoint)
     assert process.wait(END_S) == 0
 
 

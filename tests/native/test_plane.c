@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -42,14 +43,17 @@ static int transport; /* of every mount: VS_PLANE_DEVICE, then VS_PLANE_IO_URING
 
 #define ENABLE "/sys/module/fuse/parameters/enable_uring"
 
-/* What the kernel offers to mounts that are made from now on; returns what it was: 'Y' or 'N', 0 if that cannot be. */
+/* What the kernel offers to mounts that are made from now on; returns what it was: 'Y' or 'N', 0 if that cannot be. Others who test here wait
+ * for the end of this process. */
 static char offer_io_uring(char value) {
+    static int fd = -1;
     char before = 0;
-    int fd = open(ENABLE, O_RDWR | O_CLOEXEC);
-    if (fd < 0) return 0;
-    CHECK_EQ(read(fd, &before, 1), 1);
+    if (fd < 0) {
+        if ((fd = open(ENABLE, O_RDWR | O_CLOEXEC)) < 0) return 0;
+        CHECK_EQ(flock(fd, LOCK_EX), 0);
+    }
+    CHECK_EQ(pread(fd, &before, 1, 0), 1);
     CHECK_EQ(pwrite(fd, &value, 1, 0), 1);
-    close(fd);
     return before;
 }
 

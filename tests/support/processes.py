@@ -7,7 +7,6 @@ what a script would look at: the path is a mount point.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.support.waiting import eventually
+from vsnapfs.tree.mountpoint import UNSERVED
 
 READY_S = 20.0
 END_S = 15.0
@@ -89,6 +89,15 @@ def unmount(path: Path) -> None:
         assert done.returncode == 0 or not is_mounted(path), done.stderr  # a worker whose keeper was killed does it too
 
 
+def umount(path: Path) -> None:
+    """As people do it, not lazily. Who only looks at the mount in this moment, as its own server does at first, is waited for."""
+
+    def is_gone() -> bool:
+        return subprocess.run(["umount", str(path)], check=False, capture_output=True).returncode == 0
+
+    eventually(is_gone, f"umount {path}")
+
+
 class Mounted:
     """A running `vsnapfs serve` or `vsnapfs mount`.
 
@@ -151,7 +160,7 @@ class Mounted:
                 is_mounted(self.mountpoint) and os.statvfs(self.mountpoint).f_bsize > 0
             )  # never answered from a cache
         except OSError as error:
-            if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
+            if error.errno in UNSERVED:
                 return False  # the mount of the server before
             raise
 

@@ -21,6 +21,9 @@ from vsnapfs.core.errors import BusyError, NotFoundError, StoreError, UsageError
 
 FILESYSTEM_TYPE = "fuse.vsnapfs"
 HOLDERS_MAX = 8
+UNSERVED = frozenset({errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED})
+"""What the kernel answers where nobody serves any more: not connected; while the server is dying, aborted; and cancelled,
+what had come to its io_uring."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +64,7 @@ def _is_dead(target: Path) -> bool:
         os.statvfs(target)  # asks the server; the kernel answers stat of a dead mount from what it remembers
         mode = target.stat().st_mode
     except OSError as error:
-        if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):  # aborted: it was still dying when it was asked
+        if error.errno in UNSERVED:
             return True
         if error.errno == errno.ENOENT:
             raise NotFoundError(f"{target} is not there", hint=f"make it first: mkdir -p {target}") from error

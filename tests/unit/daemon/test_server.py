@@ -25,6 +25,7 @@ from tests.support.processes import (
     must_json,
     program,
     run,
+    umount,
     unmount,
 )
 from tests.support.waiting import eventually
@@ -88,7 +89,7 @@ class TestLife:
             assert process.stdout is not None
             with process.stdout as lines:
                 assert lines.readline() == f"serving {repository} at {mountpoint}\n".encode()
-            subprocess.run(["umount", mountpoint], check=True)
+            umount(mountpoint)
             assert process.wait(END_S_MAX) == 0
         assert must(repository, "bookmark", "add", "afterwards").startswith("added")
 
@@ -245,7 +246,7 @@ class TestMount:
         assert sorted(os.listdir(mountpoint)) == ["at", "diff", "snaps"]
         assert (mountpoint / "snaps" / "latest").readlink() == Path("monday")
         assert os.readlink(f"/proc/{shown['pid']}/cwd") == "/"
-        subprocess.run(["umount", mountpoint], check=True)
+        umount(mountpoint)
         eventually(lambda: not Path(f"/proc/{shown['pid']}").exists(), "umount ends the process")
 
     def test_sigterm_ends_it_too(self, repository: Path, mountpoint: Path) -> None:
@@ -315,7 +316,7 @@ class TestFstab:
         source = f"{installed}#{repository}"
         subprocess.run(["mount", "-t", "fuse", "-o", options, source, mountpoint], check=True)
         assert sorted(os.listdir(mountpoint / "snaps")) == ["latest", "monday"]
-        subprocess.run(["umount", mountpoint], check=True)
+        umount(mountpoint)
 
     def test_the_form_mount_8_uses(self, repository: Path, mountpoint: Path) -> None:
         done = run(None, repository, mountpoint, "-o", "rw,dev,suid")
