@@ -23,6 +23,7 @@ HEADERS = (
     "keep",
     "volume_file",
     "journal",
+    "hold",
     "view",
     "kernel_view",
     "base",

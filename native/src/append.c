@@ -119,14 +119,23 @@ static int unprotected_append(vs_journal *j, const vs_record *r, int ordered, ui
     return status;
 }
 
-static int extent_append(vs_journal *j, vs_record *r, const vs_request *q, uint64_t *seqno) {
+/* mu held, given up meanwhile: until a write's turn has come (hold.h). */
+static int turn_wait(vs_journal *j, int *met) {
+    int status;
+    do status = room_wait(j);
+    while (status == 0 && vs_hold_wait(j, met)); /* others may have filled the batch, or the journal failed */
+    return status;
+}
+
+/* met: as in vs_hold_wait. */
+static int extent_try(vs_journal *j, vs_record *r, const vs_request *q, uint64_t *seqno, int *met) {
     for (;;) {
         int ordered = ordered_lock(j);
         if (j->options.owner && vs_journal_find_request(j, q, seqno)) {
             ordered_unlock(j, ordered);
             return 0;
         }
-        int status = room_wait(j);
+        int status = turn_wait(j, met);
         if (status < 0 && j->failed && j->options.available && j->options.owner) return unprotected_append(j, r, ordered, seqno);
         if (!ordered && atomic_load(&j->gap.ordered)) { /* it began while we waited */
             ordered_unlock(j, ordered);
@@ -137,6 +146,12 @@ static int extent_append(vs_journal *j, vs_record *r, const vs_request *q, uint6
         ordered_unlock(j, ordered);
         return status;
     }
+}
+
+static int extent_append(vs_journal *j, vs_record *r, const vs_request *q, uint64_t *seqno) {
+    int met = 0, status = extent_try(j, r, q, seqno, &met);
+    vs_hold_passed(j, met);
+    return status;
 }
 
 int vs_journal_write(vs_journal *j, uint32_t volume, uint64_t offset_bytes, const void *buf, uint64_t length_bytes, const vs_request *q,

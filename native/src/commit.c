@@ -52,6 +52,7 @@ void vs_journal_lead_end(vs_journal *j) {
 /* The next process is told too: it must not believe what the page cache says of a sync that failed. */
 int vs_journal_fail(vs_journal *j, int status) {
     if (!j->failed) j->failed = status;
+    vs_holds_fail(j);
     atomic_store(&j->kept.batches->failed, j->failed);
     pthread_cond_signal(&j->work);
     return status;

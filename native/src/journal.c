@@ -280,6 +280,7 @@ static void journal_free(vs_journal *j) {
         free(j->primaries[i]);
     }
     vs_gap_end(j);
+    vs_holds_end(j);
     free(j->primaries);
     free(j);
 }
@@ -296,6 +297,7 @@ static vs_journal *journal_new(vs_store *s, const vs_journal_options *o) {
     pthread_cond_init(&j->changed, NULL);
     pthread_cond_init(&j->work, NULL);
     vs_gap_init(j);
+    vs_holds_init(j);
     vs_files_init(&j->files, s);
     return j;
 }

@@ -17,6 +17,7 @@
 #include "base.h"
 #include "codec.h"
 #include "gap.h"
+#include "holds.h"
 #include "journal.h"
 #include "kept.h"
 #include "merged_map.h"
@@ -81,6 +82,7 @@ struct vs_journal {
     int filling, leading, lead_wanted, hold_applied;
     int failed;
     vs_gap gap;
+    vs_holds holds;
 
     vs_primary **primaries;
     size_t primary_count, primary_room;

@@ -20,7 +20,7 @@ PROGRAMS = sorted(path.stem for path in HERE.glob("test_*.c"))
 SKIPPED = 77
 BUILD_S = 600
 RUN_S = 300
-THREADED = ("test_gap", "test_journal_threads", "test_plane_parts", "test_plane_stress")
+THREADED = ("test_gap", "test_hold", "test_journal_threads", "test_plane_parts", "test_plane_stress")
 """What the thread sanitizer is for."""
 
 SANITIZER_OPTIONS = {

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from vsnapfs.binding import Event, JournalFacts, RecordKind
 from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed, PrimaryPath, VolumeAdded, encode
+from vsnapfs.core.model import Federation
 
 NS_PER_RECORD = 1_000_000
 
@@ -56,8 +59,9 @@ class FakeJournal:
     def remove_volume(self, volume: int) -> int:
         return self._committed(RecordKind.VOLUME_REMOVE, volume=volume)
 
-    def add_bookmark(self, name: str, seqno: int = 0) -> int:
-        return self._committed(RecordKind.BOOKMARK_ADD, a=seqno, body=encode(BookmarkAdded(name)))
+    def add_bookmark(self, name: str, seqno: int = 0, federation: Federation | None = None) -> int:
+        body = BookmarkAdded(name, federation=federation or msgspec.UNSET)
+        return self._committed(RecordKind.BOOKMARK_ADD, a=seqno, body=encode(body))
 
     def remove_bookmark(self, name: str) -> int:
         return self._committed(RecordKind.BOOKMARK_REMOVE, body=encode(BookmarkNamed(name)))

@@ -11,6 +11,7 @@ from vsnapfs.binding.base import BaseBuilder
 from vsnapfs.binding.beneath import open_beneath
 from vsnapfs.binding.closing import Closing
 from vsnapfs.binding.faults import Fault
+from vsnapfs.binding.hold import HOLD_MS_DEFAULT, HOLD_MS_MAX, HoldPosition, hold, holds_end, let_go
 from vsnapfs.binding.journal import (
     Event,
     Journal,
@@ -29,10 +30,13 @@ from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
 
 __all__ = [
+    "HOLD_MS_DEFAULT",
+    "HOLD_MS_MAX",
     "BaseBuilder",
     "Closing",
     "Event",
     "Fault",
+    "HoldPosition",
     "Journal",
     "JournalFacts",
     "Keep",
@@ -54,7 +58,10 @@ __all__ = [
     "VolumeFile",
     "VolumeState",
     "detach",
+    "hold",
+    "holds_end",
     "io_idle",
+    "let_go",
     "mount",
     "mounted_at",
     "open_beneath",

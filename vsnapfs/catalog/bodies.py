@@ -14,7 +14,7 @@ import msgspec
 
 from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import IntegrityError, UsageError
-from vsnapfs.core.model import Consistency, PrimaryKind
+from vsnapfs.core.model import Consistency, Federation, PrimaryKind
 from vsnapfs.core.names import NameKind, check_name
 
 BODY_BYTES_MAX = 32768
@@ -51,6 +51,8 @@ class BookmarkAdded(msgspec.Struct, frozen=True):
     consistency: Consistency = "crash"
     application: str = ""
     note: str = ""
+    federation: Federation | msgspec.UnsetType = msgspec.UNSET
+    """Not there: it is of this repository alone."""
 
 
 class BookmarkNamed(msgspec.Struct, frozen=True, omit_defaults=True):

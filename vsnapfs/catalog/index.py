@@ -213,6 +213,7 @@ class Index:
                 application=body.application,
                 note=body.note,
                 created_seqno=event.seqno,
+                federation=None if body.federation is msgspec.UNSET else body.federation,
             )
         )
         return body.name

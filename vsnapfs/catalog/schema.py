@@ -37,7 +37,8 @@ TABLES = {
   note TEXT NOT NULL,
   held INTEGER NOT NULL,           -- 1: it cannot be removed
   hold_note TEXT NOT NULL,         -- who holds it and why
-  created_seqno INTEGER NOT NULL   -- the record that made it
+  created_seqno INTEGER NOT NULL,  -- the record that made it
+  federation TEXT NOT NULL         -- as in the record's body, "" where there is none
 ) STRICT, WITHOUT ROWID""",
     "gaps": """CREATE TABLE gaps (
   begin_seqno INTEGER PRIMARY KEY, -- the record that tells of it

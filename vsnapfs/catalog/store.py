@@ -26,7 +26,7 @@ from vsnapfs.catalog.index import GapEntry, VolumeEntry
 from vsnapfs.catalog.schema import TABLES, VERSION
 from vsnapfs.core.errors import IntegrityError, NoSpaceError, StoreError, UsageError, VsnapfsError
 from vsnapfs.core.events import Event
-from vsnapfs.core.model import Bookmark, Consistency
+from vsnapfs.core.model import Bookmark, Consistency, Federation
 from vsnapfs.core.names import check_name
 from vsnapfs.core.times import iso
 
@@ -120,7 +120,7 @@ class CatalogStore:
             )
             self._db.executemany("DELETE FROM bookmarks WHERE name = ?", ((name,) for name in dropped))
             self._db.executemany(_insert("gaps", _GAP_FIELDS), (msgspec.structs.astuple(gap) for gap in gaps))
-            self._db.executemany(_insert("bookmarks", 9), map(_bookmark_row, bookmarks))
+            self._db.executemany(_insert("bookmarks", 10), map(_bookmark_row, bookmarks))
             self._db.execute("UPDATE meta SET applied_seqno = ?, event_seqno = ?, event_time_ns = ?", mark)
 
     def keep_counts(self, counts: Iterable[Count]) -> None:
@@ -205,7 +205,7 @@ def seen_in(place: Place, repository: str) -> Seen:
         with _untouched(place) as db:
             volumes = [_volume(row) for row in db.execute("SELECT * FROM volumes ORDER BY id")]
             bookmarks = [_bookmark(row) for row in db.execute("SELECT * FROM bookmarks")]
-    except (apsw.Error, OSError, ValueError, TypeError, msgspec.ValidationError, UsageError):
+    except (apsw.Error, OSError, ValueError, TypeError, msgspec.DecodeError, UsageError):
         volumes, bookmarks = [], []
     return Seen(applied_seqno, volumes, bookmarks) if applied_seqno else Seen(0, [], [])
 
@@ -290,7 +290,7 @@ def _told(doing: str) -> Iterator[None]:
     """Turn SQLite's errors into ours: damage, or a refusal of the operating system."""
     try:
         yield
-    except (apsw.CorruptError, apsw.NotADBError, msgspec.ValidationError, UsageError) as error:
+    except (apsw.CorruptError, apsw.NotADBError, msgspec.DecodeError, UsageError) as error:
         raise IntegrityError(f"cannot {doing}: {error}") from error
     except apsw.FullError as error:
         raise NoSpaceError(f"cannot {doing}: {error}") from error
@@ -310,7 +310,7 @@ def _volume(row: tuple[Any, ...]) -> VolumeEntry:
 
 def _bookmark(row: tuple[Any, ...]) -> Bookmark:
     """Quick, since there may be thousands: STRICT tables vouch for the types, ``iso`` for the range of the time."""
-    name, seqno, time_ns, consistency, application, note, held, hold_note, created_seqno = row
+    name, seqno, time_ns, consistency, application, note, held, hold_note, created_seqno, federation = row
     if consistency not in CONSISTENCIES:
         raise msgspec.ValidationError(f"bookmark {name!r} has consistency {consistency!r}")
     check_name(name, "bookmark")
@@ -325,6 +325,7 @@ def _bookmark(row: tuple[Any, ...]) -> Bookmark:
         held=held == 1,
         hold_note=hold_note,
         created_seqno=created_seqno,
+        federation=msgspec.json.decode(federation, type=Federation) if federation else None,
     )
 
 
@@ -347,4 +348,5 @@ def _bookmark_row(bookmark: Bookmark) -> tuple[str | int, ...]:
         int(bookmark.held),
         bookmark.hold_note,
         bookmark.created_seqno,
+        msgspec.json.encode(bookmark.federation).decode() if bookmark.federation else "",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -10,10 +11,12 @@ from vsnapfs.cli.arguments import BOOKMARK, CONSISTENCY, POINT, PointsCommand
 from vsnapfs.cli.group import NearGroup
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.table import moment, printable, table
+from vsnapfs.core.errors import UsageError
 from vsnapfs.core.units import format_size
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import Bookmark, Consistency
+    from vsnapfs.core.model import Bookmark, Consistency, Undecided
+    from vsnapfs.daemon.requests import BookmarkAdd
 
 
 @click.group("bookmark", cls=NearGroup)
@@ -31,12 +34,16 @@ def command() -> None:
 @global_options()
 @pass_session
 def add(session: Session, name: str, at: str | None, consistency: Consistency, application: str, note: str) -> None:
-    """Name a point. When this returns, the bookmark and all that was written before it survive a power loss."""
+    """Name a point. When this returns, the bookmark and all that was written before it survive a power loss.
+
+    With -r more than once the bookmark is made in each of these repositories, at one instant: all carry it, or none.
+    """
     from vsnapfs.daemon.requests import BookmarkAdd
 
     request = BookmarkAdd(name=name, at=at, consistency=consistency, application=application, note=note)
-    bookmark = session.ask(request)
-    session.show(bookmark, [f"added bookmark {_line(bookmark)}"])
+    several = len(session.repositories_said) > 1
+    bookmark = _added_to_all(session, request) if several else session.ask(request)
+    session.show(bookmark, [f"added bookmark {_line(bookmark)}", *_members(bookmark)])
 
 
 @command.command("list")
@@ -59,7 +66,8 @@ def list_(session: Session) -> None:
         ]
         for bookmark in answer.bookmarks
     ]
-    session.show(answer, table(["NAME", "POINT", "TIME", "CONSISTENCY", "APP", "HELD", "NOTE"], rows))
+    listed = table(["NAME", "POINT", "TIME", "CONSISTENCY", "APP", "HELD", "NOTE"], rows)
+    session.show(answer, [*listed, *map(_undecided, answer.undecided)])
 
 
 @command.command("show")
@@ -82,7 +90,7 @@ def show(session: Session, name: str) -> None:
         for volume in answer.volumes
     ]
     volumes = table(["VOLUME", "SIZE", "DATA", "LAST WRITE", "TIME"], rows)
-    session.show(answer, [*_facts(answer.bookmark), "", *volumes])
+    session.show(answer, [*_facts(answer.bookmark), *_members(answer.bookmark), "", *volumes])
 
 
 @command.command("remove")
@@ -122,8 +130,33 @@ def release(session: Session, name: str) -> None:
     session.show(bookmark, [f"released bookmark {_line(bookmark)}"])
 
 
+def _added_to_all(session: Session, request: BookmarkAdd) -> Bookmark:
+    from vsnapfs.daemon.federated import bookmark_all
+
+    if request.at is not None:
+        raise UsageError("a past moment cannot be named in several repositories", hint="leave out --at, or give one -r")
+    return bookmark_all(
+        session.repositories_said,
+        request.name,
+        consistency=request.consistency,
+        application=request.application,
+        note=request.note,
+    )
+
+
+def _members(bookmark: Bookmark) -> Iterator[str]:
+    """One line for each repository that a bookmark was made in."""
+    for member in bookmark.federation.repositories if bookmark.federation else []:
+        yield f"in {printable(member.path)} at @{member.seqno}"
+
+
 def _line(bookmark: Bookmark) -> str:
     return f"{bookmark.name} at @{bookmark.seqno}, {moment(bookmark.time)}"
+
+
+def _undecided(undecided: Undecided) -> str:
+    why = f": {undecided.why}" if undecided.why else ""
+    return printable(f"{undecided.name} is not decided since {undecided.since}; {undecided.first_path} knows{why}")
 
 
 def _facts(bookmark: Bookmark) -> list[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vsnapfs.core.errors import UsageError
+from vsnapfs.repository.layout import FEDERATED
 
 if TYPE_CHECKING:
     from vsnapfs.daemon.client import Client
@@ -29,7 +30,7 @@ class Session:
     def __init__(self, *, json: bool = False, debug: bool = False) -> None:
         self.json = json
         self.debug = debug
-        self._repository: Path | None = None
+        self._repositories: list[Path] = []
         self._socket: Path | None = None
         self._said: set[str] = set()
         """Which of the two was given on the command line, and not by the environment."""
@@ -37,8 +38,10 @@ class Session:
     def choose_repository(self, path: str, *, said: bool = True) -> None:
         if not path:
             raise UsageError("the repository's path is empty", hint="give -r REPO or set VSNAPFS_REPO")
-        self._repository = Path(os.path.abspath(path))
-        self._said |= {"repository"} if said else set()
+        if said and "repository" not in self._said:
+            self._repositories.clear()  # what the environment says
+            self._said.add("repository")
+        self._repositories.append(Path(os.path.abspath(path)))
 
     def choose_socket(self, path: str, *, said: bool = True) -> None:
         if not path:
@@ -48,12 +51,32 @@ class Session:
 
     @property
     def repository(self) -> Path:
-        """Absolute. Raises: UsageError: none was given."""
-        if self._repository is None:
+        """Absolute. Raises: UsageError: none was given, or several."""
+        first, *others = self.repositories
+        if set(others) - {first}:
+            raise UsageError(
+                f"{len(set(self.repositories))} repositories were named",
+                hint="only `bookmark add` takes -r more than once",
+            )
+        return first
+
+    @property
+    def repositories(self) -> list[Path]:
+        """Absolute, in the order of the command line. Raises: UsageError: none was given."""
+        if not self._repositories:
             for_all = "give -r REPO or set VSNAPFS_REPO"
             hint = for_all if self._socket is None else f"a socket does not do for this: {for_all}"
             raise UsageError("no repository was named", hint=hint)
-        return self._repository
+        return list(self._repositories)
+
+    @property
+    def repositories_said(self) -> list[Path]:
+        """Those of the command line, for who can do with several. Raises: UsageError: a socket beside several."""
+        if "repository" not in self._said:
+            return []
+        if "socket" in self._said and len(self._repositories) > 1:
+            raise UsageError("--socket is the way to one repository", hint="leave it out, or give one -r")
+        return list(self._repositories)
 
     @property
     def arguments(self) -> list[str]:
@@ -67,16 +90,30 @@ class Session:
 
         if self._said == {"repository", "socket"}:
             raise UsageError("-r and --socket both say whom to ask", hint="give one of them")
-        if self._socket is None or "repository" in self._said:
-            return connect(self.repository)
-        return connect_socket(self._socket)
+        chosen = self._socket_chosen()
+        return connect(self.repository) if chosen is None else connect_socket(chosen)
+
+    def _socket_chosen(self) -> Path | None:
+        return None if "repository" in self._said else self._socket
 
     def ask(self, request: Request[R]) -> R:
         """The repository's answer, with a progress bar on a terminal while it works."""
         from vsnapfs.cli.progress import shown
 
+        self._settle(request)
         with shown(wanted=not self.json) as report:
             return self.client().call(request, report)
+
+    def _settle(self, request: Request[Any]) -> None:
+        """Without a server it is the command's to ask what became of bookmarks over several repositories, before it changes
+        anything."""
+        if self._socket_chosen() is not None or not (self.repository / FEDERATED).is_dir():
+            return
+        from vsnapfs.daemon.api import verb_of
+        from vsnapfs.daemon.settling import settle_unserved
+
+        if verb_of(request).place == "owner":
+            settle_unserved(self.repository)
 
     def show(self, answer: Any, lines: Iterable[str]) -> None:
         """Print ``answer`` as one JSON object with --json, else ``lines``."""
@@ -95,8 +132,15 @@ def _is_said(ctx: click.Context, param: click.Parameter) -> bool:
     return ctx.get_parameter_source(param.name) == click.core.ParameterSource.COMMANDLINE
 
 
-def _choose(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
-    if path is not None:
+class _RepositoryPath(click.Path):
+    """The environment names one, which may have a colon in its path."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [rv]
+
+
+def _choose(ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]) -> None:
+    for path in paths:
         ctx.ensure_object(Session).choose_repository(path, said=_is_said(ctx, param))
 
 
@@ -125,8 +169,9 @@ def global_options(*, env: bool = False) -> Callable[[F], F]:
             envvar="VSNAPFS_REPO" if env else None,
             expose_value=False,
             callback=_choose,
-            type=click.Path(),
-            help="The repository; default: VSNAPFS_REPO.",
+            multiple=True,
+            type=_RepositoryPath(),
+            help="The repository; default: VSNAPFS_REPO. More than once: see bookmark add.",
         )
         socket = click.option(
             "--socket",

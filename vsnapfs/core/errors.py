@@ -252,6 +252,13 @@ def with_hint(error: VsnapfsError, hint: str) -> VsnapfsError:
     return from_object(obj | {"fields": obj["fields"] | {"hint": hint}})
 
 
+def at_place(error: VsnapfsError, place: str) -> VsnapfsError:
+    """The same error, naming the repository that it is about, unless it does."""
+    if place in error.message:
+        return error
+    return from_object(to_object(error) | {"message": f"{place}: {error.message}"})
+
+
 def _tree_of(cls: type[VsnapfsError]) -> dict[str, type[VsnapfsError]]:
     found = {cls.__name__: cls}
     for sub in cls.__subclasses__():

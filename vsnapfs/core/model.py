@@ -48,6 +48,37 @@ class VolumeAt(msgspec.Struct, frozen=True, kw_only=True):
     last_write_time: str
 
 
+class FederatedRepository(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the repositories that a bookmark was made over."""
+
+    uuid: str
+    path: str
+    """Absolute; where it was then."""
+    seqno: int
+    """The point that the bookmark names there."""
+
+
+class Federation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bookmark is part of that was made over several repositories at one instant."""
+
+    id: str
+    repositories: list[FederatedRepository]
+    """All of them. The first is the one that decides: it carries the bookmark, or none does."""
+
+
+class Undecided(msgspec.Struct, frozen=True, kw_only=True):
+    """A bookmark over several repositories of which this one does not know whether it was made."""
+
+    id: str
+    name: str
+    since: str
+    first_path: str
+    """Of the repository that knows."""
+    first_uuid: str
+    why: str
+    """What was told when it was asked; empty: nobody has asked yet."""
+
+
 class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
     """A name on a seqno."""
 
@@ -63,6 +94,8 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
     hold_note: str = ""
     created_seqno: int
     """The record that made it; greater than seqno for a name given to a past instant."""
+    federation: Federation | None = None
+    """None: it is of this repository alone."""
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):

@@ -88,7 +88,7 @@ def bookmark_add(repository: Repository, request: ask.BookmarkAdd, _: Report) ->
 
 
 def bookmark_list(repository: Repository, _request: ask.BookmarkList, _: Report) -> ask.Bookmarks:
-    return ask.Bookmarks(bookmarks=repository.bookmarks())
+    return ask.Bookmarks(bookmarks=repository.bookmarks(), undecided=repository.federated.undecided())
 
 
 def bookmark_show(repository: Repository, request: ask.BookmarkShow, _: Report) -> ask.BookmarkContent:
@@ -110,6 +110,53 @@ def bookmark_hold(repository: Repository, request: ask.BookmarkHold, _: Report) 
 
 def bookmark_release(repository: Repository, request: ask.BookmarkRelease, _: Report) -> Bookmark:
     return repository.bookmark_release(request.name)
+
+
+def federated_reserve(repository: Repository, request: ask.FederatedReserve, _: Report) -> ask.FederatedAt:
+    uuid, path = repository.federated.reserve(request.id, request.name, request.seconds)
+    return ask.FederatedAt(uuid=uuid, path=path, seqno=0)
+
+
+def federated_hold(repository: Repository, request: ask.FederatedHold, _: Report) -> ask.FederatedAt:
+    position = repository.federated.hold(request.id, request.milliseconds)
+    return ask.FederatedAt(uuid=repository.uuid, path=str(repository.path), seqno=position.seqno)
+
+
+def federated_let_go(repository: Repository, request: ask.FederatedLetGo, _: Report) -> ask.Done:
+    repository.federated.let_go(request.id)
+    return ask.Done()
+
+
+def federated_prepare(repository: Repository, request: ask.FederatedPrepare, _: Report) -> ask.Done:
+    repository.federated.prepare(request.id, request.first)
+    return ask.Done()
+
+
+def federated_decide(repository: Repository, request: ask.FederatedDecide, _: Report) -> Bookmark:
+    return repository.federated.decide(
+        request.name,
+        request.federation,
+        consistency=request.consistency,
+        application=request.application,
+        note=request.note,
+    )
+
+
+def federated_finish(repository: Repository, request: ask.FederatedFinish, _: Report) -> ask.Done:
+    repository.federated.finish(request.decided)
+    return ask.Done()
+
+
+def federated_drop(repository: Repository, request: ask.FederatedDrop, _: Report) -> ask.Done:
+    repository.federated.drop(request.id)
+    return ask.Done()
+
+
+def federated_verdict(repository: Repository, request: ask.GetFederatedVerdict, _: Report) -> ask.FederatedVerdict:
+    if request.uuid != repository.uuid:
+        raise NotFoundError(f"at {repository.path} is another repository, {repository.uuid}, not {request.uuid}")
+    found = repository.federated.verdict(request.id)
+    return ask.FederatedVerdict(state=found.state, bookmark=found.bookmark)
 
 
 def import_images(repository: Repository, request: ask.Import, report: Report) -> Bookmark:
@@ -209,6 +256,14 @@ VERBS: dict[str, Verb] = {
         Verb("bookmark_remove", ask.BookmarkRemove, Bookmark, "owner", bookmark_remove),
         Verb("bookmark_hold", ask.BookmarkHold, Bookmark, "owner", bookmark_hold),
         Verb("bookmark_release", ask.BookmarkRelease, Bookmark, "owner", bookmark_release),
+        Verb("federated_reserve", ask.FederatedReserve, ask.FederatedAt, "owner", federated_reserve),
+        Verb("federated_hold", ask.FederatedHold, ask.FederatedAt, "owner", federated_hold),
+        Verb("federated_let_go", ask.FederatedLetGo, ask.Done, "owner", federated_let_go),
+        Verb("federated_prepare", ask.FederatedPrepare, ask.Done, "owner", federated_prepare),
+        Verb("federated_decide", ask.FederatedDecide, Bookmark, "owner", federated_decide),
+        Verb("federated_finish", ask.FederatedFinish, ask.Done, "owner", federated_finish),
+        Verb("federated_drop", ask.FederatedDrop, ask.Done, "owner", federated_drop),
+        Verb("federated_verdict", ask.GetFederatedVerdict, ask.FederatedVerdict, "owner", federated_verdict),
         Verb("import", ask.Import, Bookmark, "owner", import_images),
         Verb("diff", ask.Diff, ask.Diffs, "reader", diff),
         Verb("commit", ask.Commit, ask.Committed, "owner", commit),

@@ -8,12 +8,25 @@ Source: docs/command.md, section on the control socket.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Generic, TypeVar
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 
 from vsnapfs.core.events import Event
-from vsnapfs.core.model import Anchor, Bookmark, Check, Consistency, Point, Status, Volume, VolumeAt, VolumeDiff
+from vsnapfs.core.model import (
+    Anchor,
+    Bookmark,
+    Check,
+    Consistency,
+    FederatedRepository,
+    Federation,
+    Point,
+    Status,
+    Undecided,
+    Volume,
+    VolumeAt,
+    VolumeDiff,
+)
 from vsnapfs.core.rights import Right
 
 R = TypeVar("R")
@@ -39,6 +52,8 @@ class Bookmarks(msgspec.Struct, frozen=True, kw_only=True):
     """Answer of bookmark_list, oldest point first."""
 
     bookmarks: list[Bookmark]
+    undecided: list[Undecided] = []
+    """Those over several repositories of which only the first one knows whether they were made."""
 
 
 class BookmarkContent(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +84,25 @@ class Events(msgspec.Struct, frozen=True, kw_only=True):
     served: bool = False
     ending: bool = False
     """The server ends: there is nothing to wait for."""
+
+
+class FederatedAt(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of federated_reserve and federated_hold: which repository it is, and where it stands (0: not asked)."""
+
+    uuid: str
+    path: str
+    seqno: int
+
+
+class FederatedVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of federated_verdict: ``decided`` with the first's bookmark, ``open``, or ``none`` for ever."""
+
+    state: Literal["decided", "open", "none"]
+    bookmark: Bookmark | None
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of what has none."""
 
 
 class Request(msgspec.Struct, Generic[R], frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -161,6 +195,71 @@ class BookmarkRelease(Request[Bookmark], frozen=True, kw_only=True):
 
     right: ClassVar[Right] = "delete"
     name: str
+
+
+class FederatedReserve(Request[FederatedAt], frozen=True, kw_only=True):
+    """Keep a name free for a bookmark over several repositories, whose ``id`` (a uuid) names it from now on."""
+
+    right: ClassVar[Right] = "bookmark"
+    id: str
+    name: str
+    seconds: float
+
+
+class FederatedHold(Request[FederatedAt], frozen=True, kw_only=True):
+    """Hold the writes, for at most so long; 0: as the server thinks right."""
+
+    right: ClassVar[Right] = "bookmark"
+    id: str
+    milliseconds: Annotated[int, msgspec.Meta(ge=0, le=10000)] = 0
+
+
+class FederatedLetGo(Request[Done], frozen=True, kw_only=True):
+    """End the hold; an error if it had ended by itself."""
+
+    right: ClassVar[Right] = "bookmark"
+    id: str
+
+
+class FederatedPrepare(Request[Done], frozen=True, kw_only=True):
+    """Keep the position until ``first`` says what becomes of it; so the server will open what is at its path."""
+
+    right: ClassVar[Right] = "admin"
+    id: str
+    first: FederatedRepository
+
+
+class FederatedDecide(Request[Bookmark], frozen=True, kw_only=True):
+    """Asked of the first repository: make the bookmark, and with it that of the others."""
+
+    right: ClassVar[Right] = "bookmark"
+    name: str
+    federation: Federation
+    consistency: Consistency = "crash"
+    application: str = ""
+    note: str = ""
+
+
+class FederatedFinish(Request[Done], frozen=True, kw_only=True):
+    """Asked of the others: make the bookmark that the first has made."""
+
+    right: ClassVar[Right] = "bookmark"
+    decided: Bookmark
+
+
+class FederatedDrop(Request[Done], frozen=True, kw_only=True):
+    """Let go and forget: there is no such bookmark."""
+
+    right: ClassVar[Right] = "bookmark"
+    id: str
+
+
+class GetFederatedVerdict(Request[FederatedVerdict], frozen=True, kw_only=True):
+    """Asked of the first repository, whose ``uuid`` it must be: was it decided?"""
+
+    right: ClassVar[Right] = "bookmark"
+    id: str
+    uuid: str
 
 
 class Import(Request[Bookmark], frozen=True, kw_only=True):

@@ -42,6 +42,7 @@ from vsnapfs.daemon.serving import (
     mount_of,
     mounted,
 )
+from vsnapfs.daemon.settling import settling
 
 if TYPE_CHECKING:
     from vsnapfs.repository.repository import Repository
@@ -98,6 +99,7 @@ async def _answer_and_tend(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_tend, repository)
             nursery.start_soon(_close_gaps, repository)
+            nursery.start_soon(settling, repository)
             control = control_sockets(directory_fd, app, rights, others)
             async with control, _end_told(repository, news), mounted(mount, holding) as life, scrubbing(repository):
                 where = {"repository": str(repository.path), "mountpoint": str(mount.mountpoint)}
@@ -105,6 +107,7 @@ async def _answer_and_tend(
                 await in_thread(tell)
                 announced(holding, announce)
                 await life.ending.wait()
+                repository.federated.end_holds()
             nursery.cancel_scope.cancel()
     finally:
         os.close(directory_fd)

@@ -5,6 +5,8 @@ Source: native/FORMAT.md section 7.
 
 from __future__ import annotations
 
+import msgspec
+
 from vsnapfs.binding import RecordKind
 from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed
 from vsnapfs.core.errors import BusyError, NameTakenError, UsageError
@@ -35,6 +37,17 @@ def describe(name: str, consistency: Consistency, application: str, note: str) -
     return BookmarkAdded(name, consistency, application, note)
 
 
+def body_of(bookmark: Bookmark, name: str) -> BookmarkAdded:
+    """What a journal keeps of a bookmark that another repository has made of the same moment."""
+    return BookmarkAdded(
+        name,
+        bookmark.consistency,
+        bookmark.application,
+        bookmark.note,
+        msgspec.UNSET if bookmark.federation is None else bookmark.federation,
+    )
+
+
 def refuse_taken(parts: Parts, name: str) -> None:
     """Raises: NameTakenError."""
     with parts.names:
@@ -42,6 +55,11 @@ def refuse_taken(parts: Parts, name: str) -> None:
     if taken is not None:
         raise NameTakenError(
             f"there is a bookmark {name!r} already, at {taken.time}", seqno=taken.seqno, hint="choose another name"
+        )
+    if parts.reservations.has(name):
+        raise NameTakenError(
+            f"a bookmark {name!r} over several repositories is not decided yet",
+            hint="choose another name, or see `vsnapfs bookmark list`",
         )
 
 

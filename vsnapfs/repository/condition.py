@@ -44,9 +44,7 @@ def status(parts: Parts) -> Status:
         transport=None,
         protected=not problems,
         problems=problems,
-        warnings=[_short(parts, percent)]
-        if percent is not None and PROBLEM_PERCENT <= percent < WARNING_PERCENT
-        else [],
+        warnings=list(_warnings(parts, percent)),
         gaps=gaps.listed(parts, facts),
         window_first=None if reach is None else reach[0],
         window_last=None if reach is None else reach[1],
@@ -88,6 +86,7 @@ def _problems(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) -> Ite
     yield from list(parts.problems.values())
     if catalog_problem is not None:
         yield f"the catalog is not kept: {catalog_problem}"
+    yield from parts.reservations.strange
     for entry in parts.entries():
         try:
             base.require(parts, entry)
@@ -96,6 +95,16 @@ def _problems(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) -> Ite
     if disk.f_bavail * 100 < disk.f_blocks * FREE_PERCENT_MIN:
         free = format_size(disk.f_bavail * disk.f_frsize)
         yield f"{free} are free on the repository's disk, less than {FREE_PERCENT_MIN} %"
+
+
+def _warnings(parts: Parts, percent: int | None) -> Iterator[str]:
+    if percent is not None and PROBLEM_PERCENT <= percent < WARNING_PERCENT:
+        yield _short(parts, percent)
+    for undecided in parts.reservations.undecided():
+        yield (
+            f"whether bookmark {undecided.name} was made is not known since {undecided.since}: {undecided.first_path} "
+            f"{f'cannot be asked ({undecided.why})' if undecided.why else 'was not asked yet'}"
+        )
 
 
 def window_percent(parts: Parts) -> int | None:

@@ -29,6 +29,8 @@ JOURNAL = "journal"
 BASE = "base"
 MAPS = "maps"
 PRIMARY = "primary"
+FEDERATED = "federated"
+"""Made when it is needed."""
 DIRECTORIES = (JOURNAL, BASE, MAPS, PRIMARY)
 
 PART = ".part"
@@ -58,6 +60,11 @@ def primary_image(volume: int) -> str:
 def changed_map(volume: int) -> str:
     """Which parts of a volume were written while the journal could not take them."""
     return f"{PRIMARY}/{volume:08x}.changed"
+
+
+def federated_file(federation: str) -> str:
+    """Where a bookmark over several repositories waits for what the first of them says."""
+    return f"{FEDERATED}/{federation}.json"
 
 
 def segment(first_seqno: int) -> str:
@@ -134,6 +141,16 @@ class Layout:
                 os.chmod(f"/proc/self/fd/{made}", DIRECTORY_MODE)  # whatever the umask has left of it
             finally:
                 os.close(made)
+
+    def read(self, name: str, bytes_max: int) -> bytes:
+        """A whole small file, of which no more than so much is read. Raises: NotFoundError, StoreError."""
+        fd = self.open(name, os.O_RDONLY)
+        try:
+            return os.read(fd, bytes_max)
+        except OSError as error:
+            raise from_os_error(error, f"read {self.absolute(name)}") from error
+        finally:
+            os.close(fd)
 
     def write(self, name: str, content: bytes) -> None:
         """Make or replace a whole small file; after a crash it is the old one or the new one."""

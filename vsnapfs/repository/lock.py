@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from vsnapfs.core.errors import LockedError, from_os_error
@@ -16,6 +17,8 @@ from vsnapfs.repository import identity, trust
 from vsnapfs.repository.layout import LOCK, Layout
 
 PID_BYTES_MAX = 32
+WAIT_S = 1.0
+LOOK_EVERY_S = 0.02
 LOCKS = Path("/proc/locks")
 
 
@@ -30,7 +33,7 @@ class OwnerLock:
         """
         self.fd = layout.open(LOCK, os.O_RDWR | os.O_CREAT) if fd is None else fd
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(self.fd)
             os.ftruncate(self.fd, 0)
             os.pwrite(self.fd, b"%d\n" % os.getpid(), 0)
         except BlockingIOError as error:
@@ -44,6 +47,21 @@ class OwnerLock:
     def release(self) -> None:
         os.ftruncate(self.fd, 0)
         os.close(self.fd)
+
+
+def _take(fd: int) -> None:
+    """A command, or another repository's server that asks this one, has the lock for a moment only: nobody has to fail for
+    that. Raises: BlockingIOError: it is held for longer."""
+    end_s = time.monotonic() + WAIT_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end_s:
+                raise
+            time.sleep(LOOK_EVERY_S)
+        else:
+            return
 
 
 def lock_repository(path: Path, fd: int | None = None) -> OwnerLock:

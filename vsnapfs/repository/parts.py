@@ -31,6 +31,7 @@ from vsnapfs.core.model import Point, Progress
 from vsnapfs.core.names import near
 from vsnapfs.core.times import iso
 from vsnapfs.repository.layout import CATALOG, Layout
+from vsnapfs.repository.reservations import Reservations
 from vsnapfs.repository.settings import Settings
 
 STATES_KEPT = 16384
@@ -75,6 +76,8 @@ class Parts:
         """State of a volume id after a seqno, without data_bytes; history does not change, so it is asked once."""
         self.events = EventLog()
         self.listeners: list[Listener] = []
+        self.reservations = Reservations()
+        """Names that bookmarks over several repositories may bear; change."""
         self.catalog = self._open_catalog()
         self._generations_before = 0
 

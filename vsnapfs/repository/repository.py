@@ -39,6 +39,7 @@ from vsnapfs.repository.check import ALL_PERCENT, Wanted, check, check_unopened
 from vsnapfs.repository.condition import status, window_percent
 from vsnapfs.repository.diff import volume_diff
 from vsnapfs.repository.export import Target, export_diff, export_image
+from vsnapfs.repository.federation import FederatedPart
 from vsnapfs.repository.layout import CATALOG, DIRECTORIES, JOURNAL, SETTINGS, Layout
 from vsnapfs.repository.lock import OwnerLock
 from vsnapfs.repository.parts import Listener, Parts, Report
@@ -53,8 +54,10 @@ class Repository(Closing):
     Resource handling: ``close`` ends everything; views must have been closed before, and nothing else may be running.
     """
 
-    def __init__(self, parts: Parts, stack: ExitStack) -> None:
+    def __init__(self, parts: Parts, federated: FederatedPart, stack: ExitStack) -> None:
         self._parts = parts
+        self.federated = federated
+        """Its part in bookmarks over several repositories."""
         self._stack = stack
         self._seen_seqno = parts.journal.facts().committed_seqno
 
@@ -128,7 +131,7 @@ class Repository(Closing):
             if owner:
                 volumes.clear_leftovers(parts)
                 volumes.attach_all(parts)
-            return cls(parts, stack.pop_all())
+            return cls(parts, FederatedPart(parts), stack.pop_all())
 
     def close(self) -> None:
         """Commit, bring the primaries up, let go of the lock. A running import gives up. Twice is allowed.

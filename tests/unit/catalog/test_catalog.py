@@ -19,6 +19,7 @@ from vsnapfs.catalog.counts import Count
 from vsnapfs.catalog.schema import TABLES
 from vsnapfs.catalog.store import Place
 from vsnapfs.core.errors import JournalBehindError
+from vsnapfs.core.model import FederatedRepository, Federation
 
 UUID = "7d2f9518-a387-4c5e-8f61-8a39a716dbe8"
 
@@ -54,7 +55,7 @@ class Shelf:
 
 @pytest.fixture
 def journal() -> FakeJournal:
-    """Two volumes, one removed; three bookmarks, one removed, one held."""
+    """Two volumes, one removed; four bookmarks, one removed, one held, one over two repositories."""
     journal = FakeJournal()
     journal.add_volume(1, "db0", 8192)
     journal.add_volume(2, "old", path="/srv/old.img")
@@ -62,7 +63,11 @@ def journal() -> FakeJournal:
     journal.skip(100)
     for name in ("a", "b", "c"):
         journal.add_bookmark(name)
-    journal.add_bookmark("past", 50)
+    parts = [
+        FederatedRepository(uuid=UUID, path="/srv/a", seqno=50),
+        FederatedRepository(uuid=UUID, path="/b", seqno=7),
+    ]
+    journal.add_bookmark("past", 50, Federation(id=UUID, repositories=parts))
     journal.remove_bookmark("b")
     journal.hold_bookmark("c", True, "audit")
     return journal

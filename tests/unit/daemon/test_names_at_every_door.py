@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from vsnapfs.core.errors import NotFoundError, UsageError
+from vsnapfs.core.model import Federation
 from vsnapfs.daemon import requests as ask
 from vsnapfs.daemon.api import VERBS
 from vsnapfs.daemon.client import Client, connect, create
@@ -35,6 +36,7 @@ BAD = [
     "\ud800",
 ]
 IMAGE = "IMAGE"
+FEDERATION = "7d2f9518-a387-4c5e-8f61-8a39a716dbe8"
 
 DOORS: dict[str, Callable[[str], Request[Any]]] = {
     "volume_add": lambda name: ask.VolumeAdd(name=name, size_bytes=65536),
@@ -49,6 +51,10 @@ DOORS: dict[str, Callable[[str], Request[Any]]] = {
     "bookmark_remove": lambda name: ask.BookmarkRemove(name=name),
     "bookmark_hold": lambda name: ask.BookmarkHold(name=name),
     "bookmark_release": lambda name: ask.BookmarkRelease(name=name),
+    "federated_reserve": lambda name: ask.FederatedReserve(id=FEDERATION, name=name, seconds=1),
+    "federated_decide": lambda name: ask.FederatedDecide(
+        name=name, federation=Federation(id=FEDERATION, repositories=[])
+    ),
     "import volume": lambda name: ask.Import(images={name: IMAGE}, bookmark="good"),
     "import bookmark": lambda name: ask.Import(images={"good": IMAGE}, bookmark=name),
     "diff since": lambda name: ask.Diff(since=name, until="a"),

@@ -46,6 +46,14 @@ OF_VERBS: dict[str, Right] = {
     "bookmark_add": "bookmark",
     "bookmark_hold": "bookmark",
     "commit": "bookmark",
+    "federated_reserve": "bookmark",
+    "federated_hold": "bookmark",
+    "federated_let_go": "bookmark",
+    "federated_decide": "bookmark",
+    "federated_finish": "bookmark",
+    "federated_drop": "bookmark",
+    "federated_verdict": "bookmark",
+    "federated_prepare": "admin",
     "bookmark_remove": "delete",
     "bookmark_release": "delete",
     "volume_add": "admin",
@@ -76,6 +84,7 @@ def test_which_right_that_is() -> None:
 def test_who_names_a_file_that_the_server_opens_needs_to_be_admin() -> None:
     """Members that name no file; any other, of a verb that is not for admins, has to be thought about here."""
     harmless = {"name", "at", "point", "consistency", "application", "note", "since", "until", "volume", "text"}
+    harmless |= {"id", "uuid", "seconds", "milliseconds", "decided", "federation"}
     harmless |= {"removed", "read_data", "percent", "seed", "anchor", "anchor_key", "key"}
     harmless |= {"after", "kinds", "limit", "newest", "wait_s"}
     others = [verb for verb in VERBS.values() if verb.request.right != "admin"]

@@ -1,0 +1,258 @@
+"""Bookmarks over two repositories whose servers, and the command itself, are killed at any step.
+
+A writer stamps a counter to a volume of A, then to one of B, as fast as it can, with an fsync after each or with none. At each
+bookmark over both, A's stamp is B's or one more. Then the command, a server, or a server's worker under its keeper is killed
+right after a step, or a moment later: once the servers run again both carry the bookmark, or neither does, and what the
+command has said of it holds.
+
+Run it as ``python -m tests.crash.federated --count 500 --seed 1``; half of what is counted are cuts without a kill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import struct
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.crash.counted import main
+from tests.support.processes import Mounted, child, children_of, environment, make_repository
+from tests.support.waiting import eventually
+from vsnapfs.core.errors import DegradedError, VsnapfsError
+from vsnapfs.daemon.client import connect
+from vsnapfs.daemon.federated import bookmark_all
+from vsnapfs.daemon.requests import BookmarkList, Bookmarks
+from vsnapfs.repository.repository import Repository
+
+VOLUME = "v"
+VOLUME_BYTES = 65536
+PAGE_BYTES = 4096
+CUTS_PER_ROUND = 50
+KILLS_PER_ROUND = 10
+LATER_S_MAX = 0.02
+SETTLED_S = 60.0
+"""A server that came back looks for what is not decided at once, and one that waits for it within two seconds or so."""
+MADE, REFUSED, UNKNOWN = 0, 3, 8
+STEPS = ("reserved", "held", "held", "let go", "let go", "prepared", "prepared", "decided", "finished")
+VICTIMS = ("command", "first", "second", "both")
+
+
+class Site:
+    """A served repository. ``keeper``: as serve's option."""
+
+    def __init__(self, directory: Path, keeper: str) -> None:
+        directory.mkdir()
+        self.path = make_repository(directory / "repository", **{VOLUME: VOLUME_BYTES})
+        self.keeper = keeper
+        self.server = Mounted(self.path, directory / "mount", options=("--keeper", keeper))
+
+    @property
+    def live(self) -> Path:
+        return self.server.mountpoint / "live" / VOLUME
+
+    def kill(self) -> None:
+        """The process that serves; a keeper starts the next."""
+        for pid in children_of(self.server.pid) if self.keeper == "process" else [self.server.pid]:
+            os.kill(pid, signal.SIGKILL)
+
+    def start_again(self) -> None:
+        if self.keeper == "none" and not self.server.is_running():
+            self.server.kill(leave_mount=True)
+            self.server.start()
+
+    def has(self, name: str) -> bool:
+        """When nothing is undecided any more."""
+
+        def answer() -> Bookmarks | None:
+            try:
+                found = connect(self.path).call(BookmarkList())
+            except VsnapfsError:
+                return None  # the next worker is not there yet
+            return None if found.undecided else found
+
+        found = eventually(answer, f"nothing undecided in {self.path}", deadline_s=SETTLED_S)
+        assert found is not None
+        return name in [bookmark.name for bookmark in found.bookmarks]
+
+
+@contextlib.contextmanager
+def sites(directory: Path, keeper: str) -> Iterator[tuple[Site, Site]]:
+    first, second = Site(directory / "a", keeper), Site(directory / "b", keeper)
+    try:
+        for site in (first, second):
+            site.server.start()
+        yield first, second
+    finally:
+        for site in (first, second):
+            site.server.kill()
+
+
+# ---- the writer ----
+
+
+def write(paths: list[Path], sync: bool) -> None:
+    """Stamp 1, 2, 3 … to each in turn, until killed. A server that dies is waited for, and the stamp is made again."""
+    files: list[int | None] = [None] * len(paths)
+    stamp = 0
+    while True:
+        stamp += 1
+        for number, path in enumerate(paths):
+            while not _stamped(files, number, path, stamp, sync):
+                time.sleep(0.01)
+
+
+def _stamped(files: list[int | None], number: int, path: Path, stamp: int, sync: bool) -> bool:
+    fd = files[number]
+    try:
+        if fd is None:
+            fd = files[number] = os.open(path, os.O_RDWR)
+        os.pwrite(fd, struct.pack("<Q", stamp) * (PAGE_BYTES // 8), 0)
+        if sync:
+            os.fsync(fd)
+    except OSError:
+        if fd is not None:
+            files[number] = None
+            with contextlib.suppress(OSError):  # which flushes, and the server may be dead
+                os.close(fd)
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def writing(pair: tuple[Site, Site], sync: bool) -> Iterator[None]:
+    command = [
+        sys.executable,
+        "-m",
+        "tests.crash.federated",
+        "write",
+        str(int(sync)),
+        *(str(site.live) for site in pair),
+    ]
+    with child(command, env=environment()) as writer:
+        eventually(lambda: pair[1].live.read_bytes()[:8] != bytes(8), "the first stamps")
+        yield
+        assert writer.poll() is None, "the writer ended"
+
+
+def stamp_at(site: Site, name: str) -> int:
+    with Repository.open(site.path, owner=False) as repository:
+        point = repository.resolve(name)
+        with repository.view(VOLUME, point) as view:
+            page = view.read(0, PAGE_BYTES)
+    assert page == page[:8] * (PAGE_BYTES // 8), f"{name} is torn in {site.path}"
+    return int(struct.unpack("<Q", page[:8])[0])
+
+
+def check_cut(pair: tuple[Site, Site], name: str) -> int:
+    """Returns A's stamp."""
+    first, second = (stamp_at(site, name) for site in pair)
+    assert first - second in (0, 1), f"{name}: A has {first}, B has {second}"
+    return first
+
+
+# ---- cuts ----
+
+
+def play_cuts(seed: int, count: int, directory: Path) -> Counter[str]:
+    """With an fsync after each stamp, or without."""
+    sync = seed % 2 == 0
+    with sites(directory, "process") as pair, writing(pair, sync):
+        for number in range(count):
+            ordered = pair if number % 2 else pair[::-1]
+            bookmark_all([site.path for site in ordered], f"cut-{number}")
+        stamps = [check_cut(pair, f"cut-{number}") for number in range(count)]
+    assert stamps == sorted(stamps)
+    assert stamps[-1] > stamps[0], "nobody wrote"
+    return Counter({"cut with fsync" if sync else "cut": count})
+
+
+# ---- kills ----
+
+
+def bookmark_in_child(pair: tuple[Site, Site], name: str, step_number: int, victim: str, later_s: float) -> int:
+    """Have it made by a process of its own, and kill whom it meets. Returns: its exit status; -9: it was killed."""
+    asking = os.fork()
+    if asking == 0:
+        try:
+            os._exit(_bookmark(pair, name, step_number, victim, later_s))
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(asking, 0)[1])
+
+
+def _bookmark(pair: tuple[Site, Site], name: str, step_number: int, victim: str, later_s: float) -> int:
+    left = [step_number]
+
+    def step(_: str) -> None:
+        left[0] -= 1
+        if left[0] == -1:
+            _kill_later(pair, victim, later_s)
+
+    try:
+        bookmark_all([site.path for site in pair], name, step=step)
+    except DegradedError:
+        return UNKNOWN
+    except VsnapfsError:
+        return REFUSED
+    return MADE
+
+
+def _kill_later(pair: tuple[Site, Site], victim: str, later_s: float) -> None:
+    """By another process, so that this one goes on meanwhile; at once, if it is not to be later."""
+    asking = os.getpid()
+    killer = os.fork() if later_s else 0
+    if killer:
+        return
+    time.sleep(later_s)
+    if victim == "command":
+        os.kill(asking, signal.SIGKILL)
+    for site, names in zip(pair, (("first", "both"), ("second", "both")), strict=True):
+        if victim in names:
+            site.kill()
+    if later_s:
+        os._exit(0)
+
+
+def play_kills(seed: int, count: int, directory: Path) -> Counter[str]:
+    """Every kind of victim, at every step, in an order that the seed chooses."""
+    rng = random.Random(seed)
+    kinds: Counter[str] = Counter()
+    keeper = ("none", "process")[seed % 2]
+    sync = keeper == "none" or rng.random() < 0.5  # without a keeper a write may be lost that nobody made durable
+    with sites(directory, keeper) as pair, writing(pair, sync):
+        for number in range(count):
+            victim, step_number = rng.choice(VICTIMS), rng.randrange(len(STEPS))
+            later_s = rng.choice((0.0, rng.uniform(0, LATER_S_MAX)))
+            told = f"{victim} killed {later_s:.4f} s after step {step_number} ({STEPS[step_number]})"
+            status = bookmark_in_child(pair, f"b-{number}", step_number, victim, later_s)
+            time.sleep(LATER_S_MAX if later_s else 0)  # the killer has done it by then, or does it to the next round
+            for site in pair:
+                site.start_again()
+            made = [site.has(f"b-{number}") for site in pair]
+            assert made[0] == made[1], f"{told}: {made}, exit status {status}"
+            assert status in (MADE, REFUSED, UNKNOWN, -signal.SIGKILL), f"{told}: exit status {status}"
+            assert status != MADE or made[0], f"{told}: it said that it was made"
+            assert status != REFUSED or not made[0], f"{told}: it said that it was not made"
+            if made[0]:
+                check_cut(pair, f"b-{number}")
+            kinds[f"{victim} killed, {'all' if made[0] else 'none'}"] += 1
+    return kinds
+
+
+def play(seed: int, count: int, directory: Path) -> Counter[str]:
+    """Cuts and kills in turn, a round of each for two seeds of each kind."""
+    if seed // 2 % 2:
+        return play_kills(seed, min(KILLS_PER_ROUND, count), directory)
+    return play_cuts(seed, min(CUTS_PER_ROUND, count), directory)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["write"]:
+        write([Path(path) for path in sys.argv[3:]], sync=sys.argv[2] == "1")
+    main("federated", play, count=500)

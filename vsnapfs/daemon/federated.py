@@ -1,0 +1,215 @@
+"""One bookmark over several repositories: all carry it, or none does.
+
+The name is reserved in all, all are held, each tells where it stands, all are let go: that is the cut, and writers wait for
+no more than this. Then all but the first promise, durably, to do what the first decides; the first decides, by its own
+bookmark; the others make theirs. Whoever has promised and hears nothing asks the first (daemon.settling). So whatever is
+killed at any step, it comes to all or none.
+
+Repositories with a server are asked through it; others are opened here, for as long as it takes: nobody writes to those.
+
+Source: docs/federation.md; vsnapfs/repository/federation.py for what each step leaves behind.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid as uuids
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from vsnapfs.core.errors import DegradedError, UsageError, VsnapfsError, at_place
+from vsnapfs.core.model import Bookmark, Consistency, FederatedRepository, Federation
+from vsnapfs.daemon.api import verb_of
+from vsnapfs.daemon.client import connect, open_repository
+from vsnapfs.daemon.requests import (
+    FederatedDecide,
+    FederatedDrop,
+    FederatedFinish,
+    FederatedHold,
+    FederatedLetGo,
+    FederatedPrepare,
+    FederatedReserve,
+    FederatedVerdict,
+    GetFederatedVerdict,
+    Request,
+)
+from vsnapfs.daemon.settling import settle_unserved
+
+if TYPE_CHECKING:
+    from vsnapfs.repository.repository import Repository
+
+RESERVED_S = 30.0
+"""How long the name is reserved, beyond what ``still`` may take."""
+VERDICT_TRIES = 4
+VERDICT_PAUSE_S = 0.5
+
+R = TypeVar("R")
+Step = Callable[[str], None]
+Still = AbstractContextManager[object]
+
+
+class Site:
+    """One of the repositories: its server, or the repository itself, opened here."""
+
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        """stack: ends what is opened. Raises: what the client and Repository.open raise."""
+        self._client = connect(path)
+        self._repository: Repository | None = None
+        if not self._client.is_served():
+            self._repository = stack.enter_context(open_repository(path, owner=True))
+        self.place = FederatedRepository(uuid="", path=str(path), seqno=0)
+
+    def ask(self, request: Request[R]) -> R:
+        """Raises: whatever the verb raises, saying where; also that its server is gone."""
+        try:
+            if self._repository is None:
+                return self._client.call(request)
+            answer: R = verb_of(request).run(self._repository, request, lambda _: None)
+            return answer
+        except VsnapfsError as error:
+            raise at_place(error, self.place.path) from error
+
+    def reserve(self, federation: str, name: str, seconds: float) -> None:
+        found = self.ask(FederatedReserve(id=federation, name=name, seconds=seconds))
+        self.place = FederatedRepository(uuid=found.uuid, path=found.path, seqno=0)
+
+    def hold(self, federation: str) -> None:
+        found = self.ask(FederatedHold(id=federation))
+        self.place = FederatedRepository(uuid=found.uuid, path=found.path, seqno=found.seqno)
+
+
+def bookmark_all(
+    paths: Sequence[Path],
+    name: str,
+    *,
+    consistency: Consistency = "crash",
+    application: str = "",
+    note: str = "",
+    still: Still | None = None,
+    still_s: float = 0.0,
+    step: Step = lambda _: None,
+) -> Bookmark:
+    """Name this moment in all repositories, so that it is one cut: what was answered before anything that is in one
+    of them was written, is in all.
+
+    Args: paths: the first decides. still: entered before the cut, left right after it: what keeps applications still, for
+    at most still_s. step: is told what was done, for tests.
+    Returns: the first's bookmark. Raises: DegradedError: it is made, and some do not carry it yet, or it is not known yet
+    whether it is made; anything else: none carries it, or will.
+    """
+    _require_several(paths)
+    for path in paths:
+        settle_unserved(path)
+    with ExitStack() as stack:
+        sites = [Site(path, stack) for path in paths]
+        federation = str(uuids.uuid4())
+        with _dropped_if_it_fails(federation, sites):
+            _reserve(sites, federation, name, still_s)
+            step("reserved")
+            with still or nullcontext():
+                _cut(sites, federation, step)
+            for site in sites:
+                site.ask(FederatedPrepare(id=federation, first=sites[0].place))
+                step("prepared")
+        whole = Federation(id=federation, repositories=[site.place for site in sites])
+        decide = FederatedDecide(
+            name=name, federation=whole, consistency=consistency, application=application, note=note
+        )
+        decided = _decided(sites, decide)
+        step("decided")
+        _finish(sites, decided, step)
+        return decided
+
+
+def _require_several(paths: Sequence[Path]) -> None:
+    if len(paths) < 2:
+        raise UsageError("a bookmark over several repositories needs two at least")
+    places = [path.resolve() for path in paths]
+    twice = next((path for path in paths if places.count(path.resolve()) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice} is given twice", hint="give each repository once")
+
+
+@contextmanager
+def _dropped_if_it_fails(federation: str, sites: Sequence[Site]) -> Iterator[None]:
+    """The first is told first: from then on nobody can decide it. Who is not reached finds out."""
+    try:
+        yield
+    except BaseException:
+        _drop(federation, sites)
+        raise
+
+
+def _drop(federation: str, sites: Sequence[Site]) -> None:
+    for site in sites:
+        with suppress(VsnapfsError):
+            site.ask(FederatedDrop(id=federation))
+
+
+def _reserve(sites: Sequence[Site], federation: str, name: str, still_s: float) -> None:
+    """Raises: UsageError: a repository and a copy of it."""
+    seen: dict[str, str] = {}
+    for site in sites:
+        site.reserve(federation, name, RESERVED_S + still_s)
+        if site.place.uuid in seen:
+            raise UsageError(f"{site.place.path} is the same repository as {seen[site.place.uuid]}, or a copy of it")
+        seen[site.place.uuid] = site.place.path
+
+
+def _cut(sites: Sequence[Site], federation: str, step: Step) -> None:
+    """In the order of their uuids, so that two who do this at once never wait for each other."""
+    ordered = sorted(sites, key=lambda site: site.place.uuid)
+    for site in ordered:
+        site.hold(federation)
+        step("held")
+    for site in ordered:
+        site.ask(FederatedLetGo(id=federation))
+        step("let go")
+
+
+def _decided(sites: Sequence[Site], decide: FederatedDecide) -> Bookmark:
+    """The first's bookmark. Raises: as bookmark_all."""
+    try:
+        return sites[0].ask(decide)
+    except VsnapfsError as error:
+        verdict = _asked_again(sites[0], decide.federation.id)
+        if verdict is None:
+            raise DegradedError(
+                f"whether bookmark {decide.name!r} was made is not known yet: {error}",
+                hint=f"the others ask {sites[0].place.path} until it says so; see `vsnapfs bookmark list`",
+            ) from error
+        if verdict.bookmark is not None:
+            return verdict.bookmark
+        _drop(decide.federation.id, sites)
+        raise
+
+
+def _asked_again(first: Site, federation: str) -> FederatedVerdict | None:
+    """What came of a decision that failed; None: it cannot say."""
+    for _ in range(VERDICT_TRIES):
+        try:
+            found = first.ask(GetFederatedVerdict(id=federation, uuid=first.place.uuid))
+        except VsnapfsError:
+            time.sleep(VERDICT_PAUSE_S)
+            continue
+        if found.state != "open":
+            return found
+        _drop(federation, [first])  # it was refused; or it is still being done, and then this waits for it
+    return None
+
+
+def _finish(sites: Sequence[Site], decided: Bookmark, step: Step) -> None:
+    behind: list[str] = []
+    for site in sites[1:]:
+        try:
+            site.ask(FederatedFinish(decided=decided))
+        except VsnapfsError as error:
+            behind.append(f"{site.place.path} does not carry it yet ({error})")
+        step("finished")
+    if behind:
+        raise DegradedError(
+            f"bookmark {decided.name!r} is made, but {'; '.join(behind)}",
+            hint="it follows by itself with its next server",
+        )
