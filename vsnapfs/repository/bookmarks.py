@@ -12,7 +12,7 @@ from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed
 from vsnapfs.core.errors import BusyError, NameTakenError, UsageError
 from vsnapfs.core.model import Bookmark, Consistency
 from vsnapfs.core.names import check_name
-from vsnapfs.repository import gaps
+from vsnapfs.repository import events, gaps
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.resolve import unknown_bookmark
 
@@ -75,7 +75,15 @@ def add(parts: Parts, body: BookmarkAdded, seqno: int) -> Bookmark:
             gaps.refuse_now(parts, f"bookmark {body.name!r}")
         parts.journal.commit()
         parts.record(RecordKind.BOOKMARK_ADD, body, a=seqno)
+        tell_made(parts, body.name)
         return find(parts, body.name)
+
+
+def tell_made(parts: Parts, name: str) -> None:
+    """The event that there is a new bookmark of that name."""
+    made = find(parts, name)
+    detail = {member: getattr(made, member) for member in ("seqno", "time", "consistency", "application", "note")}
+    events.tell(parts, "bookmark_added", name, **detail)
 
 
 def remove(parts: Parts, name: str) -> None:

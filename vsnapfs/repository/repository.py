@@ -258,9 +258,7 @@ class Repository(Closing):
         Raises: NameTakenError, UsageError (name, texts), PointGoneError (at is outside the window).
         """
         body = bookmarks.describe(name, consistency, application, note)
-        bookmark = bookmarks.add(self._parts, body, 0 if at is None else self.resolve(at).seqno)
-        self._tell_bookmark(bookmark)
-        return bookmark
+        return bookmarks.add(self._parts, body, 0 if at is None else self.resolve(at).seqno)
 
     def bookmark_remove(self, name: str) -> None:
         """Remove a name; nothing else is. Raises: NotFoundError. BusyError: it is held."""
@@ -327,7 +325,6 @@ class Repository(Closing):
         body = bookmarks.describe(bookmark, consistency, application, note)
         made = intake.import_images(self._parts, images, body, progress)
         self.tell("imported", bookmark, images={volume: str(image) for volume, image in images.items()})
-        self._tell_bookmark(made)
         return made
 
     def tell(self, kind: EventKind, subject: str = "", **detail: Any) -> None:
@@ -373,10 +370,6 @@ class Repository(Closing):
     def window_percent(self) -> int | None:
         """What share of the promised window there is room for. None: none was promised, or nobody can tell yet."""
         return window_percent(self._parts)
-
-    def _tell_bookmark(self, bookmark: Bookmark) -> None:
-        names = ("seqno", "time", "consistency", "application", "note")
-        self.tell("bookmark_added", bookmark.name, **{name: getattr(bookmark, name) for name in names})
 
     def status(self) -> Status:
         """Figures and problems of now."""

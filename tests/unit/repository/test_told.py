@@ -67,8 +67,8 @@ def test_each_change_is_told(repository: Repository, memory_path: Path) -> None:
         ("bookmark_held", "a"),
         ("bookmark_released", "a"),
         ("bookmark_removed", "a"),
-        ("imported", "b"),
         ("bookmark_added", "b"),
+        ("imported", "b"),
         ("volume_removed", "db"),
     ]
     (added,) = [event for event in repository.events() if event.subject == "a" and event.kind == "bookmark_added"]
