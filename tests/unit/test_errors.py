@@ -27,6 +27,8 @@ STATUSES = [
     (e.DegradedError, 8, errno.EIO),
     (e.GapError, 8, errno.ENOENT),
     (e.TimedOutError, 9, errno.ETIMEDOUT),
+    (e.QuiesceError, 1, errno.EIO),
+    (e.NotStillError, 1, errno.EIO),
     (e.FormatUnknownError, 10, errno.EPROTONOSUPPORT),
     (e.StoreError, 1, errno.EIO),
 ]

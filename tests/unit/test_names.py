@@ -15,7 +15,7 @@ def test_good_bookmark_names(name: str) -> None:
     assert check_name(name, "bookmark") == name
 
 
-@pytest.mark.parametrize("kind", ["volume", "bookmark"])
+@pytest.mark.parametrize("kind", ["volume", "bookmark", "profile", "member"])
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "-a", ".a", "@1", "a/b", "a b", "a\n", "a\0", "ä", "a..b", "a,b", "a\udcff", "\ud800"]
 )

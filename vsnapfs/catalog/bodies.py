@@ -14,7 +14,7 @@ import msgspec
 
 from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import IntegrityError, UsageError
-from vsnapfs.core.model import Consistency, Federation, PrimaryKind
+from vsnapfs.core.model import Consistency, Federation, MemberOutcome, PrimaryKind
 from vsnapfs.core.names import NameKind, check_name
 
 BODY_BYTES_MAX = 32768
@@ -53,6 +53,11 @@ class BookmarkAdded(msgspec.Struct, frozen=True):
     note: str = ""
     federation: Federation | msgspec.UnsetType = msgspec.UNSET
     """Not there: it is of this repository alone."""
+    profile: str | msgspec.UnsetType = msgspec.UNSET
+    """Not there: nobody was made still for it."""
+    members: tuple[MemberOutcome, ...] | msgspec.UnsetType = msgspec.UNSET
+    pending: bool | msgspec.UnsetType = msgspec.UNSET
+    """True: the record is a position to be named, or not, by a later one; it makes no bookmark."""
 
 
 class BookmarkNamed(msgspec.Struct, frozen=True, omit_defaults=True):

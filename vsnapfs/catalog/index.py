@@ -100,7 +100,7 @@ class Index:
                 changes.volumes.add(event.volume)
                 self._change_volume(event, removed_seqno=event.seqno)
             case RecordKind.BOOKMARK_ADD:
-                changes.bookmarks.add(self._add_bookmark(event, time_of))
+                changes.bookmarks.update(self._add_bookmark(event, time_of))
             case RecordKind.BOOKMARK_REMOVE:
                 changes.bookmarks.add(self._remove_bookmark(event))
             case RecordKind.BOOKMARK_HOLD:
@@ -200,8 +200,10 @@ class Index:
             )
         self._put_volume(msgspec.structs.replace(entry, **fields))
 
-    def _add_bookmark(self, event: Event, time_of: Callable[[int], int]) -> str:
+    def _add_bookmark(self, event: Event, time_of: Callable[[int], int]) -> set[str]:
         body = decode(event.body, BookmarkAdded, "bookmark", event.seqno)
+        if body.pending is True:
+            return set()
         time_ns = event.time_ns if event.a == event.seqno else time_of(event.a)
         self._put_bookmark(
             Bookmark(
@@ -214,9 +216,11 @@ class Index:
                 note=body.note,
                 created_seqno=event.seqno,
                 federation=None if body.federation is msgspec.UNSET else body.federation,
+                profile="" if body.profile is msgspec.UNSET else body.profile,
+                members=() if body.members is msgspec.UNSET else body.members,
             )
         )
-        return body.name
+        return {body.name}
 
     def _remove_bookmark(self, event: Event) -> str:
         name = decode(event.body, BookmarkNamed, "bookmark", event.seqno).name

@@ -38,7 +38,9 @@ TABLES = {
   held INTEGER NOT NULL,           -- 1: it cannot be removed
   hold_note TEXT NOT NULL,         -- who holds it and why
   created_seqno INTEGER NOT NULL,  -- the record that made it
-  federation TEXT NOT NULL         -- as in the record's body, "" where there is none
+  federation TEXT NOT NULL,        -- as in the record's body, "" where there is none
+  profile TEXT NOT NULL,           -- of the quiesce it was made in, "" of none
+  members TEXT NOT NULL            -- as in the record's body, "" where there are none
 ) STRICT, WITHOUT ROWID""",
     "gaps": """CREATE TABLE gaps (
   begin_seqno INTEGER PRIMARY KEY, -- the record that tells of it

@@ -26,7 +26,7 @@ from vsnapfs.catalog.index import GapEntry, VolumeEntry
 from vsnapfs.catalog.schema import TABLES, VERSION
 from vsnapfs.core.errors import IntegrityError, NoSpaceError, StoreError, UsageError, VsnapfsError
 from vsnapfs.core.events import Event
-from vsnapfs.core.model import Bookmark, Consistency, Federation
+from vsnapfs.core.model import Bookmark, Consistency, Federation, MemberOutcome
 from vsnapfs.core.names import check_name
 from vsnapfs.core.times import iso
 
@@ -36,6 +36,7 @@ CONSISTENCIES = frozenset(get_args(Consistency))
 
 _VOLUME_FIELDS = len(VolumeEntry.__struct_fields__)
 _GAP_FIELDS = len(GapEntry.__struct_fields__)
+_BOOKMARK_FIELDS = 12
 
 
 class Mark(NamedTuple):
@@ -120,7 +121,7 @@ class CatalogStore:
             )
             self._db.executemany("DELETE FROM bookmarks WHERE name = ?", ((name,) for name in dropped))
             self._db.executemany(_insert("gaps", _GAP_FIELDS), (msgspec.structs.astuple(gap) for gap in gaps))
-            self._db.executemany(_insert("bookmarks", 10), map(_bookmark_row, bookmarks))
+            self._db.executemany(_insert("bookmarks", _BOOKMARK_FIELDS), map(_bookmark_row, bookmarks))
             self._db.execute("UPDATE meta SET applied_seqno = ?, event_seqno = ?, event_time_ns = ?", mark)
 
     def keep_counts(self, counts: Iterable[Count]) -> None:
@@ -310,7 +311,20 @@ def _volume(row: tuple[Any, ...]) -> VolumeEntry:
 
 def _bookmark(row: tuple[Any, ...]) -> Bookmark:
     """Quick, since there may be thousands: STRICT tables vouch for the types, ``iso`` for the range of the time."""
-    name, seqno, time_ns, consistency, application, note, held, hold_note, created_seqno, federation = row
+    (
+        name,
+        seqno,
+        time_ns,
+        consistency,
+        application,
+        note,
+        held,
+        hold_note,
+        created_seqno,
+        federation,
+        profile,
+        members,
+    ) = row
     if consistency not in CONSISTENCIES:
         raise msgspec.ValidationError(f"bookmark {name!r} has consistency {consistency!r}")
     check_name(name, "bookmark")
@@ -326,6 +340,8 @@ def _bookmark(row: tuple[Any, ...]) -> Bookmark:
         hold_note=hold_note,
         created_seqno=created_seqno,
         federation=msgspec.json.decode(federation, type=Federation) if federation else None,
+        profile=profile,
+        members=msgspec.json.decode(members, type=tuple[MemberOutcome, ...]) if members else (),
     )
 
 
@@ -349,4 +365,6 @@ def _bookmark_row(bookmark: Bookmark) -> tuple[str | int, ...]:
         bookmark.hold_note,
         bookmark.created_seqno,
         msgspec.json.encode(bookmark.federation).decode() if bookmark.federation else "",
+        bookmark.profile,
+        msgspec.json.encode(bookmark.members).decode() if bookmark.members else "",
     )

@@ -172,6 +172,17 @@ class TimedOutError(VsnapfsError):
     errno = _errno.ETIMEDOUT
 
 
+class QuiesceError(VsnapfsError):
+    """A member of a profile could not be made still, or not be let go."""
+
+    exit_status = 1
+    errno = _errno.EIO
+
+
+class NotStillError(QuiesceError):
+    """What was frozen was let go by somebody else, before it should be."""
+
+
 class FormatUnknownError(VsnapfsError):
     """Not a repository of ours, or one of a newer format."""
 

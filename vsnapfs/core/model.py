@@ -62,7 +62,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True):
     """What a bookmark is part of that was made over several repositories at one instant."""
 
     id: str
-    repositories: list[FederatedRepository]
+    repositories: tuple[FederatedRepository, ...]
     """All of them. The first is the one that decides: it carries the bookmark, or none does."""
 
 
@@ -77,6 +77,36 @@ class Undecided(msgspec.Struct, frozen=True, kw_only=True):
     first_uuid: str
     why: str
     """What was told when it was asked; empty: nobody has asked yet."""
+
+
+MemberResult = Literal["frozen", "failed", "timed_out", "not_reached", "lost"]
+"""``lost``: it was still, but not for long enough."""
+QuiescePhase = Literal["preparing", "freezing", "frozen", "thawing"]
+
+
+class MemberOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one member of a quiesce profile. Times are ISO-8601 UTC with nanoseconds."""
+
+    name: str
+    kind: str
+    outcome: MemberResult
+    consistency: Consistency
+    """What a bookmark has of it, if it was frozen."""
+    prepared: str | None = None
+    frozen: str | None = None
+    thawed: str | None = None
+    error: str = ""
+    """Why it was not frozen; or, of one that was, what went wrong when it was thawed."""
+
+
+class Quiesce(msgspec.Struct, frozen=True, kw_only=True):
+    """One that is under way."""
+
+    profile: str
+    bookmark: str
+    phase: QuiescePhase
+    since: str
+    deadline_s: float
 
 
 class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +126,10 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
     """The record that made it; greater than seqno for a name given to a past instant."""
     federation: Federation | None = None
     """None: it is of this repository alone."""
+    profile: str = ""
+    """Of the quiesce that it was made in; "": of none."""
+    members: tuple[MemberOutcome, ...] = ()
+    """Of that profile, in its order."""
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):

@@ -113,7 +113,7 @@ def bookmark_all(
             for site in sites:
                 site.ask(FederatedPrepare(id=federation, first=sites[0].place))
                 step("prepared")
-        whole = Federation(id=federation, repositories=[site.place for site in sites])
+        whole = Federation(id=federation, repositories=tuple(site.place for site in sites))
         decide = FederatedDecide(
             name=name, federation=whole, consistency=consistency, application=application, note=note
         )

@@ -6,7 +6,6 @@ Settings are read when a repository is opened. Meaning of each key: docs/setting
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from typing import Annotated, Literal
 
@@ -14,11 +13,12 @@ import msgspec
 
 from vsnapfs.core.errors import UsageError, from_os_error
 from vsnapfs.core.model import DataMode
-from vsnapfs.core.names import near
 from vsnapfs.core.rights import RIGHTS, Right
 from vsnapfs.core.times import NS_PER_S
 from vsnapfs.core.units import format_size, parse_duration, parse_size
 from vsnapfs.policy.events import EventsSettings
+from vsnapfs.policy.profiles import Profile, check_names
+from vsnapfs.repository import mistakes
 from vsnapfs.repository.layout import SETTINGS, Layout
 
 SEGMENT_BYTES_MIN = 64 << 10
@@ -150,6 +150,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     check: CheckSettings = CheckSettings()
     control: ControlSettings = ControlSettings()
     events: EventsSettings = EventsSettings()
+    quiesce: dict[str, Profile] = {}
+    """``[quiesce.NAME]``: who can be made still for a bookmark."""
+
+    def __post_init__(self) -> None:
+        check_names(self.quiesce)
 
 
 DEFAULT_TEXT = """\
@@ -189,6 +194,21 @@ DEFAULT_TEXT = """\
 # command = []            # run for each event, which it gets as JSON: ["/usr/local/sbin/tell", "--mail"]; docs/events.md
 # kinds = []              # for these kinds alone, such as ["bookmark_failed", "gap_begun"]; none: for all
 # timeout = "30s"         # it is killed then
+
+# [quiesce.NAME]          # a profile: who is made still for `bookmark add --quiesce NAME`, in this order; docs/quiesce.md
+# deadline = "10s"        # nobody is still for longer
+# fallback = "none"       # "crash": when one cannot be made still, a bookmark as after a crash, instead of none
+# [[quiesce.NAME.members]]
+# kind = "fsfreeze"       # a mounted filesystem
+# name = "data"
+# mountpoint = "/srv/data"
+# [[quiesce.NAME.members]]
+# kind = "command"        # anything else: programs that make it still and let it go
+# name = "app"
+# prepare = []
+# freeze = ["/usr/local/bin/app", "pause"]
+# thaw = ["/usr/local/bin/app", "resume"]
+# consistency = "application"
 """
 
 
@@ -213,70 +233,12 @@ def parse(content: bytes, source: str) -> Settings:
     except UnicodeDecodeError as error:
         raise UsageError(f"{source}: not UTF-8 at byte {error.start}") from error
     try:
-        return msgspec.convert(tomllib.loads(text), Settings)
+        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{source}: {error}") from error
     except RecursionError as error:
         raise UsageError(f"{source}: nested too deeply") from error
+    try:
+        return msgspec.convert(document, Settings)
     except msgspec.ValidationError as error:
-        raise _error(source, text, str(error)) from error
-
-
-_KEYS = {
-    "": Settings.__struct_fields__,
-    "journal": JournalSettings.__struct_fields__,
-    "mount": MountSettings.__struct_fields__,
-    "mount.points": (),
-    "check": CheckSettings.__struct_fields__,
-    "control": ControlSettings.__struct_fields__,
-    "events": EventsSettings.__struct_fields__,
-}
-_HEADING = re.compile(r"\s*\[\s*\"?(?P<name>[^\"\]]*?)\"?\s*\]")
-_ASSIGNMENT = re.compile(r"\s*\"?(?P<name>[^\"=]*?)\"?\s*=")
-_UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`")
-_MEMBER = re.compile(r"\[(\.\.\.|\d+)\]$")
-_PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
-
-
-def _error(source: str, text: str, message: str) -> UsageError:
-    """One line out of the decoder's message: where, what, and for an unknown key the nearest known one."""
-    at = _PATH.search(message)
-    section, _, key = at["path"].strip(".").partition(".") if at else ("", "", "")
-    if (member := _MEMBER.search(key)) is not None:
-        key = key[: member.start()]
-        if f"{section}.{key}" in _KEYS:  # a table whose keys are the user's own: the decoder does not say which
-            section, key = f"{section}.{key}", ""
-    what = _PATH.sub("", message)
-    unknown = _UNKNOWN.search(message)
-    if unknown:
-        key = unknown["key"]
-        what = _unknown(section, key)
-    elif not key and what.split(":")[0] in _KEYS[section]:
-        key, what = what.split(": ", 1)  # from a __post_init__, which knows the key that the path does not
-    line = _line_of(text, section, key)
-    place = f"{source} line {line}" if line else source
-    subject = "" if unknown else f"{'.'.join(filter(None, (section, key)))}: "
-    return UsageError(f"{place}: {subject}{what}")
-
-
-def _unknown(section: str, key: str) -> str:
-    known = _KEYS[section]
-    meant = near(key, known)
-    advice = f"did you mean {meant[0]}?" if meant else f"known are {', '.join(known)}"
-    return f"unknown {f'key {key!r} in [{section}]' if section else f'section or key {key!r}'}; {advice}"
-
-
-def _line_of(text: str, section: str, key: str) -> int | None:
-    """Line of a key, else of its section; None when the text writes it in a way that this does not know."""
-    inside, heading = "", None
-    dotted = f"{section}.{key}".strip(".")
-    for number, line in enumerate(text.splitlines(), 1):
-        found = _HEADING.match(line)
-        if found:
-            inside = found["name"]
-            heading = number if inside == (section or key) else heading
-            continue
-        found = _ASSIGNMENT.match(line)
-        if found and f"{inside}.{found['name']}".strip(".") == dotted:
-            return number
-    return heading
+        raise mistakes.error(source, text, document, Settings, str(error)) from error

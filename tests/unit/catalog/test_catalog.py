@@ -67,7 +67,7 @@ def journal() -> FakeJournal:
         FederatedRepository(uuid=UUID, path="/srv/a", seqno=50),
         FederatedRepository(uuid=UUID, path="/b", seqno=7),
     ]
-    journal.add_bookmark("past", 50, Federation(id=UUID, repositories=parts))
+    journal.add_bookmark("past", 50, Federation(id=UUID, repositories=tuple(parts)))
     journal.remove_bookmark("b")
     journal.hold_bookmark("c", True, "audit")
     return journal

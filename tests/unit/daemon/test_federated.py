@@ -368,7 +368,7 @@ class TestAPart:
 
     def decide(self, repository: Repository, federation: str, seqno: int) -> Bookmark:
         mine = FederatedRepository(uuid=repository.uuid, path="/a", seqno=seqno)
-        whole = Federation(id=federation, repositories=[mine])
+        whole = Federation(id=federation, repositories=(mine,))
         return repository.federated.decide("all", whole, consistency="crash", application="", note="")
 
     def test_what_it_has_denied_it_never_decides(self, repository: Repository, federation: str) -> None:

@@ -53,7 +53,7 @@ DOORS: dict[str, Callable[[str], Request[Any]]] = {
     "bookmark_release": lambda name: ask.BookmarkRelease(name=name),
     "federated_reserve": lambda name: ask.FederatedReserve(id=FEDERATION, name=name, seconds=1),
     "federated_decide": lambda name: ask.FederatedDecide(
-        name=name, federation=Federation(id=FEDERATION, repositories=[])
+        name=name, federation=Federation(id=FEDERATION, repositories=())
     ),
     "import volume": lambda name: ask.Import(images={name: IMAGE}, bookmark="good"),
     "import bookmark": lambda name: ask.Import(images={"good": IMAGE}, bookmark=name),

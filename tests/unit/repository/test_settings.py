@@ -9,8 +9,20 @@ import pytest
 
 from tests.support.volumes import put
 from vsnapfs.core.errors import UsageError
+from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, Profile
 from vsnapfs.repository.repository import Repository
 from vsnapfs.repository.settings import DEFAULT_TEXT, Settings, parse
+
+FIRST = '[[quiesce.ok.members]]\nkind="fsfreeze"\nname="f"\nmountpoint="/a"\n'
+COMMAND = """[[quiesce.db.members]]
+kind = "command"
+name = "c"
+prepare = ["p"]
+freeze = ["f", "1"]
+thaw = ["t"]
+consistency = "filesystem"
+"""
+MEMBER = '[[quiesce.db.members]]\nkind="fsfreeze"\nname="f"\nmountpoint="/a"\n'
 
 
 def test_the_file_that_init_writes_means_the_defaults(path: Path) -> None:
@@ -29,7 +41,21 @@ def test_the_file_that_init_writes_shows_every_key() -> None:
     check = ["anchor_key", "scrub"]
     journal = ["ack", "on_journal_failure", "protection_window", "reserve", "segment_size"]
     events = ["command", "kinds", "timeout"]
-    assert sections == {"journal": journal, "mount": keys, "check": check, "control": control, "events": events}
+    quiesce = ["NAME"]
+    assert sections == {
+        "journal": journal,
+        "mount": keys,
+        "check": check,
+        "control": control,
+        "quiesce": quiesce,
+        "events": events,
+    }
+    profile = tomllib.loads(shown)["quiesce"]["NAME"]
+    assert sorted(profile) == sorted(Profile.__struct_fields__)
+    wanted = {"fsfreeze": FsfreezeSettings, "command": CommandSettings}
+    assert [set(member) for member in profile["members"]] == [
+        {"kind", *kind.__struct_fields__} for kind in wanted.values()
+    ]
     parse(shown.encode(), "x")
 
 
@@ -69,7 +95,7 @@ def test_who_reads_the_data() -> None:
         ("[mount]\nuid = -1\n", ["line 2", "mount.uid"]),
         ('[mount]\ndata = "fast"\n', ["line 2", "mount.data", "fast"]),
         ('[mount]\nuid = 1\nscratch = "tmp"\n', ["line 3", "mount.scratch", "not an absolute path"]),
-        ('[mount]\nuid = 1\n[mount.points]\n"n-*" = "fast"\n', ["line 3", "mount.points", "fast"]),
+        ('[mount]\nuid = 1\n[mount.points]\n"n-*" = "fast"\n', ["line 4", "mount.points.n-*", "fast"]),
         ('[check]\nscrub = "often"\n', ["line 2", "check.scrub", "often"]),
         ('[check]\nscrub = "0s"\n', ["line 2", "check.scrub", "no time"]),
         ('[check]\nanchor_key = "key"\n', ["line 2", "check.anchor_key", "not an absolute path"]),
@@ -86,6 +112,49 @@ def test_who_reads_the_data() -> None:
         ('[events]\ntimeout = "1h"\n', ["line 2", "events.timeout", "600s"]),
         ('[events]\ntimeout = "soon"\n', ["line 2", "events.timeout", "soon"]),
         ("[events]\nhook = []\n", ["line 2", "unknown key 'hook' in [events]"]),
+        ("[quiesce.db]\n", ["line 1", "quiesce.db: ", "`members`"]),
+        ("[quiesce.db]\nmembers = []\n", ["line 2", "quiesce.db.members", "1 to 64"]),
+        ("[quiesce.db]\nmembers = 3\n", ["line 2", "quiesce.db.members", "array"]),
+        (f'{FIRST}[quiesce.db]\ndeadlin = "1s"\n{MEMBER}', ["line 6", "[quiesce.db]", "did you mean deadline?"]),
+        (f'{FIRST}[quiesce.db]\ndeadline = "61s"\n{MEMBER}', ["line 6", "quiesce.db.deadline", "0.1s to 60s"]),
+        (f'{FIRST}[quiesce.db]\ndeadline = "0s"\n{MEMBER}', ["line 6", "quiesce.db.deadline", "0.1s to 60s"]),
+        (f'{FIRST}[quiesce.db]\ndeadline = "soon"\n{MEMBER}', ["line 6", "quiesce.db.deadline", "soon"]),
+        (f'{FIRST}[quiesce.db]\nfallback = "copy"\n{MEMBER}', ["line 6", "quiesce.db.fallback", "copy"]),
+        (f"{FIRST}[quiesce.db]\n{MEMBER}{MEMBER}", ["line 6", "quiesce.db.members", "two have the name 'f'"]),
+        (
+            f'{FIRST}[quiesce.db]\n{MEMBER}\n[[quiesce.db.members]]\nmount = "/x"\n',
+            ["line 11", "a `kind` must be given", "fsfreeze", "command"],
+        ),
+        (
+            f'{FIRST}[quiesce.db]\n{MEMBER}\n[[quiesce.db.members]]\nname = "x"\nkind = "fsfreze"\n',
+            ["line 13", "quiesce.db.members.kind", "did you mean fsfreeze?"],
+        ),
+        (
+            f'{FIRST}[quiesce.db]\n{MEMBER}\n[[quiesce.db.members]]\nkind = "fsfreeze"\nname = "x"\nmountpint = "/"\n',
+            ["line 14", "[[quiesce.db.members]]", "did you mean mountpoint?"],
+        ),
+        (
+            f'{FIRST}[quiesce.db]\n{MEMBER}\n[[quiesce.db.members]]\nkind = "fsfreeze"\nname = "x"\n',
+            ["line 11", "quiesce.db.members: ", "`mountpoint`"],
+        ),
+        ('[quiesce.a]\nmembers = [{kind = "fsfreeze", name = "x", mountpoint = "y"}]\n', ["line 2", "not an absolute"]),
+        (
+            '[[quiesce.a.members]]\nkind = "command"\nname = "x"\nfreeze = []\nthaw = ["t"]\n',
+            ["line 4", "quiesce.a.members.freeze", "a program at least"],
+        ),
+        (
+            '[[quiesce.a.members]]\nkind = "command"\nname = "x"\nfreeze = ["f", 1]\nthaw = ["t"]\n',
+            ["line 4", "quiesce.a.members.freeze", "str"],
+        ),
+        (
+            '[[quiesce.a.members]]\nkind = "command"\nname = "x"\nfreeze = ["f"]\nthaw = ["\\u0000"]\n',
+            ["line 5", "quiesce.a.members.thaw", "NUL"],
+        ),
+        (
+            '[[quiesce.a.members]]\nkind = "fsfreeze"\nname = "-"\nmountpoint = "/"\n',
+            ["line 1", "'-' is not a member name"],
+        ),
+        ('[quiesce."a b"]\n' + MEMBER.replace("db", '"a b"'), ["line 1", "quiesce: ", "not a profile name"]),
         ("journal.ack = 2\n", ["line 1", "journal.ack"]),
         ("journal = 1\n", ["line 1", "journal"]),
         ("[journal]\nack = \n", ["line 2"]),
@@ -100,6 +169,16 @@ def test_errors_name_the_place(text: str, said: list[str]) -> None:
     assert "\n" not in message
     for part in said:
         assert part in message, message
+
+
+def test_a_profile() -> None:
+    settings = parse((FIRST + '[quiesce.db]\ndeadline = "1.5s"\nfallback = "crash"\n' + MEMBER + COMMAND).encode(), "x")
+    assert settings.quiesce["ok"] == Profile(members=(FsfreezeSettings(name="f", mountpoint="/a"),))
+    assert settings.quiesce["ok"].deadline_s == 10
+    profile = settings.quiesce["db"]
+    assert (profile.deadline_s, profile.fallback) == (1.5, "crash")
+    command = CommandSettings(name="c", freeze=("f", "1"), thaw=("t",), prepare=("p",), consistency="filesystem")
+    assert profile.members == (FsfreezeSettings(name="f", mountpoint="/a"), command)
 
 
 def test_bytes_that_are_no_text() -> None:

@@ -1,0 +1,109 @@
+"""``[quiesce.NAME]``: who is made still for a bookmark, in which order and for how long at most.
+
+The structs are the settings as people write them, and what the freezer is told. Each kind of member has one, told apart by
+``kind``; a new kind is a struct here, in ``MemberSettings``, and a class in vsnapfs/quiesce that carries it out.
+
+Source: docs/quiesce.md.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from vsnapfs.core.errors import UsageError
+from vsnapfs.core.model import Consistency
+from vsnapfs.core.names import check_name
+from vsnapfs.core.times import NS_PER_S
+from vsnapfs.core.units import parse_duration
+
+DEADLINE_S_MAX = 60.0
+"""Nobody is kept still for longer, whatever the settings say."""
+DEADLINE_S_MIN = 0.1
+MEMBERS_MAX = 64
+
+Fallback = Literal["none", "crash"]
+
+
+class Named(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """What every kind of member has. ``name``: unique in its profile."""
+
+    name: str
+
+
+class FsfreezeSettings(Named, frozen=True, kw_only=True, tag="fsfreeze"):
+    """A mounted filesystem, frozen by the kernel. It is consistent as a filesystem, whoever writes to it."""
+
+    mountpoint: str
+
+    def __post_init__(self) -> None:
+        if not posixpath.isabs(self.mountpoint):
+            raise ValueError(f"mountpoint: {self.mountpoint!r} is not an absolute path")
+
+
+class CommandSettings(Named, frozen=True, kw_only=True, tag="command"):
+    """Anything else, by commands: each is a program and its arguments, without a shell."""
+
+    freeze: tuple[str, ...]
+    thaw: tuple[str, ...]
+    prepare: tuple[str, ...] = ()
+    """Runs while nothing is still yet; empty: there is nothing to prepare."""
+    consistency: Consistency = "application"
+    """What the bookmark has when ``freeze`` has succeeded."""
+
+    def __post_init__(self) -> None:
+        for phase in ("freeze", "thaw"):
+            if not getattr(self, phase):
+                raise ValueError(f"{phase}: a command has a program at least")
+        for phase in ("prepare", "freeze", "thaw"):
+            if any("\0" in word for word in getattr(self, phase)):
+                raise ValueError(f"{phase}: a command has no NUL in it")
+
+
+MemberSettings: TypeAlias = FsfreezeSettings | CommandSettings
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[quiesce.NAME]``. Members are frozen in the order given and thawed in reverse."""
+
+    members: tuple[MemberSettings, ...]
+    deadline: str = "10s"
+    """From the first freeze on: then all are thawed, whatever else has happened."""
+    fallback: Fallback = "none"
+    """What is made when a member cannot be made still: nothing, or a bookmark that is consistent as after a crash."""
+
+    def __post_init__(self) -> None:
+        if not DEADLINE_S_MIN <= self.deadline_s <= DEADLINE_S_MAX:
+            raise ValueError(f"deadline: {self.deadline} is not in {DEADLINE_S_MIN:g}s to {DEADLINE_S_MAX:g}s")
+        if not 1 <= len(self.members) <= MEMBERS_MAX:
+            raise ValueError(f"members: a profile has 1 to {MEMBERS_MAX} of them, not {len(self.members)}")
+        _check_member_names([member.name for member in self.members])
+
+    @property
+    def deadline_s(self) -> float:
+        """Raises: ValueError: no duration."""
+        try:
+            return parse_duration(self.deadline) / NS_PER_S
+        except UsageError as error:
+            raise ValueError(f"deadline: {error}") from error
+
+
+def _check_member_names(names: list[str]) -> None:
+    for position, name in enumerate(names):
+        try:
+            check_name(name, "member")
+        except UsageError as error:
+            raise ValueError(f"members: {error}") from error
+        if name in names[:position]:
+            raise ValueError(f"members: two have the name {name!r}")
+
+
+def check_names(profiles: dict[str, Profile]) -> None:
+    """Names become environment, JSON and lines of logs. Raises: ValueError: one that cannot be."""
+    try:
+        for name in profiles:
+            check_name(name, "profile")
+    except UsageError as error:
+        raise ValueError(f"quiesce: {error}") from error
