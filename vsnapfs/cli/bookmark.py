@@ -11,8 +11,9 @@ from vsnapfs.cli.arguments import BOOKMARK, CONSISTENCY, POINT, PointsCommand
 from vsnapfs.cli.group import NearGroup
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.table import moment, printable, table
-from vsnapfs.core.errors import UsageError
-from vsnapfs.core.units import format_size
+from vsnapfs.core.errors import DegradedError, UsageError
+from vsnapfs.core.times import parse_iso
+from vsnapfs.core.units import format_size, format_span
 
 if TYPE_CHECKING:
     from vsnapfs.core.model import Bookmark, Consistency, Undecided
@@ -31,19 +32,36 @@ def command() -> None:
 @click.option("--consistency", type=CONSISTENCY, default="crash", show_default=True, help="What may be assumed of it.")
 @click.option("--app", "application", default="", metavar="TEXT", help="The application it belongs to.")
 @click.option("--note", default="", metavar="TEXT", help="Why it was made.")
+@click.option(
+    "--quiesce", metavar="PROFILE", help="Make the members of a profile still for it, which says the consistency."
+)
 @global_options()
 @pass_session
-def add(session: Session, name: str, at: str | None, consistency: Consistency, application: str, note: str) -> None:
+def add(
+    session: Session,
+    name: str,
+    at: str | None,
+    consistency: Consistency,
+    application: str,
+    note: str,
+    quiesce: str | None,
+) -> int:
     """Name a point. When this returns, the bookmark and all that was written before it survive a power loss.
+
+    With --quiesce the exit status is 9 if time ran out and 1 if somebody could not be made still, and nothing was made; 8 if
+    something was all the same: of less consistency, or of members that were not thawed as they should.
 
     With -r more than once the bookmark is made in each of these repositories, at one instant: all carry it, or none.
     """
     from vsnapfs.daemon.requests import BookmarkAdd
 
-    request = BookmarkAdd(name=name, at=at, consistency=consistency, application=application, note=note)
+    request = BookmarkAdd(
+        name=name, at=at, consistency=consistency, application=application, note=note, quiesce=quiesce
+    )
     several = len(session.repositories_said) > 1
     bookmark = _added_to_all(session, request) if several else session.ask(request)
-    session.show(bookmark, [f"added bookmark {_line(bookmark)}", *_members(bookmark)])
+    session.show(bookmark, [f"added bookmark {_line(bookmark)}", *_places(bookmark), *_members(bookmark)])
+    return 0 if bookmark.is_whole else DegradedError.exit_status
 
 
 @command.command("list")
@@ -90,7 +108,9 @@ def show(session: Session, name: str) -> None:
         for volume in answer.volumes
     ]
     volumes = table(["VOLUME", "SIZE", "DATA", "LAST WRITE", "TIME"], rows)
-    session.show(answer, [*_facts(answer.bookmark), *_members(answer.bookmark), "", *volumes])
+    session.show(
+        answer, [*_facts(answer.bookmark), *_places(answer.bookmark), *_members(answer.bookmark), "", *volumes]
+    )
 
 
 @command.command("remove")
@@ -133,6 +153,8 @@ def release(session: Session, name: str) -> None:
 def _added_to_all(session: Session, request: BookmarkAdd) -> Bookmark:
     from vsnapfs.daemon.federated import bookmark_all
 
+    if request.quiesce is not None:
+        raise UsageError("a profile is of one repository", hint="leave out --quiesce, or give one -r")
     if request.at is not None:
         raise UsageError("a past moment cannot be named in several repositories", hint="leave out --at, or give one -r")
     return bookmark_all(
@@ -145,6 +167,16 @@ def _added_to_all(session: Session, request: BookmarkAdd) -> Bookmark:
 
 
 def _members(bookmark: Bookmark) -> Iterator[str]:
+    """One line for each member that was made still for a bookmark, or was not."""
+    for member in bookmark.members:
+        still = ""
+        if member.outcome == "frozen" and member.frozen is not None and member.thawed is not None:
+            still = f" for {format_span(parse_iso(member.thawed) - parse_iso(member.frozen))}"
+        why = f": {printable(member.error)}" if member.error else ""
+        yield f"{member.kind} member {member.name}, {member.outcome.replace('_', ' ')}{still}{why}"
+
+
+def _places(bookmark: Bookmark) -> Iterator[str]:
     """One line for each repository that a bookmark was made in."""
     for member in bookmark.federation.repositories if bookmark.federation else []:
         yield f"in {printable(member.path)} at @{member.seqno}"
@@ -165,6 +197,7 @@ def _facts(bookmark: Bookmark) -> list[str]:
         "point": f"@{bookmark.seqno}",
         "time": bookmark.time,
         "consistency": bookmark.consistency,
+        "profile": bookmark.profile or "-",
         "application": bookmark.application or "-",
         "note": bookmark.note or "-",
         "held": (bookmark.hold_note or "yes") if bookmark.held else "no",

@@ -131,6 +131,11 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
     members: tuple[MemberOutcome, ...] = ()
     """Of that profile, in its order."""
 
+    @property
+    def is_whole(self) -> bool:
+        """All members were frozen, and thawed without an error; or there are none."""
+        return all(member.outcome == "frozen" and not member.error for member in self.members)
+
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
     """Any position in the journal: the state after record ``seqno``."""
@@ -306,6 +311,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """None when nothing is mounted."""
     scrub: Scrub
     """As far as it is known."""
+    quiesce: Quiesce | None = None
+    """The one that is under way; None: none is, of this process."""
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):

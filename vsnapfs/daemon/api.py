@@ -77,7 +77,11 @@ def volume_resync(repository: Repository, request: ask.VolumeResync, report: Rep
     return ask.Resynced(volume=request.name, changed_bytes=changed_bytes)
 
 
-def bookmark_add(repository: Repository, request: ask.BookmarkAdd, _: Report) -> Bookmark:
+def bookmark_add(repository: Repository, request: ask.BookmarkAdd, report: Report) -> Bookmark:
+    if request.quiesce is not None:
+        from vsnapfs.daemon.quiescing import bookmark_quiesced
+
+        return bookmark_quiesced(repository, request, report)
     return repository.bookmark_add(
         request.name,
         at=request.at,

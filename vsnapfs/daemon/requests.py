@@ -152,7 +152,8 @@ class VolumeResync(Request[Resynced], frozen=True, kw_only=True):
 
 
 class BookmarkAdd(Request[Bookmark], frozen=True, kw_only=True):
-    """Name a point; ``at`` None: now."""
+    """Name a point; ``at`` None: now. ``quiesce``: a profile of the settings, whose members are made still for it; it says the
+    consistency."""
 
     right: ClassVar[Right] = "bookmark"
     name: str
@@ -160,6 +161,7 @@ class BookmarkAdd(Request[Bookmark], frozen=True, kw_only=True):
     consistency: Consistency = "crash"
     application: str = ""
     note: str = ""
+    quiesce: str | None = None
 
 
 class BookmarkList(Request[Bookmarks], frozen=True, kw_only=True):

@@ -22,7 +22,9 @@ from vsnapfs.core.units import parse_duration
 DEADLINE_S_MAX = 60.0
 """Nobody is kept still for longer, whatever the settings say."""
 DEADLINE_S_MIN = 0.1
-MEMBERS_MAX = 64
+MEMBERS_MAX = 16
+MEMBER_BYTES_MAX = 1280
+"""What the journal keeps of one, at most."""
 
 Fallback = Literal["none", "crash"]
 

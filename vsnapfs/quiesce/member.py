@@ -53,7 +53,7 @@ Lifeline: TypeAlias = MountLifeline | CommandLifeline
 
 class Member(Protocol):
     """One thing to be made still. Errors are those of core.errors: TimedOutError when ``until`` has passed, UsageError for
-    what the settings should not say, QuiesceError for the rest; one line each, naming what was tried on what.
+    what must not be, whatever the profile falls back to, QuiesceError for the rest; one line each, naming what was tried on what.
 
     ``until`` is a reading of time.monotonic(): no wait of a method goes on beyond it.
     """
@@ -67,8 +67,9 @@ class Member(Protocol):
         """Everything that can go wrong or takes time and needs nobody to be still."""
 
     def lifeline(self) -> Lifeline | None:
-        """After ``prepare``, before ``freeze``: how the guard thaws this member if the freezer dies. None: what is frozen hangs
-        on a connection of the freezer, and goes with it."""
+        """Asked right before ``prepare`` and right before ``freeze``: how the guard is to thaw this member if the freezer dies in
+        it, or later. None: there is nothing to thaw yet; or what is frozen hangs on a connection of the freezer, and goes
+        with it."""
 
     def freeze(self, until: float) -> None:
         """Return when it is still. Whatever is raised, ``thaw`` follows."""

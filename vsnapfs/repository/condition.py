@@ -65,6 +65,7 @@ def status(parts: Parts) -> Status:
         open_files=[],
         data=None,
         scrub=scrubbed,
+        quiesce=parts.quiesce,
     )
 
 

@@ -27,7 +27,7 @@ from vsnapfs.catalog.index import Index, VolumeEntry
 from vsnapfs.catalog.store import Place
 from vsnapfs.core.errors import BusyError, NotFoundError, ReadOnlyError
 from vsnapfs.core.events import Event
-from vsnapfs.core.model import Point, Progress
+from vsnapfs.core.model import Point, Progress, Quiesce
 from vsnapfs.core.names import near
 from vsnapfs.core.times import iso
 from vsnapfs.repository.layout import CATALOG, Layout
@@ -78,6 +78,8 @@ class Parts:
         self.listeners: list[Listener] = []
         self.reservations = Reservations()
         """Names that bookmarks over several repositories may bear; change."""
+        self.quiesce: Quiesce | None = None
+        """The one that is under way; change."""
         self.catalog = self._open_catalog()
         self._generations_before = 0
 

@@ -42,6 +42,7 @@ from vsnapfs.repository.export import Target, export_diff, export_image
 from vsnapfs.repository.federation import FederatedPart
 from vsnapfs.repository.layout import CATALOG, DIRECTORIES, JOURNAL, SETTINGS, Layout
 from vsnapfs.repository.lock import OwnerLock
+from vsnapfs.repository.marks import Marks
 from vsnapfs.repository.parts import Listener, Parts, Report
 from vsnapfs.repository.resolve import resolve
 from vsnapfs.repository.settings import Settings
@@ -58,6 +59,8 @@ class Repository(Closing):
         self._parts = parts
         self.federated = federated
         """Its part in bookmarks over several repositories."""
+        self.marks = Marks(parts)
+        """Positions taken while a profile's members are still, and the bookmarks made of them."""
         self._stack = stack
         self._seen_seqno = parts.journal.facts().committed_seqno
 

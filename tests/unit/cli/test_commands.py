@@ -31,7 +31,7 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 def assert_shape(found: Any, kind: type[Any]) -> Any:
     """``found`` has exactly the members of ``kind``, and their types. Returns it as one."""
     value = msgspec.convert(found, kind)
-    assert msgspec.to_builtins(value) == found
+    assert msgspec.json.decode(msgspec.json.encode(value)) == found
     return value
 
 

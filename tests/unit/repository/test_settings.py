@@ -113,7 +113,7 @@ def test_who_reads_the_data() -> None:
         ('[events]\ntimeout = "soon"\n', ["line 2", "events.timeout", "soon"]),
         ("[events]\nhook = []\n", ["line 2", "unknown key 'hook' in [events]"]),
         ("[quiesce.db]\n", ["line 1", "quiesce.db: ", "`members`"]),
-        ("[quiesce.db]\nmembers = []\n", ["line 2", "quiesce.db.members", "1 to 64"]),
+        ("[quiesce.db]\nmembers = []\n", ["line 2", "quiesce.db.members", "1 to 16"]),
         ("[quiesce.db]\nmembers = 3\n", ["line 2", "quiesce.db.members", "array"]),
         (f'{FIRST}[quiesce.db]\ndeadlin = "1s"\n{MEMBER}', ["line 6", "[quiesce.db]", "did you mean deadline?"]),
         (f'{FIRST}[quiesce.db]\ndeadline = "61s"\n{MEMBER}', ["line 6", "quiesce.db.deadline", "0.1s to 60s"]),

@@ -1,0 +1,138 @@
+"""A bookmark for which the members of a profile are made still: who asks the freezer, and what becomes of its answer.
+
+The order is what makes it honest: the moment is marked while all are still; all are let go; only then, when the freezer has
+said that they were still until after the mark, the moment gets its name and its consistency.
+
+Source: docs/quiesce.md.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+import vsnapfs
+from vsnapfs.core.errors import UsageError, VsnapfsError
+from vsnapfs.core.model import Bookmark, MemberOutcome, Progress, QuiescePhase
+from vsnapfs.quiesce.ground import Ground
+from vsnapfs.quiesce.member import Occasion
+from vsnapfs.quiesce.quiesce import Listener, NotStill, quiesced
+
+if TYPE_CHECKING:
+    from vsnapfs.catalog.bodies import BookmarkAdded
+    from vsnapfs.daemon.requests import BookmarkAdd
+    from vsnapfs.policy.profiles import Profile
+    from vsnapfs.repository.repository import Repository
+
+Report = Callable[[Progress], None]
+
+log = structlog.get_logger()
+
+
+def bookmark_quiesced(repository: Repository, request: BookmarkAdd, report: Report) -> Bookmark:
+    """Make the bookmark that ``request`` wants. Every member of it that was not frozen, or not thawed well, has an ``error``.
+
+    Raises: NotFoundError: no such profile. UsageError: it cannot be, or wants something frozen that must not be. BusyError: another is
+    under way. NameTakenError, GapError. TimedOutError, QuiesceError and what members raise: nothing was made. All were let go.
+    """
+    from vsnapfs.repository.bookmarks import describe
+
+    if request.at is not None or request.consistency != "crash":
+        raise UsageError("a profile says what its bookmarks are, and when", hint="leave out --at and --consistency")
+    name = request.quiesce or ""
+    profile = repository.marks.profile(name)
+    body = describe(request.name, "crash", request.application, request.note)
+    body = msgspec.structs.replace(body, profile=name)
+    repository.marks.require_possible(body)
+    occasion = Occasion(
+        repository=str(repository.path), profile=name, bookmark=request.name, deadline_s=profile.deadline_s
+    )
+    with repository.marks.under_way(name, request.name, profile.deadline_s):
+        return _made(repository, profile, occasion, body, _Teller(repository, request.name, report))
+
+
+def _made(
+    repository: Repository, profile: Profile, occasion: Occasion, body: BookmarkAdded, teller: _Teller
+) -> Bookmark:
+    from vsnapfs.repository.marks import weakest
+
+    try:
+        with quiesced(profile, occasion, list(grounds_of(repository)), teller) as still:
+            mark = repository.marks.mark(body.name)
+    except NotStill as failure:
+        error, members = failure.error, failure.members
+        teller.tell("not all were still", profile=occasion.profile, bookmark=body.name, reason=str(error))
+        if profile.fallback == "none" or isinstance(error, UsageError):
+            raise error from failure
+        mark = repository.marks.mark(body.name)
+        body = msgspec.structs.replace(body, consistency="crash", members=_named(members, error))
+    else:
+        body = msgspec.structs.replace(body, consistency=weakest(still.members), members=still.members)
+    made = repository.marks.name(mark, body)
+    for member in made.members:
+        if member.outcome == "frozen" and member.error:
+            teller.tell("a member may be frozen still", member=member.name, reason=member.error)
+    return made
+
+
+def _named(members: list[MemberOutcome], error: VsnapfsError) -> list[MemberOutcome]:
+    """Members of whom at least one says what went wrong: also where all were frozen, and not for long enough."""
+    if any(member.outcome != "frozen" for member in members):
+        return members
+    return [msgspec.structs.replace(member, outcome="lost", error=member.error or str(error)) for member in members]
+
+
+class _Teller(Listener):
+    """Tells ``status``, the log and who waits."""
+
+    def __init__(self, repository: Repository, bookmark: str, report: Report) -> None:
+        self._repository = repository
+        self._bookmark = bookmark
+        self._report = report
+        self._phase: QuiescePhase = "preparing"
+
+    def phase(self, phase: QuiescePhase) -> None:
+        self._phase = phase
+        self._repository.marks.say_phase(phase)
+
+    def remark(self, text: str) -> None:
+        self.tell("quiesce", remark=text)
+
+    def tell(self, event: str, **fields: str) -> None:
+        """In the log of a server; a command alone has none, and says what matters in its answer."""
+        if structlog.is_configured():
+            log.warning(event, **fields)
+
+    def alive(self) -> None:
+        self._report(Progress(what=f"{self._phase} for {self._bookmark}", done=0, total=1, unit="files"))
+
+
+def grounds_of(repository: Repository) -> Iterator[Ground]:
+    """What must go on while others are still, or nobody could make the mark, or tell of it."""
+    yield Ground(what="the repository", path=str(repository.path))
+    for volume in repository.volumes():
+        if volume.primary == "path" and volume.primary_path is not None and os.path.exists(volume.primary_path):
+            yield Ground(what=f"the primary of {volume.name}", path=volume.primary_path)
+    scratch = repository.settings.mount.scratch
+    if os.path.isdir(scratch):
+        yield Ground(what="the scratch directory", path=scratch)
+    for place in dict.fromkeys([str(Path(vsnapfs.__file__).parent), sys.prefix, sys.base_prefix, "/"]):
+        yield Ground(what="the program", path=place)
+    for number in (1, 2):
+        if (path := _written_to(number)) is not None:
+            yield Ground(what="the log", path=path)
+
+
+def _written_to(fd: int) -> str | None:
+    """The file that a standard descriptor goes to, if it is one that lies on a filesystem."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}") if stat.S_ISREG(os.fstat(fd).st_mode) else None
+    except OSError:
+        return None

@@ -1,0 +1,169 @@
+"""What a file or a device lies on: every filesystem below it, down through loop devices, partitions, mappings and mirrors.
+
+To freeze a filesystem that the repository is on would make still the process that has to make the mark: it and the writer
+would wait for each other until somebody thaws. A filesystem that lies on a live volume of the repository is above it, not
+below, and is just what can be frozen.
+
+Mounts are told by the numbers of /proc/self/mountinfo, which name the filesystem itself: stat() tells another number for each
+subvolume of btrfs. Nothing is looked up in a mount that another file only names, such as the one behind a loop device: it may
+be one of ours, which waits for us.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+MOUNTS = Path("/proc/self/mountinfo")
+DEVICES = Path("/sys/dev/block")
+BTRFS = Path("/sys/fs/btrfs")
+DELETED = " (deleted)"
+VSNAPFS = "fuse.vsnapfs"
+
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+
+
+class Ground(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that must go on while others are still. what: for people, such as ``the repository``."""
+
+    what: str
+    path: str
+
+
+class MountedAt(NamedTuple):
+    """A line of mountinfo. device: ``major:minor`` of the filesystem. source, kind: as whoever mounted it said."""
+
+    id: int
+    device: str
+    point: str
+    kind: str
+    source: str
+    options: str
+
+
+def mounts() -> list[MountedAt]:
+    """All that this process sees, the last of several on one directory being the one that counts."""
+    return [_mount(line) for line in MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
+
+
+def _mount(line: str) -> MountedAt:
+    before, _, after = line.partition(" - ")
+    number, _, device, _, point, *_ = before.split(" ")
+    kind, source, options = after.split(" ")[:3]
+    return MountedAt(int(number), device, _plain(point), kind, _plain(source), _plain(options))
+
+
+def _plain(text: str) -> str:
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)
+
+
+def mount_of_fd(fd: int) -> MountedAt | None:
+    """The mount that an open file is in; None: this process does not see it."""
+    lines = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii").splitlines()
+    number = next(int(line.split()[1]) for line in lines if line.startswith("mnt_id:"))
+    return next((mount for mount in mounts() if mount.id == number), None)
+
+
+def mount_of_name(path: str) -> MountedAt | None:
+    """The same by the name alone, which is absolute and without symlinks; nothing is looked up in it."""
+    found = None
+    for mount in mounts():
+        inside = mount.point == "/" or path == mount.point or path.startswith(f"{mount.point}/")
+        if inside and (found is None or len(mount.point) >= len(found.point)):
+            found = mount
+    return found
+
+
+def lies_on(path: str) -> Iterator[MountedAt]:
+    """Every filesystem that must take writes if ``path``, a file, directory or block device, is to; the nearest first.
+
+    Raises: OSError: it cannot be looked at.
+    """
+    seen: set[str] = set()
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if stat.S_ISBLK(found.st_mode):
+            yield from _below_device(_number(found.st_rdev), seen)
+        elif (mount := mount_of_fd(fd)) is not None:
+            yield from _from_mount(mount, seen)
+    finally:
+        os.close(fd)
+
+
+def _number(device: int) -> str:
+    return f"{os.major(device)}:{os.minor(device)}"
+
+
+def _from_mount(mount: MountedAt, seen: set[str]) -> Iterator[MountedAt]:
+    yield mount
+    if mount.device in seen:
+        return
+    if (DEVICES / mount.device).exists():
+        yield from _below_device(mount.device, seen)
+        return
+    seen.add(mount.device)
+    for device in _devices_of(mount):
+        yield from _below_device(device, seen)
+    for path in _directories_of(mount):
+        yield from _named(path, seen)
+
+
+def _named(path: str, seen: set[str]) -> Iterator[MountedAt]:
+    mount = mount_of_name(path)
+    if mount is not None:
+        yield from _from_mount(mount, seen)
+
+
+def _below_device(device: str, seen: set[str]) -> Iterator[MountedAt]:
+    if device in seen:
+        return
+    seen.add(device)
+    directory = (DEVICES / device).resolve()
+    if (directory / "partition").exists():
+        yield from _below_device(_text(directory.parent / "dev"), seen)
+    for slave in sorted((directory / "slaves").glob("*")):
+        yield from _below_device(_text(slave / "dev"), seen)
+    backing = _text(directory / "loop" / "backing_file")
+    if backing:
+        yield from _named(backing.removesuffix(DELETED), seen)
+
+
+def _text(path: Path) -> str:
+    """What the kernel says in a file of sysfs; "" if it has none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape").strip("\n")
+    except OSError:
+        return ""
+
+
+def _devices_of(mount: MountedAt) -> Iterator[str]:
+    """Block devices of a filesystem that has a number of its own: that which was mounted, and those that btrfs has beside it."""
+    try:
+        found = os.stat(mount.source)
+    except OSError:
+        return
+    if not stat.S_ISBLK(found.st_mode):
+        return
+    first = _number(found.st_rdev)
+    yield first
+    for filesystem in BTRFS.glob("*/devices"):
+        devices = [_text(device / "dev") for device in filesystem.glob("*")]
+        if first in devices:
+            yield from devices
+
+
+def _directories_of(mount: MountedAt) -> Iterator[str]:
+    """Directories that a filesystem without a device has its files in: an overlay, or another repository's mount."""
+    if mount.kind == "overlay":
+        for option in mount.options.split(","):
+            if option.startswith("upperdir="):
+                yield option.removeprefix("upperdir=")
+    if mount.kind == VSNAPFS and mount.source.startswith("/"):
+        yield mount.source
