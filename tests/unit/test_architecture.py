@@ -40,6 +40,7 @@ OWNERS = {
     "starlette": ("vsnapfs.daemon",),
     "hypercorn": ("vsnapfs.daemon",),
     "sdnotify": ("vsnapfs.daemon",),
+    "cronsim": ("vsnapfs.policy.schedule",),
     "click": ("vsnapfs.cli",),
     "rich": ("vsnapfs.cli",),
 }

@@ -39,6 +39,7 @@ TABLES = {
   hold_note TEXT NOT NULL,         -- who holds it and why
   created_seqno INTEGER NOT NULL,  -- the record that made it
   federation TEXT NOT NULL,        -- as in the record's body, "" where there is none
+  schedule TEXT NOT NULL,          -- which made it, "" when somebody asked for it
   profile TEXT NOT NULL,           -- of the quiesce it was made in, "" of none
   members TEXT NOT NULL            -- as in the record's body, "" where there are none
 ) STRICT, WITHOUT ROWID""",

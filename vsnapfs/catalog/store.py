@@ -322,6 +322,7 @@ def _bookmark(row: tuple[Any, ...]) -> Bookmark:
         hold_note,
         created_seqno,
         federation,
+        schedule,
         profile,
         members,
     ) = row
@@ -340,6 +341,7 @@ def _bookmark(row: tuple[Any, ...]) -> Bookmark:
         hold_note=hold_note,
         created_seqno=created_seqno,
         federation=msgspec.json.decode(federation, type=Federation) if federation else None,
+        schedule=schedule,
         profile=profile,
         members=msgspec.json.decode(members, type=tuple[MemberOutcome, ...]) if members else (),
     )
@@ -365,6 +367,7 @@ def _bookmark_row(bookmark: Bookmark) -> tuple[str | int, ...]:
         bookmark.hold_note,
         bookmark.created_seqno,
         msgspec.json.encode(bookmark.federation).decode() if bookmark.federation else "",
+        bookmark.schedule,
         bookmark.profile,
         msgspec.json.encode(bookmark.members).decode() if bookmark.members else "",
     )

@@ -88,6 +88,7 @@ def bookmark_add(repository: Repository, request: ask.BookmarkAdd, report: Repor
         consistency=request.consistency,
         application=request.application,
         note=request.note,
+        schedule=request.schedule,
     )
 
 
@@ -288,8 +289,8 @@ def carried_out(repository: Repository, verb: Verb, request: ask.Request[Any], r
     try:
         return verb.run(repository, request, report)
     except VsnapfsError as error:
-        if isinstance(request, ask.BookmarkAdd) and not isinstance(error, FAULTS_OF_WHO_ASKS):
-            repository.tell("bookmark_failed", request.name, reason=str(error))
+        if isinstance(request, ask.BookmarkAdd) and (request.schedule or not isinstance(error, FAULTS_OF_WHO_ASKS)):
+            repository.tell("bookmark_failed", request.name, reason=str(error), schedule=request.schedule)
         raise
 
 

@@ -153,7 +153,7 @@ class VolumeResync(Request[Resynced], frozen=True, kw_only=True):
 
 class BookmarkAdd(Request[Bookmark], frozen=True, kw_only=True):
     """Name a point; ``at`` None: now. ``quiesce``: a profile of the settings, whose members are made still for it; it says the
-    consistency."""
+    consistency. ``schedule``: the name of what makes it regularly."""
 
     right: ClassVar[Right] = "bookmark"
     name: str
@@ -162,6 +162,7 @@ class BookmarkAdd(Request[Bookmark], frozen=True, kw_only=True):
     application: str = ""
     note: str = ""
     quiesce: str | None = None
+    schedule: str = ""
 
 
 class BookmarkList(Request[Bookmarks], frozen=True, kw_only=True):

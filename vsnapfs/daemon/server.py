@@ -32,6 +32,7 @@ from vsnapfs.daemon.http import make_app
 from vsnapfs.daemon.news import News, telling
 from vsnapfs.daemon.requests import Events, GetEvents, Request
 from vsnapfs.daemon.rights import Rights
+from vsnapfs.daemon.scheduling import Scheduler, maker, scheduling
 from vsnapfs.daemon.scrub import scrubbing
 from vsnapfs.daemon.serving import (
     Announce,
@@ -89,7 +90,8 @@ async def _serve(
 async def _answer_and_tend(
     repository: Repository, mount: Mount, announce: Announce, holding: Holding, memory: Memory, news: News
 ) -> None:
-    answers = Answers(repository, mount, holding, memory, news)
+    scheduler = Scheduler(repository, maker(repository))
+    answers = Answers(repository, mount, holding, memory, news, scheduler)
     app = make_app(answers, partial(_health, repository, mount), answers.wait)
     settings = repository.settings.control
     others = None if settings.socket is None else Path(settings.socket)
@@ -101,7 +103,8 @@ async def _answer_and_tend(
             nursery.start_soon(_close_gaps, repository)
             nursery.start_soon(settling, repository)
             control = control_sockets(directory_fd, app, rights, others)
-            async with control, _end_told(repository, news), mounted(mount, holding) as life, scrubbing(repository):
+            told = _end_told(repository, news)
+            async with control, told, mounted(mount, holding) as life, scrubbing(repository), scheduling(scheduler):
                 where = {"repository": str(repository.path), "mountpoint": str(mount.mountpoint)}
                 tell = partial(repository.tell, "served", **where, memory=msgspec.structs.asdict(memory))
                 await in_thread(tell)
@@ -127,12 +130,21 @@ async def _end_told(repository: Repository, news: News) -> AsyncIterator[None]:
 class Answers:
     """Carries verbs out in the serving process; adds what only it knows. Called in worker threads."""
 
-    def __init__(self, repository: Repository, mount: Mount, holding: Holding, memory: Memory, news: News) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        mount: Mount,
+        holding: Holding,
+        memory: Memory,
+        news: News,
+        scheduler: Scheduler,
+    ) -> None:
         self._repository = repository
         self._mount = mount
         self._holding = holding
         self._memory = memory
         self._news = news
+        self._scheduler = scheduler
 
     async def wait(self, request: Request[Any]) -> None:
         """Before a verb: in trio, so that who waits for the next event takes no thread of those who ask."""
@@ -154,8 +166,17 @@ class Answers:
         opened = trio.from_thread.run(self._mount.open_volumes)
         data = trio.from_thread.run_sync(self._mount.data)
         transport = trio.from_thread.run_sync(self._mount.transport)
+        schedules = trio.from_thread.run_sync(self._scheduler.states)
+        failed = [
+            f"schedule {state.name}: its last bookmark failed: {state.last_error}"
+            for state in schedules
+            if state.last_error is not None
+        ]
         return msgspec.structs.replace(
             status,
+            protected=status.protected and not failed,
+            problems=[*status.problems, *failed],
+            schedules=schedules,
             served=True,
             mountpoint=str(self._mount.mountpoint),
             pid=self._holding.pid,

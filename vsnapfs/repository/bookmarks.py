@@ -29,12 +29,14 @@ def find(parts: Parts, name: str) -> Bookmark:
     return found
 
 
-def describe(name: str, consistency: Consistency, application: str, note: str) -> BookmarkAdded:
+def describe(name: str, consistency: Consistency, application: str, note: str, schedule: str = "") -> BookmarkAdded:
     """What the journal will keep of a bookmark. Raises: UsageError: a name or text that cannot be."""
     check_name(name, "bookmark")
     _check_text("application", application, APPLICATION_LENGTH_MAX)
     _check_text("note", note, NOTE_LENGTH_MAX)
-    return BookmarkAdded(name, consistency, application, note)
+    if schedule:
+        check_name(schedule, "schedule")
+    return BookmarkAdded(name, consistency, application, note, schedule=schedule or msgspec.UNSET)
 
 
 def body_of(bookmark: Bookmark, name: str) -> BookmarkAdded:
@@ -82,7 +84,9 @@ def add(parts: Parts, body: BookmarkAdded, seqno: int) -> Bookmark:
 def tell_made(parts: Parts, name: str) -> None:
     """The event that there is a new bookmark of that name."""
     made = find(parts, name)
-    detail = {member: getattr(made, member) for member in ("seqno", "time", "consistency", "application", "note")}
+    detail = {
+        member: getattr(made, member) for member in ("seqno", "time", "consistency", "application", "note", "schedule")
+    }
     events.tell(parts, "bookmark_added", name, **detail)
 
 

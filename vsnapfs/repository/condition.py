@@ -10,7 +10,7 @@ from vsnapfs.binding import JournalFacts
 from vsnapfs.core.errors import IntegrityError
 from vsnapfs.core.model import Damage, Status
 from vsnapfs.core.units import format_size
-from vsnapfs.repository import base, gaps, scrub, volumes
+from vsnapfs.repository import base, gaps, schedules, scrub, volumes
 from vsnapfs.repository.layout import BASE, CATALOG, MAPS
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.promise import PROBLEM_PERCENT, WARNING_PERCENT, Held, percent_of_promise
@@ -65,6 +65,7 @@ def status(parts: Parts) -> Status:
         open_files=[],
         data=None,
         scrub=scrubbed,
+        schedules=schedules.states(parts),
         quiesce=parts.quiesce,
     )
 

@@ -30,6 +30,7 @@ from vsnapfs.repository import (
     identity,
     intake,
     reading,
+    schedules,
     scrub,
     settings,
     trust,
@@ -255,12 +256,14 @@ class Repository(Closing):
         consistency: Consistency = "crash",
         application: str = "",
         note: str = "",
+        schedule: str = "",
     ) -> Bookmark:
         """Name this moment, or the past point ``at``. Everything written before it is durable when this returns.
 
+        Args: schedule: the name of what makes it regularly.
         Raises: NameTakenError, UsageError (name, texts), PointGoneError (at is outside the window).
         """
-        body = bookmarks.describe(name, consistency, application, note)
+        body = bookmarks.describe(name, consistency, application, note, schedule)
         return bookmarks.add(self._parts, body, 0 if at is None else self.resolve(at).seqno)
 
     def bookmark_remove(self, name: str) -> None:
@@ -373,6 +376,10 @@ class Repository(Closing):
     def window_percent(self) -> int | None:
         """What share of the promised window there is room for. None: none was promised, or nobody can tell yet."""
         return window_percent(self._parts)
+
+    def schedules_last_made(self) -> dict[str, Bookmark]:
+        """The newest bookmark that each schedule of the settings has made."""
+        return schedules.last_made(self._parts)
 
     def status(self) -> Status:
         """Figures and problems of now."""

@@ -18,6 +18,7 @@ from vsnapfs.core.times import NS_PER_S
 from vsnapfs.core.units import format_size, parse_duration, parse_size
 from vsnapfs.policy.events import EventsSettings
 from vsnapfs.policy.profiles import Profile, check_names
+from vsnapfs.policy.schedule import Schedule, check_schedules
 from vsnapfs.repository import mistakes
 from vsnapfs.repository.layout import SETTINGS, Layout
 
@@ -152,9 +153,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     events: EventsSettings = EventsSettings()
     quiesce: dict[str, Profile] = {}
     """``[quiesce.NAME]``: who can be made still for a bookmark."""
+    schedule: dict[str, Schedule] = {}
+    """``[schedule.NAME]``: bookmarks that a server makes by itself."""
 
     def __post_init__(self) -> None:
         check_names(self.quiesce)
+        check_schedules(self.schedule, self.quiesce)
 
 
 DEFAULT_TEXT = """\
@@ -209,6 +213,17 @@ DEFAULT_TEXT = """\
 # freeze = ["/usr/local/bin/app", "pause"]
 # thaw = ["/usr/local/bin/app", "resume"]
 # consistency = "application"
+
+# [schedule.NAME]          # bookmarks that the server makes by itself; docs/settings.md
+# every = "15min"
+# cron = "0 2 * * *"      # in place of every
+# timezone = "local"      # of cron, such as "Europe/Berlin"
+# jitter = "0s"           # each is made so much later at most
+# quiesce = ""            # the profile whose members are made still
+# bookmark = "{schedule}-{time}"
+# app = ""
+# note = ""
+# catch_up = true         # one is made for those that were missed
 """
 
 
