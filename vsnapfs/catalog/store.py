@@ -36,7 +36,7 @@ CONSISTENCIES = frozenset(get_args(Consistency))
 
 _VOLUME_FIELDS = len(VolumeEntry.__struct_fields__)
 _GAP_FIELDS = len(GapEntry.__struct_fields__)
-_BOOKMARK_FIELDS = 12
+_BOOKMARK_FIELDS = 13
 
 
 class Mark(NamedTuple):

@@ -98,10 +98,10 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         """The last due time that is not later."""
         if self.every:
             return until_ns // self.every_ns * self.every_ns
-        for due in CronSim(self.cron, self._clock(until_ns + NS_PER_S), reverse=True):
-            if (due_ns := _ns(due)) <= until_ns:
-                return due_ns
-        raise StopIteration
+        found_ns = self._earlier(until_ns)
+        while (due_ns := self.next_after(found_ns)) <= until_ns:
+            found_ns = due_ns
+        return found_ns
 
     def start_of(self, due_ns: int, seed: str) -> int:
         """When the run that is due then begins. seed: tells schedules apart that are due at once."""
@@ -114,6 +114,13 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         """What a bookmark is called that is made then by the schedule of that name."""
         moment = _EPOCH + timedelta(seconds=time_ns // NS_PER_S)
         return self.bookmark.replace("{schedule}", name).replace("{time}", f"{moment:%Y%m%dT%H%M%SZ}")
+
+    def _earlier(self, until_ns: int) -> int:
+        """A due time that is not later; in an hour that comes a second time perhaps not the last one."""
+        for due in CronSim(self.cron, self._clock(until_ns + NS_PER_S), reverse=True):
+            if (due_ns := _ns(due)) <= until_ns:
+                return due_ns
+        raise StopIteration
 
     def _clock(self, time_ns: int) -> datetime:
         return (_EPOCH + timedelta(seconds=time_ns // NS_PER_S)).astimezone(self.zone)
