@@ -3,9 +3,9 @@
 A writer stamps a counter to a volume of A, then to one of B, as fast as it can, with an fsync after each or with none. At each
 bookmark over both, A's stamp is B's or one more. Then the command, a server, or a server's worker under its keeper is killed
 right after a step, or a moment later: once the servers run again both carry the bookmark, or neither does, and what the
-command has said of it holds.
+command has said of it holds. The same where a disk is full after a step.
 
-Run it as ``python -m tests.crash.federated --count 500 --seed 1``; half of what is counted are cuts without a kill.
+Run it as ``python -m tests.crash.federated --count 500 --seed 0``.
 """
 
 from __future__ import annotations
@@ -18,26 +18,37 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from tests.crash.counted import main
+from tests.support.devices import mounted
 from tests.support.processes import Mounted, child, children_of, environment, make_repository
 from tests.support.waiting import eventually
 from vsnapfs.core.errors import DegradedError, VsnapfsError
+from vsnapfs.daemon import federated as making
 from vsnapfs.daemon.client import connect
 from vsnapfs.daemon.federated import bookmark_all
-from vsnapfs.daemon.requests import BookmarkList, Bookmarks
+from vsnapfs.daemon.requests import BookmarkList, GetStatus
 from vsnapfs.repository.repository import Repository
 
 VOLUME = "v"
 VOLUME_BYTES = 65536
 PAGE_BYTES = 4096
 CUTS_PER_ROUND = 50
-KILLS_PER_ROUND = 10
+KILLS_PER_ROUND = 20
+FULL_PER_ROUND = 10
+DISK = "size=96M"
+FULL_PAUSE_S = 0.02
+"""Between two stamps, so that the journal alone does not fill the disk."""
+RESERVED_S = 2.0
+"""In place of ten seconds, so that a command that is killed is not waited for so long."""
 LATER_S_MAX = 0.02
 SETTLED_S = 60.0
 """A server that came back looks for what is not decided at once, and one that waits for it within two seconds or so."""
+LOG_TAIL = 3000
 MADE, REFUSED, UNKNOWN = 0, 3, 8
 STEPS = ("reserved", "held", "held", "let go", "let go", "prepared", "prepared", "decided", "finished")
 VICTIMS = ("command", "first", "second", "both")
@@ -47,7 +58,8 @@ class Site:
     """A served repository. ``keeper``: as serve's option."""
 
     def __init__(self, directory: Path, keeper: str) -> None:
-        directory.mkdir()
+        directory.mkdir(exist_ok=True)
+        self.filler = directory / "filler"
         self.path = make_repository(directory / "repository", **{VOLUME: VOLUME_BYTES})
         self.keeper = keeper
         self.server = Mounted(self.path, directory / "mount", options=("--keeper", keeper))
@@ -66,19 +78,31 @@ class Site:
             self.server.kill(leave_mount=True)
             self.server.start()
 
+    def await_protected(self) -> None:
+        """Until it is not in a gap any more."""
+        problems = self._until(lambda: connect(self.path).call(GetStatus()).problems or None)
+        assert problems is None, f"{self.path}: {problems}\n{self.server.log[-LOG_TAIL:]}"
+
     def has(self, name: str) -> bool:
         """When nothing is undecided any more."""
+        undecided = self._until(lambda: connect(self.path).call(BookmarkList()).undecided or None)
+        assert undecided is None, f"{self.path}: {undecided}\n{self.server.log[-LOG_TAIL:]}"
+        return name in [bookmark.name for bookmark in connect(self.path).call(BookmarkList()).bookmarks]
 
-        def answer() -> Bookmarks | None:
+    def _until(self, trouble: Callable[[], object]) -> object:
+        """Look until there is no trouble. Returns the last, if it does not end; also that nobody answers."""
+        last: list[object] = [None]
+
+        def gone() -> bool:
             try:
-                found = connect(self.path).call(BookmarkList())
-            except VsnapfsError:
-                return None  # the next worker is not there yet
-            return None if found.undecided else found
+                last[0] = trouble()
+            except VsnapfsError as error:  # the next worker is not there yet
+                last[0] = error
+            return last[0] is None
 
-        found = eventually(answer, f"nothing undecided in {self.path}", deadline_s=SETTLED_S)
-        assert found is not None
-        return name in [bookmark.name for bookmark in found.bookmarks]
+        with contextlib.suppress(AssertionError):
+            eventually(gone, "no trouble", deadline_s=SETTLED_S)
+        return last[0]
 
 
 @contextlib.contextmanager
@@ -88,6 +112,8 @@ def sites(directory: Path, keeper: str) -> Iterator[tuple[Site, Site]]:
         for site in (first, second):
             site.server.start()
         yield first, second
+        for site in (first, second):
+            assert site.server.stop() == 0, site.server.log[-LOG_TAIL:]
     finally:
         for site in (first, second):
             site.server.kill()
@@ -96,12 +122,13 @@ def sites(directory: Path, keeper: str) -> Iterator[tuple[Site, Site]]:
 # ---- the writer ----
 
 
-def write(paths: list[Path], sync: bool) -> None:
+def write(paths: list[Path], sync: bool, pause_s: float) -> None:
     """Stamp 1, 2, 3 … to each in turn, until killed. A server that dies is waited for, and the stamp is made again."""
     files: list[int | None] = [None] * len(paths)
     stamp = 0
     while True:
         stamp += 1
+        time.sleep(pause_s)
         for number, path in enumerate(paths):
             while not _stamped(files, number, path, stamp, sync):
                 time.sleep(0.01)
@@ -125,15 +152,9 @@ def _stamped(files: list[int | None], number: int, path: Path, stamp: int, sync:
 
 
 @contextlib.contextmanager
-def writing(pair: tuple[Site, Site], sync: bool) -> Iterator[None]:
-    command = [
-        sys.executable,
-        "-m",
-        "tests.crash.federated",
-        "write",
-        str(int(sync)),
-        *(str(site.live) for site in pair),
-    ]
+def writing(pair: tuple[Site, Site], sync: bool, pause_s: float = 0.0) -> Iterator[None]:
+    how = [str(int(sync)), str(pause_s)]
+    command = [sys.executable, "-m", "tests.crash.federated", "write", *how, *(str(site.live) for site in pair)]
     with child(command, env=environment()) as writer:
         eventually(lambda: pair[1].live.read_bytes()[:8] != bytes(8), "the first stamps")
         yield
@@ -175,24 +196,29 @@ def play_cuts(seed: int, count: int, directory: Path) -> Counter[str]:
 # ---- kills ----
 
 
-def bookmark_in_child(pair: tuple[Site, Site], name: str, step_number: int, victim: str, later_s: float) -> int:
-    """Have it made by a process of its own, and kill whom it meets. Returns: its exit status; -9: it was killed."""
+def bookmark_in_child(pair: tuple[Site, Site], name: str, step_number: int, then: Callable[[], None]) -> int:
+    """Have it made by a process of its own, which does something else after that step.
+
+    Returns: its exit status; -9: it was killed.
+    """
     asking = os.fork()
     if asking == 0:
         try:
-            os._exit(_bookmark(pair, name, step_number, victim, later_s))
+            os._exit(bookmark(pair, name, step_number, then))
         finally:
             os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(asking, 0)[1])
 
 
-def _bookmark(pair: tuple[Site, Site], name: str, step_number: int, victim: str, later_s: float) -> int:
+def bookmark(pair: tuple[Site, Site], name: str, step_number: int, then: Callable[[], None]) -> int:
+    """Returns: MADE, REFUSED or UNKNOWN."""
+    making.RESERVED_S = RESERVED_S
     left = [step_number]
 
     def step(_: str) -> None:
         left[0] -= 1
         if left[0] == -1:
-            _kill_later(pair, victim, later_s)
+            then()
 
     try:
         bookmark_all([site.path for site in pair], name, step=step)
@@ -230,29 +256,68 @@ def play_kills(seed: int, count: int, directory: Path) -> Counter[str]:
             victim, step_number = rng.choice(VICTIMS), rng.randrange(len(STEPS))
             later_s = rng.choice((0.0, rng.uniform(0, LATER_S_MAX)))
             told = f"{victim} killed {later_s:.4f} s after step {step_number} ({STEPS[step_number]})"
-            status = bookmark_in_child(pair, f"b-{number}", step_number, victim, later_s)
+            status = bookmark_in_child(pair, f"b-{number}", step_number, partial(_kill_later, pair, victim, later_s))
             time.sleep(LATER_S_MAX if later_s else 0)  # the killer has done it by then, or does it to the next round
             for site in pair:
                 site.start_again()
-            made = [site.has(f"b-{number}") for site in pair]
-            assert made[0] == made[1], f"{told}: {made}, exit status {status}"
-            assert status in (MADE, REFUSED, UNKNOWN, -signal.SIGKILL), f"{told}: exit status {status}"
-            assert status != MADE or made[0], f"{told}: it said that it was made"
-            assert status != REFUSED or not made[0], f"{told}: it said that it was not made"
-            if made[0]:
-                check_cut(pair, f"b-{number}")
-            kinds[f"{victim} killed, {'all' if made[0] else 'none'}"] += 1
+            kinds[f"{victim} killed, {check_outcome(pair, f'b-{number}', status, told)}"] += 1
     return kinds
 
 
+def check_outcome(pair: tuple[Site, Site], name: str, status: int, told: str) -> Literal["all", "none"]:
+    """That it is one of the two, and what the command had said."""
+    made = [site.has(name) for site in pair]
+    assert made[0] == made[1], f"{told}: {made}, exit status {status}"
+    assert status in (MADE, REFUSED, UNKNOWN, -signal.SIGKILL), f"{told}: exit status {status}"
+    assert status != MADE or made[0], f"{told}: it said that it was made"
+    assert status != REFUSED or not made[0], f"{told}: it said that it was not made"
+    if made[0]:
+        check_cut(pair, name)
+    return "all" if made[0] else "none"
+
+
+# ---- full disks ----
+
+
+def play_full(seed: int, count: int, directory: Path) -> Counter[str]:
+    """The disk of one of the two, or of both, is full after a step, and has room again when the command has ended."""
+    rng = random.Random(seed)
+    kinds: Counter[str] = Counter()
+    with contextlib.ExitStack() as stack:
+        for name in ("a", "b"):
+            stack.enter_context(mounted(Path("tmpfs"), directory / name, options=DISK, kind="tmpfs"))
+        pair = stack.enter_context(sites(directory, "process"))
+        stack.enter_context(writing(pair, sync=True, pause_s=FULL_PAUSE_S))
+        for number in range(count):
+            full = rng.choice((pair[:1], pair[1:], pair))
+            step_number = rng.randrange(len(STEPS))
+            told = f"{len(full)} full after step {step_number} ({STEPS[step_number]}), one of them the first: {pair[0] in full}"
+            status = bookmark(pair, f"b-{number}", step_number, partial(_fill, full))
+            for site in full:
+                site.filler.unlink(missing_ok=True)
+            for site in pair:
+                site.await_protected()
+            kinds[f"disk full, {check_outcome(pair, f'b-{number}', status, told)}"] += 1
+    return kinds
+
+
+def _fill(sites_filled: Sequence[Site]) -> None:
+    for site in sites_filled:
+        with contextlib.suppress(OSError), site.filler.open("wb", buffering=0) as file:
+            while file.write(bytes(PAGE_BYTES)):
+                """Until there is no room."""
+
+
 def play(seed: int, count: int, directory: Path) -> Counter[str]:
-    """Cuts and kills in turn, a round of each for two seeds of each kind."""
-    if seed // 2 % 2:
+    """Two rounds of cuts, two of kills, and one of full disks, and so on."""
+    if seed % 5 < 2:
+        return play_cuts(seed, min(CUTS_PER_ROUND, count), directory)
+    if seed % 5 < 4:
         return play_kills(seed, min(KILLS_PER_ROUND, count), directory)
-    return play_cuts(seed, min(CUTS_PER_ROUND, count), directory)
+    return play_full(seed, min(FULL_PER_ROUND, count), directory)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["write"]:
-        write([Path(path) for path in sys.argv[3:]], sync=sys.argv[2] == "1")
+        write([Path(path) for path in sys.argv[4:]], sync=sys.argv[2] == "1", pause_s=float(sys.argv[3]))
     main("federated", play, count=500)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.federated import play_cuts, play_kills
+from tests.crash.federated import play_cuts, play_full, play_kills
 
-CUTS = 12
-KILLS = {2: 6, 3: 16}
+CUTS = 10
+FULL = 4
+KILLS = {2: 4, 3: 10}
 """By seed: without a keeper, where each kill of a server costs its start, and with one."""
 
 pytestmark = [pytest.mark.crash, pytest.mark.requires_root, pytest.mark.requires_fuse]
@@ -24,3 +25,7 @@ def test_each_is_one_cut(seed: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", KILLS)
 def test_all_carry_it_or_none(seed: int, tmp_path: Path) -> None:
     assert play_kills(seed, KILLS[seed], tmp_path).total() == KILLS[seed]
+
+
+def test_a_full_disk_at_any_step_comes_to_all_or_none(tmp_path: Path) -> None:
+    assert play_full(4, FULL, tmp_path).total() == FULL

@@ -144,6 +144,7 @@ def test_xattrs_of_a_bookmark(three: Shown) -> None:
         "user.vsnapfs.time": bookmark.time,
         "user.vsnapfs.consistency": "application",
         "user.vsnapfs.application": "postgres",
+        "user.vsnapfs.profile": "",
     }
 
 

@@ -16,6 +16,8 @@ from vsnapfs.core.events import KINDS, Event
 from vsnapfs.core.rights import RIGHTS
 from vsnapfs.daemon.api import VERBS
 from vsnapfs.policy.events import EventsSettings
+from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, Profile
+from vsnapfs.policy.schedule import Schedule
 from vsnapfs.repository.settings import CheckSettings, ControlSettings, JournalSettings, MountSettings
 
 pytestmark = pytest.mark.unit
@@ -38,6 +40,9 @@ OBJECTS = [
     model.Anchor,
     model.Scrub,
     Event,
+    model.MemberOutcome,
+    model.Quiesce,
+    model.ScheduleState,
 ]
 
 
@@ -91,7 +96,17 @@ def test_every_exit_status_is_described() -> None:
 
 def test_every_setting_is_described() -> None:
     text = (TOP / "docs" / "settings.md").read_text(encoding="utf-8")
-    kinds = (JournalSettings, MountSettings, CheckSettings, ControlSettings, EventsSettings)
+    kinds = (
+        JournalSettings,
+        MountSettings,
+        CheckSettings,
+        ControlSettings,
+        EventsSettings,
+        Profile,
+        FsfreezeSettings,
+        CommandSettings,
+        Schedule,
+    )
     fields = [field for kind in kinds for field in msgspec.structs.fields(kind)]
     assert [field.name for field in fields if f"`{field.name}`" not in text] == []
 

@@ -153,8 +153,6 @@ def release(session: Session, name: str) -> None:
 def _added_to_all(session: Session, request: BookmarkAdd) -> Bookmark:
     from vsnapfs.daemon.federated import bookmark_all
 
-    if request.quiesce is not None:
-        raise UsageError("a profile is of one repository", hint="leave out --quiesce, or give one -r")
     if request.at is not None:
         raise UsageError("a past moment cannot be named in several repositories", hint="leave out --at, or give one -r")
     return bookmark_all(
@@ -163,6 +161,7 @@ def _added_to_all(session: Session, request: BookmarkAdd) -> Bookmark:
         consistency=request.consistency,
         application=request.application,
         note=request.note,
+        quiesce=request.quiesce,
     )
 
 

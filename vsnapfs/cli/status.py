@@ -67,6 +67,10 @@ def _lines(status: Status) -> Iterator[str]:
 
 
 def _conditions(status: Status) -> Iterator[str]:
+    if status.quiesce is not None:
+        under_way = status.quiesce
+        what = f"{under_way.phase} for bookmark {under_way.bookmark}, profile {under_way.profile}"
+        yield f"{'quiesce:':12}{what}, since {moment(under_way.since)}"
     for gap in status.gaps:
         yield f"{'gap:':12}{_gap(gap)}"
     for warning in status.warnings:

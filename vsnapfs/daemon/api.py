@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import msgspec
+
 from vsnapfs.core.errors import NameTakenError, NotFoundError, UsageError, VsnapfsError
 from vsnapfs.core.events import EVENT_KINDS
 from vsnapfs.core.model import Anchor, Bookmark, Check, Point, Progress, Status, Volume
@@ -138,12 +140,16 @@ def federated_prepare(repository: Repository, request: ask.FederatedPrepare, _: 
 
 
 def federated_decide(repository: Repository, request: ask.FederatedDecide, _: Report) -> Bookmark:
+    from vsnapfs.repository.bookmarks import describe
+
+    said = describe(request.name, request.consistency, request.application, request.note)
     return repository.federated.decide(
-        request.name,
-        request.federation,
-        consistency=request.consistency,
-        application=request.application,
-        note=request.note,
+        msgspec.structs.replace(
+            said,
+            federation=request.federation,
+            profile=request.profile or msgspec.UNSET,
+            members=request.members or msgspec.UNSET,
+        )
     )
 
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 import time
 import uuid as uuids
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,6 +24,7 @@ from vsnapfs.core.errors import DegradedError, UsageError, VsnapfsError, at_plac
 from vsnapfs.core.model import Bookmark, Consistency, FederatedRepository, Federation
 from vsnapfs.daemon.api import verb_of
 from vsnapfs.daemon.client import connect, open_repository
+from vsnapfs.daemon.quiescing import Moment, grounds_of, marked_still
 from vsnapfs.daemon.requests import (
     FederatedDecide,
     FederatedDrop,
@@ -36,18 +38,21 @@ from vsnapfs.daemon.requests import (
     Request,
 )
 from vsnapfs.daemon.settling import settle_unserved
+from vsnapfs.quiesce.ground import Ground
+from vsnapfs.quiesce.member import Occasion
 
 if TYPE_CHECKING:
     from vsnapfs.repository.repository import Repository
 
-RESERVED_S = 30.0
-"""How long the name is reserved, beyond what ``still`` may take."""
+RESERVED_S = 10.0
+"""How long the name is reserved after each step, beyond what a quiesce may take."""
+STILL_S = 60.0
+"""What a freezer may take, beside the deadline of its profile."""
 VERDICT_TRIES = 4
 VERDICT_PAUSE_S = 0.5
 
 R = TypeVar("R")
 Step = Callable[[str], None]
-Still = AbstractContextManager[object]
 
 
 class Site:
@@ -87,40 +92,69 @@ def bookmark_all(
     consistency: Consistency = "crash",
     application: str = "",
     note: str = "",
-    still: Still | None = None,
-    still_s: float = 0.0,
+    quiesce: str | None = None,
     step: Step = lambda _: None,
 ) -> Bookmark:
     """Name this moment in all repositories, so that it is one cut: what was answered before anything that is in one
     of them was written, is in all.
 
-    Args: paths: the first decides. still: entered before the cut, left right after it: what keeps applications still, for
-    at most still_s. step: is told what was done, for tests.
+    Args: paths: the first decides. quiesce: a profile in the settings of the first, whose members are made still for it, by a
+    freezer of this process; it says the consistency. step: is told what was done, for tests.
     Returns: the first's bookmark. Raises: DegradedError: it is made, and some do not carry it yet, or it is not known yet
     whether it is made; anything else: none carries it, or will.
     """
     _require_several(paths)
+    if quiesce is not None and consistency != "crash":
+        raise UsageError("a profile says what its bookmarks are", hint="leave out --consistency")
+    still = None if quiesce is None else _Stillness(paths, quiesce, name)
     for path in paths:
         settle_unserved(path)
     with ExitStack() as stack:
         sites = [Site(path, stack) for path in paths]
         federation = str(uuids.uuid4())
         with _dropped_if_it_fails(federation, sites):
-            _reserve(sites, federation, name, still_s)
+            _reserve(sites, federation, name, 0 if still is None else still.seconds)
             step("reserved")
-            with still or nullcontext():
-                _cut(sites, federation, step)
+            cut = partial(_cut, sites, federation, step)
+            moment = Moment(cut(), consistency, ()) if still is None else still.marked(cut)
             for site in sites:
                 site.ask(FederatedPrepare(id=federation, first=sites[0].place))
                 step("prepared")
         whole = Federation(id=federation, repositories=tuple(site.place for site in sites))
         decide = FederatedDecide(
-            name=name, federation=whole, consistency=consistency, application=application, note=note
+            name=name,
+            federation=whole,
+            consistency=moment.consistency,
+            application=application,
+            note=note,
+            profile=quiesce or "",
+            members=moment.members,
         )
         decided = _decided(sites, decide)
         step("decided")
         _finish(sites, decided, step)
         return decided
+
+
+class _Stillness:
+    """A profile of the first repository. What any of the repositories lies on must not be made still."""
+
+    def __init__(self, paths: Sequence[Path], profile: str, bookmark: str) -> None:
+        """Raises: NotFoundError: no such profile."""
+        self._grounds: list[Ground] = []
+        for number, path in enumerate(paths):
+            with open_repository(path, owner=False) as repository:
+                if number == 0:
+                    self._profile = repository.marks.profile(profile)
+                self._grounds += grounds_of(repository)
+        self._occasion = Occasion(
+            repository=str(paths[0]), profile=profile, bookmark=bookmark, deadline_s=self._profile.deadline_s
+        )
+        self.seconds = STILL_S + 3 * self._profile.deadline_s
+
+    def marked(self, cut: Callable[[], None]) -> Moment[None]:
+        """Raises: what daemon.quiescing raises."""
+        return marked_still(self._profile, self._occasion, self._grounds, cut)
 
 
 def _require_several(paths: Sequence[Path]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import syslog
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 
@@ -26,7 +27,9 @@ def set_up(log_format: LogFormat) -> None:
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, *stamps, *_renderers(log_format)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=_SyslogLogger if log_format == "syslog" else structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=_SyslogLogger
+        if log_format == "syslog"
+        else structlog.WriteLoggerFactory(cast("TextIO", _Lines())),
         cache_logger_on_first_use=False,
     )
     if log_format == "syslog":
@@ -38,6 +41,19 @@ def _renderers(log_format: LogFormat) -> list[Any]:
         return [structlog.dev.ConsoleRenderer()]
     one_line: list[Any] = [structlog.processors.format_exc_info, structlog.processors.UnicodeDecoder()]
     return [*one_line, structlog.processors.JSONRenderer()]
+
+
+class _Lines:
+    """Standard error, where a line that cannot be written is late, or lost: a log on a disk that is full, maybe because the
+    journal is on it too, must not end the server."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
 
 
 class _SyslogLogger:

@@ -12,26 +12,27 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import msgspec
 import structlog
 
 import vsnapfs
 from vsnapfs.core.errors import UsageError, VsnapfsError
-from vsnapfs.core.model import Bookmark, MemberOutcome, Progress, QuiescePhase
+from vsnapfs.core.model import Bookmark, Consistency, MemberOutcome, Progress, QuiescePhase
 from vsnapfs.quiesce.ground import Ground
 from vsnapfs.quiesce.member import Occasion
 from vsnapfs.quiesce.quiesce import Listener, NotStill, quiesced
 
 if TYPE_CHECKING:
-    from vsnapfs.catalog.bodies import BookmarkAdded
     from vsnapfs.daemon.requests import BookmarkAdd
     from vsnapfs.policy.profiles import Profile
     from vsnapfs.repository.repository import Repository
 
 Report = Callable[[Progress], None]
+M = TypeVar("M")
 
 log = structlog.get_logger()
 
@@ -54,39 +55,51 @@ def bookmark_quiesced(repository: Repository, request: BookmarkAdd, report: Repo
     occasion = Occasion(
         repository=str(repository.path), profile=name, bookmark=request.name, deadline_s=profile.deadline_s
     )
+    mark = partial(repository.marks.mark, request.name)
+    teller = _Teller(repository, request.name, report)
     with repository.marks.under_way(name, request.name, profile.deadline_s):
-        return _made(repository, profile, occasion, body, _Teller(repository, request.name, report))
-
-
-def _made(
-    repository: Repository, profile: Profile, occasion: Occasion, body: BookmarkAdded, teller: _Teller
-) -> Bookmark:
-    from vsnapfs.repository.marks import weakest
-
-    try:
-        with quiesced(profile, occasion, list(grounds_of(repository)), teller) as still:
-            mark = repository.marks.mark(body.name)
-    except NotStill as failure:
-        error, members = failure.error, failure.members
-        teller.tell("not all were still", profile=occasion.profile, bookmark=body.name, reason=str(error))
-        if profile.fallback == "none" or isinstance(error, UsageError):
-            raise error from failure
-        mark = repository.marks.mark(body.name)
-        body = msgspec.structs.replace(body, consistency="crash", members=_named(members, error))
-    else:
-        body = msgspec.structs.replace(body, consistency=weakest(still.members), members=still.members)
-    made = repository.marks.name(mark, body)
+        moment = marked_still(profile, occasion, list(grounds_of(repository)), mark, teller)
+        body = msgspec.structs.replace(body, consistency=moment.consistency, members=moment.members)
+        made = repository.marks.name(moment.mark, body)
     for member in made.members:
         if member.outcome == "frozen" and member.error:
-            teller.tell("a member may be frozen still", member=member.name, reason=member.error)
+            tell("a member may be frozen still", member=member.name, reason=member.error)
     return made
 
 
-def _named(members: list[MemberOutcome], error: VsnapfsError) -> list[MemberOutcome]:
+class Moment(NamedTuple, Generic[M]):
+    """A moment at which all were still, or, where the profile allows it, were not, and how consistent that makes it."""
+
+    mark: M
+    consistency: Consistency
+    members: tuple[MemberOutcome, ...]
+
+
+def marked_still(
+    profile: Profile, occasion: Occasion, grounds: list[Ground], mark: Callable[[], M], listener: Listener | None = None
+) -> Moment[M]:
+    """Call ``mark`` while all members are still. Raises: whatever kept one from being still; whatever ``mark`` raises."""
+    from vsnapfs.repository.marks import weakest
+
+    try:
+        with quiesced(profile, occasion, grounds, listener) as still:
+            made = mark()
+    except NotStill as failure:
+        error, members = failure.error, failure.members
+        tell("not all were still", profile=occasion.profile, bookmark=occasion.bookmark, reason=str(error))
+        if profile.fallback == "none" or isinstance(error, UsageError):
+            raise error from failure
+        return Moment(mark(), "crash", _named(members, error))
+    return Moment(made, weakest(still.members), still.members)
+
+
+def _named(members: tuple[MemberOutcome, ...], error: VsnapfsError) -> tuple[MemberOutcome, ...]:
     """Members of whom at least one says what went wrong: also where all were frozen, and not for long enough."""
     if any(member.outcome != "frozen" for member in members):
         return members
-    return [msgspec.structs.replace(member, outcome="lost", error=member.error or str(error)) for member in members]
+    return tuple(
+        msgspec.structs.replace(member, outcome="lost", error=member.error or str(error)) for member in members
+    )
 
 
 class _Teller(Listener):
@@ -103,15 +116,16 @@ class _Teller(Listener):
         self._repository.marks.say_phase(phase)
 
     def remark(self, text: str) -> None:
-        self.tell("quiesce", remark=text)
-
-    def tell(self, event: str, **fields: str) -> None:
-        """In the log of a server; a command alone has none, and says what matters in its answer."""
-        if structlog.is_configured():
-            log.warning(event, **fields)
+        tell("quiesce", remark=text)
 
     def alive(self) -> None:
         self._report(Progress(what=f"{self._phase} for {self._bookmark}", done=0, total=1, unit="files"))
+
+
+def tell(event: str, **fields: str) -> None:
+    """In the log of a server; a command alone has none, and says what matters in its answer."""
+    if structlog.is_configured():
+        log.warning(event, **fields)
 
 
 def grounds_of(repository: Repository) -> Iterator[Ground]:

@@ -20,6 +20,7 @@ from vsnapfs.core.model import (
     Consistency,
     FederatedRepository,
     Federation,
+    MemberOutcome,
     Point,
     Status,
     Undecided,
@@ -241,6 +242,8 @@ class FederatedDecide(Request[Bookmark], frozen=True, kw_only=True):
     consistency: Consistency = "crash"
     application: str = ""
     note: str = ""
+    profile: str = ""
+    members: tuple[MemberOutcome, ...] = ()
 
 
 class FederatedFinish(Request[Done], frozen=True, kw_only=True):

@@ -87,10 +87,10 @@ async def settling(repository: Repository) -> None:
     """The same for a server, until cancelled; tells the log. It does not wait for a repository that is slow to answer."""
     in_vain = 0
     while True:
-        left = False
+        answered = True
         for undecided in repository.federated.undecided():
-            left |= not await _settled(repository, undecided, may_open=in_vain >= ASKS_BEFORE_OPENING)
-        in_vain = in_vain + 1 if left else 0
+            answered &= await _settled(repository, undecided, may_open=in_vain >= ASKS_BEFORE_OPENING)
+        in_vain = 0 if answered else in_vain + 1
         await trio.sleep(_pause_s(in_vain))
 
 
@@ -101,6 +101,7 @@ def _pause_s(in_vain: int) -> float:
 
 
 async def _settled(repository: Repository, undecided: Undecided, *, may_open: bool) -> bool:
+    """True if there was an answer, and what it asked for was done."""
     where = {"bookmark": undecided.name, "first": undecided.first_path}
     try:
         ask = partial(ask_first, undecided, may_open=may_open)
@@ -112,4 +113,4 @@ async def _settled(repository: Repository, undecided: Undecided, *, may_open: bo
         return False
     if outcome != "unknown":
         log.info("a bookmark over several repositories is decided", **where, made=outcome == "made")
-    return outcome != "unknown"
+    return True

@@ -21,7 +21,7 @@ from vsnapfs.core.errors import (
     from_object,
     to_object,
 )
-from vsnapfs.core.model import QuiescePhase
+from vsnapfs.core.model import MemberOutcome, QuiescePhase
 from vsnapfs.quiesce.member import THAW_S_MAX, Lifeline, Member
 from vsnapfs.quiesce.messages import Ended, FromFreezer, Frozen, Phase
 from vsnapfs.quiesce.seat import Seat, Step
@@ -58,6 +58,8 @@ class Guard(Protocol):
     def hold(self, index: int, lifeline: Lifeline) -> None: ...
     def forget(self, index: int) -> None: ...
     def expect(self, until: float | None) -> None: ...
+    def kill_running(self) -> None:
+        """Programs of members, of which it knows."""
 
 
 class _Stop(Exception):  # noqa: N818  no error by itself
@@ -83,15 +85,16 @@ class Freeze:
         try:
             self._prepare()
             self._freeze()
-            self._ears.say(Frozen([seat.outcome() for seat in self._seats]))
+            self._ears.say(Frozen(self._outcomes()))
             self._say_phase("frozen")
             self._stay()
         except _Stop as stop:
             why = stop.why
+            if not isinstance(why, TimedOutError):  # then they end by themselves, and know why
+                self._guard.kill_running()
         self._thaw()
         why = why or self._lost()
-        outcomes = [seat.outcome() for seat in self._seats]
-        self._ears.say(Ended(outcomes, None if why is None else to_object(why)))
+        self._ears.say(Ended(self._outcomes(), None if why is None else to_object(why)))
         self._linger()
 
     def _lost(self) -> VsnapfsError | None:
@@ -101,6 +104,9 @@ class Freeze:
             if done is not None and isinstance(done.error, NotStillError):
                 return _of_member(seat, done.error)
         return None
+
+    def _outcomes(self) -> tuple[MemberOutcome, ...]:
+        return tuple(seat.outcome() for seat in self._seats)
 
     def _prepare(self) -> None:
         self._say_phase("preparing")

@@ -23,8 +23,6 @@ from vsnapfs.quiesce.freeze import Freeze, Noise
 from vsnapfs.quiesce.members import member_of
 from vsnapfs.quiesce.resident import stay_in_memory
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
 
 class Ears:
     """What the freezer hears: each death once."""
@@ -82,7 +80,7 @@ def main(fd: int) -> None:
     _let_go()
     guard_line = guard.start()
     ears = Ears(asker, guard_line)
-    for number in SIGNALS:
+    for number in guard.SIGNALS:
         signal.signal(number, ears.on_signal)
     if not stay_in_memory("vsnapfs-freezer"):
         ears.say(messages.Remark("the freezer is not locked in memory: it may have to wait for a disk"))

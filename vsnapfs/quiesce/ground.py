@@ -145,18 +145,23 @@ def _text(path: Path) -> str:
 
 def _devices_of(mount: MountedAt) -> Iterator[str]:
     """Block devices of a filesystem that has a number of its own: that which was mounted, and those that btrfs has beside it."""
-    try:
-        found = os.stat(mount.source)
-    except OSError:
+    first = _number_of(mount.source)
+    if first is None:
         return
-    if not stat.S_ISBLK(found.st_mode):
-        return
-    first = _number(found.st_rdev)
     yield first
     for filesystem in BTRFS.glob("*/devices"):
         devices = [_text(device / "dev") for device in filesystem.glob("*")]
         if first in devices:
             yield from devices
+
+
+def _number_of(path: str) -> str | None:
+    """Of a block device; None: it is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return _number(found.st_rdev) if stat.S_ISBLK(found.st_mode) else None
 
 
 def _directories_of(mount: MountedAt) -> Iterator[str]:

@@ -35,6 +35,8 @@ from vsnapfs.quiesce.resident import stay_in_memory
 GRACE_S = 0.25
 """After the deadline the freezer has so long to begin to thaw."""
 RETRY_S = 0.05
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""They end neither before all is thawed."""
 MESSAGE_BYTES_MAX = 1 << 18
 """An environment and the words of a command."""
 
@@ -73,6 +75,7 @@ class GuardLine:
 
     def __init__(self, line: socket.socket, pid: int) -> None:
         self._line = line
+        self._groups: set[int] = set()
         self.pid = pid
 
     def fileno(self) -> int:
@@ -88,10 +91,16 @@ class GuardLine:
         self._send(Forget(index))
 
     def running(self, group: int) -> None:
+        self._groups.add(group)
         self._send(Running(group))
 
     def stopped(self, group: int) -> None:
+        self._groups.discard(group)
         self._send(Stopped(group))
+
+    def kill_running(self) -> None:
+        for group in list(self._groups):
+            kill_group(group)
 
     def expect(self, until: float | None) -> None:
         self._send(Expect(until))
@@ -106,8 +115,11 @@ class GuardLine:
 
     def _send(self, message: Message, fd: int | None = None) -> None:
         rights = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
-        with suppress(OSError):
-            self._line.sendmsg([msgspec.json.encode(message)], rights)
+        try:
+            self._line.sendmsg([msgspec.json.encode(message)], rights, socket.MSG_DONTWAIT)
+        except OSError:  # it has died, or stands still: as good as dead
+            with suppress(OSError):
+                self._line.shutdown(socket.SHUT_RDWR)
 
 
 def start() -> GuardLine:
@@ -116,19 +128,22 @@ def start() -> GuardLine:
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MESSAGE_BYTES_MAX)
     freezer = os.getpid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     pid = os.fork()
     if pid == 0:
         try:
+            for number in SIGNALS:
+                signal.signal(number, lambda *_: None)  # not ignored: a command that it runs would inherit that
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             os.setsid()
             kept = theirs.fileno()
             os.closerange(3, kept)
             os.closerange(kept + 1, 1 << 16)
             stay_in_memory("vsnapfs-guard")
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, lambda *_: None)  # not ignored: a command that it runs would inherit that
             _Guard(theirs, freezer).watch()
         finally:
             os._exit(0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     theirs.close()
     return GuardLine(ours, pid)
 

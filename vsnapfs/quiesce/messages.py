@@ -49,14 +49,14 @@ class Remark(msgspec.Struct, tag="remark"):
 class Frozen(msgspec.Struct, tag="frozen"):
     """All are still, until Thaw or the deadline."""
 
-    members: list[MemberOutcome]
+    members: tuple[MemberOutcome, ...]
 
 
 class Ended(msgspec.Struct, tag="ended"):
     """All were told to thaw, and have done so or did not do it in their time. error: as core.errors.to_object; None: all were
     still from Frozen until Thaw came."""
 
-    members: list[MemberOutcome]
+    members: tuple[MemberOutcome, ...]
     error: dict[str, Any] | None
 
 
@@ -73,8 +73,8 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 def send(line: socket.socket, message: FromAsker | FromFreezer) -> None:
-    """Raises: OSError: nobody is at the other end."""
-    line.send(msgspec.json.encode(message))
+    """Raises: OSError: nobody is at the other end, or nobody who reads: nobody waits for that."""
+    line.send(msgspec.json.encode(message), socket.MSG_DONTWAIT)
 
 
 def receive(line: socket.socket) -> bytes:

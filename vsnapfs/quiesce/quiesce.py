@@ -10,6 +10,7 @@ the block has been left without an error.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
@@ -26,6 +27,7 @@ from vsnapfs.core.errors import QuiesceError, TimedOutError, VsnapfsError, from_
 from vsnapfs.core.model import MemberOutcome, QuiescePhase
 from vsnapfs.policy.profiles import Profile
 from vsnapfs.quiesce import messages
+from vsnapfs.quiesce.freeze import TURN_S
 from vsnapfs.quiesce.ground import Ground
 from vsnapfs.quiesce.member import THAW_S_MAX, Occasion
 
@@ -40,7 +42,7 @@ LOOK_S = 0.25
 class NotStill(Exception):  # noqa: N818  what is raised in the end is ``error``
     """Somebody could not be made still, or was not for long enough; all were let go. error: why. members: what is known of each."""
 
-    def __init__(self, error: VsnapfsError, members: list[MemberOutcome]) -> None:
+    def __init__(self, error: VsnapfsError, members: tuple[MemberOutcome, ...]) -> None:
         super().__init__(str(error))
         self.error = error
         self.members = members
@@ -49,7 +51,7 @@ class NotStill(Exception):  # noqa: N818  what is raised in the end is ``error``
 class Still:
     """members: as is known; whole when the block has been left."""
 
-    def __init__(self, members: list[MemberOutcome]) -> None:
+    def __init__(self, members: tuple[MemberOutcome, ...]) -> None:
         self.members = members
 
 
@@ -91,7 +93,9 @@ class _Asking:
     def __init__(self, profile: Profile, listener: Listener) -> None:
         self._profile = profile
         self._listener = listener
-        self._members: list[MemberOutcome] = []
+        self._members: tuple[MemberOutcome, ...] = ()
+        self._freezing_since = math.inf
+        self._thaw_s_max = len(profile.members) * TURN_S + THAW_S_MAX + SLACK_S
         self._line, theirs = messages.pair()
         try:
             self._process = _started(theirs)
@@ -105,21 +109,21 @@ class _Asking:
         with suppress(OSError):
             messages.send(self._line, messages.Job(self._profile, occasion, list(grounds)))
 
-    def wait_frozen(self) -> list[MemberOutcome]:
+    def wait_frozen(self) -> tuple[MemberOutcome, ...]:
         """Raises: NotStill."""
-        return self._wait(START_S_MAX + 2 * self._profile.deadline_s + THAW_S_MAX + SLACK_S, messages.Frozen)
+        return self._wait(START_S_MAX + 2 * self._profile.deadline_s + self._thaw_s_max, messages.Frozen)
 
-    def end(self) -> list[MemberOutcome]:
+    def end(self) -> tuple[MemberOutcome, ...]:
         """Thaw, and learn whether all were still until now. Raises: NotStill."""
         self._say_thaw()
-        return self._wait(THAW_S_MAX + SLACK_S, messages.Ended)
+        return self._wait(self._thaw_s_max, messages.Ended)
 
     def thaw(self) -> None:
         """The same for who does not want to know, but that nobody is frozen any more."""
         self._say_thaw()
         self._listener = Listener()
-        with suppress(NotStill, OSError):
-            self._wait(THAW_S_MAX + SLACK_S, messages.Ended)
+        with suppress(NotStill):
+            self._wait(self._thaw_s_max, messages.Ended)
 
     def close(self) -> None:
         """The end of the line thaws, if nothing else has."""
@@ -133,12 +137,13 @@ class _Asking:
         with suppress(OSError):
             messages.send(self._line, messages.Thaw())
 
-    def _wait(self, seconds: float, wanted: type[messages.Frozen | messages.Ended]) -> list[MemberOutcome]:
+    def _wait(self, seconds: float, wanted: type[messages.Frozen | messages.Ended]) -> tuple[MemberOutcome, ...]:
         until = time.monotonic() + seconds
         while True:
             message = self._next(until)
             match message:
                 case messages.Phase(phase):
+                    self._freezing_since = time.monotonic() if phase == "freezing" else self._freezing_since
                     self._listener.phase(phase)
                 case messages.Remark(text):
                     self._listener.remark(text)
@@ -161,9 +166,17 @@ class _Asking:
                 raise NotStill(TimedOutError("the freezer does not answer"), self._members)
         content = messages.receive(self._line)
         if not content:
-            raise NotStill(QuiesceError("the freezer died"), self._members)
+            raise NotStill(self._death(), self._members)
         message: messages.FromFreezer = msgspec.json.decode(content, type=messages.FromFreezer)
         return message
+
+    def _death(self) -> VsnapfsError:
+        """A freezer that dies after the deadline was killed by the guard, since it did not thaw."""
+        if time.monotonic() - self._freezing_since >= self._profile.deadline_s:
+            return TimedOutError(
+                f"the deadline of {self._profile.deadline_s:g} s has passed, and the freezer had to be killed"
+            )
+        return QuiesceError("the freezer died")
 
 
 def _started(line: socket.socket) -> subprocess.Popen[bytes]:

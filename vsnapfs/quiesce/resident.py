@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import threading
 
 MCL_CURRENT = 1
 MCL_FUTURE = 2
 PR_SET_NAME = 15
-STACK_BYTES = 256 << 10
+STACK_BYTES = 1 << 20
 """Of a thread: all of it is locked."""
 
 
@@ -18,6 +17,10 @@ def stay_in_memory(name: str) -> bool:
     others do. Not inherited by a fork."""
     sys.dont_write_bytecode = True
     threading.stack_size(STACK_BYTES)
+    try:
+        import ctypes  # makes executable memory, which a service may be forbidden
+    except (ImportError, MemoryError, OSError):
+        return False
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
     locked: bool = libc.mlockall(MCL_CURRENT | MCL_FUTURE) == 0

@@ -47,6 +47,8 @@ def body_of(bookmark: Bookmark, name: str) -> BookmarkAdded:
         bookmark.application,
         bookmark.note,
         msgspec.UNSET if bookmark.federation is None else bookmark.federation,
+        bookmark.profile or msgspec.UNSET,
+        bookmark.members or msgspec.UNSET,
     )
 
 

@@ -3,7 +3,7 @@
 ==========  ==============  ====================================================================================
 step        is kept in      what it does
 ==========  ==============  ====================================================================================
-reserve     memory          the name is free, and nobody else takes it for so many seconds
+reserve     memory          the name is free, and nobody else takes it for so many seconds after each step
 hold        memory          writes stand still; where the journal stands is this repository's position
 let go      memory          they go on; refused where they had not stood still all the time
 prepare     a file          the position is on stable storage; all but the first keep it, and the name, until the first says
@@ -30,9 +30,10 @@ from typing import Literal
 import msgspec
 
 from vsnapfs.binding import HoldPosition, RecordKind, hold, holds_end, let_go
+from vsnapfs.catalog.bodies import BookmarkAdded
 from vsnapfs.catalog.index import Changes, Index
 from vsnapfs.core.errors import DegradedError, NotFoundError, StoreError, TimedOutError, UsageError
-from vsnapfs.core.model import Bookmark, Consistency, FederatedRepository, Federation, Undecided
+from vsnapfs.core.model import Bookmark, FederatedRepository, Federation, Undecided
 from vsnapfs.core.names import check_name
 from vsnapfs.repository import bookmarks, gaps
 from vsnapfs.repository.layout import FEDERATED, federated_file
@@ -78,7 +79,7 @@ class FederatedPart:
             raise UsageError(f"a name is reserved for at most {SECONDS_MAX} s")
         with parts.change:
             bookmarks.refuse_taken(parts, name)
-            parts.reservations.put(federation, Reservation(name=name, until_s=time.monotonic() + seconds))
+            parts.reservations.put(federation, Reservation(name=name, seconds=seconds))
         return str(parts.uuid), str(parts.layout.path)
 
     def hold(self, federation: str, milliseconds: int) -> HoldPosition:
@@ -89,7 +90,7 @@ class FederatedPart:
         if position.seqno == 0:
             let_go(self._parts.journal, position.hold)
             raise UsageError(f"{self._parts.layout.path} holds nothing yet", hint="leave it out, or add a volume")
-        reservation.position = position
+        reservation.position, reservation.stood = position, False
         return position
 
     def let_go(self, federation: str) -> None:
@@ -126,25 +127,23 @@ class FederatedPart:
             self._parts.layout.write(federated_file(federation), msgspec.json.encode(pending))
             self._parts.reservations.pending[federation] = pending
 
-    def decide(
-        self, name: str, federation: Federation, *, consistency: Consistency, application: str, note: str
-    ) -> Bookmark:
-        """Make the bookmark here, and with it everywhere.
+    def decide(self, body: BookmarkAdded) -> Bookmark:
+        """Make the bookmark here, and with it everywhere. ``body`` names the federation.
 
         Raises: NotFoundError: there is no reservation (any more): then it will never be decided. Others: ask for the
         ``verdict``.
         """
-        body = msgspec.structs.replace(bookmarks.describe(name, consistency, application, note), federation=federation)
+        federation = _federation(body)
         with self._parts.change:
             reservation = self._reservation(federation.id)
             position = self._position(reservation)
             self._require_named(federation, position.seqno)
-            if name != reservation.name:
-                raise UsageError(f"the name {reservation.name!r} was reserved, not {name!r}")
+            if body.name != reservation.name:
+                raise UsageError(f"the name {reservation.name!r} was reserved, not {body.name!r}")
             self._parts.record(RecordKind.BOOKMARK_ADD, body, a=position.seqno)
             self._parts.reservations.pop(federation.id)
-            bookmarks.tell_made(self._parts, name)
-            return bookmarks.find(self._parts, name)
+            bookmarks.tell_made(self._parts, body.name)
+            return bookmarks.find(self._parts, body.name)
 
     def finish(self, decided: Bookmark) -> None:
         """Make here the bookmark that the first has made. Twice is allowed.
@@ -206,6 +205,7 @@ class FederatedPart:
                 f"{self._parts.layout.path} knows of no bookmark with the id {federation} that is being made",
                 hint="its server was started again, or it took too long; make it anew",
             )
+        self._parts.reservations.renew(found)
         return found
 
     def _position(self, reservation: Reservation) -> HoldPosition:
@@ -244,6 +244,12 @@ class FederatedPart:
         if federation in self._parts.reservations.pending:
             self._parts.layout.remove(federated_file(federation))
             del self._parts.reservations.pending[federation]
+
+
+def _federation(body: BookmarkAdded) -> Federation:
+    if body.federation is msgspec.UNSET:
+        raise UsageError(f"bookmark {body.name!r} is of one repository alone")
+    return body.federation
 
 
 def _check_id(text: str) -> None:

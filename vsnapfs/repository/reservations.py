@@ -25,7 +25,9 @@ class Reservation(msgspec.Struct, kw_only=True):
     """What is known of a federation before it is decided, for as long as this process lives and ``until_s`` allows."""
 
     name: str
-    until_s: float
+    seconds: float
+    """It lasts so long after each step."""
+    until_s: float = 0.0
     """time.monotonic()."""
     position: HoldPosition | None = None
     stood: bool = False
@@ -71,6 +73,11 @@ class Reservations:
 
     def put(self, federation: str, reservation: Reservation) -> None:
         self._reserved[federation] = reservation
+        self.renew(reservation)
+
+    def renew(self, reservation: Reservation) -> None:
+        """Another step was made."""
+        reservation.until_s = time.monotonic() + reservation.seconds
 
     def get(self, federation: str) -> Reservation | None:
         """None: there is none, or its time is over; then it never comes back."""

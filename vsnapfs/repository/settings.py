@@ -215,8 +215,7 @@ DEFAULT_TEXT = """\
 # consistency = "application"
 
 # [schedule.NAME]          # bookmarks that the server makes by itself; docs/settings.md
-# every = "15min"
-# cron = "0 2 * * *"      # in place of every
+# every = "15min"         # or cron = "0 2 * * *"
 # timezone = "local"      # of cron, such as "Europe/Berlin"
 # jitter = "0s"           # each is made so much later at most
 # quiesce = ""            # the profile whose members are made still

@@ -149,6 +149,7 @@ class PointDirectory(msgspec.Struct, frozen=True):
             "time": self.point.time,
             "consistency": self.bookmark.consistency if self.bookmark else "crash",
             "application": self.bookmark.application if self.bookmark else "",
+            "profile": self.bookmark.profile if self.bookmark else "",
         }
 
 

@@ -63,11 +63,11 @@ def journal() -> FakeJournal:
     journal.skip(100)
     for name in ("a", "b", "c"):
         journal.add_bookmark(name)
-    parts = [
+    parts = (
         FederatedRepository(uuid=UUID, path="/srv/a", seqno=50),
         FederatedRepository(uuid=UUID, path="/b", seqno=7),
-    ]
-    journal.add_bookmark("past", 50, Federation(id=UUID, repositories=tuple(parts)))
+    )
+    journal.add_bookmark("past", 50, Federation(id=UUID, repositories=parts))
     journal.remove_bookmark("b")
     journal.hold_bookmark("c", True, "audit")
     return journal

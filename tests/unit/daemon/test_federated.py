@@ -13,7 +13,9 @@ import msgspec
 import pytest
 
 from tests.support.volumes import content_at, put
+from tests.support.waiting import eventually
 from vsnapfs.binding import RecordKind
+from vsnapfs.catalog.bodies import BookmarkAdded
 from vsnapfs.core.errors import (
     DegradedError,
     NameTakenError,
@@ -63,7 +65,7 @@ def undecided_in(path: Path) -> list[str]:
     return [undecided.name for undecided in connect(path).call(BookmarkList()).undecided]
 
 
-def killed_at(number: int, paths: list[Path]) -> None:
+def killed_at(number: int, paths: list[Path], quiesce: str | None = None) -> None:
     """In a process that ends as kill -9 ends it, right after step ``number``."""
     child = os.fork()
     if child == 0:
@@ -75,7 +77,7 @@ def killed_at(number: int, paths: list[Path]) -> None:
                 os._exit(KILLED)
 
         try:
-            bookmark_all(paths, "all", step=step)
+            bookmark_all(paths, "all", quiesce=quiesce, step=step)
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
@@ -118,20 +120,6 @@ class TestMade:
             repository.volume_add("db0", size_bytes=SIZE)
         bookmark_all([path, *paths], "all")
         assert len({msgspec.json.encode(made_in(path)["all"].federation) for path in [path, *paths]}) == 1
-
-    def test_stillness_ends_before_anything_is_named(self, paths: list[Path]) -> None:
-        steps: list[str] = []
-
-        class Still:
-            def __enter__(self) -> None:
-                steps.append("frozen")
-
-            def __exit__(self, *_: object) -> None:
-                steps.append("thawed")
-
-        bookmark_all(paths, "all", still=Still(), still_s=1, step=steps.append)
-        assert steps[1] == "frozen"
-        assert steps[6:9] == ["thawed", "prepared", "prepared"]
 
 
 class TestRefused:
@@ -191,6 +179,65 @@ class TestRefused:
                 bookmark_all(paths, "all", step=failing_at(number))
             assert [made_in(path) for path in paths] == [{}, {}], name
         bookmark_all(paths, "all")
+
+
+class TestStill:
+    """With members of a profile of the first repository; each writes down what is done to it."""
+
+    @pytest.fixture
+    def log(self, paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+        return paths[0].with_name("log")
+
+    def settle_for(self, path: Path, log: Path, freeze: str = "true", fallback: str = "none") -> None:
+        said = [
+            f'["/bin/sh", "-c", "echo {word} >> {log}; {then}"]' for word, then in (("still", freeze), ("on", "true"))
+        ]
+        with (path / "vsnapfs.toml").open("a") as file:
+            file.write(f'[quiesce.app]\nfallback = "{fallback}"\n[[quiesce.app.members]]\nkind = "command"\n')
+            file.write(f'name = "m"\nfreeze = {said[0]}\nthaw = {said[1]}\n')
+
+    def test_the_cut_is_made_while_they_are(self, paths: list[Path], log: Path) -> None:
+        self.settle_for(paths[0], log)
+        steps: list[tuple[str, str]] = []
+
+        def step(what: str) -> None:
+            steps.append((what, log.read_text() if log.exists() else ""))
+
+        bookmark = bookmark_all(paths, "all", quiesce="app", step=step)
+        assert [text for _, text in steps] == ["", *["still\n"] * 4, *["still\non\n"] * 4]
+        assert (bookmark.consistency, bookmark.profile, len(bookmark.members)) == ("application", "app", 1)
+        other = made_in(paths[1])["all"]
+        assert (other.consistency, other.profile, other.members) == ("application", "app", bookmark.members)
+
+    def test_one_that_cannot_be_still(self, paths: list[Path], log: Path) -> None:
+        self.settle_for(paths[0], log, freeze="false")
+        with pytest.raises(VsnapfsError, match="m"):
+            bookmark_all(paths, "all", quiesce="app")
+        assert [made_in(path) for path in paths] == [{}, {}]
+        bookmark_all(paths, "all")  # its name is free, and nothing is held
+
+    def test_where_that_is_allowed_it_is_said(self, paths: list[Path], log: Path) -> None:
+        self.settle_for(paths[0], log, freeze="false", fallback="crash")
+        bookmark = bookmark_all(paths, "all", quiesce="app")
+        assert (bookmark.consistency, bookmark.is_whole) == ("crash", False)
+        assert made_in(paths[1])["all"].members == bookmark.members
+
+    def test_still_when_the_command_is_killed(self, paths: list[Path], log: Path) -> None:
+        self.settle_for(paths[0], log)
+        killed_at(STEPS_OF_TWO.index("held"), paths, quiesce="app")
+        eventually(lambda: log.read_text() == "still\non\n", "its members to be let go", deadline_s=60)
+        assert [made_in(path) for path in paths] == [{}, {}]
+
+    def test_a_profile_that_only_another_has(self, paths: list[Path], log: Path) -> None:
+        self.settle_for(paths[1], log)
+        with pytest.raises(NotFoundError, match="no profile 'app'"):
+            bookmark_all(paths, "all", quiesce="app")
+
+    def test_what_the_profile_says_nobody_else_does(self, paths: list[Path], log: Path) -> None:
+        self.settle_for(paths[0], log)
+        with pytest.raises(UsageError, match="leave out --consistency"):
+            bookmark_all(paths, "all", quiesce="app", consistency="filesystem")
 
 
 def failing_at(number: int) -> Callable[[str], None]:
@@ -369,7 +416,7 @@ class TestAPart:
     def decide(self, repository: Repository, federation: str, seqno: int) -> Bookmark:
         mine = FederatedRepository(uuid=repository.uuid, path="/a", seqno=seqno)
         whole = Federation(id=federation, repositories=(mine,))
-        return repository.federated.decide("all", whole, consistency="crash", application="", note="")
+        return repository.federated.decide(BookmarkAdded("all", federation=whole))
 
     def test_what_it_has_denied_it_never_decides(self, repository: Repository, federation: str) -> None:
         position = repository.federated.hold(federation, 0)

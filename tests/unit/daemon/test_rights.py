@@ -86,7 +86,7 @@ def test_who_names_a_file_that_the_server_opens_needs_to_be_admin() -> None:
     harmless = {"name", "at", "point", "consistency", "application", "note", "since", "until", "volume", "text"}
     harmless |= {"id", "uuid", "seconds", "milliseconds", "decided", "federation"}
     harmless |= {"removed", "read_data", "percent", "seed", "anchor", "anchor_key", "key"}
-    harmless |= {"after", "kinds", "limit", "newest", "wait_s"}
+    harmless |= {"after", "kinds", "limit", "newest", "wait_s", "schedule"}
     others = [verb for verb in VERBS.values() if verb.request.right != "admin"]
     assert {field for verb in others for field in verb.request.__struct_fields__} <= harmless
 

@@ -10,6 +10,7 @@ import pytest
 from tests.support.volumes import put
 from vsnapfs.core.errors import UsageError
 from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, Profile
+from vsnapfs.policy.schedule import Schedule
 from vsnapfs.repository.repository import Repository
 from vsnapfs.repository.settings import DEFAULT_TEXT, Settings, parse
 
@@ -49,7 +50,9 @@ def test_the_file_that_init_writes_shows_every_key() -> None:
         "control": control,
         "quiesce": quiesce,
         "events": events,
+        "schedule": ["NAME"],
     }
+    assert set(tomllib.loads(shown)["schedule"]["NAME"]) == {*Schedule.__struct_fields__} - {"cron"}
     profile = tomllib.loads(shown)["quiesce"]["NAME"]
     assert sorted(profile) == sorted(Profile.__struct_fields__)
     wanted = {"fsfreeze": FsfreezeSettings, "command": CommandSettings}
@@ -109,6 +112,16 @@ def test_who_reads_the_data() -> None:
         ('[events]\ncommand = "tell"\n', ["line 2", "events.command", "array"]),
         ('[events]\ncommand = [""]\n', ["line 2", "events.command", "no name"]),
         ('[events]\nkinds = ["gap_begun", "gap_begin"]\n', ["line 2", "events.kinds", "gap_begin"]),
+        ("[schedule.a]\n", ["line 1", "schedule.a: ", "either `every` or `cron`"]),
+        ('[schedule.a]\nevery = "1h"\n[schedule.b]\nevery = "x"\n', ["line 4", "schedule.b.every", "'x'"]),
+        ('[schedule.a]\nevery = "1h"\njitter = "2h"\n', ["line 3", "schedule.a.jitter", "not less than 1h"]),
+        ('[schedule.a]\ncron = "0 25 * * *"\n', ["line 2", "schedule.a.cron", "Bad hour"]),
+        ('[schedule.a]\ncron = "0 2 * * *"\ntimezone = "Bonn"\n', ["line 3", "schedule.a.timezone", "'Bonn'"]),
+        ('[schedule.a]\nevery = "1h"\nname = "x"\n', ["line 3", "unknown key 'name' in [schedule.a]"]),
+        ('[schedule.a]\nevery = "1h"\nbookmark = "x"\n', ["line 3", "schedule.a.bookmark", "no {time}"]),
+        ('[schedule.a]\nevery = "1h"\nquiesce = "db"\n', ["line 1", "schedule: a: there is no profile [quiesce.db]"]),
+        ('[schedule.a]\nevery = "1h"\nbookmark = "/{time}"\n', ["line 1", "schedule: a: ", "not a bookmark name"]),
+        ('[schedule."a b"]\nevery = "1h"\n', ["line 1", "schedule: ", "not a schedule name"]),
         ('[events]\ntimeout = "1h"\n', ["line 2", "events.timeout", "600s"]),
         ('[events]\ntimeout = "soon"\n', ["line 2", "events.timeout", "soon"]),
         ("[events]\nhook = []\n", ["line 2", "unknown key 'hook' in [events]"]),

@@ -94,7 +94,7 @@ def test_a_bookmark_that_fails_is_told_but_for_a_mistake_of_who_asks(
     with pytest.raises(GapError):
         add("b")
     assert kinds(repository)[-1] == ("bookmark_failed", "b")
-    assert repository.events()[-1].detail == {"reason": "writes are not protected"}
+    assert repository.events()[-1].detail == {"reason": "writes are not protected", "schedule": ""}
 
 
 def test_a_reader_sees_them_and_tells_none(repository: Repository, path: Path) -> None:

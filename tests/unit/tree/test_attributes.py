@@ -180,14 +180,20 @@ def test_pairs_that_differ_in_name_keep_their_own_points(repository: FakeReposit
 
 def test_xattrs_of_a_bookmark(repository: FakeRepository, tree: Tree) -> None:
     made = repository.bookmark("a", consistency="application", application="postgres")
-    expected = {"seqno": str(made.seqno), "time": made.time, "consistency": "application", "application": "postgres"}
+    expected = {
+        "seqno": str(made.seqno),
+        "time": made.time,
+        "consistency": "application",
+        "application": "postgres",
+        "profile": "",
+    }
     assert tree.xattrs(walk(tree, "snaps/a")) == expected
     assert tree.xattrs(walk(tree, "at/a")) == expected
 
 
 def test_any_instant_is_as_after_a_power_cut(tree: Tree) -> None:
     shown = tree.xattrs(walk(tree, "at/@2"))
-    assert shown == {"seqno": "2", "time": iso(time_ns_of(2)), "consistency": "crash", "application": ""}
+    assert shown == {"seqno": "2", "time": iso(time_ns_of(2)), "consistency": "crash", "application": "", "profile": ""}
 
 
 def test_xattrs_of_a_view_are_of_its_content(repository: FakeRepository, tree: Tree) -> None:
