@@ -42,6 +42,7 @@ OWNERS = {
     "sdnotify": ("vsnapfs.daemon",),
     "psycopg": ("vsnapfs.quiesce",),
     "pymysql": ("vsnapfs.quiesce",),
+    "cronsim": ("vsnapfs.policy.schedule",),
     "click": ("vsnapfs.cli",),
     "rich": ("vsnapfs.cli",),
 }

@@ -12,10 +12,13 @@ import pytest
 
 from vsnapfs.cli.main import vsnapfs
 from vsnapfs.core import errors, model
+from vsnapfs.core.events import KINDS, Event
 from vsnapfs.core.rights import RIGHTS
 from vsnapfs.daemon.api import VERBS
+from vsnapfs.policy.events import EventsSettings
 from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, MariaDBSettings, PostgreSQLSettings, Profile
 from vsnapfs.policy.retention import RetentionSettings
+from vsnapfs.policy.schedule import Schedule
 from vsnapfs.repository.settings import CheckSettings, ControlSettings, JournalSettings, MountSettings
 
 pytestmark = pytest.mark.unit
@@ -42,8 +45,10 @@ OBJECTS = [
     model.Prune,
     model.Compaction,
     model.Space,
+    Event,
     model.MemberOutcome,
     model.Quiesce,
+    model.ScheduleState,
 ]
 
 
@@ -98,8 +103,8 @@ def test_every_exit_status_is_described() -> None:
 def test_every_setting_is_described() -> None:
     text = (TOP / "docs" / "settings.md").read_text(encoding="utf-8")
     kinds = (
-        JournalSettings, MountSettings, CheckSettings, ControlSettings, RetentionSettings,
-        Profile, FsfreezeSettings, CommandSettings, PostgreSQLSettings, MariaDBSettings,
+        JournalSettings, MountSettings, CheckSettings, ControlSettings, RetentionSettings, EventsSettings,
+        Profile, FsfreezeSettings, CommandSettings, PostgreSQLSettings, MariaDBSettings, Schedule,
     )  # fmt: skip
     fields = [field for kind in kinds for field in msgspec.structs.fields(kind)]
     assert [field.name for field in fields if f"`{field.name}`" not in text] == []
@@ -119,6 +124,12 @@ def test_every_right_is_described_with_the_commands_behind_it() -> None:
         noun, _, what = verb.name.partition("_")
         wanted = words.get(verb.name, f"`{noun} {what}`" if what and noun == "bookmark" else what or noun)
         assert wanted in rows[verb.request.right], verb.name
+
+
+def test_every_kind_of_event_is_described_with_its_severity() -> None:
+    text = (TOP / "docs" / "events.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", text, re.MULTILINE))
+    assert rows == {kind: told.severity for kind, told in KINDS.items()}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

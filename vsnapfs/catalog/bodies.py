@@ -58,6 +58,8 @@ class BookmarkAdded(msgspec.Struct, frozen=True):
     profile: str | msgspec.UnsetType = msgspec.UNSET
     """Not there: nobody was made still for it."""
     members: tuple[MemberOutcome, ...] | msgspec.UnsetType = msgspec.UNSET
+    schedule: str | msgspec.UnsetType = msgspec.UNSET
+    """Not there: somebody asked for it."""
     pending: bool | msgspec.UnsetType = msgspec.UNSET
     """True: the record is a position to be named, or not, by a later one; it makes no bookmark."""
 

@@ -6,20 +6,29 @@ the whole journal would not give. So a file that is damaged, foreign or newer is
 when it cannot be written, work goes on without it, since the names are in the journal and in memory: ``problem`` says
 so. Only a file that is ahead of the journal is believed: then the journal has lost its end.
 
-Threads: none; the owner locks.
+Events do not follow from the journal: those of a file that is set aside go over into the next, as far as they can be read.
+
+Threads: none; the owner locks. ``events`` has a lock of its own.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from vsnapfs.binding import Event, JournalFacts
 from vsnapfs.catalog.counts import Counts
+from vsnapfs.catalog.event_log import EventLog
+from vsnapfs.catalog.events import Wanted, events_in
 from vsnapfs.catalog.index import Changes, Index
 from vsnapfs.catalog.store import CatalogStore, Content, Mark, Place
 from vsnapfs.core.errors import IntegrityError, JournalBehindError, NoSpaceError, StoreError, VsnapfsError
+from vsnapfs.core.events import Event as ToldEvent
 from vsnapfs.core.model import Bookmark
+
+SetAside = Callable[[], Place | None]
+"""Renames the file and what belongs to it. Returns: where it is now; None: there was none."""
 
 
 class EventSource(Protocol):
@@ -31,17 +40,20 @@ class EventSource(Protocol):
 
 
 class Catalog:
-    """Names in ``index``, counts of data in ``counts``.
+    """Names in ``index``, counts of data in ``counts``, what happened in ``events``.
 
     ``fold`` changes memory and ``save`` the file, so that who reads names has to wait for the former only.
     """
 
-    def __init__(self, store: CatalogStore, content: Content, no_file: str | None) -> None:
+    def __init__(self, store: CatalogStore, content: Content, events: EventLog, no_file: str | None) -> None:
         self.index = Index()
         self.index.load(content.volumes, content.bookmarks, content.gaps)
         self.counts = Counts(content.counts)
+        self.events = events
+        self.events.resume(store.last_event_id())
         self._no_file = no_file
         self._not_written: str | None = None
+        self._events_not_written: str | None = None
         self._store = store
         self._mark = content.mark
         self._changes = Changes()
@@ -49,49 +61,73 @@ class Catalog:
 
     @classmethod
     def open(
-        cls, place: Place | None, repository: str, journal: EventSource, set_aside: Callable[[], object]
+        cls,
+        place: Place | None,
+        repository: str,
+        journal: EventSource,
+        set_aside: SetAside,
+        events: EventLog | None = None,
+        *,
+        anew: bool = False,
     ) -> Catalog:
         """The catalog at ``place`` (None: in memory, for readers), caught up with the journal.
 
-        Args: repository: its uuid. set_aside: renames the file at ``place`` and what belongs to it; called when it is
-        of no use.
+        Args: repository: its uuid. set_aside: for the file at ``place``, called when it is of no use. events: of the
+        catalog before, in this process. anew: whatever the file is like, make another.
         """
+        log = events or EventLog()
         try:
-            catalog = cls._open(place, repository, journal, set_aside)
+            catalog = cls._open(place, repository, journal, set_aside, log, anew)
         except (StoreError, NoSpaceError) as error:
-            catalog = cls._load(CatalogStore(None, repository), journal, no_file=str(error))
+            catalog = cls._load(CatalogStore(None, repository), journal, log, no_file=str(error))
         if catalog.fold(journal):
             catalog.save()
         return catalog
 
     @classmethod
     def _open(
-        cls, place: Place | None, repository: str, journal: EventSource, set_aside: Callable[[], object]
+        cls,
+        place: Place | None,
+        repository: str,
+        journal: EventSource,
+        set_aside: SetAside,
+        log: EventLog,
+        anew: bool,
     ) -> Catalog:
-        try:
-            return cls._load(CatalogStore(place, repository), journal)
-        except IntegrityError as error:
-            if place is None or isinstance(error, JournalBehindError):
-                raise
-            set_aside()
-            return cls._load(CatalogStore(place, repository), journal)
+        if not anew or place is None:
+            try:
+                return cls._load(CatalogStore(place, repository), journal, log)
+            except IntegrityError as error:
+                if place is None or isinstance(error, JournalBehindError):
+                    raise
+                why = str(error)
+        else:
+            why = "it was asked for"
+        kept = set_aside()
+        rescued = [] if kept is None else events_in(kept.directory_fd, kept.path.name, repository)
+        store = CatalogStore(place, repository)
+        store.keep_events(rescued)
+        catalog = cls._load(store, journal, log)
+        detail = {"why": why, "kept_as": None if kept is None else kept.path.name, "events": len(rescued)}
+        log.add(time.time_ns(), "catalog_remade", "", detail)
+        return catalog
 
     @classmethod
-    def _load(cls, store: CatalogStore, journal: EventSource, no_file: str | None = None) -> Catalog:
+    def _load(cls, store: CatalogStore, journal: EventSource, log: EventLog, no_file: str | None = None) -> Catalog:
         try:
             content = store.load()
             _check_mark(content.mark, journal)
+            return cls(store, content, log, no_file)
         except VsnapfsError as error:
             store.close()
             if isinstance(error, JournalBehindError):
                 raise
             raise IntegrityError(f"the catalog is of no use: {error}") from error
-        return cls(store, content, no_file)
 
     @property
     def problem(self) -> str | None:
         """Why the file on disk is behind; None: it is not."""
-        return self._no_file or self._not_written
+        return self._no_file or self._not_written or self._events_not_written
 
     def close(self) -> None:
         self.save()
@@ -129,6 +165,24 @@ class Catalog:
         else:
             self._changes = Changes()
             self._not_written = None
+        self.save_events()
+
+    def save_events(self) -> None:
+        """Bring the table of events up to memory. What cannot be written is tried again the next time, and is a ``problem``."""
+        unsaved = self.events.unsaved()
+        if not unsaved:
+            return
+        try:
+            self._store.keep_events(unsaved)
+        except (StoreError, NoSpaceError, IntegrityError) as error:
+            self._events_not_written = f"{error}; {self.events.dropped} events are lost"
+        else:
+            self.events.saved(unsaved[-1].id)
+            self._events_not_written = None
+
+    def older_events(self, wanted: Wanted) -> list[ToldEvent]:
+        """Of the table. Raises: IntegrityError, StoreError."""
+        return self._store.events(wanted)
 
     def faults(self, journal: EventSource) -> list[str]:
         """What is wrong with the file: by SQLite's own check, or because the journal tells otherwise."""

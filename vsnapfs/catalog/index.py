@@ -219,6 +219,7 @@ class Index:
                 created_ns=event.time_ns,
                 federation=None if body.federation is msgspec.UNSET else body.federation,
                 profile="" if body.profile is msgspec.UNSET else body.profile,
+                schedule="" if body.schedule is msgspec.UNSET else body.schedule,
                 members=() if body.members is msgspec.UNSET else body.members,
             )
         )

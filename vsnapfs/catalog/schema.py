@@ -1,6 +1,6 @@
 """The catalog's tables. This file is the authority; a file whose tables read otherwise is not used, but made again.
 
-Everything in here follows from the journal (native/FORMAT.md, sections 2 and 7). Seqnos and ids fit SQLite's signed
+Everything in here but ``events`` follows from the journal (native/FORMAT.md, sections 2 and 7). Seqnos and ids fit SQLite's signed
 64 bits: a journal that could exceed them would take 58 000 years at five million records a second.
 """
 
@@ -41,6 +41,7 @@ TABLES = {
   created_seqno INTEGER NOT NULL,  -- the record that made it
   created_ns INTEGER NOT NULL,     -- its time
   federation TEXT NOT NULL,        -- as in the record's body, "" where there is none
+  schedule TEXT NOT NULL,          -- which made it, "" when somebody asked for it
   profile TEXT NOT NULL,           -- of the quiesce it was made in, "" of none
   members TEXT NOT NULL            -- as in the record's body, "" where there are none
 ) STRICT, WITHOUT ROWID""",
@@ -58,4 +59,12 @@ TABLES = {
   data_bytes INTEGER NOT NULL,       -- bytes that hold data there: counting them walks maps, so they are kept
   PRIMARY KEY (volume, last_write_seqno)
 ) STRICT, WITHOUT ROWID""",
+    "events": """CREATE TABLE events (
+  id INTEGER PRIMARY KEY,          -- from 1, in the order in which they were told
+  time_ns INTEGER NOT NULL,        -- of the clock then, since 1970 UTC
+  kind TEXT NOT NULL,              -- docs/events.md
+  severity TEXT NOT NULL,          -- info, warning or error
+  subject TEXT NOT NULL,           -- name of the bookmark, volume or schedule, "" for the repository
+  detail TEXT NOT NULL             -- a JSON object
+) STRICT""",
 }

@@ -2,7 +2,7 @@
 
 The file has one user at a time, the owner of the repository, so it is locked for good: no shared memory file, and it
 works where mmap does not. Rows come back as they were written or the file is not used: what it holds can always be
-had from the journal.
+had from the journal, but for its events (events.py).
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ import apsw
 import msgspec
 
 from vsnapfs.binding import open_beneath
+from vsnapfs.catalog import events
 from vsnapfs.catalog.counts import COUNTS_MAX, Count
 from vsnapfs.catalog.index import GapEntry, VolumeEntry
 from vsnapfs.catalog.schema import TABLES, VERSION
 from vsnapfs.core.errors import IntegrityError, NoSpaceError, StoreError, UsageError, VsnapfsError
+from vsnapfs.core.events import Event
 from vsnapfs.core.model import Bookmark, Consistency, Federation, MemberOutcome
 from vsnapfs.core.names import check_name
 from vsnapfs.core.times import iso
@@ -33,7 +35,7 @@ FILE_MODE = 0o600
 CONSISTENCIES = frozenset(get_args(Consistency))
 
 _VOLUME_FIELDS = len(VolumeEntry.__struct_fields__)
-_BOOKMARK_COLUMNS = 14
+_BOOKMARK_COLUMNS = 15
 _GAP_FIELDS = len(GapEntry.__struct_fields__)
 
 
@@ -128,6 +130,24 @@ class CatalogStore:
             if self._db.execute("SELECT count(*) FROM volume_states").get >= COUNTS_MAX:
                 self._db.execute("DELETE FROM volume_states")
             self._db.executemany(_insert("volume_states", 3), counts)
+
+    def keep_events(self, told: Iterable[Event]) -> None:
+        """Add to the table of events; the oldest go when there are too many. Raises: StoreError.
+
+        Survives the process at once, and the machine with what is saved next: an event is not worth a sync of its own.
+        """
+        with _told("write the catalog"), _unsynced(self._db), self._db:
+            events.insert(self._db, told)
+
+    def events(self, wanted: events.Wanted) -> list[Event]:
+        """Those of the table. Raises: IntegrityError: a row that no program of ours wrote."""
+        with _told("read the catalog"):
+            return events.select(self._db, wanted)
+
+    def last_event_id(self) -> int:
+        """0: there is none."""
+        with _told("read the catalog"):
+            return events.last_id(self._db)
 
     def faults(self) -> list[str]:
         """What SQLite's own check finds; empty when the file is sound."""
@@ -258,6 +278,15 @@ def _settle(db: apsw.Connection, place: Place | None) -> None:
 
 
 @contextmanager
+def _unsynced(db: apsw.Connection) -> Iterator[None]:
+    db.execute("PRAGMA synchronous = NORMAL")
+    try:
+        yield
+    finally:
+        db.execute("PRAGMA synchronous = FULL")
+
+
+@contextmanager
 def _told(doing: str) -> Iterator[None]:
     """Turn SQLite's errors into ours: damage, or a refusal of the operating system."""
     try:
@@ -295,6 +324,7 @@ def _bookmark(row: tuple[Any, ...]) -> Bookmark:
         created_seqno,
         created_ns,
         federation,
+        schedule,
         profile,
         members,
     ) = row
@@ -317,6 +347,7 @@ def _bookmark(row: tuple[Any, ...]) -> Bookmark:
         created=iso(created_ns),
         created_ns=created_ns,
         federation=msgspec.json.decode(federation, type=Federation) if federation else None,
+        schedule=schedule,
         profile=profile,
         members=msgspec.json.decode(members, type=tuple[MemberOutcome, ...]) if members else (),
     )
@@ -344,6 +375,7 @@ def _bookmark_row(bookmark: Bookmark) -> tuple[str | int | None, ...]:
         bookmark.created_seqno,
         bookmark.created_ns,
         msgspec.json.encode(bookmark.federation).decode() if bookmark.federation else "",
+        bookmark.schedule,
         bookmark.profile,
         msgspec.json.encode(bookmark.members).decode() if bookmark.members else "",
     )

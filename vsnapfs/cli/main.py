@@ -35,6 +35,7 @@ COMMANDS = {
     "export": "export",
     "diff": "diff",
     "status": "status",
+    "events": "events",
     "check": "check",
     "anchor": "anchor",
     "completion": "completion",

@@ -13,7 +13,17 @@ from vsnapfs.core.errors import DegradedError
 from vsnapfs.core.units import format_period, format_size, format_span
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import Compaction, Gap, MountData, OpenFile, Point, RequestCount, Scrub, Status
+    from vsnapfs.core.model import (
+        Compaction,
+        Gap,
+        MountData,
+        OpenFile,
+        Point,
+        RequestCount,
+        ScheduleState,
+        Scrub,
+        Status,
+    )
 
 BYTES = ("read", "write", "fsync", "fallocate")
 """Operations that people look at; --json has all."""
@@ -51,10 +61,7 @@ def _lines(status: Status) -> Iterator[str]:
     yield from (f"{name + ':':12}{printable(value)}" for name, value in facts.items())
     if status.data is not None:
         yield f"{'data:':12}{_data(status.data)}"
-    if status.scrub.every_s is not None or status.scrub.last_ended is not None:
-        yield f"{'scrub:':12}{_scrub(status.scrub)}"
-    if status.compaction.running or status.compaction.last_ended is not None:
-        yield f"{'compaction:':12}{_compaction(status.compaction)}"
+    yield from _by_itself(status)
     for volume in status.volumes:
         place = printable(volume.primary_path or "no primary")
         yield f"{'volume:':12}{volume.name}, {format_size(volume.size_bytes)}, {place}"
@@ -66,6 +73,16 @@ def _lines(status: Status) -> Iterator[str]:
     if len(status.open_files) > OPEN_FILES_MAX:
         yield f"{'open:':12}and {len(status.open_files) - OPEN_FILES_MAX} more"
     yield from _conditions(status)
+
+
+def _by_itself(status: Status) -> Iterator[str]:
+    """What the server does without being asked."""
+    if status.scrub.every_s is not None or status.scrub.last_ended is not None:
+        yield f"{'scrub:':12}{_scrub(status.scrub)}"
+    if status.compaction.running or status.compaction.last_ended is not None:
+        yield f"{'compaction:':12}{_compaction(status.compaction)}"
+    for schedule in status.schedules:
+        yield f"{'schedule:':12}{_schedule(schedule)}"
 
 
 def _conditions(status: Status) -> Iterator[str]:
@@ -96,6 +113,15 @@ def _figures(count: RequestCount | OpenFile) -> str:
 def _place(file: OpenFile) -> str:
     where = "live" if file.point is None else f"@{file.point.seqno}"
     return f"{where}/{file.volume}"
+
+
+def _schedule(schedule: ScheduleState) -> str:
+    made = f"last {schedule.last_bookmark}" if schedule.last_bookmark else "none yet"
+    due = "running" if schedule.running else f"next {moment(schedule.next_due)}" if schedule.next_due else "not run"
+    said = [f"{schedule.name}, {schedule.when}", made, due]
+    said += [f"missed {schedule.missed}"] if schedule.missed else []
+    said += [f"failed: {printable(schedule.last_error)}"] if schedule.last_error else []
+    return "; ".join(said)
 
 
 def _data(data: MountData) -> str:

@@ -141,6 +141,8 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
     created_ns: int
     federation: Federation | None = None
     """None: it is of this repository alone."""
+    schedule: str = ""
+    """Which made it; "": somebody asked for it."""
     profile: str = ""
     """Of the quiesce that it was made in; "": of none."""
     members: tuple[MemberOutcome, ...] = ()
@@ -330,6 +332,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Empty when nothing serves."""
     scrub: Scrub
     """As far as it is known."""
+    schedules: list[ScheduleState] = []
+    """By name."""
     quiesce: Quiesce | None = None
     """The one that is under way; None: none is, of this process."""
 
@@ -481,6 +485,24 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
     """What would be given back if it alone was removed; 0 in the protection window, where every point stays."""
     shared_bytes: int
     """What else it needs, which others need too; with what it needs of the bases."""
+
+
+class ScheduleState(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a schedule. Of a server, since it started; but the last bookmark, which is known without one too."""
+
+    name: str
+    when: str
+    """As the settings have it: ``every 15min``, ``cron 0 2 * * *``."""
+    next_due: str | None = None
+    """None: nobody runs it."""
+    running: bool = False
+    last_bookmark: str | None = None
+    last_made: str | None = None
+    """When that was made."""
+    last_error: str | None = None
+    """Why the last run failed; None: it did not."""
+    missed: int = 0
+    """So many times it was due and not run."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

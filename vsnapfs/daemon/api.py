@@ -8,15 +8,18 @@ Source: docs/command.md, section on the control socket.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from vsnapfs.core.errors import NotFoundError
+from vsnapfs.core.errors import NameTakenError, NotFoundError, UsageError, VsnapfsError
+from vsnapfs.core.events import EVENT_KINDS
 from vsnapfs.core.model import Anchor, Bookmark, Check, Point, Progress, Prune, Status, Volume
 from vsnapfs.core.names import near
+from vsnapfs.core.points import Ago, Instant, parse_point
 from vsnapfs.daemon import requests as ask
 
 if TYPE_CHECKING:
@@ -87,6 +90,7 @@ def bookmark_add(repository: Repository, request: ask.BookmarkAdd, report: Repor
         consistency=request.consistency,
         application=request.application,
         note=request.note,
+        schedule=request.schedule,
     )
 
 
@@ -207,6 +211,38 @@ def status(repository: Repository, _request: ask.GetStatus, _: Report) -> Status
     return repository.status()
 
 
+def events(repository: Repository, request: ask.GetEvents, _: Report) -> ask.Events:
+    unknown = [kind for kind in request.kinds if kind not in EVENT_KINDS]
+    if unknown:
+        raise UsageError(f"no kind of event is {unknown[0]!r}", hint=_kinds_like(unknown[0]))
+    last_id = repository.last_event_id
+    found = repository.events(
+        after=request.after,
+        since_ns=0 if request.since is None else _instant_ns(request.since),
+        kinds=request.kinds,
+        limit=request.limit,
+        newest=request.newest,
+    )
+    until_id = max(request.after, found[-1].id if found else 0)
+    complete = request.newest or len(found) < request.limit
+    return ask.Events(events=found, until_id=max(until_id, last_id) if complete else until_id)
+
+
+def _kinds_like(word: str) -> str:
+    like = near(word, EVENT_KINDS)
+    return f"did you mean {' or '.join(like)}?" if like else f"known are {', '.join(EVENT_KINDS)}"
+
+
+def _instant_ns(text: str) -> int:
+    match parse_point(text):
+        case Instant(time_ns):
+            return time_ns
+        case Ago(span_ns):
+            return max(0, time.time_ns() - span_ns)
+        case _:
+            raise UsageError(f"{text!r} is not a time", hint="write 2026-11-23T10:15:00Z or -1h")
+
+
 def verify(repository: Repository, request: ask.Verify, report: Report) -> Check:
     from vsnapfs.repository.check import Wanted
 
@@ -260,12 +296,26 @@ VERBS: dict[str, Verb] = {
         Verb("diff", ask.Diff, ask.Diffs, "reader", diff),
         Verb("commit", ask.Commit, ask.Committed, "owner", commit),
         Verb("status", ask.GetStatus, Status, "any", status),
+        Verb("events", ask.GetEvents, ask.Events, "any", events),
         Verb("check", ask.Verify, Check, "sound", verify),
         Verb("anchor", ask.GetAnchor, Anchor, "reader", anchor),
         Verb("repair", ask.Repair, Check, "owner", repair),
         Verb("resolve", ask.Resolve, Point, "any", resolve),
     )
 }
+
+FAULTS_OF_WHO_ASKS = (UsageError, NotFoundError, NameTakenError)
+
+
+def carried_out(repository: Repository, verb: Verb, request: ask.Request[Any], report: Report) -> Any:
+    """The verb's answer. A bookmark that should have been made and could not is an event, unless it could not be meant."""
+    try:
+        return verb.run(repository, request, report)
+    except VsnapfsError as error:
+        if isinstance(request, ask.BookmarkAdd) and (request.schedule or not isinstance(error, FAULTS_OF_WHO_ASKS)):
+            repository.tell("bookmark_failed", request.name, reason=str(error), schedule=request.schedule)
+        raise
+
 
 _BY_REQUEST: dict[type[ask.Request[Any]], Verb] = {verb.request: verb for verb in VERBS.values()}
 

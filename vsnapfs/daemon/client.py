@@ -33,7 +33,7 @@ from vsnapfs.core.errors import (
 )
 from vsnapfs.core.model import Progress, Status
 from vsnapfs.daemon import wire
-from vsnapfs.daemon.api import Verb, verb_of
+from vsnapfs.daemon.api import Verb, carried_out, verb_of
 from vsnapfs.daemon.requests import Commit, Request
 from vsnapfs.repository.layout import SOCKET
 
@@ -169,7 +169,7 @@ def told_unserved(answer: Any) -> Any:
 
 
 def _run(verb: Verb, repository: Repository, request: Request[R], report: Report | None) -> R:
-    answer: R = verb.run(repository, request, report or _ignore)
+    answer: R = carried_out(repository, verb, request, report or _ignore)
     return answer
 
 

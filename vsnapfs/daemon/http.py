@@ -40,6 +40,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Report = Callable[[Progress], None]
 Answer = Callable[[Verb, Request[Any], Report], Any]
 """Carries a verb out, blocking; raises VsnapfsError."""
+Wait = Callable[[Request[Any]], Awaitable[None]]
+"""Returns when there is something to answer. It holds no thread; raises VsnapfsError."""
 
 BODY_S_MAX = 10.0
 """A body that is not complete by then never will be."""
@@ -51,8 +53,12 @@ NDJSON = "application/x-ndjson"
 log = structlog.get_logger()
 
 
-def make_app(answer: Answer, health: Callable[[], dict[str, Any]]) -> App:
-    """The application. health: what GET /v1/health tells, JSON values."""
+async def _at_once(_: Request[Any]) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+def make_app(answer: Answer, health: Callable[[], dict[str, Any]], wait: Wait = _at_once) -> App:
+    """The application. health: what GET /v1/health tells, JSON values. wait: what comes before each answer."""
     workers, workers_of_others = trio.CapacityLimiter(WORKERS_MAX), trio.CapacityLimiter(WORKERS_OF_OTHERS_MAX)
 
     async def tell_health(_: HttpRequest) -> Response:
@@ -72,7 +78,7 @@ def make_app(answer: Answer, health: Callable[[], dict[str, Any]]) -> App:
             return _refuse(request, 400, UsageError(f"bad request for {verb.name}: {error}"))
         if verb.request.right != "read":
             log.info("asked", verb=verb.name, peer_pid=peer.pid, peer_uid=peer.uid)
-        return LinesResponse(verb, asked, answer, workers if peer.is_server else workers_of_others)
+        return LinesResponse(verb, asked, answer, wait, workers if peer.is_server else workers_of_others)
 
     async def refuse(request: HttpRequest, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -108,12 +114,15 @@ def _refuse(request: HttpRequest, status: int, error: VsnapfsError) -> Response:
 class LinesResponse(Response):
     """Runs a verb and streams its lines. A peer that reads slowly misses progress, and never slows the work."""
 
-    def __init__(self, verb: Verb, asked: Request[Any], answer: Answer, workers: trio.CapacityLimiter) -> None:
+    def __init__(
+        self, verb: Verb, asked: Request[Any], answer: Answer, wait: Wait, workers: trio.CapacityLimiter
+    ) -> None:
         super().__init__(media_type=NDJSON)
         del self.headers["content-length"]
         self._verb = verb
         self._asked = asked
         self._answer = answer
+        self._wait = wait
         self._workers = workers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,6 +142,10 @@ class LinesResponse(Response):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_relay, take, send)
             with put:
+                try:
+                    await self._wait(self._asked)
+                except VsnapfsError as error:
+                    return wire.error_line(error)
                 return await trio.to_thread.run_sync(self._work, put, limiter=self._workers)
 
     def _work(self, put: trio.MemorySendChannel[Progress]) -> bytes:

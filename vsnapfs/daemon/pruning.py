@@ -23,7 +23,6 @@ from vsnapfs.core.errors import BusyError, VsnapfsError
 from vsnapfs.core.times import NS_PER_S
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import Prune
     from vsnapfs.repository.repository import Repository
 
 FIRST_S_MAX = 60.0
@@ -77,19 +76,18 @@ class Pruner:
             self._ending.wait(max(0.0, self._every_s - (time.monotonic() - began)))
 
     def once(self) -> None:
-        """One prune, and what is to be said of it."""
+        """One prune. What comes of it is told as events."""
         try:
-            result = self._repository.prune()
+            self._repository.prune()
         except BusyError as error:
             if not self._ending.is_set():
                 log.warning("no prune this time", reason=str(error))
         except VsnapfsError as error:
             if str(error) != self._reason:
-                log.error("the prune failed, and is tried again", reason=str(error), **error.fields())
+                self._repository.tell("prune_failed", reason=str(error), **error.fields())
             self._reason = str(error)
         else:
             self._reason = ""
-            _tell(result)
 
 
 def _be_idle() -> None:
@@ -99,23 +97,3 @@ def _be_idle() -> None:
         io_idle()
     except VsnapfsError as error:
         log.warning("the prune reads and writes with the priority of everybody", reason=str(error))
-
-
-def _tell(result: Prune) -> None:
-    """Nothing of a prune that had nothing to do."""
-    if result.removed or result.freed_bytes:
-        log.info(
-            "pruned",
-            removed=[fate.bookmark for fate in result.bookmarks if not fate.stays],
-            kept=result.kept,
-            freed_bytes=result.freed_bytes,
-            predicted_bytes=result.predicted_bytes,
-            oldest=None if result.after.oldest is None else result.after.oldest.time,
-            any_instant_from=None if result.after.any_instant is None else result.after.any_instant.time,
-        )
-    if result.changed:
-        log.warning("bookmarks changed while they were being pruned, and stay", bookmarks=result.changed)
-    if not result.fits:
-        log.warning("journal and bases are larger than maximum_size, and nothing else may go")
-    for problem in result.problems:
-        log.error("less was given back than should have been", reason=problem)

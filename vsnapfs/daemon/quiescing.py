@@ -49,7 +49,7 @@ def bookmark_quiesced(repository: Repository, request: BookmarkAdd, report: Repo
         raise UsageError("a profile says what its bookmarks are, and when", hint="leave out --at and --consistency")
     name = request.quiesce or ""
     profile = repository.marks.profile(name)
-    body = describe(request.name, "crash", request.application, request.note)
+    body = describe(request.name, "crash", request.application, request.note, request.schedule)
     body = msgspec.structs.replace(body, profile=name)
     repository.marks.require_possible(body)
     occasion = Occasion(

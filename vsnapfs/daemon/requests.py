@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 
+from vsnapfs.core.events import Event
 from vsnapfs.core.model import (
     Anchor,
     Bookmark,
@@ -32,6 +33,9 @@ from vsnapfs.core.model import Prune as PruneResult
 from vsnapfs.core.rights import Right
 
 R = TypeVar("R")
+EVENTS_MAX = 1000
+"""In one answer."""
+WAIT_S_MAX = 30.0
 
 
 class Volumes(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +83,17 @@ class Committed(msgspec.Struct, frozen=True, kw_only=True):
     """Answer of commit: the newest record on stable storage."""
 
     seqno: int
+
+
+class Events(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of events, in the order in which they were told."""
+
+    events: list[Event]
+    until_id: int
+    """All that were asked for up to this id are told: whoever goes on asks for those after it."""
+    served: bool = False
+    ending: bool = False
+    """The server ends: there is nothing to wait for."""
 
 
 class FederatedAt(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,7 +163,7 @@ class VolumeResync(Request[Resynced], frozen=True, kw_only=True):
 
 class BookmarkAdd(Request[Bookmark], frozen=True, kw_only=True):
     """Name a point; ``at`` None: now. ``quiesce``: a profile of the settings, whose members are made still for it; it says the
-    consistency."""
+    consistency. ``schedule``: the name of what makes it regularly."""
 
     right: ClassVar[Right] = "bookmark"
     name: str
@@ -157,6 +172,7 @@ class BookmarkAdd(Request[Bookmark], frozen=True, kw_only=True):
     application: str = ""
     note: str = ""
     quiesce: str | None = None
+    schedule: str = ""
 
 
 class BookmarkList(Request[Bookmarks], frozen=True, kw_only=True):
@@ -311,6 +327,19 @@ class GetStatus(Request[Status], frozen=True, kw_only=True):
     """How the repository is."""
 
     right: ClassVar[Right] = "read"
+
+
+class GetEvents(Request[Events], frozen=True, kw_only=True):
+    """What happened after the event ``after`` and ``since`` a time (a point's form of it), of ``kinds`` (none: of all): the
+    first ``limit``, or the newest. A server waits up to ``wait_s`` for an event after ``after``."""
+
+    right: ClassVar[Right] = "read"
+    after: Annotated[int, msgspec.Meta(ge=0)] = 0
+    since: str | None = None
+    kinds: list[str] = []
+    limit: Annotated[int, msgspec.Meta(ge=1, le=EVENTS_MAX)] = EVENTS_MAX
+    newest: bool = False
+    wait_s: Annotated[float, msgspec.Meta(ge=0, le=WAIT_S_MAX)] = 0
 
 
 class Verify(Request[Check], frozen=True, kw_only=True):

@@ -149,6 +149,12 @@ class Scrubber:
             found=[found for found in self._progress.found if any(found.unit[:3] == unit[:3] for unit in units)],
         )
         self._save(at_once=True)
+        self._repository.tell(
+            "scrub_ended",
+            began=self._progress.last_began,
+            read_bytes=self._progress.done_bytes,
+            damages=len(self._progress.found),
+        )
 
     def _look_again(self, reader: Repository, there: set[tuple[Kind, int, int]]) -> None:
         """At units in which damage is known, of those that are there. They count as nothing: it is not their turn."""
@@ -166,8 +172,13 @@ class Scrubber:
         known = self._progress.found
         for damage in damages:
             if all(found.damage != damage for found in known):
-                place = {"file": damage.file, "offset_bytes": damage.offset_bytes}
-                log.error("the scrub found damage", **place, what=damage.what, costs=damage.costs)
+                self._repository.tell(
+                    "damage_found",
+                    file=damage.file,
+                    offset_bytes=damage.offset_bytes,
+                    what=damage.what,
+                    costs=damage.costs,
+                )
         self._progress = self._progress.took(unit, following, damages)
         self._save(at_once=known != self._progress.found)
 

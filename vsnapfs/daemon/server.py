@@ -10,29 +10,30 @@ Concurrency: trio runs names, calls and signals; whatever touches storage runs i
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 import trio
 
 import vsnapfs
 from vsnapfs.binding import protect_memory
-from vsnapfs.core.errors import NoSpaceError, VsnapfsError
 from vsnapfs.core.model import Memory, Status
-from vsnapfs.core.times import iso
-from vsnapfs.daemon.api import Report, Verb
+from vsnapfs.daemon.api import Report, Verb, carried_out
 from vsnapfs.daemon.client import open_repository
 from vsnapfs.daemon.control import control_sockets
 from vsnapfs.daemon.counts import open_files, requests_by_name
 from vsnapfs.daemon.holding import Holding
+from vsnapfs.daemon.housekeeping import TEND_EVERY_S, GapCloser, Housekeeping
 from vsnapfs.daemon.http import make_app
+from vsnapfs.daemon.news import News, telling
 from vsnapfs.daemon.pruning import pruning
-from vsnapfs.daemon.requests import Request
+from vsnapfs.daemon.requests import Events, GetEvents, Request
 from vsnapfs.daemon.rights import Rights
+from vsnapfs.daemon.scheduling import Scheduler, maker, scheduling
 from vsnapfs.daemon.scrub import scrubbing
 from vsnapfs.daemon.serving import (
     Announce,
@@ -46,7 +47,6 @@ from vsnapfs.daemon.serving import (
 from vsnapfs.daemon.settling import settling
 
 if TYPE_CHECKING:
-    from vsnapfs.binding import JournalFacts
     from vsnapfs.repository.repository import Repository
     from vsnapfs.tree.fuse import Mount
 
@@ -59,13 +59,7 @@ TOUCHES_VOLUMES = {
 }
 """Verbs that change live volumes past the mount; True: their content too."""
 
-TEND_EVERY_S = 1.0
-"""How long a write without fsync may stay uncommitted."""
-TRY_S_MAX = 60.0
-"""Between two tries to use a journal that fails."""
-
 in_thread = trio.to_thread.run_sync
-log = structlog.get_logger()
 
 
 def serve(path: Path, mountpoint: Path, options: MountOptions, announce: Announce, holding: Holding) -> None:
@@ -85,19 +79,21 @@ async def _serve(
     open_it = partial(open_repository, path, owner=True, keep=holding.keep, locked=holding.locked)
     repository = await in_thread(open_it)
     try:
-        _tell_recovery(repository)
-        mount = mount_of(repository, mountpoint, options, holding, live=True)
-        await _answer_and_tend(repository, mount, announce, holding, memory)
+        async with telling(repository) as news:
+            _tell_recovery(repository)
+            mount = mount_of(repository, mountpoint, options, holding, live=True)
+            await _answer_and_tend(repository, mount, announce, holding, memory, news)
     finally:
         with trio.CancelScope(shield=True):
             await in_thread(repository.close)
-    log.info("ended")
 
 
 async def _answer_and_tend(
-    repository: Repository, mount: Mount, announce: Announce, holding: Holding, memory: Memory
+    repository: Repository, mount: Mount, announce: Announce, holding: Holding, memory: Memory, news: News
 ) -> None:
-    app = make_app(Answers(repository, mount, holding, memory), partial(_health, repository, mount))
+    scheduler = Scheduler(repository, maker(repository))
+    answers = Answers(repository, mount, holding, memory, news, scheduler)
+    app = make_app(answers, partial(_health, repository, mount), answers.wait)
     settings = repository.settings.control
     others = None if settings.socket is None else Path(settings.socket)
     rights = Rights(settings)
@@ -108,9 +104,18 @@ async def _answer_and_tend(
             nursery.start_soon(_close_gaps, repository)
             nursery.start_soon(settling, repository)
             control = control_sockets(directory_fd, app, rights, others)
-            async with control, mounted(mount, holding) as life, scrubbing(repository), pruning(repository):
+            told = _end_told(repository, news)
+            async with (
+                control,
+                told,
+                mounted(mount, holding) as life,
+                scrubbing(repository),
+                pruning(repository),
+                scheduling(scheduler),
+            ):
                 where = {"repository": str(repository.path), "mountpoint": str(mount.mountpoint)}
-                log.info("serving", **where, memory=msgspec.structs.asdict(memory))
+                tell = partial(repository.tell, "served", **where, memory=msgspec.structs.asdict(memory))
+                await in_thread(tell)
                 announced(holding, announce)
                 await life.ending.wait()
                 repository.federated.end_holds()
@@ -119,17 +124,45 @@ async def _answer_and_tend(
         os.close(directory_fd)
 
 
+@asynccontextmanager
+async def _end_told(repository: Repository, news: News) -> AsyncIterator[None]:
+    """After the block those that follow are told of the end, and wait no more."""
+    try:
+        yield
+    finally:
+        with trio.CancelScope(shield=True):
+            await in_thread(partial(repository.tell, "ended"))
+        news.end()
+
+
 class Answers:
     """Carries verbs out in the serving process; adds what only it knows. Called in worker threads."""
 
-    def __init__(self, repository: Repository, mount: Mount, holding: Holding, memory: Memory) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        mount: Mount,
+        holding: Holding,
+        memory: Memory,
+        news: News,
+        scheduler: Scheduler,
+    ) -> None:
         self._repository = repository
         self._mount = mount
         self._holding = holding
         self._memory = memory
+        self._news = news
+        self._scheduler = scheduler
+
+    async def wait(self, request: Request[Any]) -> None:
+        """Before a verb: in trio, so that who waits for the next event takes no thread of those who ask."""
+        if isinstance(request, GetEvents) and request.wait_s:
+            await self._news.wait_newer(request.after, request.wait_s)
 
     def __call__(self, verb: Verb, request: Request[Any], report: Report) -> Any:
-        result = verb.run(self._repository, request, report)
+        result = carried_out(self._repository, verb, request, report)
+        if isinstance(result, Events):
+            return msgspec.structs.replace(result, served=True, ending=self._news.ended)
         if isinstance(result, Status):
             return self._served(result)
         if verb.name in TOUCHES_VOLUMES:
@@ -141,8 +174,17 @@ class Answers:
         opened = trio.from_thread.run(self._mount.open_volumes)
         data = trio.from_thread.run_sync(self._mount.data)
         transport = trio.from_thread.run_sync(self._mount.transport)
+        schedules = trio.from_thread.run_sync(self._scheduler.states)
+        failed = [
+            f"schedule {state.name}: its last bookmark failed: {state.last_error}"
+            for state in schedules
+            if state.last_error is not None
+        ]
         return msgspec.structs.replace(
             status,
+            protected=status.protected and not failed,
+            problems=[*status.problems, *failed],
+            schedules=schedules,
             served=True,
             mountpoint=str(self._mount.mountpoint),
             pid=self._holding.pid,
@@ -169,9 +211,9 @@ def _health(repository: Repository, mount: Mount) -> dict[str, Any]:
 def _tell_recovery(repository: Repository) -> None:
     facts = repository.journal.facts()
     if facts.kept_records:
-        log.warning("took over what the worker before had answered and not yet written", records=facts.kept_records)
+        repository.tell("taken_over", records=facts.kept_records)
     if facts.torn_bytes:
-        log.warning("cut a torn tail, never acknowledged, kept as journal/*.torn", torn_bytes=facts.torn_bytes)
+        repository.tell("tail_cut", torn_bytes=facts.torn_bytes)
 
 
 async def _tend(repository: Repository) -> None:
@@ -189,79 +231,3 @@ async def _close_gaps(repository: Repository) -> None:
     while True:
         await trio.sleep(pause_s)
         pause_s = await in_thread(closer.once)
-
-
-class GapCloser:
-    """One try at a time; remembers how often it was in vain, and what it has told."""
-
-    def __init__(self, repository: Repository) -> None:
-        self._repository = repository
-        self._tries = 0
-        self._since = 0
-
-    def once(self) -> float:
-        """Returns when to look again, in seconds. A disk that is full is asked every time, since that costs nothing; one that
-        fails is left in peace for longer and longer."""
-        facts = self._repository.journal.facts()
-        if not facts.gap:
-            self._tries = 0
-            return TEND_EVERY_S
-        if self._since != facts.gap_since_ns:
-            self._since = facts.gap_since_ns
-            log.error(
-                "a gap: writes are not journalled", since=iso(facts.gap_since_ns), reason=os.strerror(-facts.gap_reason)
-            )
-        try:
-            changed_bytes = self._repository.gap_close()
-        except VsnapfsError as error:
-            self._tries += 1
-            if self._tries == 1:
-                log.warning("the gap cannot be closed yet", reason=str(error))
-            return TEND_EVERY_S if isinstance(error, NoSpaceError) else min(TRY_S_MAX, 2.0**self._tries)
-        log.warning("the gap is closed, writes are journalled again", changed_bytes=changed_bytes)
-        return TEND_EVERY_S
-
-
-class Housekeeping:
-    """One round at a time; remembers what it has told."""
-
-    def __init__(self, repository: Repository) -> None:
-        self._journal = repository.journal
-        self._segments = 0
-        self._clock_jumps = 0
-        self._failure = (0, 0)
-        self._reason = ""
-
-    def once(self) -> None:
-        facts = self._journal.facts()
-        self._tell(facts)
-        try:
-            if facts.pending and not facts.failed:
-                self._journal.commit()
-            if facts.segments != self._segments:
-                self._merge()
-                self._segments = facts.segments
-        except VsnapfsError as error:
-            self._tell(self._journal.facts())
-            if str(error) != self._reason:
-                self._reason = str(error)
-                log.error("housekeeping failed", reason=self._reason, **error.fields())
-
-    def _merge(self) -> None:
-        while self._journal.merge_maps():
-            pass
-
-    def _tell(self, facts: JournalFacts) -> None:
-        """Log what is worse than when it was told last."""
-        if facts.clock_jumps > self._clock_jumps:
-            self._clock_jumps = facts.clock_jumps
-            log.warning("the clock stood or went back; order is kept", clock_jumps=facts.clock_jumps)
-        failure = (facts.failed, facts.failed_volume)
-        if failure != self._failure:
-            self._failure = failure
-            if failure == (0, 0):
-                return
-            reason = os.strerror(abs(facts.failed)) if facts.failed else "a primary failed"
-            log.error(
-                "writes are not protected any more, see vsnapfs status", reason=reason, volume=facts.failed_volume
-            )

@@ -16,7 +16,7 @@ from vsnapfs.core.model import Bookmark, Consistency
 from vsnapfs.core.names import check_name
 from vsnapfs.core.times import iso
 from vsnapfs.policy.keep import Candidate
-from vsnapfs.repository import gaps
+from vsnapfs.repository import events, gaps
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.resolve import unknown_bookmark
 
@@ -34,12 +34,14 @@ def find(parts: Parts, name: str) -> Bookmark:
     return found
 
 
-def describe(name: str, consistency: Consistency, application: str, note: str) -> BookmarkAdded:
+def describe(name: str, consistency: Consistency, application: str, note: str, schedule: str = "") -> BookmarkAdded:
     """What the journal will keep of a bookmark. Raises: UsageError: a name or text that cannot be."""
     check_name(name, "bookmark")
     _check_text("application", application, APPLICATION_LENGTH_MAX)
     _check_text("note", note, NOTE_LENGTH_MAX)
-    return BookmarkAdded(name, consistency, application, note)
+    if schedule:
+        check_name(schedule, "schedule")
+    return BookmarkAdded(name, consistency, application, note, schedule=schedule or msgspec.UNSET)
 
 
 def body_of(bookmark: Bookmark, name: str) -> BookmarkAdded:
@@ -84,7 +86,17 @@ def add(parts: Parts, body: BookmarkAdded, seqno: int) -> Bookmark:
             _refuse_going(parts, seqno)
         parts.journal.commit()
         parts.record(RecordKind.BOOKMARK_ADD, body, a=seqno)
+        tell_made(parts, body.name)
         return find(parts, body.name)
+
+
+def tell_made(parts: Parts, name: str) -> None:
+    """The event that there is a new bookmark of that name."""
+    made = find(parts, name)
+    detail = {
+        member: getattr(made, member) for member in ("seqno", "time", "consistency", "application", "note", "schedule")
+    }
+    events.tell(parts, "bookmark_added", name, **detail)
 
 
 def remove(parts: Parts, name: str) -> None:

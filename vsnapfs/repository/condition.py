@@ -10,7 +10,7 @@ from vsnapfs.binding import JournalFacts
 from vsnapfs.core.errors import IntegrityError
 from vsnapfs.core.model import Damage, Status
 from vsnapfs.core.units import format_size
-from vsnapfs.repository import base, gaps, scrub, volumes
+from vsnapfs.repository import base, gaps, schedules, scrub, volumes
 from vsnapfs.repository.compaction_plan import first_instant_seqno
 from vsnapfs.repository.layout import BASE, CATALOG, MAPS
 from vsnapfs.repository.parts import Parts
@@ -30,7 +30,7 @@ def status(parts: Parts) -> Status:
     scrubbed = scrub.told(parts)
     any_instant = None if reach is None else parts.point(first_instant_seqno(parts.journal.segments(), facts))
     problems = [*_problems(parts, facts, disk), *_damages(scrubbed.damages)]
-    percent = _window_percent(parts, facts, disk)
+    percent = window_percent(parts)
     if percent is not None and percent < PROBLEM_PERCENT:
         problems.append(_short(parts, percent))
     with parts.names:
@@ -69,6 +69,7 @@ def status(parts: Parts) -> Status:
         any_instant_from=any_instant,
         compaction=parts.compaction,
         scrub=scrubbed,
+        schedules=schedules.states(parts),
         quiesce=parts.quiesce,
     )
 
@@ -112,8 +113,10 @@ def _warnings(parts: Parts, percent: int | None) -> Iterator[str]:
         )
 
 
-def _window_percent(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) -> int | None:
+def window_percent(parts: Parts) -> int | None:
     """Of the promised window. None: none was promised, or nobody can tell yet."""
+    facts = parts.journal.facts()
+    disk = os.fstatvfs(parts.layout.fd)
     promised_ns = parts.settings.retention.protection_window_ns
     if promised_ns is None or facts.committed_seqno < facts.first_seqno:
         return None

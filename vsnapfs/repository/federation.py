@@ -142,6 +142,7 @@ class FederatedPart:
                 raise UsageError(f"the name {reservation.name!r} was reserved, not {body.name!r}")
             self._parts.record(RecordKind.BOOKMARK_ADD, body, a=position.seqno)
             self._parts.reservations.pop(federation.id)
+            bookmarks.tell_made(self._parts, body.name)
             return bookmarks.find(self._parts, body.name)
 
     def finish(self, decided: Bookmark) -> None:
@@ -160,6 +161,7 @@ class FederatedPart:
                 self._require_named(federation, pending.seqno)
                 body = bookmarks.body_of(decided, pending.name)
                 self._parts.record(RecordKind.BOOKMARK_ADD, body, a=pending.seqno)
+                bookmarks.tell_made(self._parts, body.name)
             self._forget(federation.id)
 
     def drop(self, federation: str) -> None:

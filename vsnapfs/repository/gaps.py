@@ -16,7 +16,7 @@ from vsnapfs.catalog.index import GapEntry
 from vsnapfs.core.errors import GapError
 from vsnapfs.core.model import Gap, Progress
 from vsnapfs.core.times import iso
-from vsnapfs.repository import identity
+from vsnapfs.repository import events, identity
 from vsnapfs.repository.parts import Parts, Report
 
 COMMIT_BYTES = 64 << 20
@@ -95,6 +95,7 @@ def close(parts: Parts, report: Report) -> int:
         parts.journal.gap_close()
         with parts.change:
             parts.catch_up()
+        events.tell(parts, "gap_closed", changed_bytes=changed)
         return changed
 
 

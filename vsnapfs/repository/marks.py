@@ -103,6 +103,7 @@ class Marks:
             if found is None or (found.seqno, found.body) != mark:
                 raise StoreError(f"the journal has lost the moment that was to be named {body.name!r}")
             parts.record(RecordKind.BOOKMARK_ADD, body, a=mark.seqno)
+            bookmarks.tell_made(parts, body.name)
             return bookmarks.find(parts, body.name)
 
 

@@ -25,9 +25,11 @@ from vsnapfs.binding import Journal, RecordKind, Store, VolumeState
 from vsnapfs.binding.base_move import end_work
 from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed, VolumeAdded, encode
 from vsnapfs.catalog.catalog import Catalog
+from vsnapfs.catalog.event_log import EventLog
 from vsnapfs.catalog.index import Index, VolumeEntry
 from vsnapfs.catalog.store import Place
 from vsnapfs.core.errors import BusyError, NotFoundError, ReadOnlyError
+from vsnapfs.core.events import Event
 from vsnapfs.core.model import Compaction, Point, Progress, Quiesce
 from vsnapfs.core.names import near
 from vsnapfs.core.times import iso
@@ -49,6 +51,8 @@ class Rewriting(NamedTuple):
 
 Report = Callable[[Progress], None] | None
 """Is told now and then where a long piece of work stands. An exception out of it ends the work."""
+Listener = Callable[[Event], None]
+"""Is told of each event, in the thread that it happened in: does not wait, and raises nothing."""
 
 
 class Parts:
@@ -82,6 +86,8 @@ class Parts:
         """Why a volume is not as it should be, by id."""
         self.state_at: Callable[[int, int], VolumeState | None] = lru_cache(STATES_KEPT)(journal.volume_at)
         """State of a volume id after a seqno, without data_bytes; history does not change, so it is asked once."""
+        self.events = EventLog()
+        self.listeners: list[Listener] = []
         self.reservations = Reservations()
         """Names that bookmarks over several repositories may bear; change."""
         self.quiesce: Quiesce | None = None
@@ -228,24 +234,23 @@ class Parts:
     def close_catalog(self) -> None:
         self.catalog.close()
 
-    def _open_catalog(self) -> Catalog:
-        return Catalog.open(
-            self.catalog_place if self.owner else None, str(self.uuid), self.journal, self._set_catalog_aside
-        )
+    def _open_catalog(self, *, anew: bool = False) -> Catalog:
+        place = self.catalog_place if self.owner else None
+        return Catalog.open(place, str(self.uuid), self.journal, self._set_catalog_aside, self.events, anew=anew)
 
-    def _set_catalog_aside(self) -> None:
+    def _set_catalog_aside(self) -> Place | None:
         """Keep the file under another name, and SQLite's log of it under the name that belongs to that."""
         kept = self.layout.set_aside(CATALOG)
         for suffix in CATALOG_LOGS:
             if kept is not None and self.layout.exists(CATALOG + suffix):
                 self.layout.rename(CATALOG + suffix, kept + suffix)
+        return None if kept is None else Place(self.layout.fd, self.layout.absolute(kept))
 
     def remake_catalog(self) -> None:
         """Owner: put a catalog made from the journal in place of the one there is."""
         with self.change:
             self.catalog.close()
-            self._set_catalog_aside()
-            made = self._open_catalog()
+            made = self._open_catalog(anew=True)
             with self.names:
                 self._generations_before = self.generation + 1
                 self.catalog = made

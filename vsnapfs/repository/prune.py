@@ -23,7 +23,7 @@ from vsnapfs.core.model import Bookmark, Compaction, Prune, Reach
 from vsnapfs.core.model import Fate as ToldFate
 from vsnapfs.core.times import iso
 from vsnapfs.policy.keep import Candidate, Facts, Fate, decide, shrink, window_begin_ns
-from vsnapfs.repository import compaction, gaps, leases
+from vsnapfs.repository import compaction, events, gaps, leases
 from vsnapfs.repository.bookmarks import candidate
 from vsnapfs.repository.compactable import CompactableJournal
 from vsnapfs.repository.compaction_plan import Kept, Plan, estimate, first_instant_seqno
@@ -86,7 +86,30 @@ def prune(parts: Parts, report: Report) -> Prune:
         except VsnapfsError as error:
             parts.compaction = Compaction(last_began=began, last_ended=iso(time.time_ns()), problems=[str(error)])
             raise
+    _tell(parts, result)
     return result
+
+
+def _tell(parts: Parts, result: Prune) -> None:
+    """Nothing of a prune that had nothing to do."""
+    if result.removed:
+        removed = [fate.bookmark for fate in result.bookmarks if not fate.stays]
+        events.tell(parts, "pruned", removed=removed, kept=result.kept, changed=result.changed)
+    if result.freed_bytes:
+        oldest, any_instant = result.after.oldest, result.after.any_instant
+        events.tell(
+            parts,
+            "compacted",
+            freed_bytes=result.freed_bytes,
+            predicted_bytes=result.predicted_bytes,
+            oldest=None if oldest is None else oldest.time,
+            any_instant_from=None if any_instant is None else any_instant.time,
+        )
+    if not result.fits:
+        reason = "journal and bases are larger than maximum_size, and nothing else may go"
+        events.tell(parts, "prune_failed", reason=reason)
+    for problem in result.problems:
+        events.tell(parts, "compaction_failed", reason=problem)
 
 
 def _prune_in_gap(parts: Parts, report: Report) -> Prune:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import os
 import time
 import uuid as uuids
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from vsnapfs.binding import Closing, Journal, Keep, Store, View
 from vsnapfs.catalog.catalog import behind
+from vsnapfs.catalog.events import EVENTS_MAX
+from vsnapfs.catalog.events import Wanted as WantedEvents
 from vsnapfs.catalog.store import Place, applied_in
 from vsnapfs.core.errors import IntegrityError, JournalBehindError, UsageError, with_hint
+from vsnapfs.core.events import Event, EventKind
 from vsnapfs.core.model import (
     Anchor,
     Bookmark,
@@ -37,11 +40,13 @@ from vsnapfs.repository import (
     anchors,
     base_moves,
     bookmarks,
+    events,
     gaps,
     identity,
     intake,
     prune,
     reading,
+    schedules,
     scrub,
     settings,
     space,
@@ -49,14 +54,14 @@ from vsnapfs.repository import (
     volumes,
 )
 from vsnapfs.repository.check import ALL_PERCENT, Wanted, check, check_unopened
-from vsnapfs.repository.condition import status
+from vsnapfs.repository.condition import status, window_percent
 from vsnapfs.repository.diff import volume_diff
 from vsnapfs.repository.export import Target, export_diff, export_image
 from vsnapfs.repository.federation import FederatedPart
 from vsnapfs.repository.layout import CATALOG, DIRECTORIES, JOURNAL, SETTINGS, Layout
 from vsnapfs.repository.lock import OwnerLock
 from vsnapfs.repository.marks import Marks
-from vsnapfs.repository.parts import Parts, Report
+from vsnapfs.repository.parts import Listener, Parts, Report
 from vsnapfs.repository.resolve import not_before, resolve
 from vsnapfs.repository.settings import Settings
 from vsnapfs.repository.units import Unit, all_units
@@ -223,25 +228,33 @@ class Repository(Closing):
         Raises: UsageError, NameTakenError, NotFoundError, BusyError (mounted, in use, another volume's), NoSpaceError.
         """
         if primary is not None and size_bytes is None:
-            return volumes.add_existing(self._parts, name, primary, block_size_bytes, progress)
-        if size_bytes is not None and primary is None:
-            return volumes.add_thin(self._parts, name, size_bytes, block_size_bytes)
-        raise UsageError("a volume needs either a size or a primary", hint="give --size or --primary")
+            volume = volumes.add_existing(self._parts, name, primary, block_size_bytes, progress)
+        elif size_bytes is not None and primary is None:
+            volume = volumes.add_thin(self._parts, name, size_bytes, block_size_bytes)
+        else:
+            raise UsageError("a volume needs either a size or a primary", hint="give --size or --primary")
+        self.tell("volume_added", name, size_bytes=volume.size_bytes, primary=volume.primary_path)
+        return volume
 
     def volume_remove(self, name: str) -> None:
         """Remove from now on; older points keep it. A primary in the repository is deleted, any other is left alone."""
         volumes.remove(self._parts, name)
+        self.tell("volume_removed", name)
 
     def volume_resize(self, name: str, size_bytes: int) -> Volume:
         """Grow or shrink a volume and its primary. Raises: UsageError: no such size, or a device that is smaller."""
-        return volumes.resize(self._parts, name, size_bytes)
+        volume = volumes.resize(self._parts, name, size_bytes)
+        self.tell("volume_resized", name, size_bytes=size_bytes)
+        return volume
 
     def volume_resync(self, name: str, progress: Report = None) -> int:
         """Journal what was written to the primary past the splitter. A gap, if there is one, is closed first.
 
         Returns the bytes journalled.
         """
-        return gaps.close(self._parts, progress) + intake.resync(self._parts, name, progress)
+        changed_bytes = gaps.close(self._parts, progress) + intake.resync(self._parts, name, progress)
+        self.tell("volume_resynced", name, changed_bytes=changed_bytes)
+        return changed_bytes
 
     def gap_close(self, progress: Report = None) -> int:
         """Go on journalling after a gap. Returns the bytes that differed. Raises: NoSpaceError, StoreError: not yet."""
@@ -264,27 +277,34 @@ class Repository(Closing):
         consistency: Consistency = "crash",
         application: str = "",
         note: str = "",
+        schedule: str = "",
     ) -> Bookmark:
         """Name this moment, or the past point ``at``. Everything written before it is durable when this returns.
 
+        Args: schedule: the name of what makes it regularly.
         Raises: NameTakenError, UsageError (name, texts), PointGoneError (at is outside the window).
         """
-        body = bookmarks.describe(name, consistency, application, note)
+        body = bookmarks.describe(name, consistency, application, note, schedule)
         return bookmarks.add(self._parts, body, 0 if at is None else self.resolve(at).seqno)
 
     def bookmark_remove(self, name: str) -> None:
         """Remove a name; nothing else is. Raises: NotFoundError. BusyError: it is held."""
         bookmarks.remove(self._parts, name)
+        self.tell("bookmark_removed", name)
 
     def bookmark_hold(self, name: str, note: str = "", until: str | None = None) -> Bookmark:
         """Keep a bookmark from being removed until the journal is at the time ``until``, or until it is released.
 
         Raises: UsageError: no time, or one that is past.
         """
-        return bookmarks.hold(self._parts, name, note, None if until is None else parse_iso(until))
+        bookmark = bookmarks.hold(self._parts, name, note, None if until is None else parse_iso(until))
+        self.tell("bookmark_held", name, note=note, until=bookmark.hold_until)
+        return bookmark
 
     def bookmark_release(self, name: str) -> Bookmark:
-        return bookmarks.release(self._parts, name)
+        bookmark = bookmarks.release(self._parts, name)
+        self.tell("bookmark_released", name)
+        return bookmark
 
     def bookmark_space(self) -> list[Space]:
         """What each bookmark takes, in the order of ``bookmarks``. Reads maps of all of them: it takes its time."""
@@ -368,7 +388,57 @@ class Repository(Closing):
         Raises: before anything is written NameTakenError, UsageError, NotFoundError, DegradedError.
         """
         body = bookmarks.describe(bookmark, consistency, application, note)
-        return intake.import_images(self._parts, images, body, progress)
+        made = intake.import_images(self._parts, images, body, progress)
+        self.tell("imported", bookmark, images={volume: str(image) for volume, image in images.items()})
+        return made
+
+    def tell(self, kind: EventKind, subject: str = "", **detail: Any) -> None:
+        """Something happened: put it in the table of events, and tell those that listen. Never fails; a reader tells nothing.
+
+        Args: subject: the name of what it happened to; "": the repository. detail: values of JSON, short ones.
+        """
+        events.tell(self._parts, kind, subject, **detail)
+
+    def listen(self, listener: Listener) -> None:
+        """Have ``listener`` told of every event, from those of the opening on, in the thread that it happens in.
+
+        It does not wait, and raises nothing.
+        """
+        events.listen(self._parts, listener)
+
+    def events(
+        self,
+        *,
+        after: int = 0,
+        since_ns: int = 0,
+        kinds: Iterable[str] = (),
+        limit: int = EVENTS_MAX,
+        newest: bool = False,
+    ) -> list[Event]:
+        """What happened, in the order in which it was told: the first ``limit`` of them, or the newest.
+
+        Args: after: only those with a greater id. kinds: only these; none: all.
+        Raises: IntegrityError, StoreError: the catalog cannot be read.
+        """
+        wanted = WantedEvents(after=after, since_ns=since_ns, kinds=frozenset(kinds), limit=limit, newest=newest)
+        return events.read(self._parts, wanted)
+
+    @property
+    def last_event_id(self) -> int:
+        """Of the newest event; 0: there was none, or this is a reader."""
+        return self._parts.events.last_id
+
+    def save_events(self) -> None:
+        """Owner: write what was told and could not be written then."""
+        events.save(self._parts)
+
+    def window_percent(self) -> int | None:
+        """What share of the promised window there is room for. None: none was promised, or nobody can tell yet."""
+        return window_percent(self._parts)
+
+    def schedules_last_made(self) -> dict[str, Bookmark]:
+        """The newest bookmark that each schedule of the settings has made."""
+        return schedules.last_made(self._parts)
 
     def status(self) -> Status:
         """Figures and problems of now."""

@@ -16,8 +16,10 @@ from vsnapfs.core.model import DataMode
 from vsnapfs.core.rights import RIGHTS, Right
 from vsnapfs.core.times import NS_PER_S
 from vsnapfs.core.units import format_size, parse_duration, parse_size
+from vsnapfs.policy.events import EventsSettings
 from vsnapfs.policy.profiles import Profile, check_names
 from vsnapfs.policy.retention import RetentionSettings
+from vsnapfs.policy.schedule import Schedule, check_schedules
 from vsnapfs.repository import mistakes
 from vsnapfs.repository.layout import SETTINGS, Layout
 
@@ -137,11 +139,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     check: CheckSettings = CheckSettings()
     control: ControlSettings = ControlSettings()
     retention: RetentionSettings = RetentionSettings()
+    events: EventsSettings = EventsSettings()
     quiesce: dict[str, Profile] = {}
     """``[quiesce.NAME]``: who can be made still for a bookmark."""
+    schedule: dict[str, Schedule] = {}
+    """``[schedule.NAME]``: bookmarks that a server makes by itself."""
 
     def __post_init__(self) -> None:
         check_names(self.quiesce)
+        check_schedules(self.schedule, self.quiesce)
 
 
 DEFAULT_TEXT = """\
@@ -193,6 +199,11 @@ DEFAULT_TEXT = """\
 # [retention.names."nightly-*"]  # the same keep_ keys for bookmarks by name; the first pattern that fits counts
 # keep_daily = 30
 
+[events]
+# command = []            # run for each event, which it gets as JSON: ["/usr/local/sbin/tell", "--mail"]; docs/events.md
+# kinds = []              # for these kinds alone, such as ["bookmark_failed", "gap_begun"]; none: for all
+# timeout = "30s"         # it is killed then
+
 # [quiesce.NAME]          # a profile: who is made still for `bookmark add --quiesce NAME`, in this order; docs/quiesce.md
 # deadline = "10s"        # nobody is still for longer
 # fallback = "none"       # "crash": when one cannot be made still, a bookmark as after a crash, instead of none
@@ -207,6 +218,16 @@ DEFAULT_TEXT = """\
 # freeze = ["/usr/local/bin/app", "pause"]
 # thaw = ["/usr/local/bin/app", "resume"]
 # consistency = "application"
+
+# [schedule.NAME]          # bookmarks that the server makes by itself; docs/settings.md
+# every = "15min"         # or cron = "0 2 * * *"
+# timezone = "local"      # of cron, such as "Europe/Berlin"
+# jitter = "0s"           # each is made so much later at most
+# quiesce = ""            # the profile whose members are made still
+# bookmark = "{schedule}-{time}"
+# app = ""
+# note = ""
+# catch_up = true         # one is made for those that were missed
 """
 
 

@@ -43,9 +43,14 @@ class Shelf:
         finally:
             catalog.close()
 
-    def _set_aside(self) -> None:
+    def _set_aside(self) -> Place:
         self.set_aside_count += 1
-        self.path.rename(self.path.with_suffix(f".bad{self.set_aside_count}"))
+        kept = self.path.with_suffix(f".bad{self.set_aside_count}")
+        self.path.rename(kept)
+        log = self.path.with_name(self.path.name + "-wal")
+        if log.exists():
+            log.rename(kept.with_name(kept.name + "-wal"))
+        return Place(self.directory_fd, kept)
 
 
 @pytest.fixture

@@ -61,6 +61,8 @@ DOORS: dict[str, Callable[[str], Request[Any]]] = {
     "diff since": lambda name: ask.Diff(since=name, until="a"),
     "diff until": lambda name: ask.Diff(since="a", until=name),
     "diff volume": lambda name: ask.Diff(since="a", until="a", volume=name),
+    "events since": lambda name: ask.GetEvents(since=name),
+    "events kind": lambda name: ask.GetEvents(kinds=[name]),
     "resolve": lambda name: ask.Resolve(text=name),
 }
 

@@ -16,9 +16,10 @@ from structlog.testing import capture_logs
 from tests.support.pruned import grow, opened, write_some
 from tests.support.waiting import eventually
 from vsnapfs.binding.compact import compact
-from vsnapfs.core.errors import BusyError, StoreError
+from vsnapfs.core.errors import BusyError, CorruptExtentError, StoreError
 from vsnapfs.core.model import Prune
 from vsnapfs.daemon.pruning import NICE, Pruner, pruning
+from vsnapfs.repository import prune
 from vsnapfs.repository.repository import Repository
 
 QUICK_S = 0.05
@@ -55,10 +56,13 @@ def test_it_prunes_again_and_again(repository: Repository) -> None:
             assert repository.status().compaction.last_ended is not None
         finally:
             pruner.stop()
-    told = [line for line in logs if line["event"] == "pruned" and line["removed"]]
-    assert [len(line["removed"]) for line in told] == [10, 1]
-    assert told[0]["freed_bytes"] == told[0]["predicted_bytes"] > 0
-    assert told[0]["oldest"] < told[0]["any_instant_from"]
+    assert [line for line in logs if line["log_level"] == "error"] == []
+    told = repository.events()
+    assert [len(event.detail["removed"]) for event in told if event.kind == "pruned"] == [10, 1]
+    first = next(event.detail for event in told if event.kind == "compacted")
+    assert first["freed_bytes"] == first["predicted_bytes"] > 0
+    assert first["oldest"] < first["any_instant_from"]
+    assert {event.subject for event in told if event.kind == "base_moved"} == {v.name for v in repository.volumes()}
 
 
 def test_it_waits_at_first(repository: Repository) -> None:
@@ -110,25 +114,30 @@ def test_what_fails_is_told_once(repository: Repository, monkeypatch: pytest.Mon
         raise StoreError("Input/output error")
 
     monkeypatch.setattr(Repository, "prune", fail)
-    with capture_logs() as logs:
-        pruner = running(repository, QUICK_S)
-        eventually(lambda: len(tried) > 3, "it tries again")
-        pruner.stop()
-    assert [line["log_level"] for line in logs if "failed" in line["event"]] == ["error"]
+    pruner = running(repository, QUICK_S)
+    eventually(lambda: len(tried) > 3, "it tries again")
+    pruner.stop()
+    (failed,) = [event for event in repository.events() if event.kind == "prune_failed"]
+    assert failed.detail["reason"] == "Input/output error"
 
 
 def test_problems_are_told(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = repository.prune_preview()
-    said = msgspec.structs.replace(result, problems=["block 7"], changed=["b1"], fits=False)
-    monkeypatch.setattr(Repository, "prune", lambda _: said)
-    with capture_logs() as logs:
-        Pruner(repository, LONG_S).once()
-    assert [(line["log_level"], line.get("reason")) for line in logs] == [
-        ("info", None),
-        ("warning", None),
-        ("warning", None),
-        ("error", "block 7"),
-    ]
+    told = prune._told
+
+    def short(*args: Any, **members: Any) -> Prune:
+        return msgspec.structs.replace(told(*args, **members), fits=False)
+
+    monkeypatch.setattr(prune, "_told", short)
+    monkeypatch.setattr("vsnapfs.repository.compactable.CompactableJournal.compact", refuse)
+    Pruner(repository, LONG_S).once()
+    failed = [event for event in repository.events() if event.severity == "error"]
+    assert {event.kind for event in failed} == {"prune_failed", "compaction_failed"}
+    assert "maximum_size" in next(event.detail["reason"] for event in failed if event.kind == "prune_failed")
+    assert "block 7" in next(event.detail["reason"] for event in failed if event.kind == "compaction_failed")
+
+
+def refuse(*_: object) -> None:
+    raise CorruptExtentError("block 7 is damaged")
 
 
 async def test_without_a_rule_there_is_no_thread(memory_path: Path) -> None:

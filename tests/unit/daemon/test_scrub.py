@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from tests.support.volumes import flip_bit, mark
 from tests.support.waiting import eventually
@@ -118,7 +117,7 @@ def test_a_pass_goes_on_where_it_was(repository: Repository, read: list[Unit]) -
 def test_damage_is_told_at_once_and_with_its_cost(repository: Repository) -> None:
     path = repository.path / FIRST
     sound = path.read_bytes()
-    with Running(repository, QUICK_S), capture_logs() as logs:
+    with Running(repository, QUICK_S):
         eventually(lambda: passed(repository), "a pass")
         flip_bit(path, b"needle0")
 
@@ -134,7 +133,7 @@ def test_damage_is_told_at_once_and_with_its_cost(repository: Repository) -> Non
         assert FIRST in problem
         path.write_bytes(sound)
         eventually(lambda: not repository.status().problems, "that it is gone")
-    told = [entry for entry in logs if entry["event"] == "the scrub found damage"]
+    told = [event.detail for event in repository.events(kinds=["damage_found"])]
     assert told
     assert "b0/db0" in told[0]["costs"] + told[-1]["costs"]
     assert len({entry["what"] for entry in told}) == len(told), "told again"

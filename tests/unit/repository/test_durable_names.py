@@ -20,6 +20,10 @@ pytestmark = pytest.mark.unit
 Inode = tuple[int, int]
 
 
+PASSING = "vsnapfs-catalog-"
+"""A directory outside of the repository, for a copy of a catalog that is only read."""
+
+
 class Watch:
     """``os`` with a memory: files that were written since their last sync, directories whose names were changed since."""
 
@@ -60,7 +64,8 @@ class Watch:
     def _unlink(self, real: Callable[..., None]) -> Callable[..., None]:
         def call(name: str, *, dir_fd: int) -> None:
             real(name, dir_fd=dir_fd)
-            self.changed.add(inode_of(dir_fd))
+            if PASSING not in os.readlink(f"/proc/self/fd/{dir_fd}"):
+                self.changed.add(inode_of(dir_fd))
 
         return call
 

@@ -10,6 +10,7 @@ import pytest
 from tests.support.volumes import put
 from vsnapfs.core.errors import UsageError
 from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, Profile
+from vsnapfs.policy.schedule import Schedule
 from vsnapfs.repository.repository import Repository
 from vsnapfs.repository.settings import DEFAULT_TEXT, Settings, parse
 
@@ -42,6 +43,7 @@ def test_the_file_that_init_writes_shows_every_key() -> None:
     journal = ["ack", "on_journal_failure", "reserve", "segment_size"]
     rules = [f"keep_{what}" for what in ("daily", "hourly", "last", "monthly", "weekly", "within", "yearly")]
     retention = [*rules, "maximum_size", "minimum_age", "names", "protection_window", "prune", "timezone"]
+    events = ["command", "kinds", "timeout"]
     assert sections == {
         "journal": journal,
         "mount": keys,
@@ -49,7 +51,10 @@ def test_the_file_that_init_writes_shows_every_key() -> None:
         "control": control,
         "retention": retention,
         "quiesce": ["NAME"],
+        "events": events,
+        "schedule": ["NAME"],
     }
+    assert set(tomllib.loads(shown)["schedule"]["NAME"]) == {*Schedule.__struct_fields__} - {"cron"}
     profile = tomllib.loads(shown)["quiesce"]["NAME"]
     assert sorted(profile) == sorted(Profile.__struct_fields__)
     wanted = {"fsfreeze": FsfreezeSettings, "command": CommandSettings}
@@ -122,6 +127,22 @@ def test_who_reads_the_data() -> None:
             '[retention.names."n-*"]\nprune = "1h"\n',
             ["line 2", "'prune'", "[retention.names.n-*]", "known are keep_last"],
         ),
+        ('[events]\ncommand = "tell"\n', ["line 2", "events.command", "array"]),
+        ('[events]\ncommand = [""]\n', ["line 2", "events.command", "no name"]),
+        ('[events]\nkinds = ["gap_begun", "gap_begin"]\n', ["line 2", "events.kinds", "gap_begin"]),
+        ("[schedule.a]\n", ["line 1", "schedule.a: ", "either `every` or `cron`"]),
+        ('[schedule.a]\nevery = "1h"\n[schedule.b]\nevery = "x"\n', ["line 4", "schedule.b.every", "'x'"]),
+        ('[schedule.a]\nevery = "1h"\njitter = "2h"\n', ["line 3", "schedule.a.jitter", "not less than 1h"]),
+        ('[schedule.a]\ncron = "0 25 * * *"\n', ["line 2", "schedule.a.cron", "Bad hour"]),
+        ('[schedule.a]\ncron = "0 2 * * *"\ntimezone = "Bonn"\n', ["line 3", "schedule.a.timezone", "'Bonn'"]),
+        ('[schedule.a]\nevery = "1h"\nname = "x"\n', ["line 3", "unknown key 'name' in [schedule.a]"]),
+        ('[schedule.a]\nevery = "1h"\nbookmark = "x"\n', ["line 3", "schedule.a.bookmark", "no {time}"]),
+        ('[schedule.a]\nevery = "1h"\nquiesce = "db"\n', ["line 1", "schedule: a: there is no profile [quiesce.db]"]),
+        ('[schedule.a]\nevery = "1h"\nbookmark = "/{time}"\n', ["line 1", "schedule: a: ", "not a bookmark name"]),
+        ('[schedule."a b"]\nevery = "1h"\n', ["line 1", "schedule: ", "not a schedule name"]),
+        ('[events]\ntimeout = "1h"\n', ["line 2", "events.timeout", "600s"]),
+        ('[events]\ntimeout = "soon"\n', ["line 2", "events.timeout", "soon"]),
+        ("[events]\nhook = []\n", ["line 2", "unknown key 'hook' in [events]"]),
         ("[quiesce.db]\n", ["line 1", "quiesce.db: ", "`members`"]),
         ("[quiesce.db]\nmembers = []\n", ["line 2", "quiesce.db.members", "1 to 16"]),
         ("[quiesce.db]\nmembers = 3\n", ["line 2", "quiesce.db.members", "array"]),
