@@ -122,12 +122,12 @@ def test_what_fails_is_told_once(repository: Repository, monkeypatch: pytest.Mon
 
 
 def test_problems_are_told(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = prune._told
+    done = prune._prune
 
-    def short(*args: Any, **members: Any) -> Prune:
-        return msgspec.structs.replace(told(*args, **members), fits=False)
+    def short(*args: Any) -> Prune:
+        return msgspec.structs.replace(done(*args), fits=False)
 
-    monkeypatch.setattr(prune, "_told", short)
+    monkeypatch.setattr(prune, "_prune", short)
     monkeypatch.setattr("vsnapfs.repository.compactable.CompactableJournal.compact", refuse)
     Pruner(repository, LONG_S).once()
     failed = [event for event in repository.events() if event.severity == "error"]
