@@ -15,14 +15,15 @@ class Server:
     """``vsnapfs serve`` on a directory, any number of times one after the other.
 
     Nothing is done between two lives but starting it: whatever a dead one leaves is for the next one to clear. ``log``
-    is what the newest life printed. A context manager that ends the process and the mount.
+    is what the newest life printed. ``extra``: of its environment. A context manager that ends the process and the mount.
     """
 
-    def __init__(self, repository: Path, mountpoint: Path) -> None:
+    def __init__(self, repository: Path, mountpoint: Path, extra: dict[str, str] | None = None) -> None:
         self.repository = repository
         self.mountpoint = mountpoint
         self._log_path = mountpoint.with_name("serve.log")
         self._process: subprocess.Popen[bytes] | None = None
+        self._environment = environment(repository) | (extra or {})
 
     @property
     def log(self) -> str:
@@ -33,7 +34,7 @@ class Server:
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 [*program(), "serve", "--keeper", "none", str(self.mountpoint)],
-                env=environment(self.repository), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 
     def start(self) -> None:
