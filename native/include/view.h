@@ -32,7 +32,8 @@ int vs_view_open(vs_journal *j, uint32_t volume, uint64_t seqno, vs_view **out);
 int vs_view_open_base(vs_journal *j, uint32_t volume, vs_view **out);
 
 /* Only what records after since and up to seqno put there: runs of kind HOLE are unchanged. No base. since < seqno. Records are asked about: since need not be
- * a point that can be opened, and either may be older than the floor. -ERANGE: some of these records were compacted away, or are in a base only. */
+ * a point that can be opened, and what came after it and shows at seqno is there all the same, but for what was compacted away because a base has it. -ERANGE: seqno
+ * is where only bookmarks are kept, and none. */
 int vs_view_open_changes(vs_journal *j, uint32_t volume, uint64_t since, uint64_t seqno, vs_view **out);
 
 void vs_view_close(vs_view *v);

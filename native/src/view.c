@@ -59,14 +59,6 @@ static int state_load(vs_view *v) {
     return r;
 }
 
-/* What came after a point and shows at a later one is there whatever became of that point itself, but for what went into bases. */
-static int since_check(const vs_view *v) {
-    uint64_t floor_seqno = v->directory->base_floor;
-    if (!v->changes || v->since >= floor_seqno) return 0;
-    return vs_fault_set(-ERANGE, v->volume, v->since, 0, 0, "what was written from @%" PRIu64 " to @%" PRIu64 " is not told apart any more", v->since + 1,
-                        floor_seqno);
-}
-
 static int view_fill(vs_view *v) {
     vs_journal *j = v->journal;
     if (v->until > j->committed_seqno || v->since > v->until || (v->changes && v->since == v->until)) return -ERANGE;
@@ -77,7 +69,6 @@ static int view_fill(vs_view *v) {
     vs_segment *top = vs_directory_at(v->directory, v->index);
     v->ordinals = top->ordinal + top->ordinals;
     int r = vs_point_check(v->directory, v->index, v->until);
-    if (r == 0) r = since_check(v);
     if (r == 0) r = state_load(v);
     if (r == 0) r = layers_build(v);
     if (r == 0 && top->index) {

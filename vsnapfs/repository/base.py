@@ -18,6 +18,7 @@ from vsnapfs.binding.base_move import base_seqno
 from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.core.errors import BusyError, IntegrityError, from_os_error
 from vsnapfs.core.model import Progress
+from vsnapfs.repository.compaction_plan import first_instant_seqno
 from vsnapfs.repository.layout import PART, base_image, base_index
 from vsnapfs.repository.parts import Parts, Report
 from vsnapfs.repository.primary import OpenImage
@@ -79,19 +80,32 @@ def moved_to(parts: Parts, entry: VolumeEntry) -> int:
 
 def needed(parts: Parts) -> list[VolumeEntry]:
     """Volumes with a base that a point may need, or with a part of one, by id."""
-    first_seqno, exists = parts.journal.facts().first_seqno, parts.layout.exists
+    exists = parts.layout.exists
     with parts.names:
-        entries = [e for e in parts.index.volumes() if e.removed_seqno is None or e.removed_seqno > first_seqno]
+        entries = [e for e in parts.index.volumes() if _oldest_point(parts, e) is not None]
     return [e for e in entries if e.base or exists(base_index(e.id)) or exists(base_image(e.id))]
 
 
+def _oldest_point(parts: Parts, entry: VolumeEntry) -> int | None:
+    """The oldest point that has the volume and can be opened: before the first instant those are bookmarks only. None: there is none.
+
+    Where damage has cost the journal its floor, a moved base still tells of it.
+    """
+    facts, moved_seqno = parts.journal.facts(), moved_to(parts, entry)
+    first_seqno = max(first_instant_seqno(parts.journal.segments(), facts), moved_seqno)
+    with parts.names:
+        named = [bookmark.seqno for bookmark in parts.index.bookmarks_from(max(facts.first_seqno, moved_seqno))]
+    points = [seqno for seqno in named if seqno < first_seqno] + [max(first_seqno, entry.added_seqno)]
+    return next((seqno for seqno in points if entry.stands_at(seqno) and seqno <= facts.committed_seqno), None)
+
+
 def oldest_view(parts: Parts, entry: VolumeEntry) -> View:
-    """The volume at the oldest point that has it: whatever a point needs of its base, this one does.
+    """The volume at the oldest point that has it: whatever a point needs of its base, this one does. entry: of those that are ``needed``.
 
     Raises: IntegrityError.
     """
     require(parts, entry)
-    return parts.journal.view(entry.id, max(parts.journal.facts().first_seqno, entry.added_seqno))
+    return parts.journal.view(entry.id, _oldest_point(parts, entry) or entry.added_seqno)
 
 
 def spans_of(opened: View, offset_bytes: int = 0) -> Iterator[Span]:

@@ -16,7 +16,7 @@ from bisect import bisect_left
 from vsnapfs.binding import Fault, Run, RunKind, SegmentFacts, View
 from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.catalog.store import Seen
-from vsnapfs.core.errors import IntegrityError, VsnapfsError
+from vsnapfs.core.errors import IntegrityError, NotFoundError, PointGoneError, VsnapfsError
 from vsnapfs.core.model import Bookmark
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.reading import view_of
@@ -30,11 +30,23 @@ def of_block(parts: Parts, fault: Fault) -> list[str]:
     if fault.code != -errno.EBADMSG or entry is None:
         return []
     try:
-        with parts.journal.changes(entry.id, fault.seqno - 1, fault.seqno) as written:
-            place = _place(written, fault.offset_bytes // BLOCK_BYTES)
+        place = _place_of(parts, entry, fault)
     except IntegrityError:
         return []  # its records are lost: a damage of its own, which costs all that needs them
     return [] if place is None else of_place(parts, entry, fault.seqno, place)
+
+
+def _place_of(parts: Parts, entry: VolumeEntry, fault: Fault) -> Span | None:
+    """Where the block lies in the volume. Where only bookmarks are kept, the next one shows the record, or none does."""
+    with parts.names:
+        later = parts.index.bookmarks_from(fault.seqno)
+    for until in (fault.seqno, *(bookmark.seqno for bookmark in later[:1])):
+        try:
+            with parts.journal.changes(entry.id, fault.seqno - 1, until) as written:
+                return _place(written, fault.segment, fault.offset_bytes // BLOCK_BYTES)
+        except NotFoundError:
+            continue
+    return None
 
 
 def of_place(parts: Parts, entry: VolumeEntry, seqno: int, place: Span) -> list[str]:
@@ -80,6 +92,8 @@ def points_lost(parts: Parts, segment: SegmentFacts) -> tuple[int, int] | None:
         parts.journal.volume_at(1, segment.last_seqno)
     except IntegrityError:
         return segment.first_seqno, segment.last_seqno
+    except PointGoneError:
+        pass  # only bookmarks are kept there: each of them is tried
     return None
 
 
@@ -129,10 +143,10 @@ def _opens(parts: Parts, entry: VolumeEntry, seqno: int, segment: int) -> bool:
     return True
 
 
-def _place(written: View, block: int) -> Span | None:
-    """Which bytes of the volume one record put into a payload block; within a record the blocks follow each other."""
-    for run in written.runs():
-        if run.kind != RunKind.DATA:
+def _place(written: View, segment: int, block: int) -> Span | None:
+    """Which bytes of the volume one record put into a payload block."""
+    for run in written.places():
+        if run.kind != RunKind.DATA or run.segment != segment:
             continue
         start = run.offset_bytes // BLOCK_BYTES * BLOCK_BYTES + (block - run.block) * BLOCK_BYTES
         if run.block <= block and start < end_of(run):

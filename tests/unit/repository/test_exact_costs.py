@@ -13,7 +13,9 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.volumes import discard, files_of, put
-from vsnapfs.core.errors import IntegrityError, VsnapfsError
+from vsnapfs.binding import RecordKind
+from vsnapfs.binding.compact import Wish, compact
+from vsnapfs.core.errors import IntegrityError, PointGoneError, VsnapfsError
 from vsnapfs.core.model import Check
 from vsnapfs.daemon.client import Client
 from vsnapfs.daemon.requests import Verify
@@ -98,10 +100,21 @@ def give_up_points(repository: Repository, number: int) -> None:
         assert repository.move_bases() == []
 
 
-def make(path: Path, seed: int, *, moves: bool) -> Made:
+def compact_first(repository: Repository) -> None:
+    """The first eight segments become one, with what bookmarks show; also those that are removed, since the removal may be lost."""
+    window = repository.journal.segments()[8].first_seqno
+    oldest = repository.bookmarks()[0].seqno
+    named = {event.a for event in repository.journal.events() if event.kind == RecordKind.BOOKMARK_ADD}
+    roots = sorted(seqno for seqno in named if oldest <= seqno < window)
+    repository.floor(oldest)
+    assert compact(repository.journal, Wish(0, 8, [*roots, window], [])) is not None
+    assert repository.journal.superseded() == 0
+
+
+def make(path: Path, seed: int, *, moves: bool, compacts: bool) -> Made:
     """Three volumes, one on a base, one that grows and shrinks, one that is removed; sealed segments and an open one.
 
-    moves: bases are moved on the way.
+    moves: bases are moved on the way. compacts: a part of the journal is compacted.
     """
     rng = random.Random(seed)
     Repository.create(path)
@@ -121,6 +134,10 @@ def make(path: Path, seed: int, *, moves: bool) -> Made:
             if moves:
                 give_up_points(repository, number)
             happen(repository, rng, names, number)
+            if compacts and number % 2 and number < 20:
+                repository.journal.seal()
+            if compacts and number == 22:
+                compact_first(repository)
         if seed % 2:
             while repository.journal.merge_maps():
                 pass
@@ -153,14 +170,19 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Made
         top = where / f"vsnapfs-costs-{os.getpid()}"
         top.mkdir()
     try:
-        yield [make_in(top, seed, moves=seed > SEED + 1) for seed in range(SEED, SEED + 4)]
+        yield [
+            make_in(top, SEED + number, moves=moves, compacts=compacts)
+            for number, (moves, compacts) in enumerate(
+                [(False, False), (False, False), (True, False), (True, False), (False, True), (True, True)]
+            )
+        ]
     finally:
         shutil.rmtree(top)
 
 
-def make_in(top: Path, seed: int, *, moves: bool) -> Made:
+def make_in(top: Path, seed: int, *, moves: bool, compacts: bool) -> Made:
     (top / str(seed)).mkdir()
-    return make(top / str(seed) / "repository", seed, moves=moves)
+    return make(top / str(seed) / "repository", seed, moves=moves, compacts=compacts)
 
 
 def flip(path: Path, rng: random.Random, at: int | None = None) -> str:
@@ -251,12 +273,25 @@ KINDS: list[Callable[[Made, random.Random], str]] = [
 ]
 
 
+def is_gone(repository: Repository, name: str) -> bool:
+    """A name that came back with its removal lost, of a point that was given up since."""
+    bookmark, volume = name.split("/")
+    try:
+        repository.view(volume, repository.resolve(bookmark)).close()
+    except PointGoneError:
+        return True
+    except VsnapfsError:
+        pass
+    return False
+
+
 def look(made: Made) -> tuple[set[str], Contents]:
     """All that was there or is shown now (a removed bookmark too, if its removal is lost), and what of it reads."""
     try:
         with Repository.open(made.path, owner=False, sound_part=True) as reader:
             reader.refresh()
-            names = set(made.contents) | shown(reader)
+            came_back = {name for name in shown(reader) - set(made.contents) if not is_gone(reader, name)}
+            names = set(made.contents) | came_back
             return names, contents_of(reader, names)
     except IntegrityError:
         return set(made.contents), {}
