@@ -68,6 +68,7 @@ typedef struct vs_journal_facts {
     uint64_t commit_waits;     /* commit calls answered by this process */
     uint64_t torn_bytes;       /* cut off when this process opened the journal */
     uint64_t kept_records;     /* taken over from a process that died when this one opened the journal */
+    uint64_t generation;       /* of the last compaction; whoever has read the events before it reads them again: some were dropped. 0: none */
     uint64_t clock_jumps;      /* records whose time was moved on because the clock stood or went back by over 1 s */
     uint64_t failed_volume;    /* id of a volume whose primary failed: its writes are refused; 0: none */
     int32_t failed;            /* 0, or the -errno that ended all appends */

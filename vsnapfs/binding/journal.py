@@ -51,6 +51,7 @@ class JournalFacts(NamedTuple):
     commit_waits: int
     torn_bytes: int
     kept_records: int
+    generation: int
     clock_jumps: int
     failed_volume: int
     failed: int

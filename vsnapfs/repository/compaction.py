@@ -148,6 +148,7 @@ class _Work:
         finally:
             with self._parts.change:
                 self._parts.rewriting = None
+                self._parts.catch_up()  # the catalog has all that was dropped
         return True
 
     def _did(self, facts: BaseMoveFacts | CompactFacts | None, work_bytes: int) -> None:

@@ -293,6 +293,10 @@ class TestPrune:
         assert vsnapfs("bookmark", "list", "--space").out.splitlines()[1].split() == ["a", "0", "B", "0", "B"]
         [space] = vsnapfs("bookmark", "list", "--space", "--json").json()["spaces"]
         assert_shape(space, model.Space)
+        shown = vsnapfs("bookmark", "show", "a", "--space")
+        assert "freed:       0 B if it is removed\nshared:      0 B with others\n" in shown.out
+        assert vsnapfs("bookmark", "show", "a", "--space", "--json").json()["space"] == space
+        assert vsnapfs("bookmark", "show", "a", "--json").json()["space"] is None
 
 
 class TestImport:

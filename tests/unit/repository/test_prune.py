@@ -354,3 +354,42 @@ def test_on_a_full_disk(memory_path: Path) -> None:
             assert repository.bookmark_add("after").seqno > 0
             assert content_at(repository, "db0", "after")[:10] == b"in the gap"
             assert repository.check(read_data=True).damages == []
+
+
+def test_the_base_of_a_volume_that_is_gone_goes(path: Path, memory_path: Path) -> None:
+    image = memory_path / "image"
+    image.write_bytes(random.Random(1).randbytes(1 << 20))
+    with opened(path, f"{SOON}\nkeep_last = 1") as repository:
+        volume = repository.volume_add("old", primary=image)
+        repository.bookmark_add("first")
+        repository.volume_remove("old")
+        grow(repository, random.Random(21), names(20), 40)
+        write_some(repository, random.Random(22), 100)
+        repository.journal.commit()
+        held = held_bytes(repository)
+        preview = repository.prune_preview()
+        result = repository.prune()
+        assert as_previewed(result, preview)
+        assert result.freed_bytes > 1 << 20
+        assert abs(held - held_bytes(repository) - result.freed_bytes) <= result.freed_bytes // 100
+        assert not (path / "base" / f"{volume.id:08x}.img").exists()
+
+
+def test_a_reader_that_lags_forgets_names_all_the_same(path: Path) -> None:
+    """Events that removed names are dropped with those that made them, before it has read them."""
+    rng = random.Random(23)
+    with opened(path, f"{SOON}\nkeep_last = 2", "64K") as repository:
+        grow(repository, rng, names(10), 20)
+        with Repository.open(path, owner=False) as reader:
+            assert len(reader.bookmarks()) == 10
+            for number in range(5):
+                grow(repository, rng, [f"{number}-{each}" for each in range(10)], 20)
+                repository.prune()
+            removals = [event for event in repository.journal.events() if event.kind == RecordKind.BOOKMARK_REMOVE]
+            assert len(removals) < 58 - 20
+            reader.refresh()
+            assert reader.bookmarks() == repository.bookmarks()
+            sums(reader)
+    with Repository.open(path, owner=True) as again:
+        assert again.check().damages == []
+    assert list(path.glob("*.bad")) == []
