@@ -259,6 +259,16 @@ int vs_journal_point_check(vs_journal *j, uint64_t seqno) {
     return r == 0 || fault.code == r ? r : vs_fault_set(r, 0, seqno, 0, 0, "@%" PRIu64 " is not in the window", seqno);
 }
 
+int vs_journal_point_next(vs_journal *j, uint64_t seqno, uint64_t *out) {
+    pthread_mutex_lock(&j->mu);
+    if (seqno < j->floor_seqno) seqno = j->floor_seqno;
+    if (seqno == 0) seqno = 1;
+    int r = vs_point_next(j->directory, seqno, out);
+    if (r == 1 && *out > j->committed_seqno) r = 0;
+    pthread_mutex_unlock(&j->mu);
+    return r;
+}
+
 int vs_journal_time_of(vs_journal *j, uint64_t seqno, uint64_t *time_ns) {
     pthread_mutex_lock(&j->mu);
     uint64_t index = vs_directory_find(j->directory, seqno);

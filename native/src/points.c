@@ -80,3 +80,28 @@ int vs_point_check(const vs_directory *d, uint64_t index, uint64_t seqno) {
     int r = vs_point_time(g, seqno, &ignored);
     return r < 0 ? r : r ? 0 : vs_point_gone(g, seqno);
 }
+
+/* The first one of segment `index` that is not before seqno. */
+static int next_in(const vs_directory *d, uint64_t index, uint64_t seqno, uint64_t *out) {
+    vs_segment *g = vs_directory_at(d, index);
+    points p = {0};
+    if (!g->generation) { /* all of them, or all from the next root on */
+        *out = vs_directory_is_whole(d, index, seqno) || seqno > d->until_seqno ? seqno : d->until_seqno;
+        return *out <= g->last_seqno;
+    }
+    int r = points_load(g, &p);
+    for (uint64_t i = r == 0 ? count_le(&p, 0, seqno - 1) : 0; r == 0 && i < p.count; i++) {
+        *out = point_get(&p, i).seqno;
+        r = vs_directory_is_whole(d, index, *out);
+    }
+    return r;
+}
+
+int vs_point_next(const vs_directory *d, uint64_t seqno, uint64_t *out) {
+    int r = 0;
+    for (uint64_t index = vs_directory_find(d, seqno); r == 0 && index < d->count; index++) {
+        const vs_segment *g = vs_directory_at(d, index);
+        r = next_in(d, index, seqno > g->first_seqno ? seqno : g->first_seqno, out);
+    }
+    return r;
+}

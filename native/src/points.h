@@ -11,6 +11,9 @@
 /* Can the point at seqno, which lies in segment `index` of d, be opened? 0; or -ERANGE with a fault that says why not. */
 int vs_point_check(const vs_directory *d, uint64_t index, uint64_t seqno);
 
+/* The first point at or after seqno that can be opened. 1: *out; 0: there is none. */
+int vs_point_next(const vs_directory *d, uint64_t seqno, uint64_t *out);
+
 /* Of a compacted segment: the time of the point at seqno. 1: found; 0: it names none. */
 int vs_point_time(vs_segment *g, uint64_t seqno, uint64_t *time_ns);
 

@@ -51,6 +51,7 @@ class JournalFacts(NamedTuple):
     commit_waits: int
     torn_bytes: int
     kept_records: int
+    generation: int
     clock_jumps: int
     failed_volume: int
     failed: int
@@ -233,12 +234,13 @@ class Journal(Closing):
         """Return when everything appended before is on stable storage (and on its primary, unless ack_journal)."""
         check(lib.vs_journal_commit(self._c), "commit the journal")
 
-    def revive(self) -> bool:
+    def revive(self, *, in_reserve: bool = False) -> bool:
         """In a gap: verify the journal on its medium, and note in it that there was a gap. False: there is none, or it is noted.
+        ``in_reserve``: also while the disk counts as full; then it takes events, and fails again with the first write.
 
         Raises: NoSpaceError, StoreError: the journal does not work yet. IntegrityError: it does not read back as committed.
         """
-        return bool(check(lib.vs_journal_revive(self._c), "take up the journal again"))
+        return bool(check(lib.vs_journal_revive(self._c, in_reserve), "take up the journal again"))
 
     def next_changed(self, volume: int, from_bytes: int) -> tuple[int, int] | None:
         """(offset_bytes, length_bytes) of the next piece of a volume that may differ since a gap; None: no more."""
@@ -325,6 +327,12 @@ class Journal(Closing):
     def point_check(self, seqno: int) -> None:
         """Can the point be opened? Raises: PointGoneError: no, and why."""
         check(lib.vs_journal_point_check(self._c, seqno), f"open @{seqno}")
+
+    def next_point(self, seqno: int) -> int | None:
+        """The oldest point that is not before a seqno and can be opened; None: there is none."""
+        out = ffi.new("uint64_t *")
+        found = check(lib.vs_journal_point_next(self._c, seqno, out), f"find a point from @{seqno} on")
+        return int(out[0]) if found else None
 
     def view(self, volume: int, seqno: int) -> View:
         """The volume after record seqno. Raises: PointGoneError; NotFoundError: the volume was not there."""

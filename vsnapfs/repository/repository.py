@@ -55,7 +55,7 @@ from vsnapfs.repository.export import Target, export_diff, export_image
 from vsnapfs.repository.layout import CATALOG, DIRECTORIES, JOURNAL, SETTINGS, Layout
 from vsnapfs.repository.lock import OwnerLock
 from vsnapfs.repository.parts import Parts, Report
-from vsnapfs.repository.resolve import resolve
+from vsnapfs.repository.resolve import not_before, resolve
 from vsnapfs.repository.settings import Settings
 from vsnapfs.repository.units import Unit, all_units
 
@@ -298,6 +298,10 @@ class Repository(Closing):
     def resolve(self, text: str) -> Point:
         """What a point in any of its forms means. Raises: UsageError, NotFoundError with near names, PointGoneError."""
         return resolve(self._parts, text, time.time_ns())
+
+    def point_not_before(self, seqno: int) -> Point:
+        """The oldest point at or after a record that can be opened. Raises: PointGoneError: there is none. GapError."""
+        return not_before(self._parts, seqno)
 
     def manifest(self, point: Point) -> dict[str, Any]:
         """What MANIFEST.json says of a point."""

@@ -39,6 +39,15 @@ def resolve(parts: Parts, text: str, now_ns: int) -> Point:
             return parts.point(_at(parts, text, max(0, now_ns - span_ns)))
 
 
+def not_before(parts: Parts, seqno: int) -> Point:
+    """The oldest point at or after a record that can be opened. Raises: PointGoneError: there is none. GapError."""
+    found = parts.journal.next_point(seqno)
+    if found is None:
+        raise PointGoneError(f"there is no point from @{seqno} on", seqno=seqno)
+    gaps.refuse_seqno(parts, f"@{found}", found)
+    return parts.point(found)
+
+
 def window(parts: Parts) -> tuple[Point, Point] | None:
     """The oldest and the newest point that can be read; None as long as nothing was written."""
     facts = parts.journal.facts()

@@ -341,7 +341,9 @@ class Tree:
         return directory_of(kind, bookmark)
 
     def _view_written_by(self, seqno: int) -> ViewFile:
-        point = self._source.resolve(f"@{seqno}")
+        point = self._source.point_not_before(
+            seqno
+        )  # the write's own point may be gone, and a later one shows it still
         for volume in self._source.volumes(point):
             at = self._source.volume_at(volume.name, point)
             if at.last_write_seqno == seqno:

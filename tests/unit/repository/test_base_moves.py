@@ -15,6 +15,9 @@ from vsnapfs.core.errors import BusyError, IntegrityError, PointGoneError, ReadO
 from vsnapfs.repository.base_moves import estimates
 from vsnapfs.repository.check import Wanted
 from vsnapfs.repository.repository import Repository
+from vsnapfs.tree.inodes import Kind, number
+from vsnapfs.tree.nodes import ViewFile
+from vsnapfs.tree.tree import Tree
 
 BLOCK = 4096
 SIZE = 32 * BLOCK
@@ -28,10 +31,10 @@ def history(repository: Repository, memory_path: Path) -> Repository:
     image.write_bytes(rng.randbytes(SIZE))
     repository.volume_add("ext", primary=image)
     repository.volume_add("thin", size_bytes=SIZE)
-    for number in range(5):
-        put(repository, "thin", number * 2 * BLOCK, rng.randbytes(BLOCK))
-        mark(repository, "ext", number * 4 * BLOCK, rng.randbytes(BLOCK + 700), f"b{number}")
-        if number % 2:
+    for step in range(5):
+        put(repository, "thin", step * 2 * BLOCK, rng.randbytes(BLOCK))
+        mark(repository, "ext", step * 4 * BLOCK, rng.randbytes(BLOCK + 700), f"b{step}")
+        if step % 2:
             repository.journal.seal()
     return repository
 
@@ -128,6 +131,27 @@ def test_all_that_is_left_reads_as_before(history: Repository, path: Path) -> No
         assert again.move_bases() == []
         assert contents(again, "b4") == {name: content for name, content in before.items() if name.startswith("b4")}
         assert again.check(read_data=True).damages == []
+
+
+def test_a_write_before_the_floor_is_shown_by_a_point_that_is_left(history: Repository) -> None:
+    """So what is known by its last write alone, as inodes are, is found again."""
+    first, last = history.bookmark("b0"), history.bookmark("b2")
+    written = history.volume_at("thin", history.resolve("b2")).last_write_seqno
+    assert history.point_not_before(written).seqno == written < last.seqno
+    drop_to(history, "b2")
+    assert history.point_not_before(written).seqno == last.seqno
+    assert history.point_not_before(first.seqno).seqno == last.seqno
+    assert history.volume_at("thin", history.point_not_before(written)).last_write_seqno == written
+    with pytest.raises(PointGoneError, match="there is no point"):
+        history.point_not_before(history.status().last_seqno + 1)
+    kept = content_at(history, "thin", "b2")
+    tree = Tree(history, live=False)
+    for _ in range(2):
+        node = tree.node(number(Kind.VIEW, written))
+        assert isinstance(node, ViewFile)
+        with tree.view(node) as view:
+            assert view.read(0, SIZE) == kept
+        history.move_bases()
 
 
 def test_a_volume_that_is_gone_loses_its_base_and_a_new_one_gets_none(

@@ -145,6 +145,9 @@ class FakeRepository:
         self.calls["bookmarks"] += 1
         return sorted(self._bookmarks.values(), key=lambda bookmark: (bookmark.seqno, bookmark.created_seqno))
 
+    def point_not_before(self, seqno: int) -> Point:
+        return self.resolve(f"@{seqno}")
+
     def resolve(self, text: str) -> Point:
         self.calls["resolve"] += 1
         match parse_point(text):
