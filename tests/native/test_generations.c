@@ -283,7 +283,9 @@ static void readers_keep_what_they_read(void) {
     grow(g, 14);
     roots_choose(g, 9, 5, &r);
     compact(g, 8, 8, &r);
+    CHECK_EQ(vs_journal_check_generation(reader), 0);
     CHECK_EQ(truncate("journal/generation", 9), 0);
+    CHECK_EQ(vs_journal_check_generation(reader), 1);
     CHECK_EQ(vs_journal_refresh(reader), 1);
     CHECK_EQ(segments(reader), segments(g->journal));
     marks_check(g, reader, &r, end_of(g->journal, 16));
