@@ -35,7 +35,7 @@ int vs_journal_compact_estimate(vs_journal *j, uint64_t first_ordinal, uint64_t 
                                 const uint64_t *dropped, uint64_t n_dropped, uint64_t floor_seqno, vs_compact_facts *out);
 
 /* Do it: 1: done, and in use. The files that it stands for are deleted when nobody reads them any more (vs_journal_superseded). -EBUSY: another one is
- * under way. */
+ * under way. What is kept free of the disk for other things than writes is for this too: it gives more than it takes. */
 int vs_journal_compact(vs_journal *j, uint64_t first_ordinal, uint64_t count, const uint64_t *points, uint64_t n_points, const uint64_t *dropped,
                        uint64_t n_dropped, vs_compact_facts *out);
 

@@ -68,6 +68,7 @@ typedef struct vs_journal_facts {
     uint64_t commit_waits;     /* commit calls answered by this process */
     uint64_t torn_bytes;       /* cut off when this process opened the journal */
     uint64_t kept_records;     /* taken over from a process that died when this one opened the journal */
+    uint64_t generation;       /* of the last compaction; whoever has read the events before it reads them again: some were dropped. 0: none */
     uint64_t clock_jumps;      /* records whose time was moved on because the clock stood or went back by over 1 s */
     uint64_t failed_volume;    /* id of a volume whose primary failed: its writes are refused; 0: none */
     int32_t failed;            /* 0, or the -errno that ended all appends */
@@ -143,11 +144,12 @@ int vs_journal_event(vs_journal *j, uint32_t type, uint32_t volume, uint64_t a, 
  *
  * revive: verify the journal on its medium, cut off what is behind its last commit, and append VS_RECORD_GAP_BEGIN (a: gap_since_ns, b:
  * gap_since_seqno). 1: done; 0: there is no gap, or it is noted already; -errno: the journal does not work yet, call again later.
+ * in_reserve: also while the disk counts as full: then it takes events, and fails again with the first write.
  * next_changed: the next piece of a volume at or behind from_bytes that may differ. 1: filled in; 0: none.
  * resync: compare a piece of at most 1 MiB, from a block's beginning on, with the newest state and journal what differs; writes wait meanwhile. Also without a gap, where
  * somebody wrote to a primary directly.
  * gap_close: append VS_RECORD_GAP_END, durably. -EAGAIN: something may still differ. 0 also where there is no gap. */
-int vs_journal_revive(vs_journal *j);
+int vs_journal_revive(vs_journal *j, int in_reserve);
 int vs_journal_next_changed(vs_journal *j, uint32_t volume, uint64_t from_bytes, uint64_t *offset_bytes, uint64_t *length_bytes);
 int vs_journal_resync(vs_journal *j, uint32_t volume, uint64_t offset_bytes, uint64_t length_bytes, uint64_t *changed_bytes);
 int vs_journal_gap_close(vs_journal *j);

@@ -52,8 +52,8 @@ static int active_verify(vs_journal *j) {
 }
 
 /* leader: a journal that can be appended to. */
-static int reopen(vs_journal *j) {
-    if (!vs_journal_has_room(j)) return -ENOSPC;
+static int reopen(vs_journal *j, int in_reserve) {
+    if (!in_reserve && !vs_journal_has_room(j)) return -ENOSPC;
     if (!j->active->sealed) return active_verify(j);
     if (j->active_file >= 0) j->store->close(j->store, j->active_file); /* sealed, and the next one could not be begun */
     j->active_file = -1;
@@ -68,14 +68,14 @@ static int note(vs_journal *j) {
     return vs_journal_append(j, &r);
 }
 
-int vs_journal_revive(vs_journal *j) {
+int vs_journal_revive(vs_journal *j, int in_reserve) {
     if (!j->options.owner) return -EROFS;
     vs_gap_settle(j);
     pthread_mutex_lock(&j->mu);
     vs_journal_lead_begin(j);
     int wanted = j->gap.state == VS_GAP_OPEN, failed = j->failed;
     pthread_mutex_unlock(&j->mu);
-    int r = wanted && failed ? reopen(j) : 0;
+    int r = wanted && failed ? reopen(j, in_reserve) : 0;
     pthread_mutex_lock(&j->mu);
     if (r == 0 && wanted) {
         j->failed = 0;

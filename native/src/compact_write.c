@@ -14,6 +14,7 @@
 #include "batch.h"
 #include "ends.h"
 #include "kept_pieces.h"
+#include "points.h"
 
 enum { PAYLOAD_BLOCKS = 1024, STREAM_BYTES = 256 << 10, COVERED_MAX = VS_WRITE_MAX / VS_BLOCK_BYTES + 1 };
 
@@ -93,7 +94,6 @@ static int batch_write(composer *c, uint8_t *descriptors, uint32_t count) {
     vs_store *s = c->journal->store;
     uint64_t payload_bytes = c->batch.payload_blocks * VS_BLOCK_BYTES, at = c->made->index->end_bytes;
     struct iovec parts[2] = {{descriptors, (size_t)count * VS_BLOCK_BYTES}, {c->batch.payload, payload_bytes}};
-    if (!vs_journal_has_room(c->journal)) return -ENOSPC;
     int r = payload_read(c);
     if (r == 0) r = vs_digest_update(c->digest, descriptors, parts[0].iov_len);
     if (r == 0) r = vs_digest_update(c->digest, c->batch.payload, payload_bytes);
@@ -274,29 +274,13 @@ static int time_find(vs_segment *g, uint64_t seqno, uint64_t *events_at, uint64_
     return r;
 }
 
-/* The same of a point in a compacted segment, which says it by itself. */
-static int point_find(vs_segment *g, uint64_t seqno, uint64_t *time_ns) {
-    uint64_t length = 0;
-    const uint8_t *p = g->sealed ? vs_segment_section(g, VS_SECTION_POINTS, &length) : NULL;
-    if (!p || length < 8 || vs_get64(p) != (length - 8) / 16)
-        return vs_fault_set(-EUCLEAN, 0, seqno, g->first_seqno, g->section[VS_SECTION_POINTS].offset_bytes, "%s: its points are damaged", g->name);
-    for (uint64_t low = 0, high = vs_get64(p); low < high;) {
-        uint64_t mid = (low + high) / 2;
-        *time_ns = vs_get64(p + 8 + mid * 16 + 8);
-        if (vs_get64(p + 8 + mid * 16) == seqno) return 1;
-        if (vs_get64(p + 8 + mid * 16) < seqno) low = mid + 1;
-        else high = mid;
-    }
-    return 0;
-}
-
 /* The roots in one segment of the group. */
 static int points_put(composer *c, vs_segment *g) {
     uint64_t events_at = 0, time_ns = 0;
     int r = 0;
     for (uint64_t i = vs_roots_before(c->roots, g->first_seqno); r == 0 && i < c->roots->count && c->roots->seqnos[i] <= g->last_seqno; i++) {
         uint64_t seqno = c->roots->seqnos[i];
-        r = g->generation ? point_find(g, seqno, &time_ns) : time_find(g, seqno, &events_at, &time_ns);
+        r = g->generation ? vs_point_time(g, seqno, &time_ns) : time_find(g, seqno, &events_at, &time_ns);
         if (r == 0) r = vs_fault_set(-ERANGE, 0, seqno, g->first_seqno, 0, "@%" PRIu64 " is not kept in %s any more", seqno, g->name);
         if (r == 1) r = note_put(c, VS_RECORD_POINT, 0, seqno, time_ns);
     }

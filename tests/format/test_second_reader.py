@@ -13,6 +13,7 @@ from tests.support.format_reader import BLOCK, Piece, Record, Segment, VolumeRow
 from tests.support.journals import UUID, Directory, assert_journal, sample
 from tests.support.reference import History, Image, Kind, Mark, Write, Zero
 from vsnapfs.binding import base_move
+from vsnapfs.binding.compact import Wish, compact
 
 pytestmark = pytest.mark.format
 
@@ -238,3 +239,52 @@ def test_the_reader_itself_sees_damage(made: tuple[Directory, History]) -> None:
             format_reader.read_segment(bytes(content))
         content[at] ^= 1 << at % 8
     format_reader.read_segment(bytes(content))
+
+
+def test_compacted_segments(made: tuple[Directory, History]) -> None:
+    """By the page's words: their records give each volume at each root, and the footer follows from them."""
+    directory, history = made
+    marks = [number for number, record in enumerate(history.records, start=1) if isinstance(record, Mark)]
+    roots = [marks[0], marks[2], marks[2] + 5, marks[6], marks[8]]
+    with directory.open() as journal:
+        assert compact(journal, Wish(8, 1, roots, [])) is not None
+        assert compact(journal, Wish(0, 8, roots, [marks[1]])) is not None
+        times = {root: journal.time_of(root) for root in roots}
+    segments = list(format_reader.read_journal(directory.path))
+    assert [(segment.ordinal, segment.ordinals) for segment in segments] == [(0, 8), (8, 1), (9, 1), (10, 1)]
+    base = (directory.path / "base/00000001.img").read_bytes()
+    for root in roots:
+        images: dict[int, bytearray] = {}
+        for segment in segments:
+            for record in segment.records:
+                if record.seqno <= root:
+                    _play(images, segment, record, base)
+        for volume, image in history.state(root).items():
+            assert image.removed or images[volume] == image.content
+    for segment, until in zip(segments[:2], (marks[8], marks[8]), strict=True):
+        footer, compacted = segment.footer, segment.compacted
+        assert footer is not None
+        assert compacted is not None
+        assert (compacted.base_floor, compacted.until_seqno) == (0, until)
+        assert footer.points == segment.points
+        assert footer.points == [
+            (root, times[root]) for root in roots if segment.first_seqno <= root <= segment.last_seqno
+        ]
+        assert footer.rows == [
+            (record.seqno, record.time_ns, record.volume, piece.offset_bytes, piece.length_bytes, piece.block)
+            for record in segment.records
+            for piece in record.pieces
+        ]
+        assert footer.maps == {volume: _rows(places, 0) for volume, places in _newest(segment).items()}
+        assert footer.events == [(record.seqno, record.stream) for record in segment.records if record.kind > 2]
+        assert marks[1] not in [seqno for seqno, _ in footer.events]
+        state = history.state(segment.last_seqno)
+        assert [(row.volume, row.size_bytes, row.last_write_seqno, row.data_bytes) for row in footer.volumes] == [
+            (volume, image.size_bytes, image.last_write_seqno, format_reader.UNKNOWN)
+            for volume, image in sorted(state.items())
+        ]
+        assert {volume: seqno for volume, (seqno, _) in segment.states.items()} == {
+            volume: image.last_write_seqno
+            for volume, image in state.items()
+            if image.last_write_seqno >= segment.first_seqno
+        }

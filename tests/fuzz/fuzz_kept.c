@@ -110,7 +110,7 @@ static void compare(vs_store *s, uint64_t last_seqno) {
     if (facts.segments == 1) {
         plain_begin(&history, 0, 0);
         plain_segment(&history, file, n, 1);
-        REQUIRE(history.overflow || history.last_seqno == last_seqno, "a second reader takes the same records");
+        REQUIRE(history.overflow || history.at.last_seqno == last_seqno, "a second reader takes the same records");
         for (uint32_t volume = 1; volume <= 2 && !history.overflow; volume++) {
             vs_view *v;
             if (vs_view_open(j, volume, last_seqno, &v) < 0) continue;

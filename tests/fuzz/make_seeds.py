@@ -1,8 +1,9 @@
 """Make the seeds of the fuzzers of files: ``python -m tests.fuzz.make_seeds``.
 
-Those of ``segment`` are pieces of the sample repository of the format (tests/format/golden), as inputs that image.h describes;
-those of Python targets are put together here. Those of the other C targets were chosen out of what their mutators make. Kept in
-``seeds/``: run again only for another format or another input.
+Those of ``segment`` are pieces of the sample repository of the format (tests/format/golden), as inputs that image.h describes,
+and a small journal that was compacted (the C core is built for that); those of Python targets are put together here. Those of
+the other C targets were chosen out of what their mutators make. Kept in ``seeds/``: run again only for another format or
+another input.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.support.format_reader import BLOCK, crc32c
+from tests.support.journals import Directory
+from vsnapfs.binding import Journal, RecordKind
+from vsnapfs.binding.compact import Wish, compact
 
 HERE = Path(__file__).parent
 SEEDS = HERE / "seeds"
@@ -62,6 +66,42 @@ def segment_seeds(segments: list[bytes]) -> None:
     put("segment", "payload-damaged", encode([bytes(damaged)]))
     damaged[2 * BLOCK + 60] ^= 1
     put("segment", "damaged-in-the-middle", encode([bytes(damaged)]))
+
+
+def _compacted_steps(journal: Journal) -> list[int]:
+    """Eight sealed segments and a bit; returns a point in each."""
+    points = []
+    volume = journal.event(RecordKind.VOLUME_ADD, a=512, b=16 * BLOCK, body=b"{}")[1]
+    for step in range(8):
+        journal.write(volume, step % 3 * BLOCK + 20, bytes([step + 1]) * 40)
+        journal.write(volume, step % 3 * BLOCK + 30, bytes([step + 101]) * 5)
+        journal.write(volume, 6 * BLOCK, (bytes([step + 1]) + bytes(BLOCK - 1)) * 3)
+        journal.write(volume, 7 * BLOCK, bytes([step + 51]) + bytes(BLOCK - 1))
+        journal.zero(volume, step % 2 * 3 * BLOCK, 5000)
+        if step == 3:
+            journal.event(RecordKind.VOLUME_RESIZE, volume=volume, b=20 * BLOCK)
+        points.append(journal.event(RecordKind.BOOKMARK_ADD, body=b"{}")[0])
+        journal.write(volume, 12 * BLOCK, b"gone soon")
+        journal.seal()
+    journal.event(RecordKind.BOOKMARK_ADD, body=b"{}")
+    journal.commit()
+    return points
+
+
+def compacted_seeds(path: Path) -> None:
+    """A segment that stands for one, between others; one that stands for eight."""
+    for name, ordinal, ordinals, each in (("compacted", 0, 1, 2), ("compacted-group", 0, 8, 3)):
+        (path / name).mkdir()
+        directory = Directory(path / name)
+        with directory.open() as journal:
+            points = _compacted_steps(journal)
+            roots = [*points[::each], journal.facts().last_seqno]
+            assert compact(journal, Wish(ordinal, ordinals, roots, points[1:2])) is not None
+            journal.superseded()
+        files = [file.read_bytes() for file in directory.segments()]
+        put("segment", name, encode(files[:4]))
+        put("records", name, encode(files[:1]))
+        directory.close()
 
 
 def text_seeds() -> None:
@@ -124,6 +164,7 @@ def main() -> None:
             archive.extractall(scratch, filter="data")
         repository = Path(scratch) / "v1"
         segment_seeds([path.read_bytes() for path in sorted((repository / "journal").glob("*.seg"))])
+        compacted_seeds(Path(scratch))
 
 
 if __name__ == "__main__":

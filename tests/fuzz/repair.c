@@ -64,7 +64,8 @@ static void stream_put32(uint8_t *batch, size_t i, uint32_t v) {
 typedef struct walk {
     uint8_t *file;
     size_t size_bytes;
-    uint64_t seqno, last_time_ns;
+    int compacted;
+    uint64_t seqno, last_time_ns; /* seqno: of the next record */
 } walk;
 
 /* Payload CRCs of one write record at i of the stream; returns its payload blocks. */
@@ -84,6 +85,33 @@ static uint64_t repair_write(walk *w, uint8_t *batch, size_t i, size_t stream_by
     return used;
 }
 
+static void stream_put64(uint8_t *batch, size_t i, uint64_t v) {
+    stream_put32(batch, i, (uint32_t)v);
+    stream_put32(batch, i + 4, (uint32_t)(v >> 32));
+}
+
+/* Seqno and time of the record at i of the stream: of the next record, of a piece more of the last one, or of none. */
+static void repair_order(walk *w, uint8_t *batch, size_t i, uint32_t *state) {
+    uint32_t type = *stream_at(batch, i);
+    uint64_t time_ns = stream_get64(batch, i + 8);
+    if (w->compacted && type >= 11 && type <= 13) {
+        if (mostly(state)) stream_put64(batch, i + 8, 0);
+        if (type != 11) return;
+        if (stream_get64(batch, i + 16) <= w->seqno && mostly(state)) stream_put64(batch, i + 16, w->seqno + 1 + fuzz_below(state, 3));
+        if (stream_get64(batch, i + 24) && stream_get64(batch, i + 24) <= w->last_time_ns && mostly(state)) stream_put64(batch, i + 24, w->last_time_ns + 1);
+        w->seqno = stream_get64(batch, i + 16);
+        if (stream_get64(batch, i + 24)) w->last_time_ns = stream_get64(batch, i + 24);
+        return;
+    }
+    if (w->compacted && *stream_at(batch, i + 1) & 2) {
+        if (mostly(state)) stream_put64(batch, i + 8, w->last_time_ns);
+        return;
+    }
+    if (time_ns <= w->last_time_ns && mostly(state)) stream_put64(batch, i + 8, time_ns = w->last_time_ns + 1);
+    w->last_time_ns = time_ns;
+    w->seqno++;
+}
+
 /* The batch at `at`; returns its length. */
 static size_t repair_batch(walk *w, size_t at, const uint8_t *salt, uint32_t *state) {
     uint8_t *batch = w->file + at;
@@ -96,15 +124,10 @@ static size_t repair_batch(walk *w, size_t at, const uint8_t *salt, uint32_t *st
     }
     uint64_t first_block = at / BLOCK + count, block = first_block;
     uint32_t records = 0;
+    uint64_t first_seqno = w->seqno;
     while (i + 36 <= stream_bytes) {
         if (*stream_at(batch, i) == 1) block += repair_write(w, batch, i, stream_bytes, block, state);
-        uint64_t time_ns = stream_get64(batch, i + 8);
-        if (time_ns <= w->last_time_ns && mostly(state)) {
-            time_ns = w->last_time_ns + 1;
-            stream_put32(batch, i + 8, (uint32_t)time_ns);
-            stream_put32(batch, i + 12, (uint32_t)(time_ns >> 32));
-        }
-        w->last_time_ns = time_ns;
+        repair_order(w, batch, i, state);
         size_t whole = 36 + ((size_t)(stream_get32(batch, i + 32) & 0xffff) + 3) / 4 * 4;
         if (whole > stream_bytes - i) break;
         i += whole;
@@ -117,7 +140,7 @@ static size_t repair_batch(walk *w, size_t at, const uint8_t *salt, uint32_t *st
             vs_put16(d + 4, (uint16_t)k);
             vs_put16(d + 6, (uint16_t)count);
             memcpy(d + 8, salt, 16);
-            vs_put64(d + 24, w->seqno);
+            vs_put64(d + 24, first_seqno);
             memcpy(d + 32, batch + 32, 8);
             vs_put32(d + 40, (uint32_t)(block - first_block));
             vs_put32(d + 44, records);
@@ -126,13 +149,12 @@ static size_t repair_batch(walk *w, size_t at, const uint8_t *salt, uint32_t *st
         }
         if (mostly(state)) vs_block_seal(d);
     }
-    w->seqno += records;
     return (size_t)(block - first_block + count) * BLOCK;
 }
 
 static void repair_sections(uint8_t *file, size_t size_bytes, uint8_t *trailer, uint32_t *state) {
-    for (int i = 0; i < 5; i++) {
-        uint8_t *p = trailer + 144 + i * 24;
+    for (int i = 0; i < (vs_get32(file + 12) & 1 ? 6 : 5); i++) {
+        uint8_t *p = trailer + (i < 5 ? 144 + i * 24 : 344);
         uint64_t at = vs_get64(p), length = vs_get64(p + 8);
         if (at > size_bytes || length > size_bytes - at) continue;
         if (i == 0 && fuzz_below(state, 2)) repair_packed(file + at, (size_t)length, state);
@@ -146,7 +168,8 @@ static void repair_sections(uint8_t *file, size_t size_bytes, uint8_t *trailer, 
 
 void repair_segment(uint8_t *file, size_t size_bytes, const uint8_t *before, uint8_t *digest, uint32_t *state) {
     if (size_bytes < BLOCK) return;
-    walk w = {file, size_bytes, vs_get64(file + 48), vs_get64(file + 64)};
+    int compacted = vs_get32(file + 12) & 1;
+    walk w = {file, size_bytes, compacted, vs_get64(file + 48), vs_get64(file + 64)};
     int sealed = size_bytes >= 2 * BLOCK && size_bytes % BLOCK == 0 && memcmp(file + size_bytes - BLOCK, "VSNAPEND", 8) == 0;
     uint8_t *trailer = file + size_bytes - BLOCK;
     if (before && mostly(state)) memcpy(file + 72, before, 32);
@@ -163,12 +186,17 @@ void repair_segment(uint8_t *file, size_t size_bytes, const uint8_t *before, uin
         memcpy(trailer + 80, file + 72, 32);
         memcpy(trailer + 16, file + 24, 16);
         memcpy(trailer + 272, file + 104, 16);
+        memcpy(trailer + 12, file + 12, 4);
+    }
+    if (compacted && mostly(state)) {
+        memcpy(trailer + 288, file + 120, 24);
+        memcpy(trailer + 376, file + 144, 8);
     }
     uint64_t data_end = vs_get64(trailer + 64);
     if (data_end <= size_bytes && mostly(state)) SHA256(file, (size_t)data_end, trailer + 112);
     repair_sections(file, size_bytes, trailer, state);
     if (mostly(state)) vs_block_seal(trailer);
-    if (digest) memcpy(digest, trailer + 112, 32);
+    if (digest) memcpy(digest, trailer + (compacted ? 312 : 112), 32);
 }
 
 /* ---- tables and what holds them ---- */
@@ -264,7 +292,8 @@ typedef struct known_field {
 static const known_field descriptor_fields[] = {{4, 2}, {6, 2}, {24, 8}, {32, 8}, {40, 4}, {44, 4}, {48, 4}};
 static const known_field record_fields[] = {{0, 1}, {1, 1}, {4, 4}, {8, 8}, {16, 8}, {24, 8}, {32, 4}};
 static const known_field head_fields[] = {{8, 4},  {12, 4}, {20, 4}, {32, 8}, {40, 8}, {48, 8},  {56, 8},
-                                          {64, 8}, {72, 8}, {80, 8}, {96, 8}, {104, 4}, {108, 4}, {264, 8}};
+                                          {64, 8}, {72, 8}, {80, 8}, {96, 8}, {104, 4}, {108, 4}, {264, 8}, {120, 8},
+                                          {128, 8}, {136, 8}, {144, 8}, {288, 8}, {296, 8}, {304, 8}, {312, 8}, {368, 8}, {376, 8}};
 
 #define PICK(fields) (&fields[fuzz_below(state, sizeof fields / sizeof fields[0])])
 
@@ -286,7 +315,7 @@ static void descriptor_change(uint8_t *d, uint32_t *state) {
 }
 
 static void trailer_change(uint8_t *t, uint32_t *state) {
-    if (fuzz_below(state, 2)) fuzz_field(t + 144 + fuzz_below(state, 15) * 8, 8, state);
+    if (fuzz_below(state, 2)) fuzz_field(t + (fuzz_below(state, 6) ? 144 + fuzz_below(state, 15) * 8 : 344 + fuzz_below(state, 3) * 8), 8, state);
     else {
         const known_field *f = PICK(head_fields);
         fuzz_field(t + f->at, f->bytes, state);

@@ -68,11 +68,11 @@ static int take(world *w) {
     w->batch.stream_bytes = w->batch.payload_blocks = 0;
     if (r == 0) return 0;
     CHECK_EQ(r, -EBADMSG);
-    vs_index now = *w->x;
-    vs_index_roll_back(&now, &before);
-    CHECK(now.row_count == w->x->row_count && now.event_bytes == w->x->event_bytes && now.point_count == w->x->point_count &&
-          now.last_count == w->x->last_count && now.last_seqno == w->x->last_seqno && now.last_time_ns == w->x->last_time_ns &&
-          now.end_bytes == w->x->end_bytes && now.piece_end == w->x->piece_end && now.floor_seqno == w->x->floor_seqno);
+    const vs_index *x = w->x;
+    CHECK(x->row_count == before.row_count && x->event_bytes == before.event_bytes && x->point_count == before.point_count);
+    CHECK(x->last_count == before.last_count && x->last_seqno == before.last_seqno && x->last_time_ns == before.last_time_ns);
+    CHECK(x->end_bytes == before.end_bytes && x->piece_end == before.piece_end && x->piece_volume == before.piece_volume);
+    CHECK(x->floor_seqno == before.floor_seqno && x->applied_seqno == before.applied_seqno);
     return r;
 }
 

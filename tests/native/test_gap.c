@@ -180,7 +180,7 @@ static void fill_and_gap(const scene *c, atomic_int *what, int reason) {
     check_live(c, THIRD, 3);
     check_live(c, FIRST, 0);
     CHECK(vs_journal_event(c->journal, VS_RECORD_BOOKMARK_ADD, 0, 0, 0, "{}", 2, &seqno, NULL) < 0);
-    CHECK(vs_journal_revive(c->journal) < 0);
+    CHECK(vs_journal_revive(c->journal, 0) < 0);
     CHECK_EQ(facts_of(c).gap, 1);
     check_at(c, before, SECOND, 1);
 }
@@ -188,7 +188,7 @@ static void fill_and_gap(const scene *c, atomic_int *what, int reason) {
 static void close_and_check(const scene *c, atomic_int *what) {
     uint64_t before = facts_of(c).gap_since_seqno;
     atomic_store(what, 0);
-    CHECK_EQ(vs_journal_revive(c->journal), 1);
+    CHECK_EQ(vs_journal_revive(c->journal, 0), 1);
     CHECK_EQ(facts_of(c).gap, 2);
     CHECK_EQ(vs_journal_gap_close(c->journal), -EAGAIN);
     put(c, FOURTH, 4); /* journalled again */
@@ -234,7 +234,7 @@ static void check_fails_again(void) {
     fill_and_gap(&c, &full, -ENOSPC);
     uint64_t before = facts_of(&c).gap_since_seqno;
     atomic_store(&full, 0);
-    CHECK_EQ(vs_journal_revive(c.journal), 1);
+    CHECK_EQ(vs_journal_revive(c.journal, 0), 1);
     put(&c, FOURTH, 5);
     CHECK_EQ(vs_journal_commit(c.journal), 0);
     atomic_store(&full, 1);
@@ -247,7 +247,7 @@ static void check_fails_again(void) {
     check_live(&c, FOURTH, 6);
     check_live(&c, SECOND, 2);
     atomic_store(&full, 0);
-    CHECK_EQ(vs_journal_revive(c.journal), 1);
+    CHECK_EQ(vs_journal_revive(c.journal, 0), 1);
     CHECK(catch_up(&c) >= 2 * VS_BLOCK);
     check_equal(&c);
     scene_end(&c);
@@ -264,7 +264,7 @@ static void check_lost_commit(void) {
     CHECK_EQ(pwrite(file, "damage", 6, 2 * VS_BLOCK), 6);
     close(file);
     atomic_store(&broken, 0);
-    CHECK_EQ(vs_journal_revive(c.journal), -EUCLEAN);
+    CHECK_EQ(vs_journal_revive(c.journal, 0), -EUCLEAN);
     CHECK_EQ(facts_of(&c).gap, 1);
     put(&c, FIRST, 9); /* and the application goes on */
     sync_volume(&c);
@@ -318,7 +318,7 @@ static void check_under_load(void) {
         atomic_store(what, 1);
         while (facts_of(&c).gap != 1) sched_yield();
         atomic_store(what, 0);
-        CHECK_EQ(vs_journal_revive(c.journal), 1);
+        CHECK_EQ(vs_journal_revive(c.journal, 0), 1);
         catch_up(&c);
     }
     atomic_store(&writing, 0);

@@ -5,11 +5,12 @@
 #include <stdlib.h>
 
 #include "base_move.h"
+#include "codec.h"
 #include "compact.h"
 #include "faults.h"
 #include "journal_ground.h"
 
-enum { SIZE = 10 * VS_BLOCK, VOLUMES = 3, POINTS = 340, PIECES = 6000, SEEDS = 9 };
+enum { SIZE = 10 * VS_BLOCK, VOLUMES = 3, POINTS = 340, PIECES = 6000, SEEDS = 6 };
 
 /* One volume after one record. */
 typedef struct moment {
@@ -225,6 +226,11 @@ static void changes_check(const world *w, vs_journal *j, int v, uint64_t since, 
         if (run.kind == VS_RUN_HOLE && end > at) CHECK(memcmp(a->bytes + at, b->bytes + at, end - at) == 0);
     }
     vs_view_close(view);
+}
+
+static void roots_check(const world *w) {
+    for (int v = 0; v < VOLUMES; v++)
+        for (uint64_t i = 0; i < w->root_count; i++) point_check(w, w->journal, v, w->roots[i]);
 }
 
 static void journal_check(world *w, vs_journal *j) {
@@ -446,6 +452,29 @@ static void estimates_moves(uint64_t seed) {
     CHECK_EQ(chdir(".."), 0);
 }
 
+/* Older segments hide what the bases have, until they are compacted too. */
+static void newest_first_over_moved_bases(uint64_t seed) {
+    static world w;
+    vs_segment_facts f;
+    in_own_directory("newest", seed);
+    world_begin(&w, seed, 300, 10);
+    roots_choose(&w, w.seqno - 20, 10);
+    memmove(w.roots, w.roots + w.root_count / 2, (w.root_count - w.root_count / 2) * sizeof *w.roots);
+    w.root_count -= w.root_count / 2;
+    bases_move(&w);
+    uint64_t ordinal = 0;
+    while (vs_journal_segment_at(w.journal, ordinal, &f) == 0 && f.last_seqno <= w.roots[w.root_count - 1]) ordinal++;
+    CHECK(ordinal > 10);
+    while (ordinal-- > 0) {
+        CHECK_EQ(compact(&w, ordinal, 1), 1);
+        if (ordinal % 4 == 0) journal_check(&w, w.journal);
+    }
+    for (uint64_t first = 0; compact(&w, first, 8) == 1; first += 8) {}
+    journal_check(&w, w.journal);
+    world_end(&w);
+    CHECK_EQ(chdir(".."), 0);
+}
+
 /* Whichever allocation fails, the journal stays as it is, or is compacted. */
 static void survives_no_memory(void) {
     static world w;
@@ -510,6 +539,51 @@ static void refuses_damage(void) {
     CHECK_EQ(chdir(".."), 0);
 }
 
+static void flip(const char *name, uint64_t at) {
+    uint8_t byte;
+    int file = open(name, O_RDWR);
+    CHECK(file >= 0);
+    CHECK_EQ(pread(file, &byte, 1, (off_t)at), 1);
+    byte ^= 16;
+    CHECK_EQ(pwrite(file, &byte, 1, (off_t)at), 1);
+    close(file);
+}
+
+static uint64_t section_at(const char *name, uint64_t bytes, int which) {
+    uint8_t place[8];
+    int file = open(name, O_RDONLY);
+    CHECK(file >= 0);
+    CHECK_EQ(pread(file, place, 8, (off_t)(bytes - VS_BLOCK + (which < 5 ? 144 + 24 * (uint64_t)which : 344))), 8);
+    close(file);
+    return vs_get64(place);
+}
+
+/* Whatever section of a footer is damaged, of a segment that is compacted or has been: its batches say the same. */
+static void footers_are_derived(void) {
+    static world w;
+    vs_segment_facts f;
+    vs_compact_facts facts, before;
+    char name[80];
+    in_own_directory("footers", 0);
+    world_begin(&w, 8, 250, 10);
+    roots_choose(&w, w.seqno - 20, 8);
+    for (int which = 0; which < 6; which++) {
+        CHECK_EQ(vs_journal_compact_estimate(w.journal, 0, 8, w.roots, w.root_count, NULL, 0, 0, &before), 1);
+        segment_of_ordinal(w.journal, which < 5 ? (uint64_t)which : 0, &f);
+        if (f.generation) snprintf(name, sizeof name, "journal/%020" PRIu64 "-%" PRIu64 ".seg", f.first_seqno, f.generation);
+        else snprintf(name, sizeof name, "journal/%020" PRIu64 ".seg", f.first_seqno);
+        flip(name, section_at(name, f.bytes, f.generation ? which : which % 5));
+        reopen(&w);
+        roots_check(&w);
+        CHECK_EQ(said(vs_journal_compact(w.journal, 0, 8, w.roots, w.root_count, NULL, 0, &facts)), 1);
+        CHECK_EQ(facts.bytes_after, before.bytes_after);
+        roots_check(&w);
+    }
+    journal_check(&w, w.journal);
+    world_end(&w);
+    CHECK_EQ(chdir(".."), 0);
+}
+
 static void refuses_what_is_wrong(void) {
     static world w;
     vs_compact_facts facts;
@@ -540,8 +614,10 @@ int main(void) {
         equals_model(seed);
     }
     for (uint64_t seed = 1; seed <= 3; seed++) estimates_moves(seed);
+    for (uint64_t seed = 1; seed <= 4; seed++) newest_first_over_moved_bases(seed);
     survives_no_memory();
     refuses_damage();
+    footers_are_derived();
     refuses_what_is_wrong();
     return 0;
 }

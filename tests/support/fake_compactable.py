@@ -156,7 +156,7 @@ class FakeCompactable(FakeJournal):
         openable = set(self.openable())
         assert {point for point in points if point < self.last_seqno} <= openable, "a root that is not whole"
         self._gone |= set(range(first, last + 1)) - set(points)
-        self._until[ordinal] = next(point for point in points if point >= last)
+        self._until[ordinal] = next((point for point in points if point > last), last)
         return facts
 
     def set_floor(self, seqno: int) -> None:

@@ -17,7 +17,9 @@ BLOCK = 4096
 DESCRIPTOR_HEAD = 52
 RECORD_HEAD = 36
 WRITE, ZERO, VOLUME_ADD, VOLUME_RESIZE, VOLUME_REMOVE, BOOKMARK_ADD, BOOKMARK_REMOVE, BOOKMARK_HOLD = range(1, 9)
-GAP_BEGIN, GAP_END, FLOOR = 9, 10, 14
+GAP_BEGIN, GAP_END, GO_TO, POINT, STATE, FLOOR = 9, 10, 11, 12, 13, 14
+FURTHER, SIZE_ALONE = 2, 4
+UNKNOWN = 2**64 - 1
 
 
 class FormatError(Exception):
@@ -130,6 +132,19 @@ class Footer:
     volumes: list[VolumeRow]
     sections: list[tuple[int, int]]
     floor_seqno: int
+    chain_digest: bytes
+    """What the next segment has to name."""
+    points: list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What a compacted segment's header and trailer say alike (section 2.5)."""
+
+    generation: int
+    ordinals: int
+    base_floor: int
+    until_seqno: int
 
 
 @dataclass
@@ -147,6 +162,19 @@ class Segment:
     crcs: dict[int, int] = field(default_factory=dict)
     """CRC by payload block."""
     footer: Footer | None = None
+    compacted: Compacted | None = None
+    last_seqno: int = 0
+    last_time_ns: int = 0
+    points: list[tuple[int, int]] = field(default_factory=list)
+    """Seqno and time."""
+    before: Record | None = None
+    """The record right before what is read now."""
+    states: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Seqno and time of the last write, by volume."""
+
+    @property
+    def ordinals(self) -> int:
+        return self.compacted.ordinals if self.compacted else 1
 
     @property
     def records(self) -> list[Record]:
@@ -203,17 +231,14 @@ def read_segment(content: bytes) -> Segment:
     segment = _header(content)
     sealed = len(content) >= 2 * BLOCK and content[-BLOCK:][:8] == b"VSNAPEND"
     data_end = _u64(content, len(content) - BLOCK + 64) if sealed else len(content)
-    seqno, time_ns = segment.first_seqno, segment.time_before_ns
+    segment.last_seqno, segment.last_time_ns = segment.first_seqno - 1, segment.time_before_ns
     while segment.data_end < data_end:
         if not sealed and not any(content[segment.data_end :]):
             break
-        batch = _batch(segment, seqno, time_ns)
-        segment.batches.append(batch)
-        if batch.records:
-            seqno, time_ns = batch.records[-1].seqno + 1, batch.records[-1].time_ns
+        segment.batches.append(_batch(segment))
     if sealed:
         _need(segment.data_end == data_end, "end of the batches", segment.data_end)
-        segment.footer = _footer(segment, seqno - 1, time_ns)
+        segment.footer = _footer(segment)
     return segment
 
 
@@ -221,16 +246,18 @@ def _header(content: bytes) -> Segment:
     block = _check_block(content, 0, "header")
     _need(block[:8] == b"VSNAPSEG", "magic", 0)
     version, incompatible, _, block_size = struct.unpack_from("<4I", block, 8)
-    _need(version == 1 and incompatible == 0 and block_size == BLOCK, "version, features or block size", 8)
+    _need(version == 1 and incompatible <= 1 and block_size == BLOCK, "version, features or block size", 8)
+    compacted = Compacted(*struct.unpack_from("<4Q", block, 120)) if incompatible else None
     ordinal, first_seqno, created_ns, time_before_ns = struct.unpack_from("<4Q", block, 40)
-    _need(not any(block[120:4092]), "reserved bytes", 120)
+    _need(not any(block[152 if compacted else 120 : 4092]), "reserved bytes", 120)
     return Segment(
-        content, block[24:40], ordinal, first_seqno, created_ns, time_before_ns, block[72:104], block[104:120]
-    )
+        content, block[24:40], ordinal, first_seqno, created_ns, time_before_ns, block[72:104], block[104:120],
+        compacted=compacted,
+    )  # fmt: skip
 
 
-def _batch(segment: Segment, seqno: int, time_ns: int) -> Batch:
-    at = segment.data_end
+def _batch(segment: Segment) -> Batch:
+    at, seqno = segment.data_end, segment.last_seqno + 1
     first = _check_block(segment.content, at, "descriptor")
     count, applied, payload, records = _u32(first, 4) >> 16, _u64(first, 32), _u32(first, 40), _u32(first, 44)
     stream = b""
@@ -245,10 +272,15 @@ def _batch(segment: Segment, seqno: int, time_ns: int) -> Batch:
     first_block = at // BLOCK + count
     block_number = first_block
     position = 0
-    for number in range(records):
-        record, block_number = _record(segment, stream[position:], seqno + number, block_number)
-        _need(record.time_ns > time_ns, "time", at)
-        time_ns = record.time_ns
+    for _ in range(records):
+        if segment.compacted and stream[position] in (GO_TO, POINT, STATE):
+            _note(segment, stream[position : position + RECORD_HEAD])
+            position += RECORD_HEAD
+            segment.before = None
+            continue
+        record, block_number = _record(segment, stream[position:], block_number)
+        segment.before = record
+        segment.last_seqno, segment.last_time_ns = record.seqno, record.time_ns
         position += len(record.stream)
         batch.records.append(record)
     _need(position == len(stream) and block_number == first_block + payload, "length of a batch", at)
@@ -256,8 +288,36 @@ def _batch(segment: Segment, seqno: int, time_ns: int) -> Batch:
     return batch
 
 
-def _record(segment: Segment, stream: bytes, seqno: int, block: int) -> tuple[Record, int]:
+def _note(segment: Segment, stream: bytes) -> None:
+    """What only compacted segments say, and is no record."""
+    kind, flags, reserved, volume, time_ns, a, b, tail_bytes = struct.unpack("<BBHIQQQI", stream)
+    _need(not (flags or reserved or time_ns or tail_bytes) and (kind == STATE) == (volume > 0), "no record", a)
+    if kind == GO_TO:
+        _need(a > segment.last_seqno + 1 and (b == 0 or b > segment.last_time_ns), "go to", a)
+        segment.last_seqno, segment.last_time_ns = a - 1, b or segment.last_time_ns
+        return
+    _need(a <= segment.last_seqno and b <= segment.last_time_ns, "seqno or time of a point or state", a)
+    if kind == POINT:
+        _need(a >= segment.first_seqno and all(seqno < a and time < b for seqno, time in segment.points), "point", a)
+        segment.points.append((a, b))
+    else:
+        _need(all(before < volume for before in segment.states), "order of states", a)
+        segment.states[volume] = (a, b)
+
+
+def _follows(record: Record, before: Record | None) -> bool:
+    """Is it a piece more of the record before, as it has to be?"""
+    if before is None or record.kind not in (WRITE, ZERO) or before.kind not in (WRITE, ZERO):
+        return False
+    end = before.pieces[-1].offset_bytes + before.pieces[-1].length_bytes
+    return (record.volume, record.time_ns) == (before.volume, before.time_ns) and record.a >= end
+
+
+def _record(segment: Segment, stream: bytes, block: int) -> tuple[Record, int]:
     kind, flags, reserved, volume, time_ns, a, b, tail_bytes = struct.unpack_from("<BBHIQQQI", stream)
+    further = segment.compacted is not None and bool(flags & FURTHER)
+    seqno = segment.last_seqno if further else segment.last_seqno + 1
+    _need(time_ns > segment.last_time_ns or (further and time_ns == segment.last_time_ns), "time", seqno)
     padded = (tail_bytes + 3) // 4 * 4
     tail = stream[RECORD_HEAD : RECORD_HEAD + tail_bytes]
     _need(reserved == 0 and len(stream) >= RECORD_HEAD + padded, "record", seqno)
@@ -267,11 +327,16 @@ def _record(segment: Segment, stream: bytes, seqno: int, block: int) -> tuple[Re
         pieces, block = _write(segment, a, b, flags, tail, block)
     elif kind == ZERO:
         pieces = [Piece(a, b, 0)]
-    elif kind == VOLUME_RESIZE:
+    elif kind == VOLUME_RESIZE and not flags & SIZE_ALONE:
         pieces = [Piece(min(a, b), abs(a - b), 0)]
-    _need((1 <= kind <= GAP_END or kind == FLOOR) and (kind == WRITE or flags == 0), "type or flags of record", seqno)
-    whole = stream[: RECORD_HEAD + padded]
-    return Record(seqno, kind, volume, time_ns, a, b, tail, whole, tuple(pieces)), block
+    known = {WRITE: 1}
+    if segment.compacted:
+        known = {WRITE: 1 | FURTHER, ZERO: FURTHER, VOLUME_RESIZE: SIZE_ALONE}
+    _need(1 <= kind <= GAP_END or kind == FLOOR, "type of record", seqno)
+    _need(flags & ~known.get(kind, 0) == 0, "flags of record", seqno)
+    record = Record(seqno, kind, volume, time_ns, a, b, tail, stream[: RECORD_HEAD + padded], tuple(pieces))
+    _need(not further or _follows(record, segment.before), "piece of a record", seqno)
+    return record, block
 
 
 def _write(
@@ -300,7 +365,7 @@ def _write(
         content = segment.content[block * BLOCK : (block + 1) * BLOCK]
         _need(crc32c(content) == crc, "CRC of a payload block", block * BLOCK)
         around = content[: low % BLOCK] + content[low % BLOCK + high - low :]
-        _need(not any(around), "zeros around a write", block * BLOCK)
+        _need(segment.compacted is not None or not any(around), "zeros around a write", block * BLOCK)
         segment.crcs[block] = crc
         _join(pieces, Piece(low, high - low, block))
         block += 1
@@ -315,24 +380,36 @@ def _join(pieces: list[Piece], piece: Piece) -> None:
     pieces.append(piece)
 
 
-def _footer(segment: Segment, last_seqno: int, last_time_ns: int) -> Footer:
-    at = len(segment.content) - BLOCK
+def _footer(segment: Segment) -> Footer:
+    at, compacted = len(segment.content) - BLOCK, segment.compacted
     block = _check_block(segment.content, at, "trailer")
-    head = struct.pack("<8sII16sQQ", b"VSNAPEND", 1, 0, segment.uuid, segment.ordinal, segment.first_seqno)
+    features = int(compacted is not None)
+    head = struct.pack("<8sII16sQQ", b"VSNAPEND", 1, features, segment.uuid, segment.ordinal, segment.first_seqno)
     _need(block[:48] == head, "head of the trailer", at)
     said = struct.unpack_from("<4Q", block, 48)
     applied = segment.batches[-1].applied_seqno if segment.batches else said[3]
-    _need(said == (last_seqno, last_time_ns, segment.data_end, applied), "facts of the trailer", at + 48)
+    facts = (segment.last_seqno, segment.last_time_ns, segment.data_end, applied)
+    _need(said == facts, "facts of the trailer", at + 48)
     _need(block[80:112] == segment.previous_digest, "digest of the segment before", at + 80)
     digest = hashlib.sha256(segment.content[: segment.data_end]).digest()
     _need(block[112:144] == digest, "digest", at + 112)
     _need(
         _u64(block, 264) == segment.time_before_ns and block[272:288] == segment.salt, "time before or salt", at + 264
     )
-    _need(not any(block[288:368]) and not any(block[376:4092]), "reserved bytes of the trailer", at + 288)
+    if compacted:
+        again = Compacted(_u64(block, 288), _u64(block, 296), _u64(block, 304), _u64(block, 376))
+        _need(
+            compacted == again and again.until_seqno >= segment.last_seqno,
+            "what header and trailer say alike",
+            at + 288,
+        )
+    else:
+        _need(not any(block[288:368]) and not any(block[376:384]), "reserved bytes of the trailer", at + 288)
+    _need(not any(block[384:4092]), "reserved bytes of the trailer", at + 384)
     sections, places, end = [], [], segment.data_end
-    for number in range(5):
-        position, length, crc, reserved = struct.unpack_from("<QQII", block, 144 + 24 * number)
+    for number in range(6 if compacted else 5):
+        entry = 144 + 24 * number if number < 5 else 344
+        position, length, crc, reserved = struct.unpack_from("<QQII", block, entry)
         _need(position == (end + 7) // 8 * 8 and reserved == 0, f"position of section {number}", at)
         content = segment.content[position : position + length]
         _need(crc32c(content) == crc, f"CRC of section {number}", position)
@@ -341,10 +418,12 @@ def _footer(segment: Segment, last_seqno: int, last_time_ns: int) -> Footer:
         places.append((position, length))
         end = position + length
     _need(end <= at and at - end < BLOCK and not any(segment.content[end:at]), "padding before the trailer", end)
+    points: list[tuple[int, int]] = list(struct.iter_unpack("<QQ", sections[5][8:])) if compacted else []
+    _need(not compacted or _u64(sections[5], 0) == len(points), "number of points", places[-1][0])
     return Footer(
-        last_seqno, last_time_ns, applied, block[80:112], digest, packed_rows(sections[0], 6), _maps(sections[1]),
+        segment.last_seqno, segment.last_time_ns, applied, block[80:112], digest, packed_rows(sections[0], 6), _maps(sections[1]),
         list(struct.unpack(f"<{len(sections[2]) // 4}I", sections[2])), _events(sections[3]), _volumes(sections[4]), places,
-        _u64(block, 368),
+        _u64(block, 368), block[312:344] if compacted else digest, points,
     )  # fmt: skip
 
 
@@ -459,20 +538,39 @@ def segment_paths(repository: Path) -> list[Path]:
     return sorted((repository / "journal").glob("*.seg"))
 
 
+def _counting(segments: list[tuple[Path, Segment]]) -> list[tuple[Path, Segment]]:
+    """Those that no other one supersedes, in order."""
+
+    def generation(segment: Segment) -> int:
+        return segment.compacted.generation if segment.compacted else 0
+
+    def stands_for(segment: Segment) -> set[int]:
+        return set(range(segment.ordinal, segment.ordinal + segment.ordinals))
+
+    return [
+        (path, segment)
+        for path, segment in sorted(segments, key=lambda each: each[1].ordinal)
+        if not any(
+            generation(other) > generation(segment) and stands_for(segment) <= stands_for(other)
+            for _, other in segments
+        )
+    ]
+
+
 def read_journal(repository: Path) -> Iterator[Segment]:
-    """All segments in order; that they follow each other is checked: ordinal, seqno, time, digest, name."""
+    """All segments that count in order; that they follow each other is checked: ordinal, seqno, time, digest, name."""
     before: Segment | None = None
-    for path in segment_paths(repository):
-        segment = read_segment(path.read_bytes())
-        _need(path.name == f"{segment.first_seqno:020}.seg", f"name of {path.name}", 48)
+    for path, segment in _counting([(path, read_segment(path.read_bytes())) for path in segment_paths(repository)]):
+        suffix = f"-{segment.compacted.generation}" if segment.compacted else ""
+        _need(path.name == f"{segment.first_seqno:020}{suffix}.seg", f"name of {path.name}", 48)
         if before is not None:
             _need(before.footer is not None, f"{path.name} follows a segment that is not sealed", 0)
             assert before.footer is not None
             expected = (
-                before.ordinal + 1,
+                before.ordinal + before.ordinals,
                 before.footer.last_seqno + 1,
                 before.footer.last_time_ns,
-                before.footer.digest,
+                before.footer.chain_digest,
             )
             found = (segment.ordinal, segment.first_seqno, segment.time_before_ns, segment.previous_digest)
             _need(found == expected, f"chain at {path.name}", 40)

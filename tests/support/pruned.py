@@ -17,9 +17,11 @@ SIZE_BYTES = 1 << 20
 
 
 @contextmanager
-def opened(path: Path, retention: str, segment_size: str = "256K") -> Iterator[Repository]:
+def opened(path: Path, retention: str, segment_size: str = "256K", reserve: str = "0") -> Iterator[Repository]:
     """The repository at ``path``, with these lines under ``[retention]``."""
-    text = f'[journal]\nsegment_size = "{segment_size}"\nreserve = "0"\n[retention]\nprune = "off"\n{retention}\n'
+    text = (
+        f'[journal]\nsegment_size = "{segment_size}"\nreserve = "{reserve}"\n[retention]\nprune = "off"\n{retention}\n'
+    )
     (path / "vsnapfs.toml").write_text(text)
     with Repository.open(path, owner=True) as repository:
         yield repository

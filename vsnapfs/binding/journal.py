@@ -51,6 +51,7 @@ class JournalFacts(NamedTuple):
     commit_waits: int
     torn_bytes: int
     kept_records: int
+    generation: int
     clock_jumps: int
     failed_volume: int
     failed: int
@@ -233,12 +234,13 @@ class Journal(Closing):
         """Return when everything appended before is on stable storage (and on its primary, unless ack_journal)."""
         check(lib.vs_journal_commit(self._c), "commit the journal")
 
-    def revive(self) -> bool:
+    def revive(self, *, in_reserve: bool = False) -> bool:
         """In a gap: verify the journal on its medium, and note in it that there was a gap. False: there is none, or it is noted.
+        ``in_reserve``: also while the disk counts as full; then it takes events, and fails again with the first write.
 
         Raises: NoSpaceError, StoreError: the journal does not work yet. IntegrityError: it does not read back as committed.
         """
-        return bool(check(lib.vs_journal_revive(self._c), "take up the journal again"))
+        return bool(check(lib.vs_journal_revive(self._c, in_reserve), "take up the journal again"))
 
     def next_changed(self, volume: int, from_bytes: int) -> tuple[int, int] | None:
         """(offset_bytes, length_bytes) of the next piece of a volume that may differ since a gap; None: no more."""

@@ -36,7 +36,10 @@ class Catalog:
     ``fold`` changes memory and ``save`` the file, so that who reads names has to wait for the former only.
     """
 
-    def __init__(self, store: CatalogStore, content: Content, no_file: str | None) -> None:
+    def __init__(
+        self, store: CatalogStore, content: Content, no_file: str | None, owner: bool, generation: int
+    ) -> None:
+        """generation: of the journal; content that goes with another is not believed."""
         self.index = Index()
         self.index.load(content.volumes, content.bookmarks, content.gaps)
         self.counts = Counts(content.counts)
@@ -46,6 +49,9 @@ class Catalog:
         self._mark = content.mark
         self._changes = Changes()
         """What the file does not have yet."""
+        self._owner = owner
+        if content.mark.generation != generation:
+            self._begin_anew()
 
     @classmethod
     def open(
@@ -56,10 +62,11 @@ class Catalog:
         Args: repository: its uuid. set_aside: renames the file at ``place`` and what belongs to it; called when it is
         of no use.
         """
+        owner = place is not None
         try:
             catalog = cls._open(place, repository, journal, set_aside)
         except (StoreError, NoSpaceError) as error:
-            catalog = cls._load(CatalogStore(None, repository), journal, no_file=str(error))
+            catalog = cls._load(CatalogStore(None, repository), journal, owner, no_file=str(error))
         if catalog.fold(journal):
             catalog.save()
         return catalog
@@ -68,16 +75,17 @@ class Catalog:
     def _open(
         cls, place: Place | None, repository: str, journal: EventSource, set_aside: Callable[[], object]
     ) -> Catalog:
+        owner = place is not None
         try:
-            return cls._load(CatalogStore(place, repository), journal)
+            return cls._load(CatalogStore(place, repository), journal, owner)
         except IntegrityError as error:
             if place is None or isinstance(error, JournalBehindError):
                 raise
             set_aside()
-            return cls._load(CatalogStore(place, repository), journal)
+            return cls._load(CatalogStore(place, repository), journal, owner)
 
     @classmethod
-    def _load(cls, store: CatalogStore, journal: EventSource, no_file: str | None = None) -> Catalog:
+    def _load(cls, store: CatalogStore, journal: EventSource, owner: bool, no_file: str | None = None) -> Catalog:
         try:
             content = store.load()
             _check_mark(content.mark, journal)
@@ -86,7 +94,7 @@ class Catalog:
             if isinstance(error, JournalBehindError):
                 raise
             raise IntegrityError(f"the catalog is of no use: {error}") from error
-        return cls(store, content, no_file)
+        return cls(store, content, no_file, owner, journal.facts().generation)
 
     @property
     def problem(self) -> str | None:
@@ -102,18 +110,41 @@ class Catalog:
 
         Raises: IntegrityError: an event that makes no sense.
         """
-        until = journal.facts().committed_seqno
-        if until <= self._mark.applied_seqno:
+        facts = journal.facts()
+        until = facts.committed_seqno
+        compacted = facts.generation != self._mark.generation
+        if compacted and not self._owner:
+            self._begin_anew()  # what removed a name may have been dropped unread; an owner has read all before it drops any
+        if until <= self._mark.applied_seqno and not compacted:
             return False
+        if compacted:
+            self._mark = self._with_last_event(journal)._replace(generation=facts.generation)
         before = self._mark
         for event in journal.events(before.event_seqno):
             if event.seqno > until:
                 break
             self.index.apply(event, journal.time_of, self._changes)
-            self._mark = Mark(event.seqno, event.seqno, event.time_ns)
-        found = self._mark is not before
+            self._mark = before._replace(
+                applied_seqno=event.seqno, event_seqno=event.seqno, event_time_ns=event.time_ns
+            )
+        found = compacted or self._mark is not before
         self._mark = self._mark._replace(applied_seqno=until)
         return found
+
+    def _begin_anew(self) -> None:
+        """Forget what was folded in; what of it the journal does not give again leaves the file too."""
+        self._changes.volumes |= {entry.id for entry in self.index.volumes()}
+        self._changes.bookmarks |= set(self.index.bookmark_names())
+        self._changes.gaps |= {gap.begin_seqno for gap in self.index.gaps()}
+        self.index.clear()
+        self._mark = Mark()
+
+    def _with_last_event(self, journal: EventSource) -> Mark:
+        """The mark, of an event that a compaction has left."""
+        if self._mark.event_seqno == 0 or _is_there(self._mark, journal):
+            return self._mark
+        left = [event for event in journal.events() if event.seqno <= self._mark.applied_seqno]
+        return self._mark._replace(event_seqno=left[-1].seqno, event_time_ns=left[-1].time_ns) if left else self._mark
 
     def save(self) -> None:
         """Bring the file up to memory. What cannot be written is tried again the next time, and is a ``problem``."""
@@ -182,8 +213,10 @@ def _check_mark(mark: Mark, journal: EventSource) -> None:
     times of its points alone, and of events.
     """
     check_end(mark.applied_seqno, journal)
-    if mark.event_seqno == 0:
-        return
-    event = next(journal.events(mark.event_seqno - 1), None)
-    if event is None or (event.seqno, event.time_ns) != (mark.event_seqno, mark.event_time_ns):
+    if mark.event_seqno and mark.generation == journal.facts().generation and not _is_there(mark, journal):
         raise IntegrityError(f"its record @{mark.event_seqno} is not the journal's")
+
+
+def _is_there(mark: Mark, journal: EventSource) -> bool:
+    event = next(journal.events(mark.event_seqno - 1), None)
+    return event is not None and (event.seqno, event.time_ns) == (mark.event_seqno, mark.event_time_ns)

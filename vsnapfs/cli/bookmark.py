@@ -16,7 +16,7 @@ from vsnapfs.core.times import iso, parse_iso
 from vsnapfs.core.units import format_size, parse_duration
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import Bookmark, Consistency
+    from vsnapfs.core.model import Bookmark, Consistency, Space
 
 
 @click.group("bookmark", cls=NearGroup)
@@ -75,13 +75,14 @@ def list_(session: Session, space: bool) -> None:
 
 @command.command("show")
 @click.argument("name", type=BOOKMARK)
+@click.option("--space", is_flag=True, help="Also what it takes; reads the maps of all bookmarks.")
 @global_options()
 @pass_session
-def show(session: Session, name: str) -> None:
+def show(session: Session, name: str, space: bool) -> None:
     """Show one bookmark and its volumes."""
     from vsnapfs.daemon.requests import BookmarkShow
 
-    answer = session.ask(BookmarkShow(name=name))
+    answer = session.ask(BookmarkShow(name=name, space=space))
     rows = [
         [
             volume.name,
@@ -93,7 +94,8 @@ def show(session: Session, name: str) -> None:
         for volume in answer.volumes
     ]
     volumes = table(["VOLUME", "SIZE", "DATA", "LAST WRITE", "TIME"], rows)
-    session.show(answer, [*_facts(answer.bookmark), "", *volumes])
+    takes = [] if answer.space is None else _takes(answer.space)
+    session.show(answer, [*_facts(answer.bookmark), *takes, "", *volumes])
 
 
 @command.command("remove")
@@ -149,6 +151,13 @@ def _held(bookmark: Bookmark) -> str:
     if not bookmark.held:
         return "-"
     return "held" if bookmark.hold_until is None else f"until {moment(bookmark.hold_until)}"
+
+
+def _takes(space: Space) -> list[str]:
+    return [
+        f"{'freed:':13}{format_size(space.freed_bytes)} if it is removed",
+        f"{'shared:':13}{format_size(space.shared_bytes)} with others",
+    ]
 
 
 def _hold(bookmark: Bookmark) -> str:

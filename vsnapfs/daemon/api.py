@@ -92,7 +92,9 @@ def bookmark_show(repository: Repository, request: ask.BookmarkShow, _: Report) 
     bookmark = repository.bookmark(request.name)
     point = repository.resolve(bookmark.name)
     volumes = [repository.volume_at(volume.name, point) for volume in repository.volumes(point)]
-    return ask.BookmarkContent(bookmark=bookmark, volumes=volumes)
+    spaces = repository.bookmark_space() if request.space else []
+    mine = next((space for space in spaces if space.bookmark == bookmark.name), None)
+    return ask.BookmarkContent(bookmark=bookmark, volumes=volumes, space=mine)
 
 
 def bookmark_remove(repository: Repository, request: ask.BookmarkRemove, _: Report) -> Bookmark:

@@ -93,7 +93,8 @@ class Pruner:
 
 
 def _be_idle() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+    thread = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, thread, max(NICE, os.getpriority(os.PRIO_PROCESS, thread)))
     try:
         io_idle()
     except VsnapfsError as error:

@@ -60,6 +60,7 @@ class BookmarkContent(msgspec.Struct, frozen=True, kw_only=True):
 
     bookmark: Bookmark
     volumes: list[VolumeAt]
+    space: Space | None = None
 
 
 class Diffs(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,10 +139,11 @@ class BookmarkList(Request[Bookmarks], frozen=True, kw_only=True):
 
 
 class BookmarkShow(Request[BookmarkContent], frozen=True, kw_only=True):
-    """One bookmark and its volumes."""
+    """One bookmark and its volumes. ``space``: and what it takes, which takes a while to find out."""
 
     right: ClassVar[Right] = "read"
     name: str
+    space: bool = False
 
 
 class BookmarkRemove(Request[Bookmark], frozen=True, kw_only=True):

@@ -44,7 +44,8 @@ class CompactableJournal:
 
     def move_base(self, volume: int, seqno: int) -> BaseMoveFacts | None:
         gone = self._gone(volume, seqno)
-        return move_base(self._journal, volume, seqno) or gone
+        facts = move_base(self._journal, volume, seqno)
+        return gone or facts
 
     def estimate_move(self, volume: int, seqno: int) -> BaseMoveFacts | None:
         return self._gone(volume, seqno) or estimate_move(self._journal, volume, seqno)

@@ -25,7 +25,7 @@ from vsnapfs.core.model import Progress
 from vsnapfs.policy.compaction import Group
 from vsnapfs.repository import identity
 from vsnapfs.repository.compactable import Compactable
-from vsnapfs.repository.compaction_plan import Kept, Plan, estimate, freed, span_of, with_moves
+from vsnapfs.repository.compaction_plan import SPARE_BYTES, Kept, Plan, estimate, freed, span_of, with_moves
 from vsnapfs.repository.forgotten import Forgotten
 from vsnapfs.repository.parts import Parts, Report, Rewriting
 
@@ -54,12 +54,21 @@ def run(parts: Parts, journal: Compactable, kept_now: Callable[[], Kept], report
     return Outcome(work.freed_bytes, tuple(work.problems), journal.superseded())
 
 
+def make_room(parts: Parts, journal: Compactable, kept: Kept, report: Report) -> Outcome:
+    """Rewrite what can be without a new record, since the journal takes none: neither floor nor bases move."""
+    plan = with_moves(journal, kept, {})
+    identity.add_feature(parts.layout, identity.COMPACTION)
+    work = _Work(parts, journal, lambda: kept, plan, report)
+    work.all()
+    return Outcome(work.freed_bytes, tuple(work.problems), journal.superseded())
+
+
 def _begin(parts: Parts, journal: Compactable, kept_now: Callable[[], Kept]) -> Plan:
     """The plan, with its floor durable."""
     for _ in range(TRIES):
         with parts.change:
             kept = kept_now()
-        plan = estimate(journal, parts.volume_ids(), kept)
+        plan = estimate(journal, parts.volume_ids(), kept, parts.layout.free_bytes())
         if not plan.groups:
             return plan
         with parts.change:
@@ -90,12 +99,13 @@ class _Work:
 
     def all(self) -> None:
         moved = [self._move(volume) for volume in self._plan.moves]
-        groups = list(self._plan.groups)
+        groups = self._plan.groups
         if not all(moved):  # the rest has to be kept in the journal
-            groups = list(with_moves(self._journal, self._plan.kept, {}).groups)
-        left = [group for group in groups if not self._rewrite(group)]
-        if left and len(left) < len(groups):  # what was given back meanwhile may be room enough
-            left = [group for group in left if not self._rewrite(group)]
+            groups = with_moves(self._journal, self._plan.kept, {}).groups
+        left, before = groups, 0
+        while left and len(left) != before:  # what was given back meanwhile may be room enough
+            before = len(left)
+            left = {group: facts for group, facts in left.items() if not self._rewrite(group, facts)}
         if left:
             self.problems.append(f"there is no room to rewrite {len(left)} parts of the journal")
 
@@ -112,9 +122,11 @@ class _Work:
         self._did(facts, self._plan.moves[volume].copied_bytes)
         return True
 
-    def _rewrite(self, group: Group) -> bool:
+    def _rewrite(self, group: Group, planned: CompactFacts) -> bool:
         """False: there was no room for it."""
         self._tell("journal")
+        if self._parts.layout.free_bytes() < planned.bytes_after + SPARE_BYTES:
+            return False
         journal = self._journal
         with self._parts.change:
             points = self._kept_now().points
@@ -136,6 +148,7 @@ class _Work:
         finally:
             with self._parts.change:
                 self._parts.rewriting = None
+                self._parts.catch_up()  # the catalog has all that was dropped
         return True
 
     def _did(self, facts: BaseMoveFacts | CompactFacts | None, work_bytes: int) -> None:

@@ -5,7 +5,7 @@ Before the protection window only *roots* can be read: bookmarks, points that so
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,6 +15,9 @@ from vsnapfs.binding.compact import CompactFacts, Wish
 from vsnapfs.policy.compaction import File, Group, worth_rewriting
 from vsnapfs.repository.compactable import Compactable
 from vsnapfs.repository.forgotten import Forgotten
+
+SPARE_BYTES = 1 << 20
+"""Left free when something is written; else the reserve of the settings may be used: more is given back than was taken."""
 
 
 class Kept(NamedTuple):
@@ -30,8 +33,8 @@ class Kept(NamedTuple):
         return self.points[0]
 
     def next_point(self, seqno: int) -> int:
-        """The first of them that is not before a record, which is not behind the last."""
-        return self.points[bisect_left(self.points, seqno)]
+        """The first of them behind a record; the record where none is."""
+        return next(iter(self.points[bisect_right(self.points, seqno) :]), seqno)
 
     def stays(self, name: str, created_seqno: int) -> bool:
         return self.bookmarks.get(name) == created_seqno
@@ -54,6 +57,12 @@ class Plan(NamedTuple):
         return freed(self.moves.values()) + freed(self.groups.values())
 
     @property
+    def room_bytes(self) -> int:
+        """So much has to be free for it."""
+        largest = max((group.bytes_after for group in self.groups.values()), default=0)
+        return sum(max(0, move.bytes_after - move.bytes_before) for move in self.moves.values()) + largest + SPARE_BYTES
+
+    @property
     def work_bytes(self) -> int:
         """How much is read and written, about: for the progress."""
         return sum(move.copied_bytes for move in self.moves.values()) + sum(
@@ -65,11 +74,12 @@ def freed(facts: Iterable[BaseMoveFacts | CompactFacts]) -> int:
     return sum(each.bytes_before - each.bytes_after for each in facts)
 
 
-def estimate(journal: Compactable, volumes: Iterable[int], kept: Kept) -> Plan:
-    """The plan that gives back more: with bases that move, or with bases as they are. volumes: all there ever were."""
+def estimate(journal: Compactable, volumes: Iterable[int], kept: Kept, free_bytes: int) -> Plan:
+    """The plan that gives back more: with bases that move, or with bases as they are. volumes: all there ever were. free_bytes: of
+    the disk; bases do not move where they would leave no room for the groups."""
     moves = {volume: facts for volume in volumes if (facts := journal.estimate_move(volume, kept.floor)) is not None}
     plan = with_moves(journal, kept, moves)
-    if plan.groups and plan.freed_bytes >= 0:
+    if plan.groups and plan.freed_bytes >= 0 and plan.room_bytes <= free_bytes:
         return plan
     return with_moves(journal, kept, {}) if moves else plan
 

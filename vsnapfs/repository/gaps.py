@@ -90,15 +90,21 @@ def close(parts: Parts, report: Report) -> int:
     with parts.working("the closing of a gap"):
         if not parts.journal.facts().gap:
             return 0
-        identity.add_feature(parts.layout, identity.GAPS)
-        parts.journal.revive()
-        with parts.change:
-            parts.catch_up()  # the index holds the gap until its end is in there too
+        take_up(parts)
         changed = sum(_resync(parts, volume, report) for volume in list(parts.primaries))
         parts.journal.gap_close()
         with parts.change:
             parts.catch_up()
         return changed
+
+
+def take_up(parts: Parts, *, in_reserve: bool = False) -> None:
+    """Have the journal take records again, the first of which tells of the gap. in_reserve: no more than events, where the disk is
+    full. Raises: as ``close``."""
+    identity.add_feature(parts.layout, identity.GAPS)
+    parts.journal.revive(in_reserve=in_reserve)
+    with parts.change:
+        parts.catch_up()  # the index holds the gap until its end is in there too
 
 
 def _resync(parts: Parts, volume: int, report: Report) -> int:

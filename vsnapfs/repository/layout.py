@@ -121,6 +121,11 @@ class Layout:
         names = (os.path.join(directory, name) for name in self.names(directory) if name.startswith(prefix))
         return sum(found.st_blocks * 512 for name in names if (found := self.stat(name)))
 
+    def free_bytes(self) -> int:
+        """Of the disk that the repository is on, for its user."""
+        disk = os.fstatvfs(self.fd)
+        return disk.f_bavail * disk.f_frsize
+
     def names(self, directory: str) -> list[str]:
         """Names in a directory, sorted; none when it is missing."""
         if directory and not self.exists(directory):

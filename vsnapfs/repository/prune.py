@@ -73,7 +73,7 @@ def prune(parts: Parts, report: Report) -> Prune:
             parts.compaction, running=True, what="bookmarks", done_bytes=0, total_bytes=0
         )
         try:
-            result = _prune(parts, report)
+            result = _prune_in_gap(parts, report) if parts.journal.facts().gap else _prune(parts, report)
             parts.compaction = Compaction(
                 last_began=began,
                 last_ended=iso(time.time_ns()),
@@ -87,6 +87,37 @@ def prune(parts: Parts, report: Report) -> Prune:
             parts.compaction = Compaction(last_began=began, last_ended=iso(time.time_ns()), problems=[str(error)])
             raise
     return result
+
+
+def _prune_in_gap(parts: Parts, report: Report) -> Prune:
+    """A full disk may be why the journal takes no writes. So give back first what needs no record, then drop names with what is
+    kept free for such, and close the gap at last. Raises: NoSpaceError, StoreError: the journal takes no records either."""
+    freed_bytes = _make_room(parts, report)
+    gaps.take_up(parts, in_reserve=True)
+    result = _prune(parts, report)
+    problems = list(result.problems)
+    try:
+        gaps.close(parts, report)
+    except VsnapfsError as error:
+        problems.append(str(error))
+    return msgspec.structs.replace(
+        result,
+        held_bytes=result.held_bytes + freed_bytes,
+        predicted_bytes=result.predicted_bytes + freed_bytes,
+        freed_bytes=result.freed_bytes + freed_bytes,
+        problems=problems,
+    )
+
+
+def _make_room(parts: Parts, report: Report) -> int:
+    """Returns the bytes given back by what can be done without a record: segments that lie before the window."""
+    found = window(parts)
+    if found is None:
+        return 0
+    with parts.names:
+        standing = parts.index.bookmarks()
+    stays = kept(parts, standing, window_seqno(parts, found[1].time_ns), found[0].seqno)
+    return compaction.make_room(parts, CompactableJournal(parts), stays, report).freed_bytes
 
 
 def _prune(parts: Parts, report: Report) -> Prune:
@@ -121,12 +152,11 @@ def _prune(parts: Parts, report: Report) -> Prune:
     )
 
 
-def kept(parts: Parts, bookmarks: Iterable[Bookmark], window_seqno: int) -> Kept:
-    """What has to stay readable for these bookmarks, and for all who have points open."""
+def kept(parts: Parts, bookmarks: Iterable[Bookmark], window_seqno: int, *others: int) -> Kept:
+    """What has to stay readable for these bookmarks, for all who have points open, and for ``others``."""
     standing = list(bookmarks)
-    points = {bookmark.seqno for bookmark in standing} | {
-        seqno for seqno in leases.leased(parts.layout) if can_be_opened(parts, seqno)
-    }
+    points = {bookmark.seqno for bookmark in standing} | set(others)
+    points |= {seqno for seqno in leases.leased(parts.layout) if can_be_opened(parts, seqno)}
     roots = sorted({seqno for seqno in points if seqno < window_seqno} | {window_seqno})
     return Kept(tuple(roots), {bookmark.name: bookmark.created_seqno for bookmark in standing})
 
@@ -179,7 +209,8 @@ def _decide(parts: Parts) -> _Decided:
 
     def plan_of(left: Sequence[Fate]) -> Plan:
         staying = [standing[fate.candidate.name] for fate in left if fate.stays]
-        return estimate(CompactableJournal(parts), parts.volume_ids(), kept(parts, staying, begin_seqno))
+        stays = kept(parts, staying, begin_seqno)
+        return estimate(CompactableJournal(parts), parts.volume_ids(), stays, parts.layout.free_bytes())
 
     limit = chosen.maximum_size_bytes
     if limit is not None and held_bytes > limit:

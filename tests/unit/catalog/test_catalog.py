@@ -11,14 +11,15 @@ import apsw
 import pytest
 
 from tests.support.fake_journal import FakeJournal
-from vsnapfs.binding import Event, RecordKind
+from vsnapfs.binding import Event, JournalFacts, RecordKind
 from vsnapfs.catalog import counts as counts_module
 from vsnapfs.catalog import store as store_module
 from vsnapfs.catalog.catalog import Catalog
 from vsnapfs.catalog.counts import Count
+from vsnapfs.catalog.index import Index
 from vsnapfs.catalog.schema import TABLES
 from vsnapfs.catalog.store import Place
-from vsnapfs.core.errors import JournalBehindError
+from vsnapfs.core.errors import JournalBehindError, PointGoneError
 
 UUID = "7d2f9518-a387-4c5e-8f61-8a39a716dbe8"
 
@@ -101,6 +102,27 @@ def test_a_second_start_reads_no_event_again(
     assert shelf.names(journal) == ["past", "a", "c"]
     last = next(iter(events(108))).seqno
     assert asked == [last - 1, last], "one, to see that it is the same journal, and what came after it"
+
+
+def test_a_journal_that_knows_few_times_is_the_same_journal(
+    shelf: Shelf, journal: FakeJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a compaction the times of points and events are known, and of no other records."""
+    assert shelf.names(journal) == ["past", "a", "c"]
+
+    def gone(_: int) -> int:
+        raise PointGoneError("only bookmarks are kept there")
+
+    monkeypatch.setattr(journal, "time_of", gone)
+    assert shelf.names(journal) == ["past", "a", "c"]
+    assert shelf.set_aside_count == 0
+
+
+def test_a_journal_without_the_last_event_is_another(shelf: Shelf, journal: FakeJournal) -> None:
+    assert shelf.names(journal) == ["past", "a", "c"]
+    journal._events[-1] = journal._events[-1]._replace(time_ns=1)
+    assert shelf.names(journal) == ["past", "a", "c"]
+    assert shelf.set_aside_count == 1
 
 
 def test_only_what_is_committed_is_taken_in(shelf: Shelf, journal: FakeJournal) -> None:
@@ -364,3 +386,65 @@ def test_ten_thousand_bookmarks_are_taken_in(shelf: Shelf) -> None:
     assert len(catalog.index.bookmarks()) == 10_000
     catalog.close()
     assert took_s < 20
+
+
+class Compacted(FakeJournal):
+    """A journal whose events of ``b`` are dropped by a compaction."""
+
+    generation = 0
+
+    def facts(self) -> JournalFacts:
+        return super().facts()._replace(generation=self.generation)
+
+    def compact(self) -> None:
+        self.generation += 1
+        self._events = [event for event in self._events if b'"b"' not in event.body]
+
+
+def coming_and_going(journal: FakeJournal, shelf: Shelf | None) -> Catalog:
+    """A catalog that knows of a and b; then b is removed, which it does not see."""
+    journal.add_bookmark("a")
+    journal.add_bookmark("b")
+    catalog = Catalog.open(None, UUID, journal, lambda: None) if shelf is None else shelf.open(journal)
+    journal.remove_bookmark("b")
+    return catalog
+
+
+def listed(catalog: Catalog) -> list[str]:
+    return [bookmark.name for bookmark in catalog.index.bookmarks()]
+
+
+def test_a_reader_that_has_not_seen_a_removal_does_not_keep_the_name() -> None:
+    """The compaction has dropped the event that removed it, since it has dropped the one that added it."""
+    journal = Compacted()
+    catalog = coming_and_going(journal, None)
+    generation = catalog.index.generation
+    journal.compact()
+    assert catalog.fold(journal)
+    assert (listed(catalog), catalog.index.generation > generation) == (["a"], True)
+    assert not catalog.fold(journal)
+    catalog.close()
+
+
+def test_a_file_from_before_a_compaction_is_not_believed(shelf: Shelf) -> None:
+    journal = Compacted()
+    coming_and_going(journal, shelf).close()
+    journal.compact()
+    for _ in range(2):
+        assert shelf.names(journal) == ["a"]
+    assert shelf.set_aside_count == 0
+
+
+def test_an_owner_goes_on_after_its_own_compaction(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has read everything before: nothing is read again, also by the next one; and the last event may be one of those dropped."""
+    journal = Compacted()
+    catalog = coming_and_going(journal, shelf)
+    assert catalog.fold(journal)
+    journal.compact()
+    assert catalog.fold(journal)
+    catalog.close()
+    applied = Index.apply
+    monkeypatch.setattr(Index, "apply", lambda *_: pytest.fail("it is read again"))
+    assert shelf.names(journal) == ["a"]
+    monkeypatch.setattr(Index, "apply", applied)
+    assert shelf.set_aside_count == 0

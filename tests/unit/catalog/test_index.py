@@ -7,7 +7,7 @@ import pytest
 from tests.support.fake_journal import FakeJournal
 from vsnapfs.binding import RecordKind
 from vsnapfs.catalog.index import Changes, Index
-from vsnapfs.core.errors import IntegrityError
+from vsnapfs.core.errors import IntegrityError, PointGoneError
 
 
 def folded(journal: FakeJournal) -> Index:
@@ -149,3 +149,20 @@ def test_members_of_a_later_version_are_ignored(journal: FakeJournal) -> None:
     index = folded(journal)
     assert index.bookmark("a") is not None
     assert index.volume("v") is not None
+
+
+def test_a_past_point_that_has_gone_since_is_no_damage(journal: FakeJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads from the beginning meets a name for it before the event that removes the name."""
+    journal.skip(10)
+    journal.add_bookmark("gone", 5)
+    journal.add_bookmark("stays", 7)
+    journal.remove_bookmark("gone")
+    time_of = journal.time_of
+
+    def known(seqno: int) -> int:
+        if seqno == 5:
+            raise PointGoneError("only bookmarks are kept there")
+        return time_of(seqno)
+
+    monkeypatch.setattr(journal, "time_of", known)
+    assert [(each.name, each.time_ns) for each in folded(journal).bookmarks()] == [("stays", time_of(7))]

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -247,11 +248,55 @@ class TestBookmark:
         assert vsnapfs("bookmark", "remove", "monday").out.startswith("removed bookmark monday at @1")
         assert vsnapfs("bookmark", "list", "--json").json() == {"bookmarks": []}
 
+    def test_a_hold_that_ends(self, vsnapfs: Command) -> None:
+        vsnapfs("bookmark", "add", "monday")
+        held = vsnapfs("bookmark", "hold", "monday", "--until", "2100-01-01T00:00Z", "--note", "audit")
+        assert held.out.endswith(", until 2100-01-01T00:00:00.000Z\n")
+        assert "until 2100-01-01T00:00:00.000Z" in vsnapfs("bookmark", "list").out
+        assert "held:        audit, until 2100-01-01T00:00:00.000000000Z\n" in vsnapfs("bookmark", "show", "monday").out
+        until = vsnapfs("bookmark", "hold", "monday", "--for", "30d", "--json").json()["hold_until_ns"]
+        assert 0 <= time.time_ns() + 30 * 86400 * 10**9 - until < 60 * 10**9
+        both = vsnapfs("bookmark", "hold", "monday", "--for", "30d", "--until", "2100-01-01")
+        assert (both.status, "give one of them" in both.err) == (2, True)
+        assert vsnapfs("bookmark", "hold", "monday", "--for", "soon").status == 2
+
     @pytest.mark.parametrize("verb", ["show", "remove", "hold", "release"])
     def test_an_unknown_bookmark_gets_near_names(self, vsnapfs: Command, verb: str) -> None:
         vsnapfs("bookmark", "add", "monday")
         done = vsnapfs("bookmark", verb, "mondai")
         assert (done.status, done.err) == (3, "vsnapfs: there is no bookmark 'mondai'; did you mean monday?\n")
+
+
+class TestPrune:
+    def test_preview_and_prune(self, vsnapfs: Command, repository: Path) -> None:
+        (repository / "vsnapfs.toml").write_text('[retention]\nprotection_window = "1ns"\nkeep_last = 2\n')
+        for name in ("a", "b", "c", "d"):
+            vsnapfs("bookmark", "add", name)
+        preview = vsnapfs("prune", "--dry-run")
+        assert [line.split()[0:4:3] for line in preview.out.splitlines()[1:5]] == [
+            ["a", "goes"],
+            ["b", "goes"],
+            ["c", "stays"],
+            ["d", "stays"],
+        ]
+        assert "2 bookmarks stay, 2 would go\n" in preview.out
+        assert "would be given back" in preview.out
+        assert len(vsnapfs("bookmark", "list", "--json").json()["bookmarks"]) == 4
+        said = assert_shape(vsnapfs("prune", "--dry-run", "--json").json(), model.Prune)
+        done = assert_shape(vsnapfs("prune", "--json").json(), model.Prune)
+        assert (done.bookmarks, done.removed, done.dry_run) == (said.bookmarks, 2, False)
+        assert [each["name"] for each in vsnapfs("bookmark", "list", "--json").json()["bookmarks"]] == ["c", "d"]
+        assert "0 are gone" in vsnapfs("prune").out
+
+    def test_space(self, vsnapfs: Command) -> None:
+        vsnapfs("bookmark", "add", "a")
+        assert vsnapfs("bookmark", "list", "--space").out.splitlines()[1].split() == ["a", "0", "B", "0", "B"]
+        [space] = vsnapfs("bookmark", "list", "--space", "--json").json()["spaces"]
+        assert_shape(space, model.Space)
+        shown = vsnapfs("bookmark", "show", "a", "--space")
+        assert "freed:       0 B if it is removed\nshared:      0 B with others\n" in shown.out
+        assert vsnapfs("bookmark", "show", "a", "--space", "--json").json()["space"] == space
+        assert vsnapfs("bookmark", "show", "a", "--json").json()["space"] is None
 
 
 class TestImport:

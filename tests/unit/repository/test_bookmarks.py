@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.volumes import content_at, mark, put
+from tests.support.waiting import eventually
 from vsnapfs.binding import Journal
 from vsnapfs.core.errors import BusyError, NameTakenError, NotFoundError, PointGoneError, ReadOnlyError, UsageError
 from vsnapfs.core.times import iso
@@ -127,6 +129,49 @@ def test_a_held_bookmark_stays(repository: Repository, path: Path) -> None:
         assert names(again) == []
         with pytest.raises(NotFoundError):
             again.bookmark("a")
+
+
+def test_a_hold_ends_when_the_journal_is_at_its_time(repository: Repository, path: Path) -> None:
+    """Not when a clock is: while nothing is written nothing gets older."""
+    repository.bookmark_add("a")
+    until_ns = time.time_ns() + 300_000_000
+    held = repository.bookmark_hold("a", "audit", iso(until_ns))
+    assert (held.held, held.hold_until, held.hold_until_ns) == (True, iso(until_ns), until_ns)
+    with pytest.raises(BusyError, match="audit"):
+        repository.bookmark_remove("a")
+    repository.close()
+    with Repository.open(path, owner=True) as again:
+        assert again.bookmark("a") == held
+        eventually(lambda: time.time_ns() > until_ns, "the time has come")
+        with pytest.raises(BusyError, match="audit"):
+            again.bookmark_remove("a")
+        again.bookmark_add("later")
+        again.bookmark_remove("a")
+
+
+def test_a_hold_may_be_given_another_end(repository: Repository) -> None:
+    repository.bookmark_add("a")
+    assert repository.bookmark_hold("a", "", "2100-01-01T00:00:00Z").hold_until == "2100-01-01T00:00:00.000000000Z"
+    assert repository.bookmark_hold("a").hold_until is None
+    assert repository.bookmark_hold("a", "", "2200-01-01T00:00:00Z").held
+    released = repository.bookmark_release("a")
+    assert (released.held, released.hold_until, released.hold_until_ns) == (False, None, None)
+
+
+@pytest.mark.parametrize("until", ["2020-01-01T00:00:00Z", "2500-01-01T00:00:00Z", "tomorrow", "-5min"])
+def test_a_hold_that_cannot_end_then(repository: Repository, until: str) -> None:
+    repository.bookmark_add("a")
+    with pytest.raises(UsageError):
+        repository.bookmark_hold("a", "", until)
+    assert not repository.bookmark("a").held
+
+
+def test_a_name_given_to_the_past_is_younger_than_its_point(repository: Repository) -> None:
+    first = repository.bookmark_add("a")
+    again = repository.bookmark_add("b", at="a")
+    assert (again.time, again.time_ns) == (first.time, first.time_ns)
+    assert (first.created, first.created_ns) == (first.time, first.time_ns)
+    assert again.created_ns == repository.journal.time_of(again.created_seqno) > first.created_ns
 
 
 def test_holding_and_releasing_again_writes_nothing(repository: Repository) -> None:

@@ -17,11 +17,12 @@ from vsnapfs.binding.compact import CompactFacts, Wish
 from vsnapfs.core.errors import BusyError, CorruptExtentError, NoSpaceError, StoreError
 from vsnapfs.core.model import Compaction, Progress
 from vsnapfs.repository import compaction, identity
-from vsnapfs.repository.compaction_plan import Kept, estimate, first_instant_seqno
+from vsnapfs.repository.compaction_plan import Kept, estimate, first_instant_seqno, with_moves
 from vsnapfs.repository.layout import Layout
 
 VOLUMES = [1, 2]
 RECORDS = 10
+ROOM = 1 << 40
 
 
 class Ground(SimpleNamespace):
@@ -99,7 +100,7 @@ def test_roots_read_the_same_and_the_estimate_is_what_happens(
         known = [point for point in journal.openable() if point < window]
         roots = sorted(rng.sample(known, min(len(known), rng.randrange(1, 12))))
         kept = kept_of([*roots, window])
-        plan = estimate(journal, VOLUMES, kept)
+        plan = estimate(journal, VOLUMES, kept, ROOM)
         held = journal.facts().journal_bytes + sum(len(blocks) * 4096 for blocks in journal.base_blocks.values())
         looking_at_each_step(journal, monkeypatch)
         outcome = run(ground, kept)
@@ -113,7 +114,7 @@ def test_roots_read_the_same_and_the_estimate_is_what_happens(
         assert first_instant == plan.first_instant_seqno <= window
         assert set(range(first_instant, journal.last_seqno + 1)) <= set(journal.openable())
         assert journal.did == [] or plan.groups == {} or journal.facts().first_seqno == kept.floor
-        again = estimate(journal, VOLUMES, kept)
+        again = estimate(journal, VOLUMES, kept, ROOM)
         assert again.groups == {}, "a second run has nothing to do"
     assert any(step.startswith("move") for step in journal.did)
     assert ground.rewriting is None
@@ -134,7 +135,7 @@ def test_the_floor_is_durable_before_anything_is_touched_and_old_groups_go_first
 def test_where_nothing_is_worth_it_nothing_is_touched(ground: Ground) -> None:
     write_much(ground, random.Random(1), 300)
     every = kept_of(list(range(1, 290)))
-    assert all(group.ordinals > 1 for group in estimate(ground.journal, VOLUMES, every).groups)
+    assert all(group.ordinals > 1 for group in estimate(ground.journal, VOLUMES, every, ROOM).groups)
     assert run(ground, kept_of([1])) == (0, (), 0)
     assert ground.journal.did == []
     assert identity.COMPACTION not in (ground.layout.path / "repository.json").read_text()
@@ -145,15 +146,28 @@ def test_bases_that_somebody_needs_wait_and_the_journal_keeps_what_they_lack(gro
     kept = kept_of([120, 250])
     expected = shown(ground, [120, 250, 299])
     ground.journal.busy = True
+    planned = with_moves(ground.journal, kept, {})
     outcome = run(ground, kept)
     assert outcome.problems == ()
-    assert outcome.freed_bytes > 0
+    assert outcome.freed_bytes == planned.freed_bytes > 0
+    assert ground.told[-1][0] <= planned.work_bytes
     assert ground.journal.bases == {}
     assert shown(ground, [120, 250, 299]) == expected
     ground.journal.busy = False
     write_much(ground, random.Random(3), 100)
     run(ground, kept_of([250, 380]))
     assert set(ground.journal.bases.values()) == {250}
+
+
+def test_what_only_bases_that_move_would_make_worth_it_is_left(ground: Ground) -> None:
+    """Nothing was written twice, so the journal has no garbage as long as the bases do not take it over."""
+    for block in range(75):
+        ground.journal.write(1, block)
+    kept = kept_of([70, 74])
+    assert len(estimate(ground.journal, VOLUMES, kept, ROOM).groups) == 7
+    ground.journal.busy = True
+    assert run(ground, kept).freed_bytes == 0
+    assert ground.journal.did == ["floor 70"]
 
 
 def failing(ground: Ground, monkeypatch: pytest.MonkeyPatch, error: Exception, times: int) -> list[int]:
@@ -191,7 +205,7 @@ def test_a_group_for_which_there_is_no_room_is_tried_again_at_the_end(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = spread(ground)
-    planned = estimate(ground.journal, VOLUMES, kept)
+    planned = estimate(ground.journal, VOLUMES, kept, ROOM)
     tried = failing(ground, monkeypatch, NoSpaceError("full"), 1)
     outcome = run(ground, kept)
     assert tried[0] == tried[-1] == next(iter(planned.groups)).ordinal
