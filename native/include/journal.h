@@ -68,6 +68,7 @@ typedef struct vs_journal_facts {
     uint64_t commit_waits;     /* commit calls answered by this process */
     uint64_t torn_bytes;       /* cut off when this process opened the journal */
     uint64_t kept_records;     /* taken over from a process that died when this one opened the journal */
+    uint64_t generation;       /* of the last compaction; whoever has read the events before it reads them again: some were dropped. 0: none */
     uint64_t clock_jumps;      /* records whose time was moved on because the clock stood or went back by over 1 s */
     uint64_t failed_volume;    /* id of a volume whose primary failed: its writes are refused; 0: none */
     int32_t failed;            /* 0, or the -errno that ended all appends */
@@ -225,6 +226,9 @@ void vs_journal_work_end(vs_journal *j);
 /* Check what reading a base does not see: the checksums of its holes. 0: sound, or the volume has none; else as vs_base_open, with
  * vs_fault_last. */
 int vs_journal_check_base(vs_journal *j, uint32_t volume);
+
+/* Is the small file that tells readers of a compaction damaged? 1: it is, and readers look at the names of the files instead; 0: it is sound, or missing. */
+int vs_journal_check_generation(vs_journal *j);
 
 /* Check one merged map against the segments below it, by number; 0 sound, 1 damaged (*fault), -ENOENT past the last. */
 int vs_journal_check_map(vs_journal *j, uint64_t index, vs_fault *fault, char name[64]);

@@ -300,6 +300,8 @@ static int segment_check(vs_journal *j, vs_directory *d, vs_segment *g, int read
     if (r == 0) {
         r = ends_check(j, g, fault);
         if (r == 0) r = trailer_check(j, g, fault);
+        int other = x && (x->last_time_ns != g->last_time_ns || x->applied_seqno != g->applied_seqno);
+        if (r == 0 && g->sealed && other) r = found(fault, trailer_fault(g));
         if (r == 0 && g->sealed && x) r = footer_check(j, d, g, x, fault);
         if (r == 0 && g->sealed && x && read_payload && first) r = digest_check(j, g, fault);
         *next = 0;

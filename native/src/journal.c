@@ -193,7 +193,7 @@ void vs_journal_facts_get(vs_journal *j, vs_journal_facts *out) {
                               .committed_seqno = j->committed_seqno, .applied_seqno = j->applied_seqno, .last_time_ns = j->last_time_ns,
                               .segments = j->directory->count, .journal_bytes = journal_bytes(j), .payload_bytes = j->payload_bytes,
                               .commits = j->commits, .commit_waits = j->commit_waits, .torn_bytes = j->torn_bytes,
-                              .kept_records = j->kept_records, .clock_jumps = j->clock_jumps, .failed = j->failed, .pending = vs_journal_durable(j) < j->last_seqno,
+                              .kept_records = j->kept_records, .generation = j->directory->generation, .clock_jumps = j->clock_jumps, .failed = j->failed, .pending = vs_journal_durable(j) < j->last_seqno,
                               .gap = j->gap.state, .gap_reason = j->gap.reason, .gap_since_ns = j->gap.since_ns,
                               .gap_since_seqno = j->gap.since_seqno, .changed_bytes = vs_gap_changed_bytes(j)};
     for (size_t i = 0; i < j->primary_count; i++)

@@ -226,7 +226,7 @@ static int read_all(const journal_files *f, int whole, vs_journal_facts *facts) 
     checks(j, 1);
     int exact = sound && whole && !bases_needed;
     if (exact) REQUIRE(facts->last_seqno == history.at.last_seqno, "records are those that a second reader accepts");
-    follow(j, exact);
+    follow(j, exact && plain_points_agree(&history));
     views(j, exact);
     REQUIRE(vs_journal_refresh(j) <= 0, "nothing new comes where nothing was written");
     REQUIRE(vs_journal_close(j) == 0, "a reader closes");

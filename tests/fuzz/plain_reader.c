@@ -71,8 +71,12 @@ static int note_take(plain_history *h, const plain_record *r) {
     if (r->volume || r->a < h->first_seqno || (p->point_seqno && (r->a <= p->point_seqno || r->b <= p->point_time_ns))) return 0;
     p->point_seqno = r->a;
     p->point_time_ns = r->b;
-    if (p->points == PLAIN_POINTS_MAX) h->overflow = 1;
-    else h->points[p->points++] = r->a;
+    if (p->points == PLAIN_POINTS_MAX) {
+        h->overflow = 1;
+        return 1;
+    }
+    h->points[p->points] = r->a;
+    h->point_times[p->points++] = r->b;
     return 1;
 }
 
@@ -197,6 +201,15 @@ int plain_point(const plain_history *h, uint64_t seqno) {
         if (seqno <= s->last_seqno) return !s->until_seqno || listed;
         if (seqno < s->until_seqno) return 0;
     }
+    return 1;
+}
+
+int plain_points_agree(const plain_history *h) {
+    for (size_t i = 0; i < h->at.points; i++)
+        for (size_t k = 0; k < h->at.count; k++) {
+            uint64_t seqno = h->records[k].seqno, time_ns = h->records[k].time_ns;
+            if ((seqno < h->points[i]) != (time_ns < h->point_times[i]) || (seqno > h->points[i]) != (time_ns > h->point_times[i])) return 0;
+        }
     return 1;
 }
 

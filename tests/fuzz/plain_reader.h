@@ -36,7 +36,7 @@ typedef struct plain_history {
     uint64_t first_seqno; /* of the segment */
     int overflow; /* there was more than fits here: nothing is to be compared */
     size_t stream_used;
-    uint64_t points[PLAIN_POINTS_MAX];
+    uint64_t points[PLAIN_POINTS_MAX], point_times[PLAIN_POINTS_MAX];
     plain_segment_facts segments[PLAIN_SEGMENTS_MAX];
     size_t segment_count;
     plain_record records[PLAIN_RECORDS_MAX];
@@ -55,6 +55,9 @@ size_t plain_segment(plain_history *h, const uint8_t *file, size_t end, int unse
 
 /* Can the point be opened, as far as the records tell? */
 int plain_point(const plain_history *h, uint64_t seqno);
+
+/* Are the times that points say in order with those of the records? Nobody looks who reads them. */
+int plain_points_agree(const plain_history *h);
 
 /* Is there a volume at seqno, and how large is it? */
 int plain_volume(const plain_history *h, uint32_t volume, uint64_t seqno, uint64_t *size_bytes);

@@ -629,7 +629,7 @@ static void a_move_gives_up_when_told_to(void) {
 
 int main(void) {
     const char *wanted = getenv("VSNAPFS_BASE_MOVE_SEEDS"), *from = getenv("VSNAPFS_BASE_MOVE_SEED");
-    uint64_t seeds = wanted ? strtoull(wanted, NULL, 10) : 20, first = from ? strtoull(from, NULL, 10) : 1;
+    uint64_t seeds = wanted ? strtoull(wanted, NULL, 10) : 12, first = from ? strtoull(from, NULL, 10) : 1;
     CHECK_EQ(mkdir("begin", 0700), 0);
     CHECK_EQ(chdir("begin"), 0);
     floors_and_what_they_refuse();

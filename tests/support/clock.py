@@ -23,7 +23,18 @@ class Clock:
         self._file = directory / "clock"
         self._library = directory / "preload_clock.so"
         self._file.write_bytes(bytes(mmap.PAGESIZE))
-        command: list[str | Path] = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", self._library, SOURCE]
+        command: list[str | Path] = [
+            "gcc",
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-shared",
+            "-fPIC",
+            "-o",
+            self._library,
+            SOURCE,
+        ]
         subprocess.run(command, check=True, timeout=BUILD_S)
         with self._file.open("r+b") as file:
             self._shared = mmap.mmap(file.fileno(), mmap.PAGESIZE)

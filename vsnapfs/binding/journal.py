@@ -51,6 +51,7 @@ class JournalFacts(NamedTuple):
     commit_waits: int
     torn_bytes: int
     kept_records: int
+    generation: int
     clock_jumps: int
     failed_volume: int
     failed: int
@@ -394,6 +395,10 @@ class Journal(Closing):
     def superseded(self) -> int:
         """Owner: delete files that a compaction has replaced and that nobody reads any more. Returns how many are left."""
         return check(lib.vs_journal_superseded(self._c), "delete compacted files")
+
+    def check_generation(self) -> bool:
+        """False: the file that tells readers of a compaction is damaged; they look at the names of the files instead."""
+        return not lib.vs_journal_check_generation(self._c)
 
     def check_map(self, index: int) -> tuple[str, Fault | None] | None:
         """Check merged map number ``index``: its path and what is wrong with it. None: past the last."""

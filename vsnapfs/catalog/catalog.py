@@ -45,7 +45,17 @@ class Catalog:
     ``fold`` changes memory and ``save`` the file, so that who reads names has to wait for the former only.
     """
 
-    def __init__(self, store: CatalogStore, content: Content, events: EventLog, no_file: str | None) -> None:
+    def __init__(
+        self,
+        store: CatalogStore,
+        content: Content,
+        events: EventLog,
+        no_file: str | None,
+        *,
+        owner: bool,
+        generation: int,
+    ) -> None:
+        """generation: of the journal; content that goes with another is not believed."""
         self.index = Index()
         self.index.load(content.volumes, content.bookmarks, content.gaps)
         self.counts = Counts(content.counts)
@@ -58,6 +68,9 @@ class Catalog:
         self._mark = content.mark
         self._changes = Changes()
         """What the file does not have yet."""
+        self._owner = owner
+        if content.mark.generation != generation:
+            self._begin_anew()
 
     @classmethod
     def open(
@@ -76,10 +89,11 @@ class Catalog:
         catalog before, in this process. anew: whatever the file is like, make another.
         """
         log = events or EventLog()
+        owner = place is not None
         try:
             catalog = cls._open(place, repository, journal, set_aside, log, anew)
         except (StoreError, NoSpaceError) as error:
-            catalog = cls._load(CatalogStore(None, repository), journal, log, no_file=str(error))
+            catalog = cls._load(CatalogStore(None, repository), journal, log, owner, no_file=str(error))
         if catalog.fold(journal):
             catalog.save()
         return catalog
@@ -94,9 +108,10 @@ class Catalog:
         log: EventLog,
         anew: bool,
     ) -> Catalog:
+        owner = place is not None
         if not anew or place is None:
             try:
-                return cls._load(CatalogStore(place, repository), journal, log)
+                return cls._load(CatalogStore(place, repository), journal, log, owner)
             except IntegrityError as error:
                 if place is None or isinstance(error, JournalBehindError):
                     raise
@@ -107,17 +122,19 @@ class Catalog:
         rescued = [] if kept is None else events_in(kept.directory_fd, kept.path.name, repository)
         store = CatalogStore(place, repository)
         store.keep_events(rescued)
-        catalog = cls._load(store, journal, log)
+        catalog = cls._load(store, journal, log, owner)
         detail = {"why": why, "kept_as": None if kept is None else kept.path.name, "events": len(rescued)}
         log.add(time.time_ns(), "catalog_remade", "", detail)
         return catalog
 
     @classmethod
-    def _load(cls, store: CatalogStore, journal: EventSource, log: EventLog, no_file: str | None = None) -> Catalog:
+    def _load(
+        cls, store: CatalogStore, journal: EventSource, log: EventLog, owner: bool, no_file: str | None = None
+    ) -> Catalog:
         try:
             content = store.load()
             _check_mark(content.mark, journal)
-            return cls(store, content, log, no_file)
+            return cls(store, content, log, no_file, owner=owner, generation=journal.facts().generation)
         except VsnapfsError as error:
             store.close()
             if isinstance(error, JournalBehindError):
@@ -138,18 +155,41 @@ class Catalog:
 
         Raises: IntegrityError: an event that makes no sense.
         """
-        until = journal.facts().committed_seqno
-        if until <= self._mark.applied_seqno:
+        facts = journal.facts()
+        until = facts.committed_seqno
+        compacted = facts.generation != self._mark.generation
+        if compacted and not self._owner:
+            self._begin_anew()  # what removed a name may have been dropped unread; an owner has read all before it drops any
+        if until <= self._mark.applied_seqno and not compacted:
             return False
+        if compacted:
+            self._mark = self._with_last_event(journal)._replace(generation=facts.generation)
         before = self._mark
         for event in journal.events(before.event_seqno):
             if event.seqno > until:
                 break
             self.index.apply(event, journal.time_of, self._changes)
-            self._mark = Mark(event.seqno, event.seqno, event.time_ns)
-        found = self._mark is not before
+            self._mark = before._replace(
+                applied_seqno=event.seqno, event_seqno=event.seqno, event_time_ns=event.time_ns
+            )
+        found = compacted or self._mark is not before
         self._mark = self._mark._replace(applied_seqno=until)
         return found
+
+    def _begin_anew(self) -> None:
+        """Forget what was folded in; what of it the journal does not give again leaves the file too."""
+        self._changes.volumes |= {entry.id for entry in self.index.volumes()}
+        self._changes.bookmarks |= set(self.index.bookmark_names())
+        self._changes.gaps |= {gap.begin_seqno for gap in self.index.gaps()}
+        self.index.clear()
+        self._mark = Mark()
+
+    def _with_last_event(self, journal: EventSource) -> Mark:
+        """The mark, of an event that a compaction has left."""
+        if self._mark.event_seqno == 0 or _is_there(self._mark, journal):
+            return self._mark
+        left = [event for event in journal.events() if event.seqno <= self._mark.applied_seqno]
+        return self._mark._replace(event_seqno=left[-1].seqno, event_time_ns=left[-1].time_ns) if left else self._mark
 
     def save(self) -> None:
         """Bring the file up to memory. What cannot be written is tried again the next time, and is a ``problem``."""
@@ -236,8 +276,10 @@ def _check_mark(mark: Mark, journal: EventSource) -> None:
     times of its points alone, and of events.
     """
     check_end(mark.applied_seqno, journal)
-    if mark.event_seqno == 0:
-        return
-    event = next(journal.events(mark.event_seqno - 1), None)
-    if event is None or (event.seqno, event.time_ns) != (mark.event_seqno, mark.event_time_ns):
+    if mark.event_seqno and mark.generation == journal.facts().generation and not _is_there(mark, journal):
         raise IntegrityError(f"its record @{mark.event_seqno} is not the journal's")
+
+
+def _is_there(mark: Mark, journal: EventSource) -> bool:
+    event = next(journal.events(mark.event_seqno - 1), None)
+    return event is not None and (event.seqno, event.time_ns) == (mark.event_seqno, mark.event_time_ns)

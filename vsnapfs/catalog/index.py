@@ -87,6 +87,15 @@ class Index:
         self._gaps = list(gaps)
         self._touch()
 
+    def clear(self) -> None:
+        """Forget everything, to fold the journal again from its beginning."""
+        self._volumes.clear()
+        self._ids.clear()
+        self._bookmarks.clear()
+        self._by_point.clear()
+        self._gaps.clear()
+        self._touch()
+
     def apply(self, event: Event, time_of: Callable[[int], int], changes: Changes) -> None:
         """Fold one event in. time_of: time in ns of a record. Raises: IntegrityError: a body that makes no sense."""
         match event.kind:

@@ -15,7 +15,9 @@ TABLES = {
   repository TEXT NOT NULL,                -- uuid of the repository, as in repository.json
   applied_seqno INTEGER NOT NULL,          -- every event up to it is in the tables
   event_seqno INTEGER NOT NULL,            -- the last of those events, 0: none
-  event_time_ns INTEGER NOT NULL           -- its time; if the journal says otherwise, it is another journal
+  event_time_ns INTEGER NOT NULL,          -- its time; if the journal says otherwise, it is another journal
+  generation INTEGER NOT NULL              -- of the journal's last compaction by then; if the journal has another, events
+                                           -- were dropped that may not be in the tables, so they are not believed
 ) STRICT""",
     "volumes": """CREATE TABLE volumes (
   id INTEGER PRIMARY KEY,          -- as in the journal's records

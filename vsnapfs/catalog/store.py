@@ -45,6 +45,7 @@ class Mark(NamedTuple):
     applied_seqno: int = 0
     event_seqno: int = 0
     event_time_ns: int = 0
+    generation: int = 0
 
 
 class Content(NamedTuple):
@@ -96,7 +97,7 @@ class CatalogStore:
     def load(self) -> Content:
         """Everything. Raises: IntegrityError: a row that no program of ours wrote."""
         with _told("read the catalog"):
-            mark = Mark(*self._db.execute("SELECT applied_seqno, event_seqno, event_time_ns FROM meta").get)
+            mark = Mark(*self._db.execute("SELECT applied_seqno, event_seqno, event_time_ns, generation FROM meta").get)
             volumes = [_volume(row) for row in self._db.execute("SELECT * FROM volumes ORDER BY id")]
             bookmarks = [_bookmark(row) for row in self._db.execute("SELECT * FROM bookmarks")]
             gaps = [_gap(row) for row in self._db.execute("SELECT * FROM gaps ORDER BY begin_seqno")]
@@ -122,7 +123,9 @@ class CatalogStore:
             self._db.executemany("DELETE FROM bookmarks WHERE name = ?", ((name,) for name in dropped))
             self._db.executemany(_insert("gaps", _GAP_FIELDS), (msgspec.structs.astuple(gap) for gap in gaps))
             self._db.executemany(_insert("bookmarks", _BOOKMARK_COLUMNS), map(_bookmark_row, bookmarks))
-            self._db.execute("UPDATE meta SET applied_seqno = ?, event_seqno = ?, event_time_ns = ?", mark)
+            self._db.execute(
+                "UPDATE meta SET applied_seqno = ?, event_seqno = ?, event_time_ns = ?, generation = ?", mark
+            )
 
     def keep_counts(self, counts: Iterable[Count]) -> None:
         """Add to the cache, which is emptied first when it has grown too large. Raises: StoreError."""
@@ -176,7 +179,7 @@ class CatalogStore:
         with self._db:
             for statement in TABLES.values():
                 self._db.execute(statement)
-            self._db.execute(_insert("meta", 6), (1, VERSION, self._repository, *Mark()))
+            self._db.execute(_insert("meta", 7), (1, VERSION, self._repository, *Mark()))
 
 
 class Seen(NamedTuple):

@@ -49,7 +49,7 @@ def run(parts: Parts, journal: Compactable, kept_now: Callable[[], Kept], report
     """
     plan = _begin(parts, journal, kept_now)
     work = _Work(parts, journal, kept_now, plan, report)
-    if plan.groups or plan.moves:
+    if plan.groups:
         work.all()
     return Outcome(work.freed_bytes, tuple(work.problems), journal.superseded())
 
@@ -147,11 +147,13 @@ class _Work:
             if not isinstance(error, IntegrityError):
                 raise
         else:
-            self._forgotten.drop(dropped)
-            self._did(facts, 0 if facts is None else facts.bytes_before)
+            if facts is not None:
+                self._forgotten.drop(dropped)
+                self._did(facts, facts.bytes_before)
         finally:
             with self._parts.change:
                 self._parts.rewriting = None
+                self._parts.catch_up()  # the catalog has all that was dropped
         return True
 
     def _did(self, facts: BaseMoveFacts | CompactFacts | None, work_bytes: int) -> None:

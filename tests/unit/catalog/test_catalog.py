@@ -11,11 +11,12 @@ import apsw
 import pytest
 
 from tests.support.fake_journal import FakeJournal
-from vsnapfs.binding import Event, RecordKind
+from vsnapfs.binding import Event, JournalFacts, RecordKind
 from vsnapfs.catalog import counts as counts_module
 from vsnapfs.catalog import store as store_module
 from vsnapfs.catalog.catalog import Catalog
 from vsnapfs.catalog.counts import Count
+from vsnapfs.catalog.index import Index
 from vsnapfs.catalog.schema import TABLES
 from vsnapfs.catalog.store import Place
 from vsnapfs.core.errors import JournalBehindError, PointGoneError
@@ -395,3 +396,65 @@ def test_ten_thousand_bookmarks_are_taken_in(shelf: Shelf) -> None:
     assert len(catalog.index.bookmarks()) == 10_000
     catalog.close()
     assert took_s < 20
+
+
+class Compacted(FakeJournal):
+    """A journal whose events of ``b`` are dropped by a compaction."""
+
+    generation = 0
+
+    def facts(self) -> JournalFacts:
+        return super().facts()._replace(generation=self.generation)
+
+    def compact(self) -> None:
+        self.generation += 1
+        self._events = [event for event in self._events if b'"b"' not in event.body]
+
+
+def coming_and_going(journal: FakeJournal, shelf: Shelf | None) -> Catalog:
+    """A catalog that knows of a and b; then b is removed, which it does not see."""
+    journal.add_bookmark("a")
+    journal.add_bookmark("b")
+    catalog = Catalog.open(None, UUID, journal, lambda: None) if shelf is None else shelf.open(journal)
+    journal.remove_bookmark("b")
+    return catalog
+
+
+def listed(catalog: Catalog) -> list[str]:
+    return [bookmark.name for bookmark in catalog.index.bookmarks()]
+
+
+def test_a_reader_that_has_not_seen_a_removal_does_not_keep_the_name() -> None:
+    """The compaction has dropped the event that removed it, since it has dropped the one that added it."""
+    journal = Compacted()
+    catalog = coming_and_going(journal, None)
+    generation = catalog.index.generation
+    journal.compact()
+    assert catalog.fold(journal)
+    assert (listed(catalog), catalog.index.generation > generation) == (["a"], True)
+    assert not catalog.fold(journal)
+    catalog.close()
+
+
+def test_a_file_from_before_a_compaction_is_not_believed(shelf: Shelf) -> None:
+    journal = Compacted()
+    coming_and_going(journal, shelf).close()
+    journal.compact()
+    for _ in range(2):
+        assert shelf.names(journal) == ["a"]
+    assert shelf.set_aside_count == 0
+
+
+def test_an_owner_goes_on_after_its_own_compaction(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has read everything before: nothing is read again, also by the next one; and the last event may be one of those dropped."""
+    journal = Compacted()
+    catalog = coming_and_going(journal, shelf)
+    assert catalog.fold(journal)
+    journal.compact()
+    assert catalog.fold(journal)
+    catalog.close()
+    applied = Index.apply
+    monkeypatch.setattr(Index, "apply", lambda *_: pytest.fail("it is read again"))
+    assert shelf.names(journal) == ["a"]
+    monkeypatch.setattr(Index, "apply", applied)
+    assert shelf.set_aside_count == 0

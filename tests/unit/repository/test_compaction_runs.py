@@ -289,3 +289,19 @@ def test_events_of_bookmarks_that_are_gone_leave_the_journal(ground: Ground) -> 
     kept = kept_of([*names.values(), journal.last_seqno - 5], names)
     run(ground, kept)
     assert sorted(event.seqno for event in journal.events()) == sorted(names.values())
+
+
+def test_a_group_that_is_not_possible_any_more_keeps_its_events(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What added a bookmark is still there, so what removed it stays too: else the bookmark would be back."""
+    journal, rng = ground.journal, random.Random(8)
+    journal.add_bookmark("gone")
+    write_much(ground, rng, 40)
+    journal.remove_bookmark("gone")
+    write_much(ground, rng, 38)
+    compact = journal.compact
+    monkeypatch.setattr(journal, "compact", lambda wish: None if wish.ordinal == 0 else compact(wish))
+    run(ground, kept_of([30, journal.last_seqno - 4]))
+    assert any(step.startswith("compact 4+") for step in journal.did)
+    assert [event.kind.name for event in journal.events()] == ["BOOKMARK_ADD", "BOOKMARK_REMOVE"]

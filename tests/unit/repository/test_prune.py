@@ -373,3 +373,23 @@ def test_the_base_of_a_volume_that_is_gone_goes(path: Path, memory_path: Path) -
         assert result.freed_bytes > 1 << 20
         assert abs(held - held_bytes(repository) - result.freed_bytes) <= result.freed_bytes // 100
         assert not (path / "base" / f"{volume.id:08x}.img").exists()
+
+
+def test_a_reader_that_lags_forgets_names_all_the_same(path: Path) -> None:
+    """Events that removed names are dropped with those that made them, before it has read them."""
+    rng = random.Random(23)
+    with opened(path, f"{SOON}\nkeep_last = 2", "64K") as repository:
+        grow(repository, rng, names(10), 20)
+        with Repository.open(path, owner=False) as reader:
+            assert len(reader.bookmarks()) == 10
+            for number in range(5):
+                grow(repository, rng, [f"{number}-{each}" for each in range(10)], 20)
+                repository.prune()
+            removals = [event for event in repository.journal.events() if event.kind == RecordKind.BOOKMARK_REMOVE]
+            assert len(removals) < 58 - 20
+            reader.refresh()
+            assert reader.bookmarks() == repository.bookmarks()
+            sums(reader)
+    with Repository.open(path, owner=True) as again:
+        assert again.check().damages == []
+    assert list(path.glob("*.bad")) == []
