@@ -166,7 +166,10 @@ static void file_put(const group *of) {
     if (of->segment) vs_segment_file_put(of->segment);
 }
 
-static int matches(const vs_base *base, uint64_t block, const uint8_t *bytes) {
+/* In the base's last block what is behind its end counts as zeros: an image that was growing when the machine stopped may have anything there. */
+static int matches(const vs_base *base, uint64_t block, uint8_t *bytes) {
+    uint64_t size = vs_base_size_bytes(base), at = block * VS_BLOCK_BYTES;
+    if (size > at && size - at < VS_BLOCK_BYTES) memset(bytes + (size - at), 0, VS_BLOCK_BYTES - (size - at));
     return vs_crc32c(bytes, VS_BLOCK_BYTES) == vs_base_crc(base, block);
 }
 
