@@ -227,6 +227,9 @@ void vs_journal_work_end(vs_journal *j);
  * vs_fault_last. */
 int vs_journal_check_base(vs_journal *j, uint32_t volume);
 
+/* Is the small file that tells readers of a compaction damaged? 1: it is, and readers look at the names of the files instead; 0: it is sound, or missing. */
+int vs_journal_check_generation(vs_journal *j);
+
 /* Check one merged map against the segments below it, by number; 0 sound, 1 damaged (*fault), -ENOENT past the last. */
 int vs_journal_check_map(vs_journal *j, uint64_t index, vs_fault *fault, char name[64]);
 /* CFFI-END */

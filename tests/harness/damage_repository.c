@@ -121,7 +121,7 @@ static int files_take(damage_repository *r) {
         DIR *d = opendir(name);
         if (!d) return -errno;
         for (struct dirent *e; (e = readdir(d));) {
-            if (e->d_name[0] == '.') continue;
+            if (e->d_name[0] == '.' || strcmp(e->d_name, "generation") == 0) continue; /* what nothing that is read depends on */
             snprintf(name, sizeof name, "%s/%s", parts[i], e->d_name);
             int status = file_take(r, name);
             if (status < 0) return status;

@@ -36,6 +36,7 @@ def test_nothing_that_was_answered_is_lost() -> None:
     assert all(line["crashes"]), "each depth of crashes in recoveries"
     assert line["faults"]
     assert line["kills"]
+    assert line["compactions"]
 
 
 @pytest.mark.timeout(BUILD_S + RUN_S)

@@ -193,6 +193,12 @@ static void groups_that_cannot_be(ground *g, const roots *r) {
     CHECK_EQ(vs_journal_compact(g->journal, 0, 512, r->points, r->count, NULL, 0, &facts), 0); /* not there */
     CHECK_EQ(vs_journal_compact(g->journal, 8, 8, r->points, 1, NULL, 0, &facts), 0);         /* beyond the last point */
     CHECK_EQ(vs_journal_compact(g->journal, 0, 8, r->points, 0, NULL, 0, &facts), -EINVAL);
+    vs_journal_facts now;
+    write_some(g);
+    vs_journal_facts_get(g->journal, &now);
+    CHECK(now.committed_seqno < now.last_seqno);
+    CHECK_EQ(vs_journal_compact(g->journal, 0, 8, &now.last_seqno, 1, NULL, 0, &facts), 0); /* a crash may take that point away */
+    mark(g);
 }
 
 /* Parts first, then the group that holds them, across openings; with merged maps that go stale. */
@@ -241,6 +247,16 @@ static void generations_follow_each_other(void) {
     free(g);
 }
 
+/* Has anybody locked a byte of the file that has leases? */
+static int is_leased(uint64_t byte) {
+    int file = open("leases", O_RDONLY);
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
+    CHECK(file >= 0);
+    CHECK_EQ(fcntl(file, F_OFD_GETLK, &l), 0);
+    close(file);
+    return l.l_type != F_UNLCK;
+}
+
 /* A view of each, from before: of this process, and of a reader that follows or does not. Each reads to its end, and keeps the files. */
 static void readers_keep_what_they_read(void) {
     ground *g = malloc(sizeof *g);
@@ -256,6 +272,7 @@ static void readers_keep_what_they_read(void) {
     vs_journal *reader = ground_open(g->store, 0, 0, 0), *idle = ground_open(g->store, 0, 0, 0);
     CHECK_EQ(vs_view_open(g->journal, g->volume, g->at[middle], &here), 0);
     CHECK_EQ(vs_view_open(reader, g->volume, g->at[middle], &there), 0);
+    CHECK(is_leased(g->at[middle]) && !is_leased(g->at[middle] + 1) && is_leased((uint64_t)1 << 62));
     compact(g, 0, 8, &r);
     CHECK_EQ(vs_journal_superseded(g->journal), 8);
     CHECK_EQ(vs_journal_refresh(reader), 0);
@@ -269,7 +286,9 @@ static void readers_keep_what_they_read(void) {
     vs_view_close(here);
     CHECK_EQ(vs_journal_superseded(g->journal), 8);
     view_compare(there, g->then[middle]);
+    CHECK(is_leased(g->at[middle]));
     vs_view_close(there);
+    CHECK(!is_leased(g->at[middle]));
     CHECK_EQ(vs_journal_superseded(g->journal), 8); /* the one that did not look since */
     CHECK_EQ(segments(idle), 11);
     CHECK_EQ(mark_reads(g, idle, 0), 0); /* opening a view is looking */
@@ -283,7 +302,9 @@ static void readers_keep_what_they_read(void) {
     grow(g, 14);
     roots_choose(g, 9, 5, &r);
     compact(g, 8, 8, &r);
+    CHECK_EQ(vs_journal_check_generation(reader), 0);
     CHECK_EQ(truncate("journal/generation", 9), 0);
+    CHECK_EQ(vs_journal_check_generation(reader), 1);
     CHECK_EQ(vs_journal_refresh(reader), 1);
     CHECK_EQ(segments(reader), segments(g->journal));
     marks_check(g, reader, &r, end_of(g->journal, 16));

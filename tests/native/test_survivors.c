@@ -10,7 +10,7 @@
 #include "faults.h"
 #include "journal_ground.h"
 
-enum { SIZE = 10 * VS_BLOCK, VOLUMES = 3, POINTS = 340, PIECES = 6000, SEEDS = 9 };
+enum { SIZE = 10 * VS_BLOCK, VOLUMES = 3, POINTS = 340, PIECES = 6000, SEEDS = 6 };
 
 /* One volume after one record. */
 typedef struct moment {

@@ -396,6 +396,10 @@ class Journal(Closing):
         """Owner: delete files that a compaction has replaced and that nobody reads any more. Returns how many are left."""
         return check(lib.vs_journal_superseded(self._c), "delete compacted files")
 
+    def check_generation(self) -> bool:
+        """False: the file that tells readers of a compaction is damaged; they look at the names of the files instead."""
+        return not lib.vs_journal_check_generation(self._c)
+
     def check_map(self, index: int) -> tuple[str, Fault | None] | None:
         """Check merged map number ``index``: its path and what is wrong with it. None: past the last."""
         fault, name = ffi.new("vs_fault *"), ffi.new("char[64]")

@@ -20,7 +20,7 @@ from vsnapfs.catalog.store import Place, Seen, seen_in
 from vsnapfs.core.errors import CorruptExtentError, IntegrityError, JournalBehindError, StoreError, VsnapfsError
 from vsnapfs.core.model import Check, Damage, Progress
 from vsnapfs.repository import anchors, base, costs, identity
-from vsnapfs.repository.layout import CATALOG, JOURNAL, Layout, base_image, base_index, segment
+from vsnapfs.repository.layout import CATALOG, GENERATION, JOURNAL, Layout, base_image, base_index, segment
 from vsnapfs.repository.parts import Parts, Report
 from vsnapfs.repository.sparse import BLOCK_BYTES, PIECE_BYTES, Span
 from vsnapfs.repository.units import WINDOW_BYTES, Kind, Unit, all_units, part_of, total_bytes
@@ -106,6 +106,7 @@ class Checking:
         First of all, since a map that was used stays in memory until the end.
         """
         maps = self._maps(repair)
+        self._generation()
         self._catalog(repair)
         return maps
 
@@ -141,6 +142,13 @@ class Checking:
             pass
         exists = self.parts.layout.exists
         return [msgspec.structs.replace(damage, repaired=exists(damage.file)) for damage in damaged]
+
+    def _generation(self) -> None:
+        """An owner has mended it when it opened the journal."""
+        if self.parts.journal.check_generation():
+            return
+        what = f"{GENERATION} is damaged; readers look at the names of the segments instead"
+        self.damages.append(Damage(file=GENERATION, offset_bytes=0, what=what, derived=True, costs=[]))
 
     def _catalog(self, repair: bool) -> None:
         if not self.parts.owner:

@@ -61,6 +61,10 @@ def changed_map(volume: int) -> str:
     return f"{PRIMARY}/{volume:08x}.changed"
 
 
+GENERATION = f"{JOURNAL}/generation"
+"""Tells readers of a compaction; derived."""
+
+
 def segment(first_seqno: int, generation: int = 0) -> str:
     """A file of the journal; generation: of the compaction that wrote it, 0: none did."""
     return f"{JOURNAL}/{first_seqno:020d}{f'-{generation}' if generation else ''}.seg"

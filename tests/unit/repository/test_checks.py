@@ -274,3 +274,16 @@ def test_reading_damage_names_the_place(history: Path) -> None:
         with reader.view("db0", reader.resolve("b2")) as view, pytest.raises(CorruptExtentError) as caught:
             view.read(8192, 4096)
         assert (caught.value.segment, caught.value.offset_bytes) == (1, at // 4096 * 4096)
+
+
+def test_the_file_that_tells_of_compactions(history: Path) -> None:
+    """Derived: a reader says that it is damaged, and the next owner writes it again."""
+    file = history / "journal/generation"
+    whole = file.read_bytes()
+    for damaged in (whole[:-1], whole + b"\0", bytes([whole[0] ^ 1]) + whole[1:], whole[:-1] + b"\1"):
+        file.write_bytes(damaged)
+        assert [(damage.file, damage.derived, damage.costs) for damage in damages(history)] == [("journal/generation", True, [])]
+    assert damages(history, repair=True) == []
+    assert file.read_bytes() == whole
+    file.unlink()
+    assert damages(history) == []
