@@ -49,7 +49,8 @@ static int piece_add(vs_kept_pieces *p, const vs_kept_piece *piece) {
     return r;
 }
 
-/* Add a part of a row, of data with the whole blocks of the row that it touches. It may continue the last piece. */
+/* Add a part of a row, of data with the whole blocks of the row that it touches, of zeros with all that lies between it and the part before. It may
+ * continue the last piece. */
 static int part_add(vs_kept_pieces *p, const vs_row *row, vs_kept_piece part) {
     uint64_t from = part.offset_bytes, to = from + part.length_bytes, row_end = row->offset_bytes + row->length_bytes;
     if (row->block) {
@@ -59,7 +60,7 @@ static int part_add(vs_kept_pieces *p, const vs_row *row, vs_kept_piece part) {
         if (to > row_end) to = row_end;
     }
     vs_kept_piece *last = p->count ? &p->pieces[p->count - 1] : NULL;
-    if (last && last->segment == part.segment && last->number == part.number && from <= last->offset_bytes + last->length_bytes) {
+    if (last && last->segment == part.segment && last->number == part.number && (!row->block || from <= last->offset_bytes + last->length_bytes)) {
         if (to > last->offset_bytes + last->length_bytes) last->length_bytes = to - last->offset_bytes;
         return 0;
     }

@@ -3,8 +3,8 @@
  * Of what survives (survivors.h) some is left out:
  *   - what has nothing below it and reads as zeros, since a hole does too; unless a root's last write would be gone
  *   - what the bases have and nothing else is below, up to the base floor: the oldest base of all volumes. Also the zeros of resizes
- * Of a block of which some bytes are kept all are kept that its record put there, so that no payload block stands twice. That does no harm: whatever
- * covers them at a root is kept too.
+ * Of a block of which some bytes are kept all are kept that its record put there, so that no payload block stands twice; and of zeros all between the first
+ * and the last that are, so that a record has no more pieces than it had. That does no harm: whatever covers them at a root is kept too.
  *
  * Threads: one at a time; the directory's sealed segments do not change. The journal's state lock is taken, and given up, inside.
  */

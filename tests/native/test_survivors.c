@@ -539,6 +539,35 @@ static void refuses_damage(void) {
     CHECK_EQ(chdir(".."), 0);
 }
 
+/* However many holes later writes left of a zero, it stays one piece: who asks for rows gets each record whole. */
+static void records_stay_of_few_pieces(void) {
+    enum { LARGE = 8 << 20, STEP = 8192 };
+    static uint8_t bytes[VS_WRITE_MAX];
+    vs_journal_row rows[258];
+    vs_compact_facts facts;
+    uint64_t roots[2], after = 0, records = 0;
+    in_own_directory("rows", 0);
+    vs_store *s = ground_make();
+    vs_journal *j = ground_open(s, 1, 1 << 30, 0);
+    uint32_t volume = ground_volume(j, LARGE);
+    memset(bytes, 7, sizeof bytes);
+    for (uint64_t at = 0; at < LARGE; at += sizeof bytes) CHECK_EQ(vs_journal_write(j, volume, at, bytes, sizeof bytes, NULL, NULL), 0);
+    ground_mark(j, &roots[0]);
+    CHECK_EQ(vs_journal_zero(j, volume, 0, LARGE, NULL, NULL), 0);
+    for (uint64_t at = 0; at < LARGE; at += STEP) CHECK_EQ(vs_journal_write(j, volume, at, bytes, 512, NULL, NULL), 0);
+    ground_mark(j, &roots[1]);
+    CHECK_EQ(vs_journal_seal(j), 0);
+    CHECK_EQ(vs_journal_compact(j, 0, 1, roots, 2, NULL, 0, &facts), 1);
+    for (int n; (n = vs_journal_rows(j, after, rows, 258)) != 0; after = rows[n - 1].seqno) {
+        CHECK(n > 0);
+        for (int i = 0; i < n; i++) records += i == 0 || rows[i].seqno != rows[i - 1].seqno;
+    }
+    CHECK_EQ(records, LARGE / VS_WRITE_MAX + 1 + LARGE / STEP);
+    CHECK_EQ(vs_journal_close(j), 0);
+    vs_store_close(s);
+    CHECK_EQ(chdir(".."), 0);
+}
+
 static void flip(const char *name, uint64_t at) {
     uint8_t byte;
     int file = open(name, O_RDWR);
@@ -617,6 +646,7 @@ int main(void) {
     for (uint64_t seed = 1; seed <= 4; seed++) newest_first_over_moved_bases(seed);
     survives_no_memory();
     refuses_damage();
+    records_stay_of_few_pieces();
     footers_are_derived();
     refuses_what_is_wrong();
     return 0;

@@ -282,7 +282,9 @@ def test_the_file_that_tells_of_compactions(history: Path) -> None:
     whole = file.read_bytes()
     for damaged in (whole[:-1], whole + b"\0", bytes([whole[0] ^ 1]) + whole[1:], whole[:-1] + b"\1"):
         file.write_bytes(damaged)
-        assert [(damage.file, damage.derived, damage.costs) for damage in damages(history)] == [("journal/generation", True, [])]
+        assert [(damage.file, damage.derived, damage.costs) for damage in damages(history)] == [
+            ("journal/generation", True, [])
+        ]
     assert damages(history, repair=True) == []
     assert file.read_bytes() == whole
     file.unlink()
