@@ -178,3 +178,29 @@ def test_a_kind_that_only_the_kernel_knows_cannot_be_frozen(tmp_path: Path) -> N
     error = it._refused(OSError(95, "Operation not supported"))
     assert isinstance(error, UsageError)
     assert "cannot be frozen" in str(error)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("xfs", "320M"), ("btrfs", "128M")])
+def test_other_filesystems(tmp_path: Path, kind: str, size: str) -> None:
+    image = tmp_path / "image"
+    sh("truncate", "-s", size, image)
+    sh(f"mkfs.{kind}", "-q", image)
+    with mounted(image, tmp_path / "disk", options="loop") as disk, member(disk, Path("/")) as it:
+        it.prepare(later())
+        it.freeze(later())
+        assert is_frozen(disk)
+        it.thaw()
+        assert not is_frozen(disk)
+        refused(disk, disk)
+
+
+def test_subvolumes_of_btrfs_are_one_filesystem(tmp_path: Path) -> None:
+    """stat() tells another device for each."""
+    image = tmp_path / "image"
+    sh("truncate", "-s", "128M", image)
+    sh("mkfs.btrfs", "-q", image)
+    with mounted(image, tmp_path / "disk", options="loop") as disk:
+        sh("btrfs", "subvolume", "create", disk / "part")
+        (disk / "part" / "repository").mkdir()
+        assert (disk / "part").stat().st_dev != disk.stat().st_dev
+        refused(disk, disk / "part" / "repository")
