@@ -48,6 +48,8 @@ from tests.support.waiting import eventually
 VOLUMES = {"postgresql": 320 << 20, "mariadb": 320 << 20, "files": 32 << 20}
 PER_REPOSITORY = 20
 PAUSE_S_MAX = 0.5
+LATER = "later"
+"""A bookmark without a profile, after all others."""
 STEP_S_MAX = 60.0
 COPY_S_MAX = 300.0
 
@@ -232,13 +234,13 @@ class Site:
         return self._server.log
 
     @contextlib.contextmanager
-    def opened(self, bookmark: str) -> Iterator[Path]:
+    def opened(self, bookmark: str, *volumes: str) -> Iterator[Path]:
         """A directory with copies of the volumes of a bookmark, mounted under their names."""
-        copies = self._ground / "copies"
+        copies = self._ground / f"copies-{bookmark}"
         with ExitStack() as stack:
             copies.mkdir()
             stack.callback(shutil.rmtree, copies)
-            for name in VOLUMES:
+            for name in volumes:
                 image = copies / f"{name}.img"
                 shown = self._server.mountpoint / "snaps" / bookmark / name
                 sh("cp", "--sparse=always", shown, image, timeout_s=COPY_S_MAX)
@@ -270,6 +272,9 @@ class Play:
     def work(self, count: int) -> int:
         """Make the bookmarks while everybody works. Returns: how many steps were made."""
         site = self._site
+        with closing(site.postgresql.session("postgres")) as session:
+            session.ask("ALTER SYSTEM SET wal_keep_size = '64MB'; SELECT 0;")
+            session.ask("SELECT pg_reload_conf();")
         with closing(site.mariadb.session("books")) as session:
             session.ask("CREATE TABLE plain (n int PRIMARY KEY) ENGINE=MyISAM; SELECT 0;")
             session.ask("SET GLOBAL innodb_flush_log_at_trx_commit = 0; SELECT 0;")
@@ -290,6 +295,7 @@ class Play:
                     stepper.wait()
                 for crew in writers:
                     crew.wait_for_each()
+            must(site.repository, "bookmark", "add", LATER)
             site.postgresql.end_load()
             for crew in writers:
                 crew.stop()
@@ -318,6 +324,8 @@ class Play:
                 traceback.print_exc()
                 print(f"bookmark {name} is not right", file=sys.stderr, flush=True)
                 wrong += 1
+        for name in [name for name, (profile, _) in self._made.items() if profile == "backup"][-1:]:
+            self._start_by_label(shown[name])
         return wrong, max(_still_ms(shown[name]) for name in self._made)
 
     def _look_at(self, bookmark: dict[str, Any]) -> None:
@@ -326,7 +334,7 @@ class Play:
         profile, asked = self._made[bookmark["name"]]
         files = [file["name"] for file in bookmark["members"][0]["files"]]
         assert files == (["backup_label"] if profile == "backup" else []), bookmark
-        with self._site.opened(bookmark["name"]) as copies:
+        with self._site.opened(bookmark["name"], *VOLUMES) as copies:
             self._start(copies, asked, plain=profile == "backup")
 
     def _start(self, copies: Path, asked: float, *, plain: bool) -> None:
@@ -355,6 +363,26 @@ class Play:
         finally:
             for application in (postgresql, mariadb):
                 application.kill()
+
+    def _start_by_label(self, bookmark: dict[str, Any]) -> None:
+        """As docs/quiesce-databases.md says, with the log of a later point."""
+        site = self._site
+        with site.opened(bookmark["name"], "postgresql") as copies, site.opened(LATER, "postgresql") as later:
+            directory, beside = copies / "postgresql/application", copies / "beside"
+            _make_beside(beside)
+            sh("cp", "-a", f"{later}/postgresql/application/pg_wal/.", directory / "pg_wal")
+            for file in bookmark["members"][0]["files"]:
+                path = directory / file["name"]
+                path.write_text(file["text"])
+                shutil.chown(path, PostgreSQL.user, PostgreSQL.group)
+            postgresql = PostgreSQL(directory, beside)
+            try:
+                postgresql.start()
+                assert (directory / "backup_label.old").exists()
+                _assert_sums(postgresql)
+                postgresql.stop()
+            finally:
+                postgresql.kill()
 
 
 def _still_ms(bookmark: dict[str, Any]) -> int:
