@@ -16,9 +16,7 @@ python -m tests.applications.quiesced --count 100 --seed 1
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import random
 import re
 import shutil
@@ -27,72 +25,25 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from tests.applications.application import Application
 from tests.applications.mariadb import MariaDB
-from tests.applications.place import Disk
 from tests.applications.play import ground
 from tests.applications.postgresql import PostgreSQL
+from tests.applications.quiesced_site import VOLUMES, Site, Stepper, make_beside
 from tests.applications.session import closing
 from tests.applications.writers import Writers
 from tests.support.devices import sh
 from tests.support.postgresql import program
-from tests.support.processes import Mounted, make_repository, must, must_json
-from tests.support.waiting import eventually
+from tests.support.processes import must, must_json
 
-VOLUMES = {"postgresql": 320 << 20, "mariadb": 320 << 20, "files": 32 << 20}
 PER_REPOSITORY = 20
 PAUSE_S_MAX = 0.5
-STEP_S_MAX = 60.0
-COPY_S_MAX = 300.0
-
-PROFILES = """
-[quiesce.checkpoint]
-deadline = "30s"
-[[quiesce.checkpoint.members]]
-kind = "postgresql"
-name = "pg"
-dsn = "host={beside} user=postgres dbname=postgres"
-hold_writes = true
-[[quiesce.checkpoint.members]]
-kind = "mariadb"
-name = "maria"
-socket = "{beside}/mariadb.sock"
-non_transactional = "allow"
-[[quiesce.checkpoint.members]]
-kind = "fsfreeze"
-name = "files"
-mountpoint = "{files}"
-
-[quiesce.backup]
-deadline = "30s"
-[[quiesce.backup.members]]
-kind = "postgresql"
-name = "pg"
-dsn = "host={beside} user=postgres dbname=postgres"
-mode = "backup"
-hold_writes = true
-[[quiesce.backup.members]]
-kind = "mariadb"
-name = "maria"
-socket = "{beside}/mariadb.sock"
-non_transactional = "allow"
-mode = "read_lock"
-[[quiesce.backup.members]]
-kind = "fsfreeze"
-name = "maria-files"
-mountpoint = "{mariadb}"
-[[quiesce.backup.members]]
-kind = "fsfreeze"
-name = "files"
-mountpoint = "{files}"
-"""
-
+LATER = "later"
+"""A bookmark without a profile, after all others."""
 POSTGRESQL_MAY_SAY = re.compile(
     "starting PostgreSQL|listening on|database system (was interrupted; last known up|was not properly shut down|is ready)"
     "|redo (starts|done) at|redo is not required|invalid record length at|checkpoint (starting|complete): (end-of-recovery|force|wal|time)"
@@ -110,154 +61,6 @@ class Told(NamedTuple):
     """The longest that PostgreSQL was frozen for a bookmark."""
 
 
-class Stepper(threading.Thread):
-    """One writer to all. ``done``: the last step that was made whole."""
-
-    def __init__(self, postgresql: Application, mariadb: Application, file: Path | None, table: str) -> None:
-        super().__init__(name=table)
-        self.done = 0
-        self.failure: Exception | None = None
-        self._stopping = threading.Event()
-        self._file = file
-        self._table = table
-        self._stack = ExitStack()
-        self._postgresql = self._stack.enter_context(closing(postgresql.session(postgresql.books[0])))
-        self._mariadb = self._stack.enter_context(closing(mariadb.session(mariadb.books[0])))
-        for session in (self._postgresql, self._mariadb):
-            session.ask(f"CREATE TABLE {table} (n int PRIMARY KEY); SELECT 0;")
-        self._postgresql.ask("SET synchronous_commit = off; SELECT 0;")
-
-    def run(self) -> None:
-        try:
-            with self._stack:
-                while not self._stopping.is_set():
-                    self._step(self.done + 1)
-                    self.done += 1
-        except Exception as failure:  # noqa: BLE001  told by whoever waits for it
-            self.failure = failure
-
-    def _step(self, n: int) -> None:
-        insert = f"INSERT INTO {self._table} VALUES ({n}); SELECT {n};"
-        if self._file is None:
-            self._postgresql.ask(insert)
-            self._mariadb.ask(insert)
-            self._mariadb.ask(f"INSERT INTO plain VALUES ({n}); SELECT {n};")
-            return
-        self._postgresql.ask(f"BEGIN; {insert}")
-        self._mariadb.ask(insert)
-        write_counter(self._file, n)
-        assert self._postgresql.ask_number(f"COMMIT; SELECT {n};") == n
-
-    def wait(self) -> None:
-        """Until one more step is made."""
-        before = self.done
-
-        def has_gone_on() -> bool:
-            assert self.failure is None, f"{self._table}: {self.failure}"
-            return self.done > before
-
-        eventually(has_gone_on, f"a step of {self._table}", deadline_s=STEP_S_MAX)
-
-    def stop(self) -> None:
-        """May be called at any time."""
-        self._stopping.set()
-        if self.ident is None:
-            self._stack.close()
-        else:
-            self.join(STEP_S_MAX)
-
-
-def write_counter(path: Path, n: int) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-    try:
-        os.pwrite(fd, b"%12d\n" % n, 0)
-        os.fdatasync(fd)
-    finally:
-        os.close(fd)
-
-
-class Site:
-    """The three volumes of a repository, served, with the applications on them. Left, nothing of it is there any more."""
-
-    def __init__(self, ground: Path) -> None:
-        self.repository = ground / "repository"
-        self._ground = ground
-        self.beside = ground / "beside"
-        self._server = Mounted(self.repository, ground / "mount")
-        self._disks = {name: Disk(self._server.mountpoint / "live" / name, ground / name, "ext4") for name in VOLUMES}
-        self.counter = ground / "files/counter"
-        self.postgresql = PostgreSQL(ground / "postgresql/application", self.beside)
-        self.mariadb = MariaDB(ground / "mariadb/application", self.beside)
-
-    def __enter__(self) -> Self:
-        try:
-            _make_beside(self.beside)
-            make_repository(self.repository, **VOLUMES)
-            settings = PROFILES.format(
-                beside=self.beside, files=self._ground / "files", mariadb=self._ground / "mariadb"
-            )
-            (self.repository / "vsnapfs.toml").write_text(settings)
-            self._server.start()
-            for disk in self._disks.values():
-                disk.make()
-                disk.attach()
-            for application in (self.postgresql, self.mariadb):
-                application.make()
-                application.start()
-                application.fill()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for application in (self.postgresql, self.mariadb):
-            application.kill()
-        for disk in self._disks.values():
-            disk.drop()
-        self._server.kill()
-
-    def detach(self) -> None:
-        for application in (self.postgresql, self.mariadb):
-            application.stop()
-        for disk in self._disks.values():
-            disk.detach()
-
-    def stop(self) -> None:
-        assert self._server.stop() == 0, self._server.log
-        assert must_json(self.repository, "check")["damages"] == []
-
-    @property
-    def log(self) -> str:
-        return self._server.log
-
-    @contextlib.contextmanager
-    def opened(self, bookmark: str) -> Iterator[Path]:
-        """A directory with copies of the volumes of a bookmark, mounted under their names."""
-        copies = self._ground / "copies"
-        with ExitStack() as stack:
-            copies.mkdir()
-            stack.callback(shutil.rmtree, copies)
-            for name in VOLUMES:
-                image = copies / f"{name}.img"
-                shown = self._server.mountpoint / "snaps" / bookmark / name
-                sh("cp", "--sparse=always", shown, image, timeout_s=COPY_S_MAX)
-                image.chmod(0o600)
-                if name == "files":
-                    said = sh("dumpe2fs", "-h", image)
-                    assert "needs_recovery" not in said, f"the frozen ext4 needs recovery:\n{said}"
-                disk = Disk(image, copies / name, "ext4")
-                stack.callback(disk.drop)
-                disk.attach()
-            yield copies
-
-
-def _make_beside(path: Path) -> None:
-    """For sockets and logs of users that have nothing else in common."""
-    path.mkdir()
-    path.chmod(0o1777)
-
-
 class Play:
     """Bookmarks of one repository."""
 
@@ -270,6 +73,9 @@ class Play:
     def work(self, count: int) -> int:
         """Make the bookmarks while everybody works. Returns: how many steps were made."""
         site = self._site
+        with closing(site.postgresql.session("postgres")) as session:
+            session.ask("ALTER SYSTEM SET wal_keep_size = '64MB'; SELECT 0;")
+            session.ask("SELECT pg_reload_conf();")
         with closing(site.mariadb.session("books")) as session:
             session.ask("CREATE TABLE plain (n int PRIMARY KEY) ENGINE=MyISAM; SELECT 0;")
             session.ask("SET GLOBAL innodb_flush_log_at_trx_commit = 0; SELECT 0;")
@@ -290,6 +96,7 @@ class Play:
                     stepper.wait()
                 for crew in writers:
                     crew.wait_for_each()
+            must(site.repository, "bookmark", "add", LATER)
             site.postgresql.end_load()
             for crew in writers:
                 crew.stop()
@@ -318,6 +125,8 @@ class Play:
                 traceback.print_exc()
                 print(f"bookmark {name} is not right", file=sys.stderr, flush=True)
                 wrong += 1
+        for name in [name for name, (profile, _) in self._made.items() if profile == "backup"][-1:]:
+            self._start_by_label(shown[name])
         return wrong, max(_still_ms(shown[name]) for name in self._made)
 
     def _look_at(self, bookmark: dict[str, Any]) -> None:
@@ -326,12 +135,12 @@ class Play:
         profile, asked = self._made[bookmark["name"]]
         files = [file["name"] for file in bookmark["members"][0]["files"]]
         assert files == (["backup_label"] if profile == "backup" else []), bookmark
-        with self._site.opened(bookmark["name"]) as copies:
+        with self._site.opened(bookmark["name"], *VOLUMES) as copies:
             self._start(copies, asked, plain=profile == "backup")
 
     def _start(self, copies: Path, asked: float, *, plain: bool) -> None:
         beside = copies / "beside"
-        _make_beside(beside)
+        make_beside(beside)
         postgresql = PostgreSQL(copies / "postgresql/application", beside)
         mariadb = MariaDB(copies / "mariadb/application", beside)
         _assert_checkpoint_since(postgresql.directory, asked)
@@ -355,6 +164,26 @@ class Play:
         finally:
             for application in (postgresql, mariadb):
                 application.kill()
+
+    def _start_by_label(self, bookmark: dict[str, Any]) -> None:
+        """As docs/quiesce-databases.md says, with the log of a later point."""
+        site = self._site
+        with site.opened(bookmark["name"], "postgresql") as copies, site.opened(LATER, "postgresql") as later:
+            directory, beside = copies / "postgresql/application", copies / "beside"
+            make_beside(beside)
+            sh("cp", "-a", f"{later}/postgresql/application/pg_wal/.", directory / "pg_wal")
+            for file in bookmark["members"][0]["files"]:
+                path = directory / file["name"]
+                path.write_text(file["text"])
+                shutil.chown(path, PostgreSQL.user, PostgreSQL.group)
+            postgresql = PostgreSQL(directory, beside)
+            try:
+                postgresql.start()
+                assert (directory / "backup_label.old").exists()
+                _assert_sums(postgresql)
+                postgresql.stop()
+            finally:
+                postgresql.kill()
 
 
 def _still_ms(bookmark: dict[str, Any]) -> int:
