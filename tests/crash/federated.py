@@ -73,6 +73,11 @@ class Site:
         for pid in children_of(self.server.pid) if self.keeper == "process" else [self.server.pid]:
             os.kill(pid, signal.SIGKILL)
 
+    def await_killed(self) -> None:
+        """By another process. A keeper sees to it by itself."""
+        if self.keeper == "none":
+            eventually(lambda: not self.server.is_running(), "the end of what was killed", deadline_s=SETTLED_S)
+
     def start_again(self) -> None:
         if self.keeper == "none" and not self.server.is_running():
             self.server.kill(leave_mount=True)
@@ -113,7 +118,8 @@ def sites(directory: Path, keeper: str) -> Iterator[tuple[Site, Site]]:
             site.server.start()
         yield first, second
         for site in (first, second):
-            assert site.server.stop() == 0, site.server.log[-LOG_TAIL:]
+            status = site.server.stop()
+            assert status == 0, f"{site.path}: exit status {status}\n{site.server.log[-LOG_TAIL:]}"
     finally:
         for site in (first, second):
             site.server.kill()
@@ -196,18 +202,27 @@ def play_cuts(seed: int, count: int, directory: Path) -> Counter[str]:
 # ---- kills ----
 
 
-def bookmark_in_child(pair: tuple[Site, Site], name: str, step_number: int, then: Callable[[], None]) -> int:
-    """Have it made by a process of its own, which does something else after that step.
-
-    Returns: its exit status; -9: it was killed.
-    """
+def bookmark_in_child(pair: tuple[Site, Site], name: str, step_number: int, victim: str, later_s: float) -> int:
+    """Have it made by a process of its own, and kill whom it meets. Returns: its exit status; -9: it was killed."""
+    ended, alive = os.pipe()
     asking = os.fork()
     if asking == 0:
         try:
-            os._exit(bookmark(pair, name, step_number, then))
+            os._exit(bookmark(pair, name, step_number, partial(_kill_later, pair, victim, later_s, alive)))
         finally:
             os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(asking, 0)[1])
+    os.close(alive)
+    status = os.waitstatus_to_exitcode(os.waitpid(asking, 0)[1])
+    killed = os.read(ended, 1)  # nothing where it did not come so far; until who kills later has ended
+    os.close(ended)
+    for site in victims(pair, victim) if killed else ():
+        site.await_killed()
+    return status
+
+
+def victims(pair: tuple[Site, Site], victim: str) -> tuple[Site, ...]:
+    """Whose server is killed."""
+    return {"command": (), "first": pair[:1], "second": pair[1:], "both": pair}[victim]
 
 
 def bookmark(pair: tuple[Site, Site], name: str, step_number: int, then: Callable[[], None]) -> int:
@@ -229,18 +244,18 @@ def bookmark(pair: tuple[Site, Site], name: str, step_number: int, then: Callabl
     return MADE
 
 
-def _kill_later(pair: tuple[Site, Site], victim: str, later_s: float) -> None:
+def _kill_later(pair: tuple[Site, Site], victim: str, later_s: float, told: int) -> None:
     """By another process, so that this one goes on meanwhile; at once, if it is not to be later."""
     asking = os.getpid()
     killer = os.fork() if later_s else 0
     if killer:
         return
     time.sleep(later_s)
+    os.write(told, b"k")
     if victim == "command":
         os.kill(asking, signal.SIGKILL)
-    for site, names in zip(pair, (("first", "both"), ("second", "both")), strict=True):
-        if victim in names:
-            site.kill()
+    for site in victims(pair, victim):
+        site.kill()
     if later_s:
         os._exit(0)
 
@@ -256,8 +271,7 @@ def play_kills(seed: int, count: int, directory: Path) -> Counter[str]:
             victim, step_number = rng.choice(VICTIMS), rng.randrange(len(STEPS))
             later_s = rng.choice((0.0, rng.uniform(0, LATER_S_MAX)))
             told = f"{victim} killed {later_s:.4f} s after step {step_number} ({STEPS[step_number]})"
-            status = bookmark_in_child(pair, f"b-{number}", step_number, partial(_kill_later, pair, victim, later_s))
-            time.sleep(LATER_S_MAX if later_s else 0)  # the killer has done it by then, or does it to the next round
+            status = bookmark_in_child(pair, f"b-{number}", step_number, victim, later_s)
             for site in pair:
                 site.start_again()
             kinds[f"{victim} killed, {check_outcome(pair, f'b-{number}', status, told)}"] += 1

@@ -1,4 +1,5 @@
-"""JSON from elsewhere: ``repository.json``, bodies of events, and what a server answers. The first byte says which.
+"""JSON from elsewhere: ``repository.json``, bodies of events, bookmarks that are not decided, and what a server answers. The first byte
+says which.
 
 Each is understood, or refused by the one error that belongs to it.
 """
@@ -14,10 +15,10 @@ import msgspec
 
 with atheris.instrument_imports(include=["vsnapfs"]):
     from vsnapfs.catalog import bodies
-    from vsnapfs.core.errors import FormatUnknownError, IntegrityError
+    from vsnapfs.core.errors import FormatUnknownError, IntegrityError, UsageError
     from vsnapfs.core.names import check_name
     from vsnapfs.daemon import wire
-    from vsnapfs.repository import identity
+    from vsnapfs.repository import identity, reservations
     from vsnapfs.repository.layout import Layout
 
 from tests.fuzz.python_target import main, one_line
@@ -60,6 +61,15 @@ def event_body(content: bytes, shape: Any, kind: Any) -> None:
         assert bodies.decode(bodies.encode(found), shape, kind, 7) == found
 
 
+def undecided(content: bytes) -> None:
+    try:
+        found = reservations.decode_pending(content)
+    except (msgspec.DecodeError, UsageError):
+        return
+    assert check_name(found.name, "bookmark") == found.name
+    assert found.first_path.startswith("/")
+
+
 def answer(content: bytes) -> None:
     try:
         line = wire.read_line(content)
@@ -77,6 +87,8 @@ def run(content: bytes) -> None:
         event_body(rest, bodies.VolumeAdded, "volume")
     elif which == b"b":
         event_body(rest, bodies.BookmarkAdded, "bookmark")
+    elif which == b"u":
+        undecided(rest)
     elif which == b"n":
         event_body(rest, bodies.BookmarkNamed, "bookmark")
     else:
@@ -88,6 +100,7 @@ WORDS = (
     b'"crash"',
     b'"application"', b'"note"', b'"progress"', b'"result"', b'"error"', b'"kind"', b'"exit_status"', b'"message"', b'"fields"', b'"near"',
     b'"hint"', b'"NotFoundError"', b'"UsageError"', b'"BusyError"', b'"volume"', b'"seqno"', b'{"path": "/x"}', b'"db0"',
+    b'"federation"', b'"id"', b'"repositories"', b'"first_path"', b'"first_uuid"', b'"since_ns"', b'"time_ns"',
 )  # fmt: skip
 
 if __name__ == "__main__":

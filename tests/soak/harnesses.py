@@ -53,6 +53,7 @@ HARNESSES: dict[str, Harness] = {
     "kill_points": _program("kill_points", "--count", in_tests=400, wanted=40_000),
     "kill": _module("tests.crash.kill", in_tests=100, wanted=5_000),
     "worker_kill": _module("tests.crash.worker_kill", in_tests=24, wanted=5_000),
+    "federated": _module("tests.crash.federated", in_tests=38, wanted=5_000),
     "quiesce": _module("tests.crash.quiesce", in_tests=23, wanted=2_000),
     "shutdown": _module("tests.crash.shutdown", in_tests=6, wanted=1_000),
     "power_cut": _module("tests.crash.power_cut", in_tests=4, wanted=1_000),

@@ -16,7 +16,7 @@ from vsnapfs.core.times import parse_iso
 from vsnapfs.core.units import format_size, format_span
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import Bookmark, Consistency, Undecided
+    from vsnapfs.core.model import Bookmark, Consistency, MemberOutcome, Undecided
     from vsnapfs.daemon.requests import BookmarkAdd
 
 
@@ -168,11 +168,19 @@ def _added_to_all(session: Session, request: BookmarkAdd) -> Bookmark:
 def _members(bookmark: Bookmark) -> Iterator[str]:
     """One line for each member that was made still for a bookmark, or was not."""
     for member in bookmark.members:
-        still = ""
-        if member.outcome == "frozen" and member.frozen is not None and member.thawed is not None:
-            still = f" for {format_span(parse_iso(member.thawed) - parse_iso(member.frozen))}"
-        why = f": {printable(member.error)}" if member.error else ""
-        yield f"{member.kind} member {member.name}, {member.outcome.replace('_', ' ')}{still}{why}"
+        why = f": {member.error}" if member.error else ""
+        what = f"{member.kind} member {member.name}, {member.outcome.replace('_', ' ')}{_still(member)}{why}"
+        yield printable(what)
+
+
+def _still(member: MemberOutcome) -> str:
+    """How long it was frozen, if the journal knows; it may be somebody else's."""
+    if member.outcome != "frozen" or member.frozen is None or member.thawed is None:
+        return ""
+    try:
+        return f" for {format_span(max(0, parse_iso(member.thawed) - parse_iso(member.frozen)))}"
+    except UsageError:
+        return ""
 
 
 def _places(bookmark: Bookmark) -> Iterator[str]:

@@ -107,7 +107,7 @@ class Session:
     def _settle(self, request: Request[Any]) -> None:
         """Without a server it is the command's to ask what became of bookmarks over several repositories, before it changes
         anything."""
-        if self._socket_chosen() is not None or not (self.repository / FEDERATED).is_dir():
+        if self._socket_chosen() is not None or not os.path.isdir(self.repository / FEDERATED):
             return
         from vsnapfs.daemon.api import verb_of
         from vsnapfs.daemon.settling import settle_unserved

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from vsnapfs.core.errors import DegradedError, UsageError, VsnapfsError, at_place
 from vsnapfs.core.model import Bookmark, Consistency, FederatedRepository, Federation
@@ -53,6 +53,15 @@ VERDICT_PAUSE_S = 0.5
 
 R = TypeVar("R")
 Step = Callable[[str], None]
+
+
+class Said(NamedTuple):
+    """What the bookmark will say, whatever becomes of the members of a profile. ``profile``: empty: of none."""
+
+    consistency: Consistency
+    application: str
+    note: str
+    profile: str
 
 
 class Site:
@@ -109,31 +118,35 @@ def bookmark_all(
     still = None if quiesce is None else _Stillness(paths, quiesce, name)
     for path in paths:
         settle_unserved(path)
+    said = Said(consistency=consistency, application=application, note=note, profile=quiesce or "")
     with ExitStack() as stack:
-        sites = [Site(path, stack) for path in paths]
-        federation = str(uuids.uuid4())
-        with _dropped_if_it_fails(federation, sites):
-            _reserve(sites, federation, name, 0 if still is None else still.seconds)
-            step("reserved")
-            cut = partial(_cut, sites, federation, step)
-            moment = Moment(cut(), consistency, ()) if still is None else still.marked(cut)
-            for site in sites:
-                site.ask(FederatedPrepare(id=federation, first=sites[0].place))
-                step("prepared")
-        whole = Federation(id=federation, repositories=tuple(site.place for site in sites))
-        decide = FederatedDecide(
-            name=name,
-            federation=whole,
-            consistency=moment.consistency,
-            application=application,
-            note=note,
-            profile=quiesce or "",
-            members=moment.members,
-        )
-        decided = _decided(sites, decide)
-        step("decided")
-        _finish(sites, decided, step)
-        return decided
+        return _made([Site(path, stack) for path in paths], name, said, still, step)
+
+
+def _made(sites: Sequence[Site], name: str, said: Said, still: _Stillness | None, step: Step) -> Bookmark:
+    """The steps, in their order. Returns, raises: as bookmark_all."""
+    federation = str(uuids.uuid4())
+    with _dropped_if_it_fails(federation, sites):
+        _reserve(sites, federation, name, 0 if still is None else still.seconds)
+        step("reserved")
+        cut = partial(_cut, sites, federation, step)
+        moment = Moment(cut(), said.consistency, ()) if still is None else still.marked(cut)
+        for site in sites:
+            site.ask(FederatedPrepare(id=federation, first=sites[0].place))
+            step("prepared")
+    decide = FederatedDecide(
+        name=name,
+        federation=Federation(id=federation, repositories=tuple(site.place for site in sites)),
+        consistency=moment.consistency,
+        application=said.application,
+        note=said.note,
+        profile=said.profile,
+        members=moment.members,
+    )
+    decided = _decided(sites, decide)
+    step("decided")
+    _finish(sites, decided, step)
+    return decided
 
 
 class _Stillness:

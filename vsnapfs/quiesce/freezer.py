@@ -65,6 +65,9 @@ class Ears:
         self._poll.unregister(self._asker)
         return "asker"
 
+    def remark(self, text: str) -> None:
+        self.say(messages.Remark(text))
+
     def say(self, message: messages.FromFreezer) -> None:
         with suppress(OSError):
             messages.send(self._asker, message)
@@ -83,9 +86,8 @@ def main(fd: int) -> None:
     for number in guard.SIGNALS:
         signal.signal(number, ears.on_signal)
     if not stay_in_memory("vsnapfs-freezer"):
-        ears.say(messages.Remark("the freezer is not locked in memory: it may have to wait for a disk"))
-    remark = lambda text: ears.say(messages.Remark(text))  # noqa: E731
-    members = [member_of(m, job.occasion, job.grounds, guard_line, remark) for m in job.profile.members]
+        ears.remark("the freezer is not locked in memory: it may have to wait for a disk")
+    members = [member_of(m, job.occasion, job.grounds, guard_line, ears.remark) for m in job.profile.members]
     Freeze(members, job.profile.deadline_s, ears, guard_line).run()
     asker.close()
     guard_line.close()

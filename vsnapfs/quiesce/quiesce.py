@@ -95,6 +95,7 @@ class _Asking:
         self._listener = listener
         self._members: tuple[MemberOutcome, ...] = ()
         self._freezing_since = math.inf
+        self._is_over = False
         self._thaw_s_max = len(profile.members) * TURN_S + THAW_S_MAX + SLACK_S
         self._line, theirs = messages.pair()
         try:
@@ -120,6 +121,8 @@ class _Asking:
 
     def thaw(self) -> None:
         """The same for who does not want to know, but that nobody is frozen any more."""
+        if self._is_over:
+            return
         self._say_thaw()
         self._listener = Listener()
         with suppress(NotStill):
@@ -141,6 +144,7 @@ class _Asking:
         until = time.monotonic() + seconds
         while True:
             message = self._next(until)
+            self._is_over = isinstance(message, messages.Ended)
             match message:
                 case messages.Phase(phase):
                     self._freezing_since = time.monotonic() if phase == "freezing" else self._freezing_since

@@ -96,6 +96,13 @@ class Reservations:
         names = {reservation.name for reservation in reserved if reservation is not None}
         return name in names or any(pending.name == name for pending in self.pending.values())
 
+    def positions(self) -> list[int]:
+        """Points that may get a name yet: nobody may forget them. In order."""
+        held = [
+            reservation.position.seqno for reservation in self._reserved.values() if reservation.position is not None
+        ]
+        return sorted({*held, *(pending.seqno for pending in self.pending.values())})
+
     def note(self, federation: str, why: str) -> bool:
         """Why it cannot be decided. True: that is news."""
         before, self._why[federation] = self._why.get(federation), why
@@ -115,7 +122,7 @@ def read_pending(layout: Layout) -> tuple[dict[str, Pending], list[str]]:
         if not name.endswith(".json"):
             continue
         try:
-            pending = _decoded(layout.read(f"{FEDERATED}/{name}", FILE_BYTES_MAX))
+            pending = decode_pending(layout.read(f"{FEDERATED}/{name}", FILE_BYTES_MAX))
         except NotFoundError:
             continue  # decided meanwhile
         except (msgspec.DecodeError, UsageError, IntegrityError) as error:
@@ -126,7 +133,8 @@ def read_pending(layout: Layout) -> tuple[dict[str, Pending], list[str]]:
     return found, strange
 
 
-def _decoded(content: bytes) -> Pending:
+def decode_pending(content: bytes) -> Pending:
+    """Raises: msgspec.DecodeError, UsageError: no program of ours wrote it."""
     pending = from_json(content, Pending)
     check_name(pending.name, "bookmark")
     if not pending.first_path.startswith("/") or "\0" in pending.first_path:

@@ -436,6 +436,19 @@ class TestAPart:
         assert repository.federated.verdict(federation).state == "none"
         repository.bookmark_add("all")
 
+    def test_what_may_get_a_name_is_known(self, repository: Repository, federation: str) -> None:
+        reservations = repository.federated._parts.reservations
+        assert reservations.positions() == []
+        position = repository.federated.hold(federation, 0)
+        assert reservations.positions() == [position.seqno]
+        repository.federated.let_go(federation)
+        other = FederatedRepository(uuid=str(uuids.uuid4()), path="/elsewhere", seqno=1)
+        repository.federated.prepare(federation, other)
+        put(repository, "db0", 0, b"z" * 512)
+        assert reservations.positions() == [position.seqno]
+        repository.federated.drop(federation)
+        assert reservations.positions() == []
+
     def test_no_step_is_left_out(self, repository: Repository, federation: str) -> None:
         with pytest.raises(UsageError, match="nothing is held"):
             repository.federated.let_go(federation)

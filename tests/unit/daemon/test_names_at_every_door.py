@@ -47,6 +47,7 @@ DOORS: dict[str, Callable[[str], Request[Any]]] = {
     "volume_resync": lambda name: ask.VolumeResync(name=name),
     "bookmark_add": lambda name: ask.BookmarkAdd(name=name),
     "bookmark_add at": lambda name: ask.BookmarkAdd(name="good", at=name),
+    "bookmark_add quiesce": lambda name: ask.BookmarkAdd(name="good", quiesce=name),
     "bookmark_show": lambda name: ask.BookmarkShow(name=name),
     "bookmark_remove": lambda name: ask.BookmarkRemove(name=name),
     "bookmark_hold": lambda name: ask.BookmarkHold(name=name),

@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -39,9 +39,15 @@ def disk(tmp_path: Path) -> Iterator[Path]:
             os.close(fd)
 
 
-def member(disk: Path, *grounds: Path) -> FsfreezeMember:
+@contextmanager
+def member(disk: Path, *grounds: Path) -> Iterator[FsfreezeMember]:
+    """One that has let go of everything when the block is left."""
     settings = FsfreezeSettings(name="m", mountpoint=str(disk))
-    return FsfreezeMember(settings, [Ground(what="the repository", path=str(path)) for path in grounds])
+    it = FsfreezeMember(settings, [Ground(what="the repository", path=str(path)) for path in grounds])
+    try:
+        yield it
+    finally:
+        it.thaw()
 
 
 def is_frozen(disk: Path) -> bool:
@@ -63,39 +69,37 @@ def later() -> float:
 
 
 def test_frozen_from_freeze_to_thaw(disk: Path) -> None:
-    it = member(disk, Path("/"), Path(__file__))
-    it.prepare(later())
-    assert not is_frozen(disk)
-    it.freeze(later())
-    assert is_frozen(disk)
-    it.thaw()
-    assert not is_frozen(disk)
-    it.thaw()
+    with member(disk, Path("/"), Path(__file__)) as it:
+        it.prepare(later())
+        assert not is_frozen(disk)
+        it.freeze(later())
+        assert is_frozen(disk)
+        it.thaw()
+        assert not is_frozen(disk)
     (disk / "file").write_text("x")
 
 
 def test_a_stranger_can_thaw_it_by_its_lifeline(disk: Path) -> None:
-    it = member(disk)
-    assert it.lifeline() is None
-    it.prepare(later())
-    it.freeze(later())
-    lifeline = it.lifeline()
-    assert isinstance(lifeline, MountLifeline)
-    assert thaw_by(lifeline.fd)
-    assert not thaw_by(lifeline.fd)
-    with pytest.raises(NotStillError, match="was thawed by somebody else before its time"):
-        it.thaw()
+    with member(disk) as it:
+        assert it.lifeline() is None
+        it.prepare(later())
+        it.freeze(later())
+        lifeline = it.lifeline()
+        assert isinstance(lifeline, MountLifeline)
+        assert thaw_by(lifeline.fd)
+        assert not thaw_by(lifeline.fd)
+        with pytest.raises(NotStillError, match="was thawed by somebody else before its time"):
+            it.thaw()
 
 
 def test_what_somebody_else_has_frozen_stays_frozen(disk: Path) -> None:
     fd = os.open(disk, os.O_RDONLY)
     try:
-        it = member(disk)
-        it.prepare(later())
-        fcntl.ioctl(fd, FIFREEZE, 0)
-        with pytest.raises(BusyError, match="is frozen already, by somebody else"):
-            it.freeze(later())
-        it.thaw()
+        with member(disk) as it:
+            it.prepare(later())
+            fcntl.ioctl(fd, FIFREEZE, 0)
+            with pytest.raises(BusyError, match="is frozen already, by somebody else"):
+                it.freeze(later())
         assert is_frozen(disk)
     finally:
         with suppress(OSError):
@@ -104,12 +108,11 @@ def test_what_somebody_else_has_frozen_stays_frozen(disk: Path) -> None:
 
 
 def test_nothing_is_frozen_when_there_is_no_time(disk: Path) -> None:
-    it = member(disk)
-    it.prepare(later())
-    with pytest.raises(TimedOutError):
-        it.freeze(time.monotonic())
-    assert not is_frozen(disk)
-    it.thaw()
+    with member(disk) as it:
+        it.prepare(later())
+        with pytest.raises(TimedOutError):
+            it.freeze(time.monotonic())
+        assert not is_frozen(disk)
 
 
 @pytest.mark.parametrize("inside", ["", "repository", "image"])
@@ -123,19 +126,16 @@ def test_what_the_repository_lies_on_is_refused(disk: Path, tmp_path: Path, insi
         sh("mkfs.ext4", "-q", ground)
         with mounted(ground, tmp_path / "upper", options="loop") as upper:
             refused(disk, upper)
-            it = member(upper, disk)
-            it.prepare(later())  # what lies above may be frozen
-            it.thaw()
+            with member(upper, disk) as it:
+                it.prepare(later())  # what lies above may be frozen
         return
     refused(disk, ground)
 
 
 def refused(disk: Path, ground: Path) -> None:
-    it = member(disk, Path("/"), ground)
-    with pytest.raises(UsageError) as caught:
+    with member(disk, Path("/"), ground) as it, pytest.raises(UsageError) as caught:
         it.prepare(later())
     assert f"{disk} must not be frozen: the repository, {ground}, lies on it" in str(caught.value)
-    it.thaw()
     assert not is_frozen(disk)
 
 
@@ -148,28 +148,28 @@ def test_a_mount_of_the_same_filesystem_elsewhere_is_the_same(disk: Path, tmp_pa
 
 def test_what_is_no_mount_point(disk: Path, tmp_path: Path) -> None:
     (disk / "part").mkdir()
-    it = member(disk / "part")
-    with pytest.raises(QuiesceError, match=f"{disk}/part is not a mount point, but lies in what is mounted on {disk}"):
+    said = f"{disk}/part is not a mount point, but lies in what is mounted on {disk}"
+    with member(disk / "part") as it, pytest.raises(QuiesceError, match=said):
         it.prepare(later())
-    it.thaw()
-    with pytest.raises(NotFoundError, match="nowhere"):
-        member(tmp_path / "nowhere").prepare(later())
+    with member(tmp_path / "nowhere") as it, pytest.raises(NotFoundError, match="nowhere"):
+        it.prepare(later())
 
 
 def test_a_symlink_to_a_mount_point_is_one(disk: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(disk)
-    it = member(tmp_path / "link")
-    it.prepare(later())
-    it.thaw()
+    with member(tmp_path / "link") as it:
+        it.prepare(later())
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "proc"])
 def test_what_cannot_be_frozen(tmp_path: Path, kind: str) -> None:
-    with mounted(Path("none"), tmp_path / "it", kind=kind) as place:
-        it = member(place)
-        with pytest.raises(UsageError, match=f"is {kind}, which cannot be frozen"):
-            it.prepare(later())
-        it.thaw()
+    said = f"is {kind}, which cannot be frozen"
+    with (
+        mounted(Path("none"), tmp_path / "it", kind=kind) as place,
+        member(place) as it,
+        pytest.raises(UsageError, match=said),
+    ):
+        it.prepare(later())
 
 
 def test_a_kind_that_only_the_kernel_knows_cannot_be_frozen(tmp_path: Path) -> None:
@@ -178,3 +178,29 @@ def test_a_kind_that_only_the_kernel_knows_cannot_be_frozen(tmp_path: Path) -> N
     error = it._refused(OSError(95, "Operation not supported"))
     assert isinstance(error, UsageError)
     assert "cannot be frozen" in str(error)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("xfs", "320M"), ("btrfs", "128M")])
+def test_other_filesystems(tmp_path: Path, kind: str, size: str) -> None:
+    image = tmp_path / "image"
+    sh("truncate", "-s", size, image)
+    sh(f"mkfs.{kind}", "-q", image)
+    with mounted(image, tmp_path / "disk", options="loop") as disk, member(disk, Path("/")) as it:
+        it.prepare(later())
+        it.freeze(later())
+        assert is_frozen(disk)
+        it.thaw()
+        assert not is_frozen(disk)
+        refused(disk, disk)
+
+
+def test_subvolumes_of_btrfs_are_one_filesystem(tmp_path: Path) -> None:
+    """stat() tells another device for each."""
+    image = tmp_path / "image"
+    sh("truncate", "-s", "128M", image)
+    sh("mkfs.btrfs", "-q", image)
+    with mounted(image, tmp_path / "disk", options="loop") as disk:
+        sh("btrfs", "subvolume", "create", disk / "part")
+        (disk / "part" / "repository").mkdir()
+        assert (disk / "part").stat().st_dev != disk.stat().st_dev
+        refused(disk, disk / "part" / "repository")
