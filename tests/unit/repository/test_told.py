@@ -131,11 +131,12 @@ def test_nobody_waits_for_a_catalog_that_is_held(repository: Repository, monkeyp
     """A thread that stands in the catalog, as on a disk that does not answer, holds up no event."""
     monkeypatch.setattr(events_module, "SAVE_WAIT_S", 0.01)
     held, let_go = threading.Event(), threading.Event()
+    waited: list[bool] = []
 
     def hold() -> None:
         with repository._parts.change:
             held.set()
-            let_go.wait(30)
+            waited.append(not let_go.wait(10))
 
     thread = threading.Thread(target=hold)
     thread.start()
@@ -147,6 +148,7 @@ def test_nobody_waits_for_a_catalog_that_is_held(repository: Repository, monkeyp
     finally:
         let_go.set()
         thread.join()
+    assert waited == [False], "whoever told it has waited for the one who holds the catalog"
     repository.save_events()
     assert table.events_in(repository._parts.layout.fd, "catalog.db", repository.uuid) == repository.events()
 
