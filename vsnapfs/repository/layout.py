@@ -27,6 +27,8 @@ SOCKET = "vsnapfs.sock"
 SCRUB = "scrub.json"
 LEASES = "leases"
 JOURNAL = "journal"
+GENERATION = f"{JOURNAL}/generation"
+"""Tells readers of a compaction; derived."""
 BASE = "base"
 MAPS = "maps"
 PRIMARY = "primary"
@@ -66,10 +68,6 @@ def changed_map(volume: int) -> str:
 def federated_file(federation: str) -> str:
     """Where a bookmark over several repositories waits for what the first of them says."""
     return f"{FEDERATED}/{federation}.json"
-
-
-GENERATION = f"{JOURNAL}/generation"
-"""Tells readers of a compaction; derived."""
 
 
 def segment(first_seqno: int, generation: int = 0) -> str:
