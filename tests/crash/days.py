@@ -103,6 +103,7 @@ class Days:
         result = self._client.call(Prune())
         assert not result.problems, result.problems
         assert not result.changed, result.changed
+        assert result.waiting_files == 0, f"{result.waiting_files} files wait for a reader, and there is none"
         self._compare(result)
         self.ended.append(self._measure())
         print(self.ended[-1], flush=True)
