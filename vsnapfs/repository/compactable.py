@@ -8,6 +8,7 @@ from typing import Protocol
 from vsnapfs.binding import Event, JournalFacts, SegmentFacts
 from vsnapfs.binding.base_move import BaseMoveFacts, estimate_move, move_base, set_floor
 from vsnapfs.binding.compact import CompactFacts, Wish, compact, estimate_compaction
+from vsnapfs.repository import events
 from vsnapfs.repository.layout import base_image, base_index
 from vsnapfs.repository.parts import Parts
 
@@ -44,8 +45,13 @@ class CompactableJournal:
 
     def move_base(self, volume: int, seqno: int) -> BaseMoveFacts | None:
         gone = self._gone(volume, seqno)
-        facts = move_base(self._journal, volume, seqno)
-        return gone or facts
+        moved = move_base(self._journal, volume, seqno)
+        facts = gone or moved
+        if facts is not None:
+            with self._parts.names:
+                entry = self._parts.index.volume_by_id(volume)
+            events.tell(self._parts, "base_moved", str(volume) if entry is None else entry.name, seqno=seqno)
+        return facts
 
     def estimate_move(self, volume: int, seqno: int) -> BaseMoveFacts | None:
         return self._gone(volume, seqno) or estimate_move(self._journal, volume, seqno)

@@ -23,7 +23,7 @@ from vsnapfs.binding.compact import CompactFacts, Wish
 from vsnapfs.core.errors import BusyError, IntegrityError, NoSpaceError, VsnapfsError
 from vsnapfs.core.model import Progress
 from vsnapfs.policy.compaction import Group
-from vsnapfs.repository import events, identity
+from vsnapfs.repository import identity
 from vsnapfs.repository.compactable import Compactable
 from vsnapfs.repository.compaction_plan import SPARE_BYTES, Kept, Plan, estimate, freed, span_of, with_moves
 from vsnapfs.repository.forgotten import Forgotten
@@ -119,10 +119,6 @@ class _Work:
         except VsnapfsError as error:
             self._failed(f"the base of volume {volume} cannot be moved: {error}")
             return False
-        if facts is not None:
-            with self._parts.names:
-                entry = self._parts.index.volume_by_id(volume)
-            events.tell(self._parts, "base_moved", entry.name if entry else str(volume), seqno=self._plan.kept.floor)
         self._did(facts, self._plan.moves[volume].copied_bytes)
         return True
 
