@@ -35,6 +35,7 @@ COMMANDS = {
     "export": "export",
     "diff": "diff",
     "status": "status",
+    "plan": "plan",
     "events": "events",
     "check": "check",
     "anchor": "anchor",

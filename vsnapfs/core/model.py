@@ -505,6 +505,64 @@ class ScheduleState(msgspec.Struct, frozen=True, kw_only=True):
     """So many times it was due and not run."""
 
 
+class ChangedAfter(msgspec.Struct, frozen=True, kw_only=True):
+    """What of all volumes differs after so long."""
+
+    span_s: int
+    changed_bytes: int
+
+
+class VolumeRate(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast a volume is written to, on average."""
+
+    volume: str
+    written_bytes_per_hour: int
+    rewritten_percent: int
+    """Of what is written in an hour, so much is written over again within it."""
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast all volumes are written to. Bytes of whole blocks."""
+
+    since: Point
+    """From here on the journal tells."""
+    until: Point
+    hours: int
+    """So many were looked at."""
+    written_bytes_per_hour: int
+    peak_bytes_per_hour: int
+    rewritten_percent: int
+    changed: list[ChangedAfter]
+    """Of the spans that the journal has, the shortest first."""
+    volumes: list[VolumeRate]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``vsnapfs plan`` proposes, and what it follows from."""
+
+    noticed_in_s: float
+    recover_in_s: float
+    rates: Rates
+    room_bytes: int
+    """For journal and bases, with what they have."""
+    protection_window: str
+    """As the settings write it."""
+    bookmark_every: str
+    keep_daily: int
+    keep_weekly: int
+    keep_monthly: int
+    window_bytes: int
+    bookmarks_bytes: int
+    base_bytes: int
+    fits: bool
+    """False if there is no room for it."""
+    short: bool
+    """True if the window is shorter than the time until a defect is noticed."""
+    assumptions: list[str]
+    written: bool
+    """True if it stands in the settings now."""
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """Where a long piece of work stands."""
 

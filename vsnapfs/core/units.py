@@ -77,6 +77,16 @@ def format_span(nanoseconds: int) -> str:
     return f"{nanoseconds} ns"
 
 
+def duration_text(seconds: float) -> str:
+    """``7d``, ``36h``, ``90min``, ``5s``: as settings write it; whole seconds, in the largest unit that is exact."""
+    whole = int(seconds)
+    return next(
+        f"{whole // size}{unit}"
+        for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+        if whole % size == 0
+    )
+
+
 def format_period(seconds: float) -> str:
     """``30 d``, ``1.5 h``, ``1 s``: for people; at most one decimal."""
     unit, size_s = next(

@@ -17,7 +17,7 @@ import msgspec
 
 from vsnapfs.core.errors import NameTakenError, NotFoundError, UsageError, VsnapfsError
 from vsnapfs.core.events import EVENT_KINDS
-from vsnapfs.core.model import Anchor, Bookmark, Check, Point, Progress, Prune, Status, Volume
+from vsnapfs.core.model import Anchor, Bookmark, Check, Plan, Point, Progress, Prune, Status, Volume
 from vsnapfs.core.names import near
 from vsnapfs.core.points import Ago, Instant, parse_point
 from vsnapfs.daemon import requests as ask
@@ -207,6 +207,14 @@ def commit(repository: Repository, _request: ask.Commit, _: Report) -> ask.Commi
     return ask.Committed(seqno=repository.journal.facts().committed_seqno)
 
 
+def plan(repository: Repository, request: ask.MakePlan, _: Report) -> Plan:
+    return repository.plan(noticed_in_s=request.noticed_in_s, recover_in_s=request.recover_in_s)
+
+
+def plan_write(repository: Repository, request: ask.WritePlan, _: Report) -> Plan:
+    return repository.plan(noticed_in_s=request.noticed_in_s, recover_in_s=request.recover_in_s, write=True)
+
+
 def status(repository: Repository, _request: ask.GetStatus, _: Report) -> Status:
     return repository.status()
 
@@ -295,6 +303,8 @@ VERBS: dict[str, Verb] = {
         Verb("import", ask.Import, Bookmark, "owner", import_images),
         Verb("diff", ask.Diff, ask.Diffs, "reader", diff),
         Verb("commit", ask.Commit, ask.Committed, "owner", commit),
+        Verb("plan", ask.MakePlan, Plan, "any", plan),
+        Verb("plan_write", ask.WritePlan, Plan, "owner", plan_write),
         Verb("status", ask.GetStatus, Status, "any", status),
         Verb("events", ask.GetEvents, ask.Events, "any", events),
         Verb("check", ask.Verify, Check, "sound", verify),

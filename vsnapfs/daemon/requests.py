@@ -21,6 +21,7 @@ from vsnapfs.core.model import (
     FederatedRepository,
     Federation,
     MemberOutcome,
+    Plan,
     Point,
     Space,
     Status,
@@ -321,6 +322,22 @@ class Commit(Request[Committed], frozen=True, kw_only=True):
     """Bring everything appended so far to stable storage."""
 
     right: ClassVar[Right] = "bookmark"
+
+
+class MakePlan(Request[Plan], frozen=True, kw_only=True):
+    """What the settings should say, in seconds, by what was written so far."""
+
+    right: ClassVar[Right] = "read"
+    noticed_in_s: float
+    recover_in_s: float
+
+
+class WritePlan(Request[Plan], frozen=True, kw_only=True):
+    """The same, put into the settings."""
+
+    right: ClassVar[Right] = "admin"
+    noticed_in_s: float
+    recover_in_s: float
 
 
 class GetStatus(Request[Status], frozen=True, kw_only=True):

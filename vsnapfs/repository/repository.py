@@ -27,6 +27,7 @@ from vsnapfs.core.model import (
     Check,
     Consistency,
     Damage,
+    Plan,
     Point,
     Prune,
     Space,
@@ -44,6 +45,7 @@ from vsnapfs.repository import (
     gaps,
     identity,
     intake,
+    planning,
     prune,
     reading,
     schedules,
@@ -320,6 +322,15 @@ class Repository(Closing):
         Raises: BusyError: it is being done already, or the repository is being closed. NoSpaceError, StoreError.
         """
         return prune.prune(self._parts, progress)
+
+    def plan(self, *, noticed_in_s: float, recover_in_s: float, write: bool = False) -> Plan:
+        """What window, bookmarks and retention to choose, by what was written so far; write: into the settings, for the next opening.
+
+        Args: noticed_in_s: so long may pass until somebody notices a defect. recover_in_s: and until all is well again.
+        Raises: DegradedError: the journal does not tell of an hour yet. UsageError.
+        """
+        proposed = planning.plan(self._parts, noticed_in_s, recover_in_s)
+        return planning.write(self._parts, proposed) if write else proposed
 
     def resolve(self, text: str) -> Point:
         """What a point in any of its forms means. Raises: UsageError, NotFoundError with near names, PointGoneError."""

@@ -233,16 +233,20 @@ DEFAULT_TEXT = """\
 
 def load(layout: Layout) -> Settings:
     """Read the file; without one, the defaults. Raises: UsageError: with file, line and the nearest key."""
+    return parse(read(layout), str(layout.absolute(SETTINGS)))
+
+
+def read(layout: Layout) -> bytes:
+    """The file; nothing where there is none. Raises: StoreError."""
     if not layout.exists(SETTINGS):
-        return Settings()
+        return b""
     fd = layout.open(SETTINGS, os.O_RDONLY)
     try:
-        content = os.read(fd, FILE_BYTES_MAX)
+        return os.read(fd, FILE_BYTES_MAX)
     except OSError as error:
         raise from_os_error(error, f"read {layout.absolute(SETTINGS)}") from error
     finally:
         os.close(fd)
-    return parse(content, str(layout.absolute(SETTINGS)))
 
 
 def parse(content: bytes, source: str) -> Settings:
