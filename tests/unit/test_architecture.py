@@ -43,6 +43,7 @@ OWNERS = {
     "psycopg": ("vsnapfs.quiesce",),
     "pymysql": ("vsnapfs.quiesce",),
     "cronsim": ("vsnapfs.policy.schedule",),
+    "tomlkit": ("vsnapfs.policy.edited",),
     "click": ("vsnapfs.cli",),
     "rich": ("vsnapfs.cli",),
 }

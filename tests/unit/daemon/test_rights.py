@@ -45,6 +45,8 @@ OF_VERBS: dict[str, Right] = {
     "anchor": "read",
     "bookmark_space": "read",
     "prune_preview": "read",
+    "plan": "read",
+    "plan_write": "admin",
     "prune": "delete",
     "bookmark_add": "bookmark",
     "bookmark_hold": "bookmark",
@@ -90,6 +92,7 @@ def test_who_names_a_file_that_the_server_opens_needs_to_be_admin() -> None:
     harmless |= {"id", "uuid", "seconds", "milliseconds", "decided", "federation"}
     harmless |= {"quiesce", "profile", "members"}  # programs are named by the settings alone
     harmless |= {"removed", "space", "read_data", "percent", "seed", "anchor", "anchor_key", "key"}
+    harmless |= {"noticed_in_s", "recover_in_s"}
     harmless |= {"after", "kinds", "limit", "newest", "wait_s", "schedule"}
     others = [verb for verb in VERBS.values() if verb.request.right != "admin"]
     assert {field for verb in others for field in verb.request.__struct_fields__} <= harmless
