@@ -26,7 +26,7 @@ from tests.support.waiting import eventually
 from vsnapfs.core.model import Prune as PruneResult
 from vsnapfs.core.times import NS_PER_S
 from vsnapfs.daemon.client import connect
-from vsnapfs.daemon.requests import BookmarkList, GetStatus, Prune
+from vsnapfs.daemon.requests import BookmarkList, GetStatus, MakePlan, Prune
 
 HOURS = 24
 HOUR_S = 3600.0
@@ -175,6 +175,9 @@ class Days:
         for name in self._names():
             for volume, digest in self._digests[name].items():
                 assert hashlib.sha256((self._mountpoint / "snaps" / name / volume).read_bytes()).hexdigest() == digest
+        plan = self._client.call(MakePlan(noticed_in_s=14 * WINDOW_S, recover_in_s=HOUR_S))
+        assert plan.fits
+        assert plan.rates.written_bytes_per_hour <= 2 * WRITES_PER_HOUR * BLOCK_BYTES
         self._server.stop()
         full = [day for day in self.ended if day.day > FULL_DAYS]
         if len(full) >= 2 * FULL_DAYS_MIN:
