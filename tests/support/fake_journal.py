@@ -63,6 +63,10 @@ class FakeJournal:
         body = BookmarkAdded(name, federation=federation or msgspec.UNSET)
         return self._committed(RecordKind.BOOKMARK_ADD, a=seqno, body=encode(body))
 
+    def mark(self, name: str) -> int:
+        """A moment that a bookmark may name later."""
+        return self._committed(RecordKind.BOOKMARK_ADD, body=encode(BookmarkAdded(name, pending=True)))
+
     def remove_bookmark(self, name: str) -> int:
         return self._committed(RecordKind.BOOKMARK_REMOVE, body=encode(BookmarkNamed(name)))
 

@@ -2,7 +2,8 @@
 
 A bookmark that is removed has an event that adds it, some that hold and release it, and one that removes it. Who reads the
 journal from its beginning must never find the first without the last. So what added it goes first, and what removed it when the
-other is gone, or goes in the same step.
+other is gone, or goes in the same step. A moment that was only marked (``pending``) is no bookmark: its event says nothing to
+who reads the journal.
 """
 
 from __future__ import annotations
@@ -52,7 +53,11 @@ class Forgotten:
     def _take(self, event: Event, lives: dict[str, list[int]]) -> None:
         """lives: events of those that stand by then, the one that added each first."""
         if event.kind == RecordKind.BOOKMARK_ADD:
-            lives[decode(event.body, BookmarkAdded, "bookmark", event.seqno).name] = [event.seqno]
+            added = decode(event.body, BookmarkAdded, "bookmark", event.seqno)
+            if added.pending is True:
+                self._droppable.append(event.seqno)
+            else:
+                lives[added.name] = [event.seqno]
             return
         name = decode(event.body, BookmarkNamed, "bookmark", event.seqno).name
         life = lives.get(name)

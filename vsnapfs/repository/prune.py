@@ -176,10 +176,12 @@ def _prune(parts: Parts, report: Report) -> Prune:
 
 
 def kept(parts: Parts, bookmarks: Iterable[Bookmark], window_seqno: int, *others: int) -> Kept:
-    """What has to stay readable for these bookmarks, for all who have points open, and for ``others``."""
+    """What has to stay readable for these bookmarks, for those over several repositories that are not decided yet, for all who
+    have points open, and for ``others``."""
     standing = list(bookmarks)
     points = {bookmark.seqno for bookmark in standing} | set(others)
-    points |= {seqno for seqno in leases.leased(parts.layout) if can_be_opened(parts, seqno)}
+    open_or_pending = [*leases.leased(parts.layout), *parts.reservations.positions()]
+    points |= {seqno for seqno in open_or_pending if can_be_opened(parts, seqno)}
     roots = sorted({seqno for seqno in points if seqno < window_seqno} | {window_seqno})
     return Kept(tuple(roots), {bookmark.name: bookmark.created_seqno for bookmark in standing})
 

@@ -57,6 +57,14 @@ def test_what_is_left_tells_the_same(seed: int) -> None:
     assert sum(1 for _ in journal.events()) < standing_events
 
 
+def test_a_moment_that_was_only_marked_goes() -> None:
+    journal = FakeCompactable(10)
+    marked = journal.mark("a")
+    journal.add_bookmark("a", marked)
+    forgotten = Forgotten(journal.events(), lambda name, _: name == "a")
+    assert forgotten.within(1, 10) == [marked]
+
+
 def test_oldest_first_nothing_is_left_but_what_stands() -> None:
     journal = lived(random.Random(3))
     known = folded(journal)

@@ -20,6 +20,7 @@ from vsnapfs.repository import bookmarks
 from vsnapfs.repository import prune as prune_module
 from vsnapfs.repository.parts import Rewriting
 from vsnapfs.repository.repository import Repository
+from vsnapfs.repository.reservations import Pending
 
 SOON = 'protection_window = "1ms"'
 """Everything but the newest records lies before it."""
@@ -169,6 +170,31 @@ def test_what_is_held_or_open_stays(path: Path) -> None:
         write_some(repository, random.Random(6), 10)
         result = repository.prune()
         assert {fate.bookmark for fate in result.bookmarks if not fate.stays} >= {"b003", "b007"}
+
+
+def test_a_point_that_may_get_a_name_yet_stays(path: Path) -> None:
+    """Of a bookmark over several repositories whose first cannot be asked."""
+    with opened(path, f"{SOON}\nkeep_last = 1") as repository:
+        grow(repository, random.Random(4), names(30), 40)
+        seqno = repository.bookmark("b007").seqno - 5
+        expected = content_at(repository, "db0", f"@{seqno}")
+        repository._parts.reservations.pending["x"] = pending = Pending(
+            id="x",
+            name="n",
+            since_ns=1,
+            first_uuid="u",
+            first_path="/p",
+            seqno=seqno,
+            time_ns=repository.journal.time_of(seqno),
+        )
+        write_some(repository, random.Random(5), 100)
+        repository.journal.commit()
+        repository.prune()
+        assert content_at(repository, "db0", f"@{seqno}") == expected
+        del repository._parts.reservations.pending[pending.id]
+        repository.prune()
+        with pytest.raises(PointGoneError):
+            repository.resolve(f"@{seqno}")
 
 
 def test_a_point_that_goes_while_it_is_read_is_read_to_its_end(path: Path) -> None:
