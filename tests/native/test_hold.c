@@ -210,7 +210,7 @@ static void test_failure(void) {
     CHECK_EQ(vs_journal_let_go(sites[0].journal, at.hold), -ETIMEDOUT);
     CHECK_EQ(vs_journal_hold(sites[0].journal, LONG_MS, &at), -EIO);
     atomic_store(&broken, 0);
-    CHECK_EQ(vs_journal_revive(sites[0].journal), 1);
+    CHECK_EQ(vs_journal_revive(sites[0].journal, 0), 1);
     CHECK_EQ(vs_journal_hold(sites[0].journal, LONG_MS, &at), -EIO); /* the gap is not closed */
     for (uint64_t offset, length, changed; vs_journal_next_changed(sites[0].journal, sites[0].volume, 0, &offset, &length);)
         CHECK_EQ(vs_journal_resync(sites[0].journal, sites[0].volume, offset, length, &changed), 0);
