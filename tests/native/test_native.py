@@ -20,6 +20,8 @@ PROGRAMS = sorted(path.stem for path in HERE.glob("test_*.c"))
 SKIPPED = 77
 BUILD_S = 600
 RUN_S = 300
+
+pytestmark = pytest.mark.timeout(BUILD_S + RUN_S)
 THREADED = (
     "test_base_moves",
     "test_gap",
