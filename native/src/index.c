@@ -180,6 +180,18 @@ static int stream_parse(vs_index *x, const uint8_t *stream, size_t bytes, uint32
     return 0;
 }
 
+/* Checksums too: where payload was, descriptors may stand next, which have none. */
+void vs_index_roll_back(vs_index *x, const vs_index *before, uint64_t end_block) {
+    x->row_count = before->row_count;
+    x->event_bytes = before->event_bytes;
+    x->last_seqno = before->last_seqno;
+    x->last_time_ns = before->last_time_ns;
+    x->applied_seqno = before->applied_seqno;
+    x->end_bytes = before->end_bytes;
+    for (uint64_t b = before->end_bytes / VS_BLOCK_BYTES; b < end_block && b / VS_CRC_CHUNK < VS_CRC_CHUNKS; b++)
+        if (x->crc[b / VS_CRC_CHUNK]) x->crc[b / VS_CRC_CHUNK][b % VS_CRC_CHUNK] = 0;
+}
+
 int vs_index_add_batch(vs_index *x, const uint8_t *descriptors, uint32_t count, const uint8_t salt[16], uint64_t limit_bytes,
                        uint64_t *payload_blocks) {
     uint64_t payload = vs_get32(descriptors + 40);
@@ -187,18 +199,15 @@ int vs_index_add_batch(vs_index *x, const uint8_t *descriptors, uint32_t count, 
     if (end > limit_bytes) return -EBADMSG;
     uint8_t *stream = malloc((size_t)count * VS_DESCRIPTOR_STREAM_MAX);
     if (!stream) return -ENOMEM;
-    size_t bytes = 0, rows = x->row_count, events = x->event_bytes;
-    uint64_t last_seqno = x->last_seqno, last_time_ns = x->last_time_ns;
+    size_t bytes = 0;
+    vs_index before = *x;
     uint64_t first_block = x->end_bytes / VS_BLOCK_BYTES + count, block = first_block;
     int r = stream_join(descriptors, count, salt, x->last_seqno + 1, stream, &bytes);
     if (r == 0) r = stream_parse(x, stream, bytes, vs_get32(descriptors + 44), &block);
     if (r == 0 && block - first_block != payload) r = -EBADMSG;
     free(stream);
     if (r < 0) {
-        x->row_count = rows;
-        x->event_bytes = events;
-        x->last_seqno = last_seqno;
-        x->last_time_ns = last_time_ns;
+        vs_index_roll_back(x, &before, block);
         return r;
     }
     x->applied_seqno = vs_get64(descriptors + 32);

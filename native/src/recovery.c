@@ -71,7 +71,6 @@ static int batch_take(vs_segment *g, int file, vs_index *x, const vs_scan *scan,
     uint8_t *descriptors = NULL;
     int count = descriptors_read(g, file, x, scan->limit_bytes, &descriptors);
     if (count <= 0) return count;
-    size_t rows = x->row_count, events = x->event_bytes;
     vs_index before = *x;
     uint64_t payload;
     int r = vs_index_add_batch(x, descriptors, (uint32_t)count, g->salt, scan->limit_bytes, &payload);
@@ -79,14 +78,7 @@ static int batch_take(vs_segment *g, int file, vs_index *x, const vs_scan *scan,
     if (r == 0 && scan->check_payload) {
         r = payload_walk(g, file, x, first_block, payload, piece, NULL);
         if (r == -EBADMSG && next_begins(g, file, x, scan->limit_bytes) > 0) r = 0;
-        if (r == -EBADMSG) { /* take it out again; chunks of checksums may stay, they are overwritten */
-            x->row_count = rows;
-            x->event_bytes = events;
-            x->last_seqno = before.last_seqno;
-            x->last_time_ns = before.last_time_ns;
-            x->applied_seqno = before.applied_seqno;
-            x->end_bytes = before.end_bytes;
-        }
+        if (r == -EBADMSG) vs_index_roll_back(x, &before, x->end_bytes / VS_BLOCK_BYTES);
     }
     if (r == 0 && scan->digest) {
         r = vs_digest_update(scan->digest, descriptors, (size_t)count * VS_BLOCK_BYTES);
