@@ -248,7 +248,8 @@ static int stream_parse(vs_index *x, const uint8_t *stream, size_t bytes, uint32
     return at == bytes ? 0 : -EBADMSG;
 }
 
-void vs_index_roll_back(vs_index *x, const vs_index *before) {
+/* Checksums too: where payload was, descriptors may stand next, which have none. */
+void vs_index_roll_back(vs_index *x, const vs_index *before, uint64_t end_block) {
     x->row_count = before->row_count;
     x->event_bytes = before->event_bytes;
     x->point_count = before->point_count;
@@ -260,6 +261,8 @@ void vs_index_roll_back(vs_index *x, const vs_index *before) {
     x->end_bytes = before->end_bytes;
     x->piece_end = before->piece_end;
     x->piece_volume = before->piece_volume;
+    for (uint64_t b = before->end_bytes / VS_BLOCK_BYTES; b < end_block && b / VS_CRC_CHUNK < VS_CRC_CHUNKS; b++)
+        if (x->crc[b / VS_CRC_CHUNK]) x->crc[b / VS_CRC_CHUNK][b % VS_CRC_CHUNK] = 0;
 }
 
 int vs_index_add_batch(vs_index *x, const uint8_t *descriptors, uint32_t count, const uint8_t salt[16], uint64_t limit_bytes,
@@ -277,7 +280,7 @@ int vs_index_add_batch(vs_index *x, const uint8_t *descriptors, uint32_t count, 
     if (r == 0 && block - first_block != payload) r = -EBADMSG;
     free(stream);
     if (r < 0) {
-        vs_index_roll_back(x, &before);
+        vs_index_roll_back(x, &before, block);
         return r;
     }
     x->applied_seqno = vs_get64(descriptors + 32);

@@ -64,8 +64,8 @@ uint32_t vs_index_crc(const vs_index *x, uint64_t block);
 int vs_index_add_batch(vs_index *x, const uint8_t *descriptors, uint32_t count, const uint8_t salt[16], uint64_t limit_bytes,
                        uint64_t *payload_blocks);
 
-/* Forget what was taken in since *x was copied to *before. Chunks of checksums may stay: they are overwritten. */
-void vs_index_roll_back(vs_index *x, const vs_index *before);
+/* Forget what was taken in since *x was copied to *before: batches that end before the block end_block. */
+void vs_index_roll_back(vs_index *x, const vs_index *before, uint64_t end_block);
 
 /* Is the block at p the first descriptor of the batch that begins with next_seqno? Returns how many descriptors, 0: it is not. */
 uint32_t vs_descriptor_count(const uint8_t *p, const uint8_t salt[16], uint64_t next_seqno);

@@ -78,7 +78,7 @@ static int batch_take(vs_segment *g, int file, vs_index *x, const vs_scan *scan,
     if (r == 0 && scan->check_payload) {
         r = payload_walk(g, file, x, first_block, payload, piece, NULL);
         if (r == -EBADMSG && next_begins(g, file, x, scan->limit_bytes) > 0) r = 0;
-        if (r == -EBADMSG) vs_index_roll_back(x, &before);
+        if (r == -EBADMSG) vs_index_roll_back(x, &before, x->end_bytes / VS_BLOCK_BYTES);
     }
     if (r == 0 && scan->digest) {
         r = vs_digest_update(scan->digest, descriptors, (size_t)count * VS_BLOCK_BYTES);

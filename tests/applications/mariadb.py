@@ -49,6 +49,7 @@ class MariaDB(Application):
         self._run(
             "mariadb-install-db", "--no-defaults", "--basedir=/usr", f"--datadir={self.directory}",
             "--auth-root-authentication-method=normal", "--skip-test-db", "--innodb-log-file-size=8M", "--debug-no-sync",
+            f"--tmpdir={self.beside}",
         )  # fmt: skip
         sh("sync", "-f", self.directory)  # its installer leaves tables out, and syncs others again and again
 

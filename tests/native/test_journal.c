@@ -2,7 +2,7 @@
 #include "faults.h"
 #include "journal_ground.h"
 
-enum { SIZE = 300000, STEPS = 250, MARKS = 24, SEEDS = 12 };
+enum { BLOCK = 4096, TORN_BLOCKS = 8, SIZE = 300000, STEPS = 250, MARKS = 24, SEEDS = 12 };
 
 typedef struct world {
     vs_store *store;
@@ -191,6 +191,44 @@ static void survives_no_memory(void) {
     CHECK_EQ(chdir(".."), 0);
 }
 
+/* The first segment as a crash leaves it that came before the last block of its second batch's payload. */
+static void tear_payload(void) {
+    static const uint8_t other[BLOCK] = {1};
+    int file = open("journal/00000000000000000001.seg", O_RDWR);
+    CHECK(file >= 0);
+    CHECK_EQ(pwrite(file, other, BLOCK, (3 + TORN_BLOCKS - 1) * BLOCK), BLOCK); /* behind header and two descriptors */
+    CHECK_EQ(ftruncate(file, (3 + TORN_BLOCKS) * BLOCK), 0);
+    CHECK_EQ(close(file), 0);
+}
+
+/* A batch whose payload is torn is taken out whole: the footer of its segment says nothing of it, wherever the next ones begin. */
+static void a_torn_batch_leaves_nothing(void) {
+    static uint8_t bytes[TORN_BLOCKS * BLOCK];
+    vs_journal_facts facts;
+    memset(bytes, 7, sizeof bytes);
+    in_own_directory(3000);
+    vs_store *s = ground_make();
+    vs_journal *j = ground_open(s, 1, 0, 0);
+    uint32_t v = ground_volume(j, SIZE);
+    CHECK_EQ(vs_journal_commit(j), 0);
+    uint64_t last = (vs_journal_facts_get(j, &facts), facts.committed_seqno);
+    CHECK_EQ(vs_journal_write(j, v, 0, bytes, sizeof bytes, NULL, NULL), 0);
+    CHECK_EQ(vs_journal_close(j), 0);
+    tear_payload();
+    j = ground_open(s, 1, 0, 0);
+    vs_journal_facts_get(j, &facts);
+    CHECK_EQ(facts.committed_seqno, last);
+    for (int i = 0; i < 3; i++) { /* descriptors where there was payload */
+        CHECK_EQ(vs_journal_write(j, v, 0, bytes, BLOCK, NULL, NULL), 0);
+        CHECK_EQ(vs_journal_commit(j), 0);
+    }
+    CHECK_EQ(vs_journal_seal(j), 0);
+    check_sound(j);
+    CHECK_EQ(vs_journal_close(j), 0);
+    vs_store_close(s);
+    CHECK_EQ(chdir(".."), 0);
+}
+
 static void limits(void) {
     in_own_directory(2000);
     vs_store *s = ground_make();
@@ -216,6 +254,7 @@ static void limits(void) {
 int main(void) {
     for (uint64_t seed = 1; seed <= SEEDS; seed++) equals_model(seed);
     survives_no_memory();
+    a_torn_batch_leaves_nothing();
     limits();
     return 0;
 }

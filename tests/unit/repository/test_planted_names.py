@@ -4,8 +4,10 @@ read, written or made, nothing waits, and what cannot be done is said.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,6 +34,7 @@ NAMES = {
 
 DIRECTORIES = ("journal", "maps", "base", "primary")
 IMAGE_BYTES = 65536
+OPENED_S_MAX = 60.0
 
 
 @pytest.fixture
@@ -200,8 +203,11 @@ def test_swaps_in_the_middle_of_a_path(used: Path, outside: Outside) -> None:
     swapper = threading.Thread(target=swap)
     swapper.start()
     opened = 0
+    end = time.monotonic() + OPENED_S_MAX
     try:
-        for number in range(3000):
+        for number in itertools.count():
+            if number >= 3000 and (opened or time.monotonic() > end):
+                break
             try:
                 fd = layout.open("primary/00000001.img", os.O_RDONLY)
                 opened += 1

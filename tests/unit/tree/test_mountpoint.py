@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from vsnapfs.core.errors import NotFoundError, UsageError
+from vsnapfs.core.errors import BusyError, NotFoundError, UsageError
 from vsnapfs.tree.mountpoint import entry_of, holders, mounts, prepare
 
 pytestmark = pytest.mark.unit
@@ -34,6 +36,20 @@ def test_a_file_is_no_mount_point(tmp_path: Path) -> None:
     (tmp_path / "m").write_text("")
     with pytest.raises(UsageError, match="not a directory"):
         prepare(tmp_path / "m", tmp_path / "r")
+
+
+@pytest.mark.parametrize("number", [errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED])
+def test_a_mount_that_nobody_serves_any_more_is_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Whatever the kernel says of it while its server is dying. It is not one of ours here, so it is left to its owner."""
+
+    def unserved(_: Path) -> os.statvfs_result:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "statvfs", unserved)
+    with pytest.raises(BusyError, match="is a dead mount of something"):
+        prepare(tmp_path, tmp_path.parent / "r")
 
 
 @pytest.mark.parametrize(("mountpoint", "repository"), [("a", "a"), ("a", "a/b"), ("a/b", "a")])
