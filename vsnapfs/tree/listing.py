@@ -62,7 +62,7 @@ def point_of(bookmark: Bookmark) -> Point:
 
 def directory_of(kind: Kind, bookmark: Bookmark) -> PointDirectory:
     """The directory of a bookmark in snaps or at."""
-    return PointDirectory(kind=kind, point=point_of(bookmark), bookmark=bookmark, stable=False)
+    return PointDirectory(kind=kind, point=point_of(bookmark), bookmark=bookmark)
 
 
 def _age(bookmark: Bookmark) -> tuple[int, int]:

@@ -26,6 +26,7 @@ from vsnapfs.tree import inodes
 from vsnapfs.tree.inodes import Kind, number
 
 NAME_TIMEOUT_S = 0.5
+"""Of points too: one that is given up is gone for whoever asks later, though what it showed never changed."""
 LIVE_TIMEOUT_S = 1.0
 STABLE_TIMEOUT_S = 300.0
 
@@ -122,8 +123,6 @@ class PointDirectory(msgspec.Struct, frozen=True):
     point: Point
     bookmark: Bookmark | None
     """The bookmark it was asked for by, if by one."""
-    stable: bool
-    """True if the name means the same for ever."""
 
     @property
     def value(self) -> int:
@@ -139,7 +138,6 @@ class PointDirectory(msgspec.Struct, frozen=True):
             mode=DIRECTORY_MODE,
             nlink=2,
             mtime_ns=self.point.time_ns,
-            entry_timeout_s=STABLE_TIMEOUT_S if self.stable else NAME_TIMEOUT_S,
             attr_timeout_s=STABLE_TIMEOUT_S,
         )
 
@@ -206,7 +204,6 @@ class DiffPair(msgspec.Struct, frozen=True):
     name: str
     since: Point
     until: Point
-    stable: bool
 
     @property
     def ino(self) -> int:
@@ -218,7 +215,6 @@ class DiffPair(msgspec.Struct, frozen=True):
             mode=DIRECTORY_MODE,
             nlink=2,
             mtime_ns=self.until.time_ns,
-            entry_timeout_s=STABLE_TIMEOUT_S if self.stable else NAME_TIMEOUT_S,
             attr_timeout_s=STABLE_TIMEOUT_S,
         )
 

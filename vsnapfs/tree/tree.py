@@ -22,7 +22,6 @@ import msgspec
 from vsnapfs.core.errors import NameTooLongError, NotFoundError, VsnapfsError
 from vsnapfs.core.model import Point, Volume
 from vsnapfs.core.names import MANIFEST
-from vsnapfs.core.points import Instant, Seqno, parse_point
 from vsnapfs.tree import inodes
 from vsnapfs.tree.content import ContentCache, json_text
 from vsnapfs.tree.inodes import DIRECTORY_OF, Kind
@@ -138,31 +137,20 @@ class Tree:
         return self._listing.directories.get(name)
 
     def _at(self, text: str) -> PointDirectory:
-        point, stable = self._resolve(text)
+        point = self._source.resolve(text)
         bookmark = self._listing.by_name.get(point.bookmark) if point.bookmark else None
         if bookmark is not None:
             return directory_of(Kind.AT_BOOKMARK, bookmark)
-        return PointDirectory(kind=Kind.AT_POINT, point=_nameless(point), bookmark=None, stable=stable)
+        return PointDirectory(kind=Kind.AT_POINT, point=_nameless(point), bookmark=None)
 
     def _pair(self, name: str) -> DiffPair:
         texts = name.split("..")
         if len(texts) != 2 or "" in texts:
             raise _missing(name)
-        (since, since_stable), (until, until_stable) = map(self._resolve, texts)
-        pair = DiffPair(name=name, since=since, until=until, stable=since_stable and until_stable)
+        since, until = map(self._source.resolve, texts)
+        pair = DiffPair(name=name, since=since, until=until)
         self._remembered.add(pair)
         return pair
-
-    def _resolve(self, text: str) -> tuple[Point, bool]:
-        """The point, and whether the text means it for ever: an instant does when a later record is committed."""
-        committed_seqno = self._source.journal.facts().committed_seqno
-        point = self._source.resolve(text)
-        match parse_point(text):
-            case Seqno():
-                return point, True
-            case Instant():
-                return point, point.seqno < committed_seqno
-        return point, False
 
     def _in_point(self, directory: PointDirectory, name: str) -> Node:
         if name == MANIFEST:
@@ -334,16 +322,14 @@ class Tree:
     def _directory(self, kind: Kind, value: int) -> PointDirectory:
         if kind is Kind.AT_POINT:
             point = self._source.resolve(f"@{value}")
-            return PointDirectory(kind=kind, point=_nameless(point), bookmark=None, stable=True)
+            return PointDirectory(kind=kind, point=_nameless(point), bookmark=None)
         bookmark = self._now().by_created.get(value)
         if bookmark is None:
             raise StaleError("a bookmark that was removed", seqno=value)
         return directory_of(kind, bookmark)
 
     def _view_written_by(self, seqno: int) -> ViewFile:
-        point = self._source.point_not_before(
-            seqno
-        )  # the write's own point may be gone, and a later one shows it still
+        point = self._source.point_not_before(seqno)  # the write's own may be gone, and a later one shows it still
         for volume in self._source.volumes(point):
             at = self._source.volume_at(volume.name, point)
             if at.last_write_seqno == seqno:

@@ -6,10 +6,9 @@ from errno import ESTALE
 
 import pytest
 
-from tests.unit.tree.fakes import FakeRepository, time_ns_of
+from tests.unit.tree.fakes import FakeRepository
 from tests.unit.tree.walking import listed, walk
 from vsnapfs.core.errors import NameTooLongError, NotFoundError, UsageError
-from vsnapfs.core.times import iso
 from vsnapfs.tree import inodes
 from vsnapfs.tree.nodes import (
     NAME_TIMEOUT_S,
@@ -123,29 +122,10 @@ def test_files_have_no_entries(repository: FakeRepository, tree: Tree) -> None:
             tree.lookup(walk(tree, path), "x")
 
 
-def test_relative_points_are_found_anew_and_absolute_ones_are_stable(repository: FakeRepository, tree: Tree) -> None:
-    repository.write("db")
-    past, future = iso(time_ns_of(2)), iso(time_ns_of(99))
-    expected = {"@2": True, past: True, "-1s": False, "-0s": False, future: False}
-    for text, stable in expected.items():
-        node = walk(tree, f"at/{text}")
-        assert isinstance(node, PointDirectory)
-        timeout_s = STABLE_TIMEOUT_S if stable else NAME_TIMEOUT_S
-        assert (node.stable, node.attributes().entry_timeout_s) == (stable, timeout_s), text
-
-
-def test_a_time_at_the_newest_record_may_still_get_more_records(tree: Tree) -> None:
-    node = walk(tree, f"at/{iso(time_ns_of(2))}")
-    assert isinstance(node, PointDirectory)
-    assert node.point.seqno == 2
-    assert not node.stable
-
-
-@pytest.mark.parametrize(("name", "stable"), [("@1..@2", True), ("@1..-0s", False), ("-1s..@2", False)])
-def test_a_pair_is_stable_when_both_points_are(tree: Tree, name: str, stable: bool) -> None:
-    node = walk(tree, f"diff/{name}")
-    assert isinstance(node, DiffPair)
-    assert node.stable is stable
+@pytest.mark.parametrize("path", ["at/@2", "at/-1s", "diff/@1..@2", "diff/-1s..@2"])
+def test_the_name_of_a_point_is_looked_up_again_since_the_point_may_be_given_up(tree: Tree, path: str) -> None:
+    attributes = tree.attributes(walk(tree, path))
+    assert (attributes.entry_timeout_s, attributes.attr_timeout_s) == (NAME_TIMEOUT_S, STABLE_TIMEOUT_S)
 
 
 def test_a_bookmark_in_at_is_the_bookmark(repository: FakeRepository, tree: Tree) -> None:

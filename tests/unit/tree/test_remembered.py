@@ -23,7 +23,7 @@ def pairs(repository: FakeRepository, count: int) -> list[DiffPair]:
     tree = Tree(repository, live=True)
     first = walk(tree, "diff/a..b")
     assert isinstance(first, DiffPair)
-    return [DiffPair(f"-{number}s..b", first.since, first.until, False) for number in range(count)]
+    return [DiffPair(f"-{number}s..b", first.since, first.until) for number in range(count)]
 
 
 def test_the_next_tree_knows_what_was_compared(repository: FakeRepository) -> None:
