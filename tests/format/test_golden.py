@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.format.make_golden import GOLDEN, contents
+from tests.format.make_golden import GOLDEN, SAMPLES, contents
 from tests.support import format_reader
+from tests.support.format_repository import Shown, read_repository
 from vsnapfs import Repository
+from vsnapfs.core.errors import PointGoneError
+from vsnapfs.core.model import Point
+from vsnapfs.core.times import iso
 
 pytestmark = pytest.mark.format
 
@@ -28,7 +32,7 @@ def unpack(version: str, where: Path) -> Path:
 
 
 def test_there_is_one_for_each_version() -> None:
-    assert VERSIONS == ["v1"]
+    assert set(VERSIONS) == set(SAMPLES)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -37,6 +41,10 @@ def test_reads_as_when_it_was_made(version: str, tmp_path: Path) -> None:
     with Repository.open(unpack(version, tmp_path), owner=False) as repository:
         assert contents(repository) == expected
         assert repository.check(read_data=True).damages == []
+
+
+def test_bookmarks_are_as_they_were(tmp_path: Path) -> None:
+    with Repository.open(unpack("v1", tmp_path), owner=False) as repository:
         assert repository.bookmark("round-3").held
         assert repository.bookmark("then").seqno == repository.bookmark("first").seqno
 
@@ -46,15 +54,53 @@ def test_everything_derived_can_go(version: str, tmp_path: Path) -> None:
     path = unpack(version, tmp_path)
     shutil.rmtree(path / "maps")
     (path / "catalog.db").unlink()
+    (path / "journal/generation").unlink(missing_ok=True)
     expected = json.loads((GOLDEN / f"{version}.json").read_text())
     with Repository.open(path, owner=False) as repository:
         assert contents(repository) == expected
 
 
-def test_the_second_reader_reads_it(tmp_path: Path) -> None:
-    path = unpack("v1", tmp_path)
-    segments = list(format_reader.read_journal(path))
-    assert [bool(segment.footer) for segment in segments] == [True] * 8 + [False]
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_second_reader_reads_the_same(version: str, tmp_path: Path) -> None:
+    """Every seqno: whether it can be opened, and what each volume is then."""
+    path = unpack(version, tmp_path)
+    plain = read_repository(path)
+    with Repository.open(path, owner=False) as repository:
+        assert plain.bookmarks() == {bookmark.name: bookmark.seqno for bookmark in repository.bookmarks()}
+        assert plain.last_seqno == repository.journal.facts().last_seqno
+        for seqno in range(1, plain.last_seqno + 1):
+            try:
+                point = repository.resolve(f"@{seqno}")
+            except PointGoneError:
+                assert not plain.can_open(seqno)
+                continue
+            assert plain.can_open(seqno)
+            assert_same(plain.volumes(seqno), repository, point)
+
+
+def assert_same(found: dict[str, Shown], repository: Repository, point: Point) -> None:
+    assert sorted(found) == [volume.name for volume in repository.volumes(point)]
+    for name, shown in found.items():
+        told = repository.volume_at(name, point)
+        with repository.view(name, point) as view:
+            assert view.read(0, view.size_bytes) == bytes(shown.content)
+        assert (told.size_bytes, told.data_bytes) == (shown.size_bytes, shown.data_bytes)
+        assert (told.last_write_seqno, told.last_write_time) == (shown.last_write_seqno, iso(shown.last_write_ns))
+
+
+def test_the_pruned_one_has_what_prunes_make(tmp_path: Path) -> None:
+    """Or else it would not show that the page tells of it."""
+    path = unpack("v1-pruned", tmp_path)
+    plain = read_repository(path)
+    assert plain.features == ["compaction"]
+    assert plain.floor > 1
+    compacted = [segment.compacted for segment in plain.segments if segment.compacted]
+    assert {told.ordinals for told in compacted} == {1, 8}
+    assert any(told.base_floor for told in compacted)
+    assert len([segment for segment in plain.segments if not segment.compacted]) == 3
+    bases = [format_reader.read_base(file.read_bytes(), plain.uuid) for file in sorted(path.glob("base/*.idx"))]
+    assert [base.volume for base in bases if base.seqno] == [1, 2]
+    assert any(base.patches for base in bases)
 
 
 def test_the_worked_example_is_in_it(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.format_repository import read_repository
 from tests.support.volumes import content_at
 from vsnapfs.core.errors import PointGoneError
 from vsnapfs.repository.repository import Repository
@@ -176,3 +177,15 @@ def test_bookmarks_show_what_they_showed(memory_path: Path, seed: int) -> None:
         assert life.repository.check(read_data=True).damages == []
     finally:
         life.repository.close()
+    assert_plain_words_say_the_same(life)
+
+
+def assert_plain_words_say_the_same(life: Life) -> None:
+    """Who knows native/FORMAT.md alone finds the same bookmarks, and the same in them."""
+    plain = read_repository(life.path)
+    bookmarks = plain.bookmarks()
+    assert bookmarks.keys() <= life.shown.keys()
+    for name, seqno in bookmarks.items():
+        assert plain.can_open(seqno)
+        volumes = plain.volumes(seqno).values()
+        assert {v.name: hashlib.sha256(v.content).hexdigest() for v in volumes} == life.shown[name], name

@@ -8,6 +8,7 @@ It is slow (the CRC is a table in Python) and meant for small repositories.
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -534,33 +535,35 @@ def _base(block: bytes, kept: tuple[int, ...], table: bytes, patches: dict[int, 
     )  # fmt: skip
 
 
-def segment_paths(repository: Path) -> list[Path]:
-    return sorted((repository / "journal").glob("*.seg"))
+SEGMENT_NAME = re.compile(r"(\d{20})(?:-([1-9]\d*))?\.seg")
+"""First seqno, and the generation of a compacted one."""
 
 
-def _counting(segments: list[tuple[Path, Segment]]) -> list[tuple[Path, Segment]]:
-    """Those that no other one supersedes, in order."""
+def segment_paths(repository: Path) -> dict[tuple[int, int], Path]:
+    """By first seqno and generation. Other names are not read."""
+    names = {path: SEGMENT_NAME.fullmatch(path.name) for path in sorted((repository / "journal").iterdir())}
+    return {(int(name[1]), int(name[2] or 0)): path for path, name in names.items() if name}
 
-    def generation(segment: Segment) -> int:
-        return segment.compacted.generation if segment.compacted else 0
 
-    def stands_for(segment: Segment) -> set[int]:
-        return set(range(segment.ordinal, segment.ordinal + segment.ordinals))
-
-    return [
-        (path, segment)
-        for path, segment in sorted(segments, key=lambda each: each[1].ordinal)
-        if not any(
-            generation(other) > generation(segment) and stands_for(segment) <= stands_for(other)
-            for _, other in segments
-        )
-    ]
+def _counting(repository: Path) -> Iterator[tuple[Path, Segment]]:
+    """Those that no other one supersedes, in order (section 2.6)."""
+    paths = segment_paths(repository)
+    left = sorted(paths, key=lambda name: (-name[1], name[0]))
+    counting: dict[tuple[int, int], Segment] = {}
+    while left:
+        name = left.pop(0)
+        segment = read_segment(paths[name].read_bytes())
+        counting[name] = segment
+        within = range(segment.first_seqno, segment.last_seqno + 1)
+        _need(not any(first in within for first, _ in counting.keys() - {name}), f"overlap with {paths[name].name}", 0)
+        left = [other for other in left if not name[1] or other[0] not in within]
+    return ((paths[name], counting[name]) for name in sorted(counting))
 
 
 def read_journal(repository: Path) -> Iterator[Segment]:
     """All segments that count in order; that they follow each other is checked: ordinal, seqno, time, digest, name."""
     before: Segment | None = None
-    for path, segment in _counting([(path, read_segment(path.read_bytes())) for path in segment_paths(repository)]):
+    for path, segment in _counting(repository):
         suffix = f"-{segment.compacted.generation}" if segment.compacted else ""
         _need(path.name == f"{segment.first_seqno:020}{suffix}.seg", f"name of {path.name}", 48)
         if before is not None:
