@@ -15,6 +15,7 @@ import msgspec
 from tests.fuzz.targets import TARGETS
 
 TOP = Path(__file__).parents[2]
+MUTANTS = len(list((TOP / "tests/mutants").glob("*.patch")))
 
 Command = Callable[[Path, int, int], list[str]]
 """(directory of built programs, count, seed) -> what to run."""
@@ -75,5 +76,5 @@ HARNESSES: dict[str, Harness] = {
         )
         for target in TARGETS
     },
-    "mutants": _module("tests.mutants", counts="mutants", in_tests=20, wanted=80),
+    "mutants": _module("tests.mutants", counts="mutants", in_tests=20, wanted=MUTANTS),
 }

@@ -28,7 +28,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 def commit() -> str:
     """Of this tree."""
     head = _git("rev-parse", "--short=12", "HEAD")
-    return f"{head}+" if _git("status", "--porcelain", "--", "native", "vsnapfs", "tests/harness") else head
+    changed = _git("status", "--porcelain", "--", "native", "vsnapfs", "tests", ":!tests/soak/ledger.jsonl")
+    return f"{head}+" if changed else head
 
 
 def today() -> str:

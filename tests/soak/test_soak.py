@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,17 @@ def test_a_harness_is_there(name: str) -> None:
     else:
         module = TOP / command[2].replace(".", "/")
         assert module.with_suffix(".py").exists() or (module / "__main__.py").exists()
+
+
+def test_the_promises_name_each_harness_with_its_count() -> None:
+    text = (TOP / "docs/promises.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*`) \|.*\| (.*) \|$", text, re.MULTILINE)
+    told = {name: count for names, count in rows for name in re.findall(r"`([a-z_*]+)`", names)}
+    kinds = {name: re.sub(r"^(fuzz|logged)_.*", r"\1_*", name) for name in HARNESSES}
+    assert told.keys() == set(kinds.values())
+    counted = {name: f"{harness.in_tests:,}".replace(",", " ") for name, harness in HARNESSES.items()}
+    wrong = [name for name, kind in kinds.items() if not re.search(rf"\b{counted[name]}\b", told[kind])]
+    assert [name for name in wrong if name != "fault_points" and not name.startswith("fuzz_")] == []
 
 
 def test_the_ledger_is_of_known_harnesses() -> None:
