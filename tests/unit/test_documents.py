@@ -15,45 +15,35 @@ from vsnapfs.core import errors, model
 from vsnapfs.core.events import KINDS, Event
 from vsnapfs.core.rights import RIGHTS
 from vsnapfs.daemon.api import VERBS
-from vsnapfs.policy.events import EventsSettings
 from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, MariaDBSettings, PostgreSQLSettings, Profile
-from vsnapfs.policy.retention import RetentionSettings
 from vsnapfs.policy.schedule import Schedule
-from vsnapfs.repository.settings import CheckSettings, ControlSettings, JournalSettings, MountSettings
+from vsnapfs.repository.settings import Settings
 
 pytestmark = pytest.mark.unit
 
 TOP = Path(__file__).parents[2]
 DOCUMENTS = [TOP / "README.md", TOP / "CHANGELOG.md", *sorted((TOP / "docs").glob("*.md"))]
 COMMAND = (TOP / "docs" / "command.md").read_text(encoding="utf-8")
-OBJECTS = [
-    model.Point,
-    model.Volume,
-    model.VolumeAt,
-    model.Bookmark,
-    model.VolumeDiff,
-    model.Status,
-    model.MountData,
-    model.Check,
-    model.Damage,
-    model.Gap,
-    model.AnchorProof,
-    model.Anchor,
-    model.Scrub,
-    model.Fate,
-    model.Reach,
-    model.Prune,
-    model.Compaction,
-    model.Space,
-    model.ChangedAfter,
-    model.VolumeRate,
-    model.Rates,
-    model.Plan,
-    Event,
-    model.MemberOutcome,
-    model.Quiesce,
-    model.ScheduleState,
-]
+SETTINGS = (TOP / "docs" / "settings.md").read_text(encoding="utf-8")
+OBJECTS = [kind for kind in vars(model).values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    **{f"[{field.name}]": field.type for field in msgspec.structs.fields(Settings) if field.name not in ("quiesce", "schedule")},
+    "[quiesce.NAME]": Profile,
+    "[schedule.NAME]": Schedule,
+    "fsfreeze": FsfreezeSettings,
+    "postgresql": PostgreSQLSettings,
+    "mariadb": MariaDBSettings,
+    "command": CommandSettings,
+}  # fmt: skip
+"""What the table of settings calls them: sections, and kinds of members."""
+SAID_OTHERWISE = {
+    ("[mount]", "uid"),
+    ("[mount]", "gid"),
+    ("mariadb", "option_file"),
+    ("mariadb", "socket"),
+    ("mariadb", "user"),
+}
+"""Defaults that no value can say."""
 
 
 def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -93,10 +83,13 @@ def test_every_verb_is_described_with_its_request(verb: str) -> None:
     assert [name for name in fields if f"`{name}`" not in row[1]] == []
 
 
-@pytest.mark.parametrize("kind", OBJECTS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [*OBJECTS, Event], ids=lambda kind: kind.__name__)
 def test_every_member_of_an_object_is_described(kind: type[msgspec.Struct]) -> None:
+    """In the paragraph that begins with its name, if it has one."""
     chapter = COMMAND.split("\n## Objects\n")[1].split("\n## ")[0]
-    assert [field.name for field in msgspec.structs.fields(kind) if f"`{field.name}`" not in chapter] == []
+    own = [paragraph for paragraph in chapter.split("\n\n") if f"**{kind.__name__}**" in paragraph]
+    text = own[0] if own else COMMAND
+    assert [name for name in kind.__struct_fields__ if f"`{name}`" not in text and f'"{name}"' not in text] == []
 
 
 def test_every_exit_status_is_described() -> None:
@@ -104,14 +97,37 @@ def test_every_exit_status_is_described() -> None:
     assert [status for status in sorted(statuses) if f"\n| {status} |" not in COMMAND] == []
 
 
-def test_every_setting_is_described() -> None:
-    text = (TOP / "docs" / "settings.md").read_text(encoding="utf-8")
-    kinds = (
-        JournalSettings, MountSettings, CheckSettings, ControlSettings, RetentionSettings, EventsSettings,
-        Profile, FsfreezeSettings, CommandSettings, PostgreSQLSettings, MariaDBSettings, Schedule,
-    )  # fmt: skip
-    fields = [field for kind in kinds for field in msgspec.structs.fields(kind)]
-    assert [field.name for field in fields if f"`{field.name}`" not in text] == []
+def told_settings() -> dict[tuple[str, str], str]:
+    """(section or kind of member, key) -> its default, as the table says it."""
+    told: dict[tuple[str, str], str] = {}
+    rows = re.findall(r"^\| (`\[.*?|… of kind .*?) \| (.*?) \| ", SETTINGS, re.MULTILINE)
+    for names, defaults in rows:
+        section, *keys = re.findall(r"`(.*?)`", names)
+        each = defaults.split(", ")
+        told |= {(section, key): each[i if len(each) > 1 else 0].strip("`") for i, key in enumerate(keys)}
+    return told
+
+
+def toml(value: object) -> str:
+    """A default, as the settings write it."""
+    if value is None or value is msgspec.NODEFAULT or value == {}:
+        return "none"
+    if value == ():
+        return "[]"
+    return f'"{value}"' if isinstance(value, str) else str(value).lower()
+
+
+def test_every_setting_is_described_with_its_default() -> None:
+    told = told_settings()
+    apart = {("[mount]", "points"): "[mount.points]", ("[retention]", "names"): '[retention.names."PATTERN"]'}
+    wanted = {("[[quiesce.NAME.members]]", "name"): "none", ("[[quiesce.NAME.members]]", "kind"): "none"}
+    for section, kind in SECTIONS.items():
+        for field in msgspec.structs.fields(kind):
+            if section.startswith("[") or field.name != "name":
+                wanted[apart.get((section, field.name), section), field.name] = toml(field.default)
+    assert told.keys() == wanted.keys()
+    differ = [place for place, default in told.items() if default != wanted[place] and place not in SAID_OTHERWISE]
+    assert differ == []
 
 
 def test_every_right_is_described_with_the_commands_behind_it() -> None:
