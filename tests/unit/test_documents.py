@@ -152,8 +152,15 @@ def test_every_kind_of_event_is_described_with_its_severity() -> None:
     assert rows == {kind: told.severity for kind, told in KINDS.items()}
 
 
+def headings(document: Path) -> set[str]:
+    """As links name them."""
+    found = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
-    here = [link for link in links if "://" not in link]
-    assert [link for link in here if not (document.parent / link).exists()] == []
+    links = re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", document.read_text(encoding="utf-8"))
+    here = [(document.parent / file if file else document, heading) for file, heading in links if "://" not in file]
+    assert [file for file, _ in here if not file.exists()] == []
+    assert [(file.name, heading) for file, heading in here if heading and heading not in headings(file)] == []

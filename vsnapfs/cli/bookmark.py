@@ -129,7 +129,7 @@ def show(session: Session, name: str, space: bool) -> None:
 @global_options()
 @pass_session
 def remove(session: Session, name: str) -> None:
-    """Forget a bookmark's name. The point can still be read by seqno or time."""
+    """Forget a bookmark's name. While its point is in the protection window it can still be read by seqno or time."""
     from vsnapfs.daemon.requests import BookmarkRemove
 
     bookmark = session.ask(BookmarkRemove(name=name))
