@@ -73,6 +73,12 @@ def require(parts: Parts, entry: VolumeEntry) -> None:
             )
 
 
+def require_all(parts: Parts) -> None:
+    """Raises: IntegrityError: a base that a point may need is not there. What is over nothing would be taken for what is over zeros."""
+    for entry in needed(parts):
+        require(parts, entry)
+
+
 def moved_to(parts: Parts, entry: VolumeEntry) -> int:
     """The record up to which the volume's base has everything; 0: there is none, or it is as it was taken in."""
     return base_seqno(parts.journal, entry.id)

@@ -23,7 +23,7 @@ from vsnapfs.core.model import Bookmark, Compaction, Prune, Reach
 from vsnapfs.core.model import Fate as ToldFate
 from vsnapfs.core.times import iso
 from vsnapfs.policy.keep import Candidate, Facts, Fate, decide, shrink, window_begin_ns
-from vsnapfs.repository import compaction, events, gaps, leases
+from vsnapfs.repository import base, compaction, events, gaps, leases
 from vsnapfs.repository.bookmarks import candidate
 from vsnapfs.repository.compactable import CompactableJournal
 from vsnapfs.repository.compaction_plan import Kept, Plan, estimate, first_instant_seqno
@@ -54,7 +54,8 @@ class _Decided(NamedTuple):
 
 
 def preview(parts: Parts) -> Prune:
-    """What ``prune`` would do now. Changes nothing."""
+    """What ``prune`` would do now. Changes nothing. Raises: IntegrityError: a base is missing."""
+    base.require_all(parts)
     decided = _decide(parts)
     before = reach(parts)
     after = before
@@ -65,7 +66,11 @@ def preview(parts: Parts) -> Prune:
 
 
 def prune(parts: Parts, report: Report) -> Prune:
-    """Owner: do it. Raises: BusyError: it is being done already, or the repository is being closed. StoreError."""
+    """Owner: do it.
+
+    Raises: BusyError: it is being done already, or the repository is being closed. IntegrityError: a base is missing; then nothing is
+    dropped, so that all is as it was when it is put back. StoreError.
+    """
     parts.require_owner()
     with parts.beside("prune"):
         began = iso(time.time_ns())
@@ -73,6 +78,7 @@ def prune(parts: Parts, report: Report) -> Prune:
             parts.compaction, running=True, what="bookmarks", done_bytes=0, total_bytes=0
         )
         try:
+            base.require_all(parts)
             result = _prune_in_gap(parts, report) if parts.journal.facts().gap else _prune(parts, report)
             parts.compaction = Compaction(
                 last_began=began,
