@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from vsnapfs.core.errors import UsageError, from_os_error
+from vsnapfs.core.errors import UsageError
 from vsnapfs.core.model import DataMode
 from vsnapfs.core.rights import RIGHTS, Right
 from vsnapfs.core.times import NS_PER_S
@@ -238,15 +238,7 @@ def load(layout: Layout) -> Settings:
 
 def read(layout: Layout) -> bytes:
     """The file; nothing where there is none. Raises: StoreError."""
-    if not layout.exists(SETTINGS):
-        return b""
-    fd = layout.open(SETTINGS, os.O_RDONLY)
-    try:
-        return os.read(fd, FILE_BYTES_MAX)
-    except OSError as error:
-        raise from_os_error(error, f"read {layout.absolute(SETTINGS)}") from error
-    finally:
-        os.close(fd)
+    return layout.read(SETTINGS, FILE_BYTES_MAX) if layout.exists(SETTINGS) else b""
 
 
 def parse(content: bytes, source: str) -> Settings:
