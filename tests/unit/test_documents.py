@@ -17,7 +17,7 @@ from vsnapfs.core.rights import RIGHTS
 from vsnapfs.daemon.api import VERBS
 from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, MariaDBSettings, PostgreSQLSettings, Profile
 from vsnapfs.policy.schedule import Schedule
-from vsnapfs.repository.settings import Settings
+from vsnapfs.repository.settings import Settings, parse
 
 pytestmark = pytest.mark.unit
 
@@ -36,6 +36,8 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "command": CommandSettings,
 }  # fmt: skip
 """What the table of settings calls them: sections, and kinds of members."""
+ELSEWHERE = '[quiesce.{}]\nmembers = [{{ kind = "fsfreeze", name = "f", mountpoint = "/f" }}]\n'
+"""A profile that an example only names."""
 SAID_OTHERWISE = {
     ("[mount]", "uid"),
     ("[mount]", "gid"),
@@ -95,6 +97,15 @@ def test_every_member_of_an_object_is_described(kind: type[msgspec.Struct]) -> N
 def test_every_exit_status_is_described() -> None:
     statuses = {0, errors.VsnapfsError.exit_status} | {cls.exit_status for cls in errors.VsnapfsError.__subclasses__()}
     assert [status for status in sorted(statuses) if f"\n| {status} |" not in COMMAND] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_settings_that_are_shown_can_be_used(document: Path) -> None:
+    for shown in re.findall(r"^```toml\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        named = {
+            name for name in re.findall(r'^quiesce = "(.+)"', shown, re.MULTILINE) if f"quiesce.{name}]" not in shown
+        }
+        parse((shown + "".join(ELSEWHERE.format(name) for name in named)).encode(), document.name)
 
 
 def told_settings() -> dict[tuple[str, str], str]:
