@@ -130,16 +130,16 @@ class Repository:
         behind: dict[int, int] = {}  # what a base stands for is not looked at again
         for segment, record in self.records(seqno):
             if record.kind == VOLUME_ADD:
-                found[record.volume], behind[record.volume] = self._begin(record)
+                found[record.volume], behind[record.volume] = self._begin(record, seqno)
             elif record.kind == VOLUME_REMOVE:
                 del found[record.volume]
             elif (shown := found.get(record.volume)) and record.seqno > behind[record.volume]:
                 _play(shown, segment, record)
         return {shown.name: shown for shown in found.values()}
 
-    def _begin(self, added: Record) -> tuple[Shown, int]:
+    def _begin(self, added: Record, seqno: int) -> tuple[Shown, int]:
         """A volume as its base has it, and the last record that the base has."""
-        base = self._base(added)
+        base = self._base(added, seqno)
         size_bytes, last_write = added.b, (added.seqno, added.time_ns)
         if base is not None and base.seqno:
             size_bytes, last_write = base.size_bytes, (base.last_write_seqno, base.last_write_ns)
@@ -148,11 +148,11 @@ class Repository:
             self._fill(shown, base)
         return shown, base.seqno if base else 0
 
-    def _base(self, added: Record) -> Base | None:
+    def _base(self, added: Record, seqno: int) -> Base | None:
         index = self.path / f"base/{added.volume:08x}.idx"
         needed = max((segment.compacted.base_floor for segment in self.segments if segment.compacted), default=0)
         base = read_base(index.read_bytes(), self.uuid) if index.exists() else None
-        if added.seqno <= needed and (base is None or base.seqno < needed) and self._stands(added.volume, needed):
+        if added.seqno <= needed and (base is None or base.seqno < needed) and self._stands(added.volume, seqno):
             raise FormatError(f"volume {added.volume} needs a base of @{needed}")
         return base
 
