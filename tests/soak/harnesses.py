@@ -60,7 +60,7 @@ HARNESSES: dict[str, Harness] = {
     "federated": _module("tests.crash.federated", in_tests=38, wanted=5_000),
     "quiesce": _module("tests.crash.quiesce", in_tests=23, wanted=2_000),
     "quiesced": _module("tests.applications.quiesced", counts="bookmarks", in_tests=3, wanted=500),
-    "shutdown": _module("tests.crash.shutdown", in_tests=6, wanted=1_000),
+    "shutdown": _module("tests.crash.shutdown", in_tests=32, wanted=1_000),
     "power_cut": _module("tests.crash.power_cut", in_tests=4, wanted=1_000),
     **{
         f"logged_{kind}": _module("tests.crash.logged_writes", "--filesystem", kind, in_tests=200, wanted=33_000)
