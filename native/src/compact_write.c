@@ -120,15 +120,16 @@ static int batch_end(composer *c) {
     return r;
 }
 
-/* Room for so much, and where it begins in the stream. */
+/* Room for so much, and where it begins in the stream. On failure there is none. */
 static int room_take(composer *c, size_t stream_bytes, uint64_t blocks, uint8_t **out) {
     int r = 0;
     if (c->batch.stream_bytes + stream_bytes > STREAM_BYTES || c->batch.payload_blocks + blocks > PAYLOAD_BLOCKS) r = batch_end(c);
+    if (r < 0) return r;
     *out = c->batch.stream + c->batch.stream_bytes;
     memset(*out, 0, stream_bytes);
     c->batch.stream_bytes += stream_bytes;
     c->batch.records++;
-    return r;
+    return 0;
 }
 
 /* ---- what goes into the stream ---- */
@@ -136,11 +137,12 @@ static int room_take(composer *c, size_t stream_bytes, uint64_t blocks, uint8_t 
 static int note_put(composer *c, uint32_t type, uint64_t volume, uint64_t a, uint64_t b) {
     uint8_t *p;
     int r = room_take(c, VS_RECORD_HEAD, 0, &p);
+    if (r < 0) return r;
     p[0] = (uint8_t)type;
     vs_put32(p + 4, (uint32_t)volume);
     vs_put64(p + 16, a);
     vs_put64(p + 24, b);
-    return r;
+    return 0;
 }
 
 /* The next record is that of seqno. */
