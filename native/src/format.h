@@ -2,6 +2,8 @@
 #ifndef VS_FORMAT_H
 #define VS_FORMAT_H
 
+#include <stdint.h>
+
 #define VS_MAGIC_SEGMENT "VSNAPSEG"
 #define VS_MAGIC_TRAILER "VSNAPEND"
 #define VS_MAGIC_MAP "VSNAPMAP"
@@ -44,6 +46,7 @@ enum {
     VS_ORDINALS_MAX = 1 << 21, /* that a compacted segment stands for: 8^7 */
 };
 
+#define VS_GENERATION_MAX ((uint64_t)1 << 61) /* so that there is a byte of the leases for each */
 #define VS_CRC_ZERO_BLOCK 0x98F94189u /* CRC32C of 4096 zeros */
 
 #endif

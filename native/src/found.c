@@ -26,7 +26,8 @@ int vs_found_parse(const char *name, uint64_t *first_seqno, uint64_t *generation
     *generation = 0;
     if (length == SEQNO_DIGITS + 4) return 1;
     const char *p = name + SEQNO_DIGITS + 1, *end = name + length - 4;
-    return p[-1] == '-' && p < end && *p != '0' && number_parse(p, end, generation); /* one way of writing each number */
+    int number = p[-1] == '-' && p < end && *p != '0' && number_parse(p, end, generation); /* one way of writing each number */
+    return number && *generation <= VS_GENERATION_MAX;
 }
 
 static int name_take(void *arg, const char *name) {
