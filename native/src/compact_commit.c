@@ -1,7 +1,7 @@
 /* compact_commit.c: how a compacted segment takes the place of those it stands for (compact.h).
  *
- * Order: written whole under a temporary name and synced (compact_write.c); renamed, its directory synced: from here on it counts, after a crash
- * too (found.h). Then another directory is made with it, which the next views are opened on; then readers in other processes are told. Owner and views
+ * Order: written whole under a temporary name and synced (compact_write.c); the names of bases synced, if it needs them; renamed, its directory synced:
+ * from here on it counts, after a crash too (found.h). Then another directory is made with it, which the next views are opened on; then readers in other processes are told. Owner and views
  * go on meanwhile: nothing that they use is changed. What it replaces is deleted when nobody reads it any more (superseded.h).
  *
  * A crash before the rename leaves a temporary file, which the next open removes; after it, files that are superseded and that it deletes.
@@ -40,11 +40,13 @@ static int written_check(const vs_compact_group *c, const vs_segment *g) {
     return same ? 0 : vs_fault_set(-EIO, 0, 0, g->first_seqno, 0, "%s does not read back as it was written", VS_COMPACT_TEMPORARY);
 }
 
-static int written_load(vs_journal *j, const vs_compact_group *c, const char *name, vs_segment **out) {
+/* It has its temporary name still; name is what it will be called. */
+static int written_load(vs_journal *j, const vs_compact_group *c, char name[VS_SEGMENT_NAME_BYTES], vs_segment **out) {
     vs_segment *g;
     int r = vs_segment_new(&j->files, vs_directory_at(c->directory, c->from)->first_seqno, c->generation, &g);
     if (r < 0) return r;
-    if (name) snprintf(g->name, sizeof g->name, "%s", name);
+    memcpy(name, g->name, sizeof g->name);
+    snprintf(g->name, sizeof g->name, "%s", VS_COMPACT_TEMPORARY);
     r = vs_segment_load_trailer(g, j->options.uuid);
     if (r == 0) r = -EIO;
     if (r == 1) r = written_check(c, g);
@@ -75,38 +77,57 @@ static void maps_remove(vs_journal *j, uint64_t first, uint64_t ordinals) {
         }
 }
 
-/* generations_mu held. */
+/* Give it its name. What it leaves out is in bases: that one was found is no proof that its name is durable, since whoever gave it may have died right after. */
+static int name_give(vs_journal *j, vs_segment *g, const char name[VS_SEGMENT_NAME_BYTES]) {
+    vs_store *s = j->store;
+    int r = g->base_floor ? s->sync_dir(s, "base") : 0;
+    if (r == 0) r = s->rename(s, VS_COMPACT_TEMPORARY, name);
+    if (r == 0) memcpy(g->name, name, sizeof g->name); /* nobody else has it yet */
+    return r;
+}
+
+/* It has its name, and is not used here: the next open would use it, and not show what can be opened and named here until then. */
+static void name_take_back(vs_journal *j, const char *name) {
+    vs_store *s = j->store;
+    int r = s->rename(s, name, VS_COMPACT_TEMPORARY);
+    if (r == 0) r = s->sync_dir(s, "journal");
+    if (r == 0) return;
+    pthread_mutex_lock(&j->mu);
+    vs_journal_fail(j, r);
+    pthread_mutex_unlock(&j->mu);
+}
+
+/* generations_mu held. Where the name cannot be made durable it is used all the same: a crash leaves this file or those that it stands for, which
+ * stay until the name is durable (superseded.c); what can be opened from now on is in both. */
 static int commit(vs_journal *j, const vs_compact_group *c) {
-    vs_segment *g;
+    vs_segment *g = NULL;
     vs_directory *before = NULL;
-    int r = written_load(j, c, VS_COMPACT_TEMPORARY, &g);
+    char name[VS_SEGMENT_NAME_BYTES];
+    int r = written_load(j, c, name, &g);
     if (r < 0) return r;
-    vs_segment_unref(g);
-    r = vs_segment_new(&j->files, vs_directory_at(c->directory, c->from)->first_seqno, c->generation, &g);
-    if (r == 0) {
-        r = j->store->rename(j->store, VS_COMPACT_TEMPORARY, g->name);
+    if ((r = name_give(j, g, name)) < 0) {
         vs_segment_unref(g);
+        return r;
     }
-    if (r == 0) r = j->store->sync_dir(j->store, "journal");
-    if (r == 0) r = written_load(j, c, NULL, &g);
-    if (r < 0) return r;
+    int synced = j->store->sync_dir(j->store, "journal");
     pthread_mutex_lock(&j->mu);
     r = directory_swap(j, c, g, &before);
     pthread_mutex_unlock(&j->mu);
     if (r < 0) {
+        name_take_back(j, name);
         vs_segment_unref(g);
         return r;
     }
     vs_directory_unref(before);
     vs_generation_write(j, c->generation);
     maps_remove(j, g->ordinal, g->ordinals);
-    return 1;
+    return synced < 0 ? synced : 1;
 }
 
 /* One compaction at a time. 1: c is filled, and the next is kept away until end. */
 static int begin(vs_journal *j, uint64_t first, uint64_t count, uint64_t window_seqno, vs_compact_group *c) {
     pthread_mutex_lock(&j->mu);
-    int r = j->compacting ? -EBUSY : vs_compact_group_find(j, first, count, window_seqno, c);
+    int r = j->compacting ? -EBUSY : j->generation >= VS_GENERATION_MAX ? -EOVERFLOW : vs_compact_group_find(j, first, count, window_seqno, c);
     if (r == 1) {
         j->compacting = 1;
         c->directory = vs_directory_ref(j->directory);

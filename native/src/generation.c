@@ -30,11 +30,10 @@ void vs_generation_write(vs_journal *j, uint64_t generation) {
     vs_put32(bytes + AT_CRC, vs_crc32c(bytes, AT_CRC));
     int file = s->open(s, name, VS_OPEN_WRITE);
     if (file == -ENOENT) file = s->open(s, name, VS_OPEN_WRITE | VS_OPEN_CREATE);
-    if (file < 0) return;
     struct iovec part = {bytes, sizeof bytes};
-    int r = s->write(s, file, 0, &part, 1);
+    int r = file < 0 ? file : s->write(s, file, 0, &part, 1);
     if (r == 0 && s->size(s, file) != FILE_BYTES) r = s->truncate(s, file, FILE_BYTES);
-    s->close(s, file);
+    if (file >= 0) s->close(s, file);
     if (r < 0) s->remove(s, name); /* what is not there is looked for elsewhere; what is old would be believed */
 }
 

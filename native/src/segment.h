@@ -13,6 +13,8 @@
 #include "index.h"
 #include "store_ops.h"
 
+enum { VS_SEGMENT_NAME_BYTES = 64 };
+
 typedef struct vs_section {
     uint64_t offset_bytes, length_bytes;
     uint32_t crc;
@@ -32,7 +34,7 @@ typedef struct vs_files {
 typedef struct vs_segment {
     vs_files *files;
     _Atomic int refs; /* of directories, and of whoever else has to have it */
-    char name[64];    /* journal/<first seqno>.seg, or with -<generation> before the end */
+    char name[VS_SEGMENT_NAME_BYTES]; /* journal/<first seqno>.seg, or with -<generation> before the end */
     uint64_t generation; /* of the compaction that wrote it; 0: none did */
     uint64_t ordinals;   /* how many it stands for, beginning with its own */
     uint64_t base_floor; /* records of every volume up to here may be in the bases alone; 0: none are */

@@ -56,16 +56,21 @@ static int delete(vs_journal *j, const vs_superseded *s) {
     return r == -ENOENT ? 0 : r;
 }
 
-/* generations_mu held: nobody else takes anything off the list, or moves it. */
+/* generations_mu held: nobody else takes anything off the list, or moves it. Nothing goes before the names of what took its place are durable. */
 static int delete_unused(vs_journal *j) {
-    int deleted = 0, r = 0;
+    int deleted = 0, r = 0, synced = 0;
     for (size_t i = 0;;) {
         pthread_mutex_lock(&j->mu);
         vs_superseded s = i < j->superseded.count ? j->superseded.files[i] : (vs_superseded){0};
         int end = i >= j->superseded.count;
         pthread_mutex_unlock(&j->mu);
         if (end) break;
-        int failed = in_use(j, &s) ? -EBUSY : delete(j, &s);
+        int failed = in_use(j, &s) ? -EBUSY : 0;
+        if (!failed && !synced) {
+            if ((r = j->store->sync_dir(j->store, "journal")) < 0) return r;
+            synced = 1;
+        }
+        if (!failed) failed = delete(j, &s);
         if (failed && failed != -EBUSY && r == 0) r = failed;
         if (failed) {
             i++;
