@@ -76,11 +76,18 @@ void vs_lease_give(vs_leases *l, uint64_t byte) {
     pthread_mutex_unlock(&l->mu);
 }
 
+/* mu held. Where there is no descriptor to ask with, somebody may have. */
+static int any_elsewhere(vs_leases *l, uint64_t from, uint64_t end) {
+    if (!l->store->locked) return 0;
+    file_open(l);
+    if (l->file < 0) return l->file == -EMFILE || l->file == -ENFILE || l->file == -ENOMEM;
+    return l->store->locked(l->store, l->file, from, end) > 0;
+}
+
 int vs_leases_any(vs_leases *l, uint64_t from, uint64_t end) {
     pthread_mutex_lock(&l->mu);
     size_t at = place_of(l, from);
-    int any = at < l->count && l->held[at].byte < end;
-    if (!any && l->file >= 0 && l->store->locked) any = l->store->locked(l->store, l->file, from, end) > 0;
+    int any = (at < l->count && l->held[at].byte < end) || any_elsewhere(l, from, end);
     pthread_mutex_unlock(&l->mu);
     return any;
 }
