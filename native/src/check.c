@@ -249,7 +249,8 @@ static int ends_check(vs_journal *j, vs_segment *g, vs_fault *fault) {
     int r = vs_segment_new(&j->files, g->first_seqno, g->generation, &fresh);
     if (r < 0) return r;
     r = vs_segment_load_header(fresh, j->options.uuid);
-    int other = fresh->ordinals != g->ordinals || fresh->base_floor != g->base_floor || fresh->until_seqno != g->until_seqno;
+    int other = fresh->ordinals != g->ordinals || fresh->base_floor != g->base_floor || fresh->until_seqno != g->until_seqno ||
+                fresh->time_before_ns != g->time_before_ns;
     if (r == 0 && (other || fresh->ordinal != g->ordinal || memcmp(fresh->salt, g->salt, 16) != 0 || memcmp(fresh->prev_digest, g->prev_digest, 32) != 0))
         r = vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s: header and trailer are of different segments", g->name);
     if (r == 0 && g->sealed) {
@@ -259,6 +260,16 @@ static int ends_check(vs_journal *j, vs_segment *g, vs_fault *fault) {
     }
     vs_segment_unref(fresh);
     return is_damage(r) || r == -ENOTRECOVERABLE ? found(fault, r) : r;
+}
+
+/* What it says of records before it. x: what its batches say. */
+static int before_check(const vs_directory *d, const vs_segment *g, const vs_index *x, vs_fault *fault) {
+    uint64_t index = vs_directory_index_of(d, g->ordinal);
+    const vs_segment *before = index ? vs_directory_at(d, index - 1) : NULL;
+    if (g->time_before_ns != (before ? before->last_time_ns : 0))
+        return found(fault, vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s: the record before it has another time than it says", g->name));
+    uint64_t floor_seqno = before && before->floor_seqno > x->floor_seqno ? before->floor_seqno : x->floor_seqno;
+    return g->sealed && g->floor_seqno != floor_seqno ? found(fault, trailer_fault(g)) : 0;
 }
 
 static int digest_check(vs_journal *j, vs_segment *g, vs_fault *fault) {
@@ -302,6 +313,7 @@ static int segment_check(vs_journal *j, vs_directory *d, vs_segment *g, int read
         if (r == 0) r = trailer_check(j, g, fault);
         int other = x && (x->last_time_ns != g->last_time_ns || x->applied_seqno != g->applied_seqno);
         if (r == 0 && g->sealed && other) r = found(fault, trailer_fault(g));
+        if (r == 0 && x) r = before_check(d, g, x, fault);
         if (r == 0 && g->sealed && x) r = footer_check(j, d, g, x, fault);
         if (r == 0 && g->sealed && x && read_payload && first) r = digest_check(j, g, fault);
         *next = 0;
