@@ -268,6 +268,7 @@ static int segment_load(loading *l, const vs_found_file *file, int is_last) {
     if (file->segment) g = vs_segment_ref(file->segment);
     else r = plain_load(l, file->first_seqno, is_last, &g);
     if (r == 0) r = vs_chain_check(before, g);
+    if (r == 0 && before && g->generation && !g->sealed && g->floor_seqno < before->floor_seqno) g->floor_seqno = before->floor_seqno; /* the trailer had it */
     if (r == 0 && (r = vs_directory_add(l->made, vs_segment_ref(g))) == 0 && j->options.sound_part && (r = foundation_check(l->made)) < 0)
         vs_segment_unref(vs_directory_drop_last(l->made));
     if (r < 0) {
