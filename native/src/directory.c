@@ -63,7 +63,6 @@ int vs_directory_add(vs_directory *d, vs_segment *g) {
     if (g->generation > d->generation) d->generation = g->generation;
     if (g->base_floor > d->base_floor) d->base_floor = g->base_floor;
     if (g->until_seqno > d->until_seqno) d->until_seqno = g->until_seqno;
-    if (g->base_floor > d->base_floor) d->base_floor = g->base_floor;
     return 0;
 }
 
