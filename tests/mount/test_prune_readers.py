@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import IO
 import pytest
 
 from tests.mount.conftest import MIB
+from tests.support.files import opened, pread_all
+from tests.support.keeper import Workers
 from tests.support.processes import Mounted, child, make_repository, must_json, run
 from tests.support.waiting import eventually
 
@@ -71,6 +74,23 @@ def test_dd_of_a_point_that_goes(server: Mounted) -> None:
     assert [digest.hexdigest() for digest in read] == sums
     eventually(lambda: is_gone(server, point), "the points go when nobody reads them")
     assert must_json(server.repository, "check", "--read-data")["damages"] == []
+
+
+def test_a_point_that_went_is_read_on_when_the_worker_was_killed(server: Mounted) -> None:
+    """Its leases end with it; the next one opens what was open, and has leases, before anything can be pruned."""
+    point = must_json(server.repository, "bookmark", "show", "b")["bookmark"]["seqno"]
+    place = server.mountpoint / f"at/@{point}/db"
+    with opened(place) as fd:
+        expected = hashlib.sha256(pread_all(fd, SIZE_BYTES)).digest()
+        must_json(server.repository, "bookmark", "remove", "b")
+        for prune_first in (True, False):
+            if prune_first:
+                assert must_json(server.repository, "prune")["after"]["oldest"]["seqno"] == point
+            Workers(server.repository, seed=0).kill(after_s_max=0)
+            assert must_json(server.repository, "prune")["after"]["oldest"]["seqno"] == point
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            assert hashlib.sha256(pread_all(fd, SIZE_BYTES)).digest() == expected
+    eventually(lambda: is_gone(server, point), "the point goes when nobody reads it")
 
 
 def pipe_of(process: subprocess.Popen[bytes]) -> IO[bytes]:

@@ -31,7 +31,7 @@ from vsnapfs.daemon.housekeeping import TEND_EVERY_S, GapCloser, Housekeeping
 from vsnapfs.daemon.http import make_app
 from vsnapfs.daemon.news import News, telling
 from vsnapfs.daemon.pruning import pruning
-from vsnapfs.daemon.requests import Events, GetEvents, Request
+from vsnapfs.daemon.requests import Events, GetEvents, Prune, Request
 from vsnapfs.daemon.rights import Rights
 from vsnapfs.daemon.scheduling import Scheduler, maker, scheduling
 from vsnapfs.daemon.scrub import scrubbing
@@ -116,6 +116,7 @@ async def _answer_and_tend(
                 where = {"repository": str(repository.path), "mountpoint": str(mount.mountpoint)}
                 tell = partial(repository.tell, "served", **where, memory=msgspec.structs.asdict(memory))
                 await in_thread(tell)
+                answers.shown.set()
                 announced(holding, announce)
                 await life.ending.wait()
                 repository.federated.end_holds()
@@ -136,7 +137,10 @@ async def _end_told(repository: Repository, news: News) -> AsyncIterator[None]:
 
 
 class Answers:
-    """Carries verbs out in the serving process; adds what only it knows. Called in worker threads."""
+    """Carries verbs out in the serving process; adds what only it knows. Called in worker threads.
+
+    shown: set by whoever mounts, when what a worker before had open is open again: until then nothing says that it is read.
+    """
 
     def __init__(
         self,
@@ -153,9 +157,12 @@ class Answers:
         self._memory = memory
         self._news = news
         self._scheduler = scheduler
+        self.shown = trio.Event()
 
     async def wait(self, request: Request[Any]) -> None:
         """Before a verb: in trio, so that who waits for the next event takes no thread of those who ask."""
+        if isinstance(request, Prune):
+            await self.shown.wait()
         if isinstance(request, GetEvents) and request.wait_s:
             await self._news.wait_newer(request.after, request.wait_s)
 

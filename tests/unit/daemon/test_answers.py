@@ -1,0 +1,30 @@
+"""What the serving process adds to a verb before it is carried out."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import trio
+import trio.testing
+
+from vsnapfs.daemon.requests import GetStatus, Prune
+from vsnapfs.daemon.server import Answers
+
+
+async def test_a_prune_waits_until_what_was_open_is_open_again(autojump_clock: trio.testing.MockClock) -> None:
+    """A worker that was killed has no leases any more, and the next one has none yet."""
+    nobody = cast(Any, None)
+    answers = Answers(nobody, nobody, nobody, nobody, nobody, nobody)
+    pruned = trio.Event()
+
+    async def prune() -> None:
+        await answers.wait(Prune())
+        pruned.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(prune)
+        await answers.wait(GetStatus())
+        await trio.sleep(1000)
+        assert not pruned.is_set()
+        answers.shown.set()
+        await pruned.wait()
