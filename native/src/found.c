@@ -98,11 +98,16 @@ int vs_found_judge(vs_found *f, vs_found_load load, void *arg) {
     int r = 0;
     for (size_t i = 0; r == 0 && i < count; i++) {
         if (compacted[i]->superseded_by) continue;
-        r = load(arg, compacted[i]->first_seqno, compacted[i]->generation, &compacted[i]->segment);
+        if (!compacted[i]->segment) r = load(arg, compacted[i]->first_seqno, compacted[i]->generation, &compacted[i]->segment);
         if (r == 0) r = supersede(f, compacted[i]);
+        if (r < 0) f->failed_seqno = compacted[i]->first_seqno;
     }
     free(compacted);
     return r;
+}
+
+void vs_found_cut(vs_found *f, uint64_t seqno) {
+    while (f->count && f->files[f->count - 1].first_seqno >= seqno) vs_segment_unref(f->files[--f->count].segment);
 }
 
 uint64_t vs_found_generation(const vs_found *f) {

@@ -22,6 +22,7 @@ typedef struct vs_found {
     vs_found_file *files; /* by first seqno, then the highest generation first */
     size_t count, room;
     int leftover; /* a compaction that came to no end has left its file */
+    uint64_t failed_seqno; /* vs_found_judge: where the file begins that could not be brought in */
 } vs_found;
 
 /* What a file's name says of it. 1: it is a segment's; everything else in the directory is not ours to judge. */
@@ -35,6 +36,9 @@ void vs_found_end(vs_found *f);
  * hands over a reference; whatever it fails with is returned. -EUCLEAN: ranges that overlap. */
 typedef int (*vs_found_load)(void *arg, uint64_t first_seqno, uint64_t generation, vs_segment **out);
 int vs_found_judge(vs_found *f, vs_found_load load, void *arg);
+
+/* Forget the files that begin with seqno or after it. */
+void vs_found_cut(vs_found *f, uint64_t seqno);
 
 /* The greatest generation; 0: no file is compacted. */
 uint64_t vs_found_generation(const vs_found *f);

@@ -182,14 +182,12 @@ static int part_ends(vs_journal *j, uint64_t first_seqno, int status) {
     return 1;
 }
 
-/* Of a segment that could not be loaded whole: its batches up to the damage, as far as they follow what was loaded. 1: they are the last
- * segment of what can be read; the directory has its reference. */
-static int part_load(loading *l, vs_segment *before, vs_segment *g) {
-    if (g->generation || !g->index || g->index->last_seqno < g->first_seqno || vs_chain_check(before, g) < 0) return 0;
+/* Of a segment that could not be loaded whole: its batches up to the damage, as far as they follow what was loaded, are the last segment of what can be
+ * read. */
+static void part_load(loading *l, vs_segment *before, vs_segment *g) {
+    if (g->generation || !g->index || g->index->last_seqno < g->first_seqno || vs_chain_check(before, g) < 0) return;
     vs_segment_index_adopt(g);
-    if (vs_directory_add(l->made, vs_segment_ref(g)) < 0) return 0;
-    l->j->active = g;
-    return 1;
+    if (vs_directory_add(l->made, vs_segment_ref(g)) == 0) l->j->active = g;
 }
 
 int vs_journal_drop_unreadable(vs_journal *j, int status) {
@@ -273,9 +271,24 @@ static int segment_load(loading *l, const vs_found_file *file, int is_last) {
         vs_segment_unref(vs_directory_drop_last(l->made));
     if (r < 0) {
         if (g && j->active == g) j->active = NULL;
-        if (!(r == -ENOENT && l->again) && part_ends(j, file->first_seqno, r)) r = g && part_load(l, before, g) ? 1 : r;
+        if (!(r == -ENOENT && l->again) && part_ends(j, file->first_seqno, r)) {
+            if (g) part_load(l, before, g);
+            if (l->made->count) r = 1;
+        }
     }
     vs_segment_unref(g);
+    return r;
+}
+
+/* A compacted file that cannot be brought in ends what can be read, as any other does. */
+static int found_judge(loading *l, vs_found *f) {
+    int r = vs_found_judge(f, compacted_load, l);
+    while (r < 0 && f->failed_seqno && !(r == -ENOENT && l->again) && part_ends(l->j, f->failed_seqno, r)) {
+        vs_found_cut(f, f->failed_seqno);
+        f->failed_seqno = 0;
+        if (f->count == 0) break;
+        r = vs_found_judge(f, compacted_load, l);
+    }
     return r;
 }
 
@@ -286,8 +299,6 @@ static int segments_load(loading *l, const vs_found *f) {
         if (!f->files[i].superseded_by) last = i;
     for (size_t i = 0; r == 0 && i < f->count; i++)
         if (!f->files[i].superseded_by) r = segment_load(l, &f->files[i], i == last);
-    if (l->j->broken.code && l->made->count) r = 0;
-    if (f->count) l->j->known_seqno = f->files[last].first_seqno - 1;
     return r < 0 ? r : 0;
 }
 
@@ -295,7 +306,8 @@ static int load_once(loading *l) {
     vs_found f;
     int r = vs_found_list(l->j->store, &f);
     if (r == 0 && f.count == 0) r = vs_fault_set(-EUCLEAN, 0, 0, 0, 0, "journal: there is no segment");
-    if (r == 0) r = vs_found_judge(&f, compacted_load, l);
+    if (r == 0) l->j->known_seqno = f.files[f.count - 1].first_seqno - 1;
+    if (r == 0) r = found_judge(l, &f);
     if (r == 0) r = segments_load(l, &f);
     if (r == 0 && l->j->options.owner) r = vs_superseded_note(l->j, &f);
     vs_found_end(&f);

@@ -330,6 +330,37 @@ static void generations_end(void) {
     ground_end(&g);
 }
 
+/* What stands before a compacted segment of which nothing is to be found out any more can be read still. */
+static void a_part_before_a_damaged_one(void) {
+    ground g;
+    vs_segment_facts f;
+    vs_fault fault;
+    char name[80];
+    uint64_t known;
+    vs_compact_facts facts;
+    vs_journal_options o = {.sound_part = 1};
+    ground_begin(&g, "part");
+    CHECK_EQ(vs_journal_compact(g.journal, 4, 1, &g.at[4][MARKS - 1], 1, NULL, 0, &facts), 1);
+    CHECK_EQ(vs_journal_superseded(g.journal), 0);
+    CHECK_EQ(vs_journal_segment_at(g.journal, 4, &f), 0);
+    name_of(f.first_seqno, f.generation, name);
+    CHECK_EQ(vs_journal_close(g.journal), 0);
+    int file = open(name, O_RDWR);
+    CHECK(file >= 0);
+    CHECK_EQ(pwrite(file, "?", 1, (off_t)f.bytes - 100), 1);
+    CHECK_EQ(pwrite(file, "?", 1, 100), 1);
+    close(file);
+    memcpy(o.uuid, ground_uuid, sizeof o.uuid);
+    CHECK_EQ(vs_journal_open(g.store, &o, &g.journal), 0);
+    CHECK_EQ(vs_journal_broken(g.journal, &fault, &known), 1);
+    CHECK_EQ(fault.code, -EBADMSG);
+    CHECK_EQ(fault.segment, f.first_seqno);
+    CHECK(known >= g.at[ROUNDS - 1][0]);
+    CHECK_EQ(segments(g.journal), 4);
+    for (int i = 0; i < ROUNDS; i++) CHECK_EQ(reads(&g, i, 1), i < 4 ? 0 : -ERANGE);
+    ground_end(&g);
+}
+
 int main(void) {
     ended_when_a_batch_is_full();
     a_name_that_is_not_durable();
@@ -339,5 +370,6 @@ int main(void) {
     ends_that_say_what_is_not_so();
     a_floor_over_a_damaged_trailer();
     generations_end();
+    a_part_before_a_damaged_one();
     return 0;
 }
