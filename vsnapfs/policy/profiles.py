@@ -103,6 +103,11 @@ class MariaDBSettings(Named, frozen=True, kw_only=True, tag="mariadb"):
 MemberSettings: TypeAlias = FsfreezeSettings | CommandSettings | PostgreSQLSettings | MariaDBSettings
 
 
+def kind_of(member: MemberSettings) -> str:
+    """As it is written in the settings."""
+    return str(type(member).__struct_config__.tag)
+
+
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[quiesce.NAME]``. Members are frozen in the order given and thawed in reverse."""
 

@@ -217,10 +217,15 @@ class TestStill:
         assert [made_in(path) for path in paths] == [{}, {}]
         bookmark_all(paths, "all")  # its name is free, and nothing is held
 
-    def test_where_that_is_allowed_it_is_said(self, paths: list[Path], log: Path) -> None:
-        self.settle_for(paths[0], log, freeze="false", fallback="crash")
+    @pytest.mark.parametrize("freeze", ["false", "kill -9 $PPID"], ids=["fails", "freezer is killed"])
+    def test_where_that_is_allowed_it_is_said(self, paths: list[Path], log: Path, freeze: str) -> None:
+        self.settle_for(paths[0], log, freeze=freeze, fallback="crash")
         bookmark = bookmark_all(paths, "all", quiesce="app")
         assert (bookmark.consistency, bookmark.is_whole) == ("crash", False)
+        assert [(member.name, member.kind, member.outcome) for member in bookmark.members] == [
+            ("m", "command", "failed")
+        ]
+        assert bookmark.members[0].error
         assert made_in(paths[1])["all"].members == bookmark.members
 
     def test_still_when_the_command_is_killed(self, paths: list[Path], log: Path) -> None:
