@@ -190,7 +190,9 @@ class _Asking:
             return TimedOutError(
                 f"the deadline of {self._profile.deadline_s:g} s has passed, and the freezer had to be killed"
             )
-        return QuiesceError("the freezer died")
+        return QuiesceError(
+            "the freezer died", hint="its guard has thawed all; if both were killed: fsfreeze --unfreeze"
+        )
 
 
 def _started(line: socket.socket) -> subprocess.Popen[bytes]:
