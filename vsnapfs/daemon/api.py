@@ -173,7 +173,7 @@ def federated_finish(repository: Repository, request: ask.FederatedFinish, _: Re
 
 
 def federated_drop(repository: Repository, request: ask.FederatedDrop, _: Report) -> ask.Done:
-    repository.federated.drop(request.id)
+    repository.federated.drop(request.id, request.why)
     return ask.Done()
 
 
