@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from vsnapfs.core.errors import NotFoundError, VsnapfsError
+from vsnapfs.core.errors import NotFoundError, VsnapfsError, from_os_error
 from vsnapfs.core.model import Undecided
 from vsnapfs.daemon.api import verb_of
 from vsnapfs.daemon.client import connect, open_repository
@@ -37,7 +37,13 @@ def ask_first(undecided: Undecided, *, may_open: bool = True) -> FederatedVerdic
 
     Raises: whatever keeps it from answering; LockedError: a command is at work in it. NotFoundError: it may not be opened.
     """
-    path = Path(undecided.first_path)
+    try:
+        return _asked(Path(undecided.first_path), undecided, may_open)
+    except OSError as error:
+        raise from_os_error(error, f"ask {undecided.first_path}") from error
+
+
+def _asked(path: Path, undecided: Undecided, may_open: bool) -> FederatedVerdict:
     request = GetFederatedVerdict(id=undecided.id, uuid=undecided.first_uuid)
     client = connect(path)
     if client.is_served():

@@ -345,6 +345,16 @@ class TestTheFirstCannotBeAsked:
             [undecided] = repository.federated.undecided()
             assert "another repository" in undecided.why
 
+    def test_a_path_that_the_system_does_not_take(self, paths: list[Path]) -> None:
+        """Of a file that is not ours: no server may end because of it."""
+        killed_at(STEPS_OF_TWO.index("decided"), paths)
+        [file] = (paths[1] / "federated").iterdir()
+        file.write_bytes(file.read_bytes().replace(str(paths[0]).encode(), b"/" + b"x" * 300))
+        with Repository.open(paths[1], owner=True) as repository:
+            settling.settle(repository)
+            [undecided] = repository.federated.undecided()
+            assert "File name too long" in undecided.why
+
     def test_a_command_is_at_work_in_it(self, paths: list[Path]) -> None:
         killed_at(STEPS_OF_TWO.index("prepared") + 1, paths)
         with Repository.open(paths[0], owner=True), Repository.open(paths[1], owner=True) as repository:
