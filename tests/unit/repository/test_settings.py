@@ -153,6 +153,7 @@ def test_who_reads_the_data() -> None:
         (f'{FIRST}[quiesce.db]\ndeadline = "soon"\n{MEMBER}', ["line 6", "quiesce.db.deadline", "soon"]),
         (f'{FIRST}[quiesce.db]\nfallback = "copy"\n{MEMBER}', ["line 6", "quiesce.db.fallback", "copy"]),
         (f"{FIRST}[quiesce.db]\n{MEMBER}{MEMBER}", ["line 6", "quiesce.db.members", "two have the name 'f'"]),
+        ("[events]\n[a.b]\n[a.b]\n", ["Cannot declare [a.b] twice", "line 3"]),
         (f"{FIRST}[quiesce.db]\n{MEMBER}{OTHER}", ["line 6", "quiesce.db.members", "two have the mountpoint '/a'"]),
         (
             f'{FIRST}[quiesce.db]\n{MEMBER}\n[[quiesce.db.members]]\nmount = "/x"\n',
