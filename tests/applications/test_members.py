@@ -151,6 +151,23 @@ def test_nobody_is_there(tmp_path: Path) -> None:
     gc.collect()
 
 
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "host=/nowhere sslpassword=geheim",
+        "host=/nowhere password='geheim",
+        "host=/nowhere geheim",
+        "postgresql://u:ge%zzheim@h/db",
+        "postgresql://u:geheim@[::1/db",
+        'postgresql://u:"geheim" x@h/db',
+    ],
+)
+def test_what_may_be_a_password_is_not_repeated(dsn: str) -> None:
+    with pytest.raises(UsageError, match=r"^dsn: ") as caught:
+        PostgreSQLMember(PostgreSQLSettings(name="pg", dsn=dsn), OCCASION).prepare(time.monotonic() + AMPLE_S)
+    assert "heim" not in str(caught.value)
+
+
 def test_passwords_are_not_taken_from_the_settings_or_from_a_file_of_others(tmp_path: Path) -> None:
     member = PostgreSQLMember(PostgreSQLSettings(name="pg", dsn="host=/nowhere password=secret"), OCCASION)
     with pytest.raises(UsageError, match="passfile") as told:

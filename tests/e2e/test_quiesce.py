@@ -177,6 +177,9 @@ def test_one_that_falls_back_says_so(ground: Ground) -> None:
     assert [member["outcome"] for member in made["members"]] == ["timed_out"]
     shown = must(ground.repository, "bookmark", "show", "careless")
     assert "command member slow, timed out: the freeze command sleep did not end in time" in shown
+    [told] = must_json(ground.repository, "events", "--kind", "bookmark_fell_back")["events"]
+    assert (told["subject"], told["detail"]["profile"]) == ("careless", "careless")
+    assert "command member slow: " in told["detail"]["reason"]
 
 
 def test_a_thaw_that_fails_does_not_make_it_worth_less(ground: Ground) -> None:
@@ -186,7 +189,9 @@ def test_a_thaw_that_fails_does_not_make_it_worth_less(ground: Ground) -> None:
     assert made["consistency"] == "application"
     assert made["members"][0]["outcome"] == "frozen"
     assert made["members"][0]["error"] == "the thaw command sh failed with status 9: stuck"
-    assert "a member may be frozen still" in ground.server.log
+    [told] = must_json(ground.repository, "events", "--kind", "still_frozen")["events"]
+    said = {"profile": "sloppy", "member": "app", "reason": made["members"][0]["error"]}
+    assert (told["subject"], told["detail"]) == ("sloppy", said)
 
 
 def test_what_the_repository_lies_on_is_not_frozen(ground: Ground) -> None:

@@ -29,6 +29,9 @@ EventKind = Literal[
     "bookmark_added",
     "bookmark_failed",
     "bookmark_missed",
+    "bookmark_fell_back",
+    "bookmark_undecided",
+    "still_frozen",
     "bookmark_removed",
     "bookmark_held",
     "bookmark_released",
@@ -73,6 +76,11 @@ KINDS: dict[EventKind, Wording] = {
     "bookmark_added": Wording("info", "bookmark made"),
     "bookmark_failed": Wording("error", "bookmark failed"),
     "bookmark_missed": Wording("warning", "bookmark missed"),
+    "bookmark_fell_back": Wording("warning", "not all were still: the bookmark is as after a crash"),
+    "bookmark_undecided": Wording(
+        "warning", "a bookmark over several repositories is not decided, the first cannot be asked"
+    ),
+    "still_frozen": Wording("error", "a member of a profile may be frozen still"),
     "bookmark_removed": Wording("info", "bookmark removed"),
     "bookmark_held": Wording("info", "bookmark held"),
     "bookmark_released": Wording("info", "bookmark released"),

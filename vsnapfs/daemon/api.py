@@ -173,7 +173,7 @@ def federated_finish(repository: Repository, request: ask.FederatedFinish, _: Re
 
 
 def federated_drop(repository: Repository, request: ask.FederatedDrop, _: Report) -> ask.Done:
-    repository.federated.drop(request.id)
+    repository.federated.drop(request.id, request.why)
     return ask.Done()
 
 
@@ -318,11 +318,11 @@ FAULTS_OF_WHO_ASKS = (UsageError, NotFoundError, NameTakenError)
 
 
 def carried_out(repository: Repository, verb: Verb, request: ask.Request[Any], report: Report) -> Any:
-    """The verb's answer. A bookmark that should have been made and could not is an event, unless it could not be meant."""
+    """The verb's answer. A bookmark that was asked for and could not be made is an event, unless it could not be meant."""
     try:
         return verb.run(repository, request, report)
     except VsnapfsError as error:
-        if isinstance(request, ask.BookmarkAdd) and (request.schedule or not isinstance(error, FAULTS_OF_WHO_ASKS)):
+        if isinstance(request, ask.BookmarkAdd) and not isinstance(error, FAULTS_OF_WHO_ASKS):
             repository.tell("bookmark_failed", request.name, reason=str(error), schedule=request.schedule)
         raise
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from vsnapfs.core.errors import DegradedError, UsageError, VsnapfsError, at_place
 from vsnapfs.core.model import Bookmark, Consistency, FederatedRepository, Federation
-from vsnapfs.daemon.api import verb_of
+from vsnapfs.daemon.api import FAULTS_OF_WHO_ASKS, verb_of
 from vsnapfs.daemon.client import connect, open_repository
 from vsnapfs.daemon.quiescing import Moment, grounds_of, marked_still
 from vsnapfs.daemon.requests import (
@@ -173,10 +173,19 @@ class _Stillness:
 def _require_several(paths: Sequence[Path]) -> None:
     if len(paths) < 2:
         raise UsageError("a bookmark over several repositories needs two at least")
-    places = [path.resolve() for path in paths]
-    twice = next((path for path in paths if places.count(path.resolve()) > 1), None)
+    places = [_place(path) for path in paths]
+    twice = next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None)
     if twice is not None:
         raise UsageError(f"{twice} is given twice", hint="give each repository once")
+
+
+def _place(path: Path) -> object:
+    """The same for one directory, by whichever path; a bind mount shows in no path."""
+    try:
+        found = path.stat()
+    except OSError:
+        return path  # whoever opens it says what is wrong
+    return found.st_dev, found.st_ino
 
 
 @contextmanager
@@ -184,15 +193,21 @@ def _dropped_if_it_fails(federation: str, sites: Sequence[Site]) -> Iterator[Non
     """The first is told first: from then on nobody can decide it. Who is not reached finds out."""
     try:
         yield
+    except FAULTS_OF_WHO_ASKS:
+        _drop(federation, sites, "")
+        raise
+    except VsnapfsError as error:
+        _drop(federation, sites, str(error))
+        raise
     except BaseException:
-        _drop(federation, sites)
+        _drop(federation, sites, "the command that made it was ended")
         raise
 
 
-def _drop(federation: str, sites: Sequence[Site]) -> None:
+def _drop(federation: str, sites: Sequence[Site], why: str) -> None:
     for site in sites:
         with suppress(VsnapfsError):
-            site.ask(FederatedDrop(id=federation))
+            site.ask(FederatedDrop(id=federation, why=why))
 
 
 def _reserve(sites: Sequence[Site], federation: str, name: str, still_s: float) -> None:
@@ -221,7 +236,7 @@ def _decided(sites: Sequence[Site], decide: FederatedDecide) -> Bookmark:
     try:
         return sites[0].ask(decide)
     except VsnapfsError as error:
-        verdict = _asked_again(sites[0], decide.federation.id)
+        verdict = _asked_again(sites[0], decide.federation.id, str(error))
         if verdict is None:
             raise DegradedError(
                 f"whether bookmark {decide.name!r} was made is not known yet: {error}",
@@ -229,12 +244,12 @@ def _decided(sites: Sequence[Site], decide: FederatedDecide) -> Bookmark:
             ) from error
         if verdict.bookmark is not None:
             return verdict.bookmark
-        _drop(decide.federation.id, sites)
+        _drop(decide.federation.id, sites, str(error))
         raise
 
 
-def _asked_again(first: Site, federation: str) -> FederatedVerdict | None:
-    """What came of a decision that failed; None: it cannot say."""
+def _asked_again(first: Site, federation: str, why: str) -> FederatedVerdict | None:
+    """What came of a decision that failed, and why; None: it cannot say."""
     for _ in range(VERDICT_TRIES):
         try:
             found = first.ask(GetFederatedVerdict(id=federation, uuid=first.place.uuid))
@@ -243,7 +258,7 @@ def _asked_again(first: Site, federation: str) -> FederatedVerdict | None:
             continue
         if found.state != "open":
             return found
-        _drop(federation, [first])  # it was refused; or it is still being done, and then this waits for it
+        _drop(federation, [first], why)  # it was refused; or it is still being done, and then this waits for it
     return None
 
 

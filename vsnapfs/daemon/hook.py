@@ -31,6 +31,8 @@ DRAIN_S_MAX = 2.0
 SAID_BYTES_MAX = 1000
 """Of what the command writes on standard error so much is told when it fails; the rest is read and dropped."""
 LAST_WORDS_S = 0.2
+REAP_S_MAX = 2.0
+"""One that is killed ends later, if it waits for a disk that does not answer. Popen looks after it when the next one is made."""
 OWN_KINDS = frozenset({"hook_failed", "events_dropped"})
 """Told of the command, and so not to it."""
 NOT_FOR_OTHERS = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "VSNAPFS_SOCKET")
@@ -125,7 +127,10 @@ class Hook:
         names = ("id", "time", "kind", "severity", "subject", "text")
         said = {f"VSNAPFS_EVENT_{name.upper()}": str(getattr(event, name)) for name in names}
         ours = {"VSNAPFS_REPO": str(self._repository.path), "VSNAPFS_EVENT": msgspec.json.encode(event).decode()}
-        return {name: value for name, value in os.environ.items() if name not in NOT_FOR_OTHERS} | said | ours
+        told = {
+            name: value.replace("\0", "?") for name, value in (said | ours).items()
+        }  # a subject is what somebody asked for
+        return {name: value for name, value in os.environ.items() if name not in NOT_FOR_OTHERS} | told
 
     async def _attend(self, process: trio.Process, body: bytes, said: bytearray) -> None:
         """Until it has ended; what it has left behind may hold on to the pipes."""
@@ -159,7 +164,8 @@ async def _end(process: trio.Process, said: bytearray) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             """All have ended."""
-        await process.wait()
+        with trio.move_on_after(REAP_S_MAX):
+            await process.wait()
         with trio.move_on_after(LAST_WORDS_S):
             await _hear(process, said)
         for stream in (process.stdin, process.stderr):

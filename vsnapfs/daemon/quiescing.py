@@ -61,9 +61,11 @@ def bookmark_quiesced(repository: Repository, request: BookmarkAdd, report: Repo
         moment = marked_still(profile, occasion, list(grounds_of(repository)), mark, teller)
         body = msgspec.structs.replace(body, consistency=moment.consistency, members=moment.members)
         made = repository.marks.name(moment.mark, body)
+    if moment.fell_back:
+        repository.tell("bookmark_fell_back", made.name, profile=name, reason=moment.fell_back)
     for member in made.members:
         if member.outcome == "frozen" and member.error:
-            tell("a member may be frozen still", member=member.name, reason=member.error)
+            repository.tell("still_frozen", made.name, profile=name, member=member.name, reason=member.error)
     return made
 
 
@@ -73,6 +75,8 @@ class Moment(NamedTuple, Generic[M]):
     mark: M
     consistency: Consistency
     members: tuple[MemberOutcome, ...]
+    fell_back: str = ""
+    """Why they were not."""
 
 
 def marked_still(
@@ -86,10 +90,9 @@ def marked_still(
             made = mark()
     except NotStill as failure:
         error, members = failure.error, failure.members
-        tell("not all were still", profile=occasion.profile, bookmark=occasion.bookmark, reason=str(error))
         if profile.fallback == "none" or isinstance(error, UsageError):
             raise error from failure
-        return Moment(mark(), "crash", _named(members, error))
+        return Moment(mark(), "crash", _named(members, error), str(error))
     return Moment(made, weakest(still.members), still.members)
 
 
@@ -116,16 +119,12 @@ class _Teller(Listener):
         self._repository.marks.say_phase(phase)
 
     def remark(self, text: str) -> None:
-        tell("quiesce", remark=text)
+        """Somebody may be still now: so this goes to the log of a server alone, and waits for nothing of the repository's."""
+        if structlog.is_configured():
+            log.warning("quiesce", remark=text)
 
     def alive(self) -> None:
         self._report(Progress(what=f"{self._phase} for {self._bookmark}", done=0, total=1, unit="files"))
-
-
-def tell(event: str, **fields: str) -> None:
-    """In the log of a server; a command alone has none, and says what matters in its answer."""
-    if structlog.is_configured():
-        log.warning(event, **fields)
 
 
 def grounds_of(repository: Repository) -> Iterator[Ground]:

@@ -284,10 +284,11 @@ class FederatedFinish(Request[Done], frozen=True, kw_only=True):
 
 
 class FederatedDrop(Request[Done], frozen=True, kw_only=True):
-    """Let go and forget: there is no such bookmark."""
+    """Let go and forget: there is no such bookmark. ``why``: it failed, and that is told."""
 
     right: ClassVar[Right] = "bookmark"
     id: str
+    why: str = ""
 
 
 class GetFederatedVerdict(Request[FederatedVerdict], frozen=True, kw_only=True):

@@ -1,8 +1,8 @@
 """The schedules of a server: makes bookmarks when they are due, as ``bookmark add`` does it, and tells of those it missed.
 
 Each schedule has a task of its own, so that its runs never overlap; runs of different schedules wait for each other. Time is
-the wall clock's, looked at again and again: it may be set, and the machine may sleep. Where the last run stands is read from
-the bookmarks. A run that fails is told of, and not tried again before the schedule is due again.
+the wall clock's, looked at again and again: it may be set, and the machine may sleep. When the last run was is read from
+the bookmarks and the events. A run that fails is told of, once, and not tried again before the schedule is due again.
 
 Concurrency: of trio's thread; bookmarks are made in worker threads.
 """
@@ -21,7 +21,7 @@ import trio
 from vsnapfs.core.errors import BusyError, NotFoundError, VsnapfsError
 from vsnapfs.core.model import Bookmark, Progress, ScheduleState
 from vsnapfs.core.times import NS_PER_S, iso
-from vsnapfs.daemon.api import carried_out, verb_of
+from vsnapfs.daemon.api import verb_of
 from vsnapfs.daemon.requests import BookmarkAdd
 from vsnapfs.policy.schedule import GRACE_NS, Missed, Schedule, overlapped, step
 
@@ -38,7 +38,7 @@ NOT_SERVED = "no server ran, the machine slept, or its clock was set forward"
 OVERLAPPED = "the run before was still going"
 
 Make = Callable[[BookmarkAdd], Bookmark]
-"""Makes a bookmark as the verb does, blocking; tells of a failure, and raises it."""
+"""Makes a bookmark as the verb does, blocking; raises what that raises."""
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
@@ -58,7 +58,7 @@ def maker(repository: Repository) -> Make:
         trio.from_thread.check_cancelled()
 
     def make(request: BookmarkAdd) -> Bookmark:
-        made: Bookmark = carried_out(repository, verb_of(request), request, report)
+        made: Bookmark = verb_of(request).run(repository, request, report)
         return made
 
     return make
@@ -75,9 +75,11 @@ class Scheduler:
         in_thread: InThread = trio.to_thread.run_sync,
     ) -> None:
         self._turn = trio.Lock()
-        last = repository.schedules_last_made()
+        last, handled_ns = repository.schedules_last_made(), repository.schedules_handled_ns()
         self._runs = [
-            _Runs(repository, name, schedule, last.get(name), self._turn, make, wall_ns, in_thread)
+            _Runs(
+                repository, name, schedule, last.get(name), handled_ns.get(name), self._turn, make, wall_ns, in_thread
+            )
             for name, schedule in sorted(repository.settings.schedule.items())
         ]
 
@@ -101,6 +103,7 @@ class _Runs:
         name: str,
         schedule: Schedule,
         last: Bookmark | None,
+        handled_ns: int | None,
         turn: trio.Lock,
         make: Make,
         wall_ns: Callable[[], int],
@@ -114,7 +117,8 @@ class _Runs:
         self._make = make
         self._wall_ns = wall_ns
         self._in_thread = in_thread
-        self._handled_ns = wall_ns() if last is None else last.time_ns
+        self._handled_ns = wall_ns() if handled_ns is None else handled_ns
+        self._tried = ""
         self.state = ScheduleState(
             name=name,
             when=schedule.said,
@@ -149,6 +153,9 @@ class _Runs:
                 made = await self._made()
         except VsnapfsError as error:
             self._say(running=False, last_error=str(error))
+            await self._call(
+                partial(self._repository.tell, "bookmark_failed", self._tried, reason=str(error), schedule=self._name)
+            )
         else:
             self._say(running=False, last_error=None, last_bookmark=made.name, last_made=made.time)
         missed = overlapped(self._schedule, self._seed, self._handled_ns, self._wall_ns())
@@ -169,9 +176,9 @@ class _Runs:
 
     def _make_one(self) -> Bookmark:
         schedule = self._schedule
-        name = self._free_name(schedule.name_at(self._name, self._wall_ns()))
+        self._tried = self._free_name(schedule.name_at(self._name, self._wall_ns()))
         wanted = BookmarkAdd(
-            name=name,
+            name=self._tried,
             application=schedule.app,
             note=schedule.note,
             quiesce=schedule.quiesce or None,

@@ -9,15 +9,13 @@ Source: docs/federation.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import structlog
 import trio
 
-from vsnapfs.core.errors import NotFoundError, VsnapfsError
+from vsnapfs.core.errors import NotFoundError, VsnapfsError, from_os_error
 from vsnapfs.core.model import Undecided
 from vsnapfs.daemon.api import verb_of
 from vsnapfs.daemon.client import connect, open_repository
@@ -33,18 +31,19 @@ ASK_S_MAX = 60.0
 ASKS_BEFORE_OPENING = 4
 """So often a server looks for the first's server, which may be about to start, before it opens the first itself."""
 
-Outcome = Literal["made", "none", "unknown"]
-Verdicts = Callable[[Undecided], FederatedVerdict]
-
-log = structlog.get_logger()
-
 
 def ask_first(undecided: Undecided, *, may_open: bool = True) -> FederatedVerdict:
     """What the first repository says, through its server, or (may_open) opened here: nobody can decide anything meanwhile.
 
     Raises: whatever keeps it from answering; LockedError: a command is at work in it. NotFoundError: it may not be opened.
     """
-    path = Path(undecided.first_path)
+    try:
+        return _asked(Path(undecided.first_path), undecided, may_open)
+    except OSError as error:
+        raise from_os_error(error, f"ask {undecided.first_path}") from error
+
+
+def _asked(path: Path, undecided: Undecided, may_open: bool) -> FederatedVerdict:
     request = GetFederatedVerdict(id=undecided.id, uuid=undecided.first_uuid)
     client = connect(path)
     if client.is_served():
@@ -56,15 +55,17 @@ def ask_first(undecided: Undecided, *, may_open: bool = True) -> FederatedVerdic
         return found
 
 
-def obey(repository: Repository, undecided: Undecided, verdict: FederatedVerdict) -> Outcome:
-    """Make the bookmark, or forget it. ``unknown``: it is still being made. Raises: StoreError …: it cannot be made yet."""
+def obey(repository: Repository, undecided: Undecided, verdict: FederatedVerdict) -> None:
+    """Make the bookmark, or forget it, which is an event either way; or neither, while it is still being made.
+
+    Raises: StoreError …: it cannot be made yet.
+    """
     if verdict.bookmark is not None:
         repository.federated.finish(verdict.bookmark)
-        return "made"
-    if verdict.state == "none":
-        repository.federated.drop(undecided.id)
-        return "none"
-    return "unknown"
+    elif verdict.state == "none":
+        repository.federated.drop(
+            undecided.id, f"the first of its repositories, {undecided.first_path}, has not made it"
+        )
 
 
 def settle(repository: Repository) -> None:
@@ -84,7 +85,7 @@ def settle_unserved(path: Path) -> None:
 
 
 async def settling(repository: Repository) -> None:
-    """The same for a server, until cancelled; tells the log. It does not wait for a repository that is slow to answer."""
+    """The same for a server, until cancelled. It does not wait for a repository that is slow to answer."""
     in_vain = 0
     while True:
         answered = True
@@ -102,15 +103,11 @@ def _pause_s(in_vain: int) -> float:
 
 async def _settled(repository: Repository, undecided: Undecided, *, may_open: bool) -> bool:
     """True if there was an answer, and what it asked for was done."""
-    where = {"bookmark": undecided.name, "first": undecided.first_path}
     try:
         ask = partial(ask_first, undecided, may_open=may_open)
         verdict = await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
-        outcome = await trio.to_thread.run_sync(partial(obey, repository, undecided, verdict))
+        await trio.to_thread.run_sync(partial(obey, repository, undecided, verdict))
     except VsnapfsError as error:
-        if repository.federated.note(undecided.id, str(error)):
-            log.warning("a bookmark over several repositories is not decided", **where, reason=str(error))
+        await trio.to_thread.run_sync(repository.federated.note, undecided.id, str(error))
         return False
-    if outcome != "unknown":
-        log.info("a bookmark over several repositories is decided", **where, made=outcome == "made")
     return True

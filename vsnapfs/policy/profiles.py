@@ -103,6 +103,11 @@ class MariaDBSettings(Named, frozen=True, kw_only=True, tag="mariadb"):
 MemberSettings: TypeAlias = FsfreezeSettings | CommandSettings | PostgreSQLSettings | MariaDBSettings
 
 
+def kind_of(member: MemberSettings) -> str:
+    """As it is written in the settings."""
+    return str(type(member).__struct_config__.tag)
+
+
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[quiesce.NAME]``. Members are frozen in the order given and thawed in reverse."""
 
@@ -120,6 +125,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if sum(isinstance(m, PostgreSQLSettings) and m.mode == "backup" for m in self.members) > WITH_FILES_MAX:
             raise ValueError(f"members: no more than {WITH_FILES_MAX} of them can have mode backup")
         _check_member_names([member.name for member in self.members])
+        _check_mountpoints([member.mountpoint for member in self.members if isinstance(member, FsfreezeSettings)])
 
     @property
     def deadline_s(self) -> float:
@@ -138,6 +144,14 @@ def _check_member_names(names: list[str]) -> None:
             raise ValueError(f"members: {error}") from error
         if name in names[:position]:
             raise ValueError(f"members: two have the name {name!r}")
+
+
+def _check_mountpoints(mountpoints: list[str]) -> None:
+    """The second freeze of a filesystem would find it frozen."""
+    places = [posixpath.normpath(mountpoint) for mountpoint in mountpoints]
+    for position, place in enumerate(places):
+        if place in places[:position]:
+            raise ValueError(f"members: two have the mountpoint {place!r}")
 
 
 def check_names(profiles: dict[str, Profile]) -> None:

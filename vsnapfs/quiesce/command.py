@@ -68,7 +68,7 @@ class CommandMember:
     def _run(self, phase: str, argv: tuple[str, ...], until: float, *, bounded: bool = True) -> None:
         what = f"{phase} command {argv[0]}"
         try:
-            ended = program.run(argv, self._environment(phase), until, self._watch, bounded=bounded)
+            ended = program.run(argv, dict(os.environ) | self._environment(phase), until, self._watch, bounded=bounded)
         except OSError as error:
             raise QuiesceError(f"cannot run the {what}: {error.strerror}") from error
         said = f": {ended.said}" if ended.said else ""
@@ -82,8 +82,9 @@ class CommandMember:
             self._remark(f"{self.name}: the {what} has left processes behind, which nobody waits for")
 
     def _environment(self, phase: str) -> dict[str, str]:
+        """What a program of ours has beside that of this process."""
         occasion = self._occasion
-        return dict(os.environ) | {
+        return {
             "VSNAPFS_REPO": occasion.repository,
             "VSNAPFS_PROFILE": occasion.profile,
             "VSNAPFS_BOOKMARK": occasion.bookmark,

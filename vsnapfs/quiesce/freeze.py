@@ -30,6 +30,8 @@ TURN_S = 2.0
 """A thaw that takes longer does not hold up the next one in the order."""
 GRACE_S = 0.2
 """The same at the deadline, for all of them together."""
+SLACK_S = 1.0
+"""So much later the guard believes that this process stands still."""
 
 Noise = Literal["woken", "time", "thaw", "asker", "guard", "signal"]
 """What is heard: a member has done its step; the time is over; thaw, says the asker; the asker or the guard has died; this
@@ -57,7 +59,9 @@ class Guard(Protocol):
 
     def hold(self, index: int, lifeline: Lifeline) -> None: ...
     def forget(self, index: int) -> None: ...
-    def expect(self, until: float | None) -> None: ...
+    def expect(self, until: float) -> None:
+        """By then it is told of another time, or this process has ended."""
+
     def kill_running(self) -> None:
         """Programs of members, of which it knows."""
 
@@ -81,7 +85,17 @@ class Freeze:
 
     def run(self) -> None:
         """Everything; the asker is told. When this returns nobody of whom it is known is frozen."""
-        why: VsnapfsError | None = None
+        try:
+            why = self._be_still()
+        except Exception as error:  # noqa: BLE001  a defect of ours must not leave anybody frozen
+            why = QuiesceError(f"the freezer broke: {error!r}")
+        self._thaw()
+        why = why or self._lost()
+        self._ears.say(Ended(self._outcomes(), None if why is None else to_object(why)))
+        self._linger()
+
+    def _be_still(self) -> VsnapfsError | None:
+        """All, until the asker has made its mark. Returns: why they were not."""
         try:
             self._prepare()
             self._freeze()
@@ -89,13 +103,10 @@ class Freeze:
             self._say_phase("frozen")
             self._stay()
         except _Stop as stop:
-            why = stop.why
-            if not isinstance(why, TimedOutError):  # then they end by themselves, and know why
+            if not isinstance(stop.why, TimedOutError):  # then they end by themselves, and know why
                 self._guard.kill_running()
-        self._thaw()
-        why = why or self._lost()
-        self._ears.say(Ended(self._outcomes(), None if why is None else to_object(why)))
-        self._linger()
+            return stop.why
+        return None
 
     def _lost(self) -> VsnapfsError | None:
         """Of one that was let go by somebody else, before the asker had made its mark or after it, nobody knows."""
@@ -153,14 +164,15 @@ class Freeze:
 
     def _thaw(self) -> None:
         """Everybody, in reverse, each when the next one has thawed; but nobody is frozen for long because another hangs."""
-        self._guard.expect(None)
-        self._say_phase("thawing")
         grace = max(self._until, time.monotonic() + GRACE_S)
+        self._guard.expect(grace + SLACK_S)
+        self._say_phase("thawing")
         begun = [(index, seat) for index, seat in enumerate(self._seats) if seat.is_begun(Step.PREPARE)]
         for _, seat in reversed(begun):
             seat.begin(Step.THAW)
             self._await_thaw(seat, min(grace, time.monotonic() + TURN_S))
         until = time.monotonic() + THAW_S_MAX
+        self._guard.expect(until + SLACK_S)
         for index, seat in begun:
             self._await_thaw(seat, until)
             self._forget_if_thawed(index, seat)

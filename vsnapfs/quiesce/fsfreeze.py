@@ -100,7 +100,10 @@ class FsfreezeMember:
 
     def _refused(self, error: OSError) -> VsnapfsError:
         if error.errno == errno.EBUSY:
-            return BusyError(f"{self._mountpoint} is frozen already, by somebody else")
+            return BusyError(
+                f"{self._mountpoint} is frozen already, by somebody else",
+                hint=f"if nobody will thaw it: fsfreeze --unfreeze {self._mountpoint}",
+            )
         if error.errno == errno.EOPNOTSUPP:
             return UsageError(f"the filesystem on {self._mountpoint} cannot be frozen")
         if error.errno == errno.EPERM:

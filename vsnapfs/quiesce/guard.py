@@ -2,8 +2,9 @@
 does not do what it should at the deadline.
 
 It is forked by the freezer before anything is begun, and told, before each step, what that step may leave behind: how a member
-is thawed, which group of processes runs. What was sent is there even if the sender is dead by the time it is read. So the end of
-the line is all that it waits for; then it kills what runs, and thaws what it was not told to forget.
+is thawed, which group of processes runs, when it has to hear of the next. What was sent is there even if the sender is dead by
+the time it is read. So the end of the line is all that it waits for; then it kills what runs, and thaws what it was not told
+to forget.
 
 One thing cannot be told: that a freeze was refused because somebody else had frozen the filesystem, if the freezer is killed in
 the few instructions between the kernel's answer and the word to forget it. Then the guard thaws what was not ours. Left
@@ -33,12 +34,12 @@ from vsnapfs.quiesce.program import kill_group
 from vsnapfs.quiesce.resident import stay_in_memory
 
 GRACE_S = 0.25
-"""After the deadline the freezer has so long to begin to thaw."""
+"""The freezer may be so late; and so long the thaw of one holds up the next."""
 RETRY_S = 0.05
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """They end neither before all is thawed."""
 MESSAGE_BYTES_MAX = 1 << 18
-"""An environment and the words of a command."""
+"""The words of a command, and what it is told in its environment."""
 
 
 class Hold(msgspec.Struct, tag="hold"):
@@ -62,9 +63,9 @@ class Stopped(msgspec.Struct, tag="stopped"):
 
 
 class Expect(msgspec.Struct, tag="expect"):
-    """The freezer says before ``until`` (time.monotonic()) that it thaws; None: it does."""
+    """The freezer says before ``until`` (time.monotonic()) how it goes on, or ends."""
 
-    until: float | None
+    until: float
 
 
 Message: TypeAlias = Hold | Forget | Running | Stopped | Expect
@@ -102,7 +103,7 @@ class GuardLine:
         for group in list(self._groups):
             kill_group(group)
 
-    def expect(self, until: float | None) -> None:
+    def expect(self, until: float) -> None:
         self._send(Expect(until))
 
     def close(self) -> None:
@@ -248,7 +249,7 @@ class _Guard:
 def _started(command: CommandLifeline) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command.argv,
-        env=command.environment,
+        env=dict(os.environ) | command.environment,
         cwd="/",
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

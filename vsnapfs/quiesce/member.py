@@ -42,7 +42,7 @@ class MountLifeline(NamedTuple):
 
 
 class CommandLifeline(NamedTuple):
-    """A program that thaws. environment: all of it."""
+    """A program that thaws. environment: what it has beside that of the freezer."""
 
     argv: tuple[str, ...]
     environment: dict[str, str]

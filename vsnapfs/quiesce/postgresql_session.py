@@ -9,6 +9,7 @@ Loaded when a member is prepared, since psycopg is not installed everywhere.
 from __future__ import annotations
 
 import math
+import re
 import select
 import time
 
@@ -21,6 +22,10 @@ from vsnapfs.quiesce.sql import LostError, RefusedError, server_limit_s
 CANCELED = "57014"
 """The code of a statement that ``statement_timeout`` has stopped."""
 WAITS = {pq.PollingStatus.READING: select.POLLIN, pq.PollingStatus.WRITING: select.POLLOUT}
+SECRET = ("password", "secret")
+"""So are options called that have one."""
+QUOTED = re.compile(r'".*"')
+"""What libpq repeats of a dsn that makes no sense may be a password; from the first quote to the last, since it may have quotes itself."""
 GOOD = {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK}
 
 
@@ -112,8 +117,9 @@ def _primary(result: pq.abc.PGresult) -> str:
 
 def _conninfo(dsn: str) -> str:
     try:
-        if "password" in conninfo_to_dict(dsn):
+        if any(word in key for key in conninfo_to_dict(dsn) for word in SECRET):
             raise UsageError("dsn: a password has no place in it; write a passfile or a service instead")
         return make_conninfo(dsn, client_encoding="UTF8", fallback_application_name="vsnapfs")
     except ProgrammingError as error:
-        raise UsageError(f"dsn: {' '.join(str(error).split())}") from error
+        said = QUOTED.sub('"…"', " ".join(str(error).split()))
+        raise UsageError(f"dsn: {said}") from None

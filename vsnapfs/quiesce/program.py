@@ -16,6 +16,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 SHELL = "/bin/sh"
@@ -83,11 +84,9 @@ def run(
 
 
 def kill_group(group: int) -> None:
-    """SIGKILL to whoever is left of it."""
-    try:
+    """SIGKILL to whoever is left of it, and is ours to kill: what became another user's, by sudo, is not, where we are not root."""
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def _has_group(group: int) -> bool:
@@ -95,6 +94,8 @@ def _has_group(group: int) -> bool:
         os.killpg(group, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:
+        """They are another user's."""
     return True
 
 

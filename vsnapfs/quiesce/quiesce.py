@@ -25,7 +25,7 @@ import msgspec
 
 from vsnapfs.core.errors import QuiesceError, TimedOutError, VsnapfsError, from_object
 from vsnapfs.core.model import MemberOutcome, QuiescePhase
-from vsnapfs.policy.profiles import Profile
+from vsnapfs.policy.profiles import Profile, kind_of
 from vsnapfs.quiesce import messages
 from vsnapfs.quiesce.freeze import TURN_S
 from vsnapfs.quiesce.ground import Ground
@@ -167,12 +167,22 @@ class _Asking:
         while not poll.poll(LOOK_S * 1000):
             self._listener.alive()
             if time.monotonic() >= until:
-                raise NotStill(TimedOutError("the freezer does not answer"), self._members)
+                raise self._untold(TimedOutError("the freezer does not answer"))
         content = messages.receive(self._line)
         if not content:
-            raise NotStill(self._death(), self._members)
+            raise self._untold(self._death())
         message: messages.FromFreezer = msgspec.json.decode(content, type=messages.FromFreezer)
         return message
+
+    def _untold(self, error: VsnapfsError) -> NotStill:
+        """What to raise when the freezer will not say what became of the members: none of them was still, as far as is known."""
+        unknown = tuple(
+            MemberOutcome(
+                name=member.name, kind=kind_of(member), outcome="failed", consistency="crash", error=str(error)
+            )
+            for member in self._profile.members
+        )
+        return NotStill(error, self._members or unknown)
 
     def _death(self) -> VsnapfsError:
         """A freezer that dies after the deadline was killed by the guard, since it did not thaw."""
@@ -180,7 +190,9 @@ class _Asking:
             return TimedOutError(
                 f"the deadline of {self._profile.deadline_s:g} s has passed, and the freezer had to be killed"
             )
-        return QuiesceError("the freezer died")
+        return QuiesceError(
+            "the freezer died", hint="its guard has thawed all; if both were killed: fsfreeze --unfreeze"
+        )
 
 
 def _started(line: socket.socket) -> subprocess.Popen[bytes]:

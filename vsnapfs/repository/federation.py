@@ -35,7 +35,7 @@ from vsnapfs.catalog.index import Changes, Index
 from vsnapfs.core.errors import DegradedError, NotFoundError, StoreError, TimedOutError, UsageError
 from vsnapfs.core.model import Bookmark, FederatedRepository, Federation, Undecided
 from vsnapfs.core.names import check_name
-from vsnapfs.repository import bookmarks, gaps
+from vsnapfs.repository import bookmarks, events, gaps
 from vsnapfs.repository.layout import FEDERATED, federated_file
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.reservations import Pending, Reservation, read_pending
@@ -65,9 +65,14 @@ class FederatedPart:
         return self._parts.reservations.undecided()
 
     def note(self, federation: str, why: str) -> bool:
-        """Keep for ``undecided`` why the first could not be asked. True: that is news."""
+        """Keep for ``undecided`` why the first could not be asked; news are told. True: that is some."""
+        reservations = self._parts.reservations
         with self._parts.change:
-            return self._parts.reservations.note(federation, why)
+            pending = reservations.pending.get(federation)
+            if pending is None or not reservations.note(federation, why):
+                return False
+            events.tell(self._parts, "bookmark_undecided", pending.name, first=pending.first_path, reason=why)
+            return True
 
     def reserve(self, federation: str, name: str, seconds: float) -> tuple[str, str]:
         """Returns this repository's uuid and path. Raises: NameTakenError. UsageError: what cannot be a name, or an id."""
@@ -164,16 +169,19 @@ class FederatedPart:
                 bookmarks.tell_made(self._parts, body.name)
             self._forget(federation.id)
 
-    def drop(self, federation: str) -> None:
-        """Nothing comes of it: let go, and forget. Nothing happens where nothing is known of it."""
+    def drop(self, federation: str, why: str = "") -> None:
+        """Nothing comes of it: let go, and forget. Nothing happens where nothing is known of it. why: told as a failure."""
         with self._parts.change:
             reservation = self._parts.reservations.get(federation)
+            known = reservation or self._parts.reservations.pending.get(federation)
             if reservation is not None and reservation.position is not None and not reservation.stood:
                 try:
                     let_go(self._parts.journal, reservation.position.hold)
                 except TimedOutError:
                     pass  # it has ended by itself
             self._forget(federation)
+            if why and known is not None:
+                events.tell(self._parts, "bookmark_failed", known.name, reason=why, schedule="")
 
     def verdict(self, federation: str) -> Verdict:
         """The first's answer to the others.

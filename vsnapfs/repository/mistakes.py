@@ -21,6 +21,8 @@ from vsnapfs.core.names import near
 Path: TypeAlias = tuple[str | int, ...]
 
 _AT = re.compile(r" - at `[^`]*`$")
+_TABLE = re.compile(r"\('[^()]*\)")
+_WORD = re.compile(r"'([^']*)'")
 _PART = re.compile(
     r"""\s*(?:"(?P<basic>(?:[^"\\]|\\.)*)"|'(?P<literal>[^']*)'|(?P<bare>[A-Za-z0-9_-]+))\s*(?P<end>.?)"""
 )
@@ -34,6 +36,12 @@ class Mistake(NamedTuple):
     what: str
     named: bool = False
     """True if ``what`` names the part itself."""
+
+
+def no_toml(source: str, refusal: ValueError) -> UsageError:
+    """The error to raise for a text that is none. A table is named as it is written, not as Python's parser has it."""
+    said = _TABLE.sub(lambda table: "[" + ".".join(_WORD.findall(table[0])) + "]", str(refusal))
+    return UsageError(f"{source}: {said}")
 
 
 def error(source: str, text: str, document: Any, shape: type[msgspec.Struct], message: str) -> UsageError:

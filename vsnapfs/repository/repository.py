@@ -451,6 +451,10 @@ class Repository(Closing):
         """The newest bookmark that each schedule of the settings has made."""
         return schedules.last_made(self._parts)
 
+    def schedules_handled_ns(self) -> dict[str, int]:
+        """Until when each of these schedules has had its runs, or it was told why not; of each that has begun."""
+        return schedules.handled_ns(self._parts)
+
     def status(self) -> Status:
         """Figures and problems of now."""
         return status(self._parts)

@@ -250,7 +250,7 @@ def parse(content: bytes, source: str) -> Settings:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{source}: {error}") from error
+        raise mistakes.no_toml(source, error) from error
     except RecursionError as error:
         raise UsageError(f"{source}: nested too deeply") from error
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.support.devices import mounted
 from tests.support.volumes import content_at, put
 from tests.support.waiting import eventually
 from vsnapfs.binding import RecordKind
@@ -30,7 +31,7 @@ from vsnapfs.core.model import Bookmark, FederatedRepository, Federation
 from vsnapfs.daemon import federated, settling
 from vsnapfs.daemon.client import connect
 from vsnapfs.daemon.federated import bookmark_all
-from vsnapfs.daemon.requests import BookmarkAdd, BookmarkList, FederatedHold, GetStatus
+from vsnapfs.daemon.requests import BookmarkAdd, BookmarkList, FederatedHold, GetEvents, GetStatus
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.repository import Repository
 
@@ -59,6 +60,12 @@ def made_in(path: Path) -> dict[str, Bookmark]:
     answer = connect(path).call(BookmarkList())
     assert answer.undecided == []
     return {bookmark.name: bookmark for bookmark in answer.bookmarks}
+
+
+def failed_in(path: Path) -> list[tuple[str, str]]:
+    """Names and reasons."""
+    told = connect(path).call(GetEvents(kinds=["bookmark_failed"])).events
+    return [(event.subject, event.detail["reason"]) for event in told]
 
 
 def undecided_in(path: Path) -> list[str]:
@@ -139,6 +146,11 @@ class TestRefused:
         link.symlink_to(paths[0])
         self.none(paths, UsageError, "given twice", [paths[0], link])
 
+    @pytest.mark.requires_root
+    def test_one_twice_by_a_bind_mount(self, paths: list[Path]) -> None:
+        with mounted(paths[0], paths[0].with_name("bound"), options="bind") as bound:
+            self.none(paths, UsageError, "given twice", [paths[0], bound])
+
     def test_one_and_a_copy_of_it(self, paths: list[Path]) -> None:
         shutil.copytree(paths[0], paths[0].with_name("copy"))
         self.none(paths, UsageError, "or a copy of it", [*paths, paths[0].with_name("copy")])
@@ -215,12 +227,21 @@ class TestStill:
         with pytest.raises(VsnapfsError, match="m"):
             bookmark_all(paths, "all", quiesce="app")
         assert [made_in(path) for path in paths] == [{}, {}]
+        for path in paths:
+            [(name, reason)] = failed_in(path)
+            assert name == "all"
+            assert "command member m: the freeze command /bin/sh failed" in reason
         bookmark_all(paths, "all")  # its name is free, and nothing is held
 
-    def test_where_that_is_allowed_it_is_said(self, paths: list[Path], log: Path) -> None:
-        self.settle_for(paths[0], log, freeze="false", fallback="crash")
+    @pytest.mark.parametrize("freeze", ["false", "kill -9 $PPID"], ids=["fails", "freezer is killed"])
+    def test_where_that_is_allowed_it_is_said(self, paths: list[Path], log: Path, freeze: str) -> None:
+        self.settle_for(paths[0], log, freeze=freeze, fallback="crash")
         bookmark = bookmark_all(paths, "all", quiesce="app")
         assert (bookmark.consistency, bookmark.is_whole) == ("crash", False)
+        assert [(member.name, member.kind, member.outcome) for member in bookmark.members] == [
+            ("m", "command", "failed")
+        ]
+        assert bookmark.members[0].error
         assert made_in(paths[1])["all"].members == bookmark.members
 
     def test_still_when_the_command_is_killed(self, paths: list[Path], log: Path) -> None:
@@ -257,6 +278,10 @@ class TestKilled:
         killed_at(number, paths)
         expected = {"all"} if number >= STEPS_OF_TWO.index("decided") else set()
         assert [set(made_in(path)) for path in paths] == [expected, expected]
+        prepared = number == STEPS_OF_TWO.index("decided") - 1
+        assert failed_in(paths[1]) == (
+            [("all", f"the first of its repositories, {paths[0]}, has not made it")] if prepared else []
+        )
         if expected:
             assert made_in(paths[0])["all"].federation == made_in(paths[1])["all"].federation
         else:
@@ -298,9 +323,12 @@ class TestTheFirstCannotBeAsked:
         killed_at(STEPS_OF_TWO.index("decided"), paths)
         away = paths[0].rename(paths[0].with_name("away"))
         with Repository.open(paths[1], owner=True) as repository:
-            settling.settle(repository)
+            for _ in range(3):
+                settling.settle(repository)
             [undecided] = repository.federated.undecided()
             assert f"{paths[0]} does not exist" in undecided.why
+            [told] = repository.events(kinds=["bookmark_undecided"])
+            assert (told.subject, told.detail) == ("all", {"first": str(paths[0]), "reason": undecided.why})
             [warning] = repository.status().warnings
             assert "all" in warning
             assert undecided.why in warning
@@ -316,6 +344,16 @@ class TestTheFirstCannotBeAsked:
             settling.settle(repository)
             [undecided] = repository.federated.undecided()
             assert "another repository" in undecided.why
+
+    def test_a_path_that_the_system_does_not_take(self, paths: list[Path]) -> None:
+        """Of a file that is not ours: no server may end because of it."""
+        killed_at(STEPS_OF_TWO.index("decided"), paths)
+        [file] = (paths[1] / "federated").iterdir()
+        file.write_bytes(file.read_bytes().replace(str(paths[0]).encode(), b"/" + b"x" * 300))
+        with Repository.open(paths[1], owner=True) as repository:
+            settling.settle(repository)
+            [undecided] = repository.federated.undecided()
+            assert "File name too long" in undecided.why
 
     def test_a_command_is_at_work_in_it(self, paths: list[Path]) -> None:
         killed_at(STEPS_OF_TWO.index("prepared") + 1, paths)

@@ -151,6 +151,13 @@ class TestTheCommand:
             "VSNAPFS_EVENT_TEXT": "bookmark made",
         }
 
+    async def test_a_name_that_no_environment_takes(self, tmp_path: Path) -> None:
+        """Whoever asks for a bookmark says what its name shall be."""
+        async with running(tmp_path, WRITE) as (repository, _):
+            repository.tell("bookmark_failed", "a\0b", schedule="s")
+        assert [line["subject"] for line in read(tmp_path / "out")] == ["a\0b"]
+        assert "'VSNAPFS_EVENT_SUBJECT': 'a?b'" in (tmp_path / "env").read_text()
+
     async def test_of_the_kinds_that_were_chosen(self, tmp_path: Path) -> None:
         async with running(tmp_path, WRITE, kinds=("gap_begun",)) as (repository, _):
             for kind in ("served", "gap_begun", "gap_closed"):
@@ -205,6 +212,23 @@ time.sleep(1000)
         pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
         assert len(pids) == 2
         await until(lambda: not any(map(is_alive, pids)), "both are gone")
+
+    @pytest.mark.filterwarnings("ignore::ResourceWarning")
+    async def test_one_that_cannot_be_killed_holds_nobody_up(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As one that waits for a disk cannot."""
+        monkeypatch.setattr(hook_module, "REAP_S_MAX", 0.1)
+        monkeypatch.setattr(os, "killpg", lambda *_: None)
+        script = 'import os, sys, time\nopen(sys.argv[1] + "/pids", "a").write(f"{os.getpid()} ")\ntime.sleep(60)\n'
+        try:
+            with trio.fail_after(30):
+                async with running(tmp_path, script, timeout="2s") as (repository, _):
+                    repository.tell("served")
+                    await until(lambda: repository.details("hook_failed"), "that it was given up")
+        finally:
+            for pid in filter(is_alive, map(int, words(tmp_path / "pids"))):
+                os.kill(pid, 9)
 
     async def test_one_that_forks_away_holds_nothing_up(self, tmp_path: Path) -> None:
         """What it leaves behind has its standard error; in its group it is killed, out of it it is let go."""

@@ -41,6 +41,8 @@ class World:
         self._names: dict[str, Bookmark] = {}
         self.asked: list[BookmarkAdd] = []
         self.told: list[tuple[str, str, dict[str, Any]]] = []
+        self.handled_ns: dict[str, int] = {}
+        """What events tell beside bookmarks."""
         self.takes_s = 0.0
         self.error: Callable[[], Exception | None] = lambda: None
         self._set_ns = start_ns
@@ -63,6 +65,10 @@ class World:
 
     def schedules_last_made(self) -> dict[str, Bookmark]:
         return {bookmark.schedule: bookmark for bookmark in self.made}
+
+    def schedules_handled_ns(self) -> dict[str, int]:
+        made = {bookmark.schedule: bookmark.time_ns for bookmark in self.made}
+        return made | self.handled_ns
 
     def make(self, wanted: BookmarkAdd) -> Bookmark:
         self.asked.append(wanted)
@@ -278,6 +284,7 @@ class TestRuns:
             await trio.sleep(30)
             assert [bookmark.time[11:19] for bookmark in world.made] == ["11:00:19"]
             assert state(scheduler).last_error is None
+        assert world.told == [], "what was made in the end has not failed"
 
     async def test_it_does_not_wait_for_ever(self, autojump_clock: MockClock) -> None:
         world = World(s=Schedule(every="1h"))
@@ -288,6 +295,9 @@ class TestRuns:
             asked = len(world.asked)
             await trio.sleep(10 * MIN)
             assert len(world.asked) == asked
+        assert world.told == [
+            ("bookmark_failed", world.asked[-1].name, {"reason": "a quiesce is under way", "schedule": "s"})
+        ]
 
 
 class TestAnotherServer:
@@ -312,6 +322,16 @@ class TestAnotherServer:
                 await trio.sleep(H)
             assert world.minutes() == minutes
             assert world.missed() == [(3, NOT_SERVED, catch_up)]
+
+    async def test_what_had_failed_was_not_missed(self, autojump_clock: MockClock) -> None:
+        world = World(s=Schedule(every="1h"))
+        async with world.served():
+            await trio.sleep(H + 1)
+        await trio.sleep(4 * H)
+        world.handled_ns = {"s": world.wall_ns() - 60 * NS_PER_S}
+        async with world.served():
+            await trio.sleep(1)
+        assert world.told == []
 
     async def test_the_first_server_has_missed_nothing(self, autojump_clock: MockClock) -> None:
         world = World(s=Schedule(every="1h"))

@@ -102,7 +102,7 @@ class FakeGuard:
 
     def __init__(self, log: list[str]) -> None:
         self.held: set[int] = set()
-        self.expected: list[float | None] = []
+        self.expected: list[float] = []
         self._log = log
 
     def hold(self, index: int, lifeline: Lifeline) -> None:
@@ -113,7 +113,7 @@ class FakeGuard:
     def forget(self, index: int) -> None:
         self.held.discard(index)
 
-    def expect(self, until: float | None) -> None:
+    def expect(self, until: float) -> None:
         self.expected.append(until)
 
     def kill_running(self) -> None:

@@ -10,7 +10,8 @@ import pytest
 from tests.unit.quiesce.fakes import FakeEars, FakeGuard, FakeMember
 from vsnapfs.core.errors import BusyError, NotStillError, QuiesceError, TimedOutError, UsageError, VsnapfsError
 from vsnapfs.core.times import parse_iso
-from vsnapfs.quiesce.freeze import Freeze, Noise
+from vsnapfs.quiesce.freeze import SLACK_S, Freeze, Noise
+from vsnapfs.quiesce.member import THAW_S_MAX
 from vsnapfs.quiesce.messages import Frozen
 
 pytestmark = pytest.mark.unit
@@ -84,10 +85,10 @@ def test_the_guard_is_told_by_when_all_are_let_go() -> None:
     ground = Ground()
     before = time.monotonic()
     ground.run()
-    until, none = ground.guard.expected
-    assert until is not None
-    assert before + LONG_S <= until <= time.monotonic() + LONG_S
-    assert none is None
+    frozen, begun, thawed = ground.guard.expected
+    assert before + LONG_S <= frozen <= time.monotonic() + LONG_S
+    assert frozen < begun < frozen + 2 * SLACK_S, "from the deadline on it does not matter what this process waits for"
+    assert before + THAW_S_MAX < thawed < time.monotonic() + THAW_S_MAX + 2 * SLACK_S
 
 
 @pytest.mark.parametrize(
@@ -198,6 +199,16 @@ def test_nobody_is_frozen_for_an_asker_that_has_gone_before() -> None:
     ground.run()
     assert ground.steps("freeze") == []
     assert ground.steps("thaw") == ["a"], "who was begun with"
+
+
+def test_a_defect_of_the_freezer_leaves_nobody_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise PermissionError("not yours to kill")
+
+    ground = Ground(failing("b", "freeze", QuiesceError("no")))
+    monkeypatch.setattr(ground.guard, "kill_running", broken)
+    ground.run()
+    assert ground.steps("thaw") == list("cba")
 
 
 def test_a_long_error_is_cut() -> None:

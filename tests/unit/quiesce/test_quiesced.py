@@ -179,6 +179,24 @@ def test_one_of_the_two_that_dies_has_all_let_go(ground: Ground, victims: str, n
     eventually(lambda: not is_alive(freezer) and not is_alive(guard), "the end of both")
 
 
+@pytest.mark.parametrize("value", [b"\xe9", b"x" * 100_000], ids=["no text", "long"])
+def test_whatever_is_in_the_environment(ground: Ground, value: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guard that cannot be told of a member would have nobody made still."""
+    for number in range(4):
+        monkeypatch.setenv(f"STRANGE_{number}", os.fsdecode(value))
+    profile = ground.profile(freeze='test -n "$STRANGE_3"')
+    with quiesced(profile, occasion(profile), []):
+        pass
+    assert ground.ran() == ALL
+
+
+def test_a_freezer_that_stands_still_while_it_thaws(ground: Ground) -> None:
+    profile = ground.profile(deadline="500ms", thaw="grep -q guard /proc/$PPID/comm || kill -STOP $PPID")
+    with pytest.raises(NotStill), quiesced(profile, occasion(profile), []):
+        pass
+    assert eventually(lambda: ground.ran()[-1] == "a-thaw", "the guard's thaw")
+
+
 ASKER = """
 import sys, time
 import msgspec

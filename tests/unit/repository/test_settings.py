@@ -24,6 +24,7 @@ thaw = ["t"]
 consistency = "filesystem"
 """
 MEMBER = '[[quiesce.db.members]]\nkind="fsfreeze"\nname="f"\nmountpoint="/a"\n'
+OTHER = MEMBER.replace('"f"', '"g"').replace('"/a"', '"/a/"')
 
 
 def test_the_file_that_init_writes_means_the_defaults(path: Path) -> None:
@@ -152,6 +153,8 @@ def test_who_reads_the_data() -> None:
         (f'{FIRST}[quiesce.db]\ndeadline = "soon"\n{MEMBER}', ["line 6", "quiesce.db.deadline", "soon"]),
         (f'{FIRST}[quiesce.db]\nfallback = "copy"\n{MEMBER}', ["line 6", "quiesce.db.fallback", "copy"]),
         (f"{FIRST}[quiesce.db]\n{MEMBER}{MEMBER}", ["line 6", "quiesce.db.members", "two have the name 'f'"]),
+        ("[events]\n[a.b]\n[a.b]\n", ["Cannot declare [a.b] twice", "line 3"]),
+        (f"{FIRST}[quiesce.db]\n{MEMBER}{OTHER}", ["line 6", "quiesce.db.members", "two have the mountpoint '/a'"]),
         (
             f'{FIRST}[quiesce.db]\n{MEMBER}\n[[quiesce.db.members]]\nmount = "/x"\n',
             ["line 11", "a `kind` must be given", "fsfreeze", "command"],

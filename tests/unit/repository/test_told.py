@@ -97,6 +97,24 @@ def test_a_bookmark_that_fails_is_told_but_for_a_mistake_of_who_asks(
     assert repository.events()[-1].detail == {"reason": "writes are not protected", "schedule": ""}
 
 
+def test_a_schedule_is_known_by_its_events_too(path: Path) -> None:
+    """Its bookmarks may be gone, by hand or by a policy; and what has failed has left none."""
+    with (path / "vsnapfs.toml").open("a") as file:
+        file.write("".join(f'[schedule.{name}]\nevery = "1h"\n' for name in ("made", "failed", "missed", "new")))
+    with Repository.open(path, owner=True) as repository:
+        repository.bookmark_add("a", schedule="made")
+        repository.bookmark_remove("a")
+        repository.tell("bookmark_failed", "b", schedule="failed")
+        repository.tell("bookmark_missed", "missed")
+        repository.tell("bookmark_failed", "c", schedule="gone")
+        told = {event.detail.get("schedule") or event.subject: event.time_ns for event in repository.events()}
+    with Repository.open(path, owner=True) as repository:
+        assert repository.schedules_last_made() == {}
+        assert repository.schedules_handled_ns() == {name: told[name] for name in ("made", "failed", "missed")}
+        repository.bookmark_add("d", schedule="new")
+        assert repository.schedules_handled_ns()["new"] >= repository.bookmark("d").time_ns
+
+
 def test_a_reader_sees_them_and_tells_none(repository: Repository, path: Path) -> None:
     repository.bookmark_add("a")
     with Repository.open(path, owner=False) as reader:
