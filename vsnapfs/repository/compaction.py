@@ -57,9 +57,10 @@ def run(parts: Parts, journal: Compactable, kept_now: Callable[[], Kept], report
 def make_room(parts: Parts, journal: Compactable, kept: Kept, report: Report) -> Outcome:
     """Rewrite what can be without a new record, since the journal takes none: neither floor nor bases move."""
     plan = with_moves(journal, kept, {})
-    identity.add_feature(parts.layout, identity.COMPACTION)
     work = _Work(parts, journal, lambda: kept, plan, report)
-    work.all()
+    if plan.groups:
+        identity.add_feature(parts.layout, identity.COMPACTION)
+        work.all()
     return Outcome(work.freed_bytes, tuple(work.problems), journal.superseded())
 
 
