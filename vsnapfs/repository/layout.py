@@ -166,7 +166,9 @@ class Layout:
         self.remove(part)
         fd = self.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
-            os.write(fd, content)
+            written = 0
+            while written < len(content):  # a disk that has room for a part of it says so with the next call
+                written += os.write(fd, content[written:])
             os.fsync(fd)
         except OSError as error:
             raise from_os_error(error, f"write {self.absolute(part)}") from error

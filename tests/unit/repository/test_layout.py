@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vsnapfs.core.errors import IntegrityError, NotFoundError
+from vsnapfs.core.errors import IntegrityError, NoSpaceError, NotFoundError
 from vsnapfs.repository import layout as layout_module
 from vsnapfs.repository.layout import Layout
 
@@ -86,6 +87,30 @@ def test_write_replaces_the_whole_file(layout: Layout, memory_path: Path) -> Non
     assert (memory_path / "repository.json").read_bytes() == b"new"
     assert stat.S_IMODE((memory_path / "repository.json").stat().st_mode) == 0o600
     assert os.listdir(memory_path) == ["repository.json"]
+
+
+def test_a_file_for_a_part_of_which_there_is_room_stays_as_it_was(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel writes what there is room for, and says that there is none with the next call."""
+    layout.write("vsnapfs.toml", b"before")
+    write, room = os.write, 5
+
+    def short(fd: int, content: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = write(fd, content[:room])
+        room -= written
+        return written
+
+    monkeypatch.setattr(os, "write", short)
+    with pytest.raises(NoSpaceError):
+        layout.write("vsnapfs.toml", b"afterwards")
+    monkeypatch.undo()
+    assert layout.read("vsnapfs.toml", 100) == b"before"
+    layout.write("vsnapfs.toml", b"afterwards")
+    assert layout.read("vsnapfs.toml", 100) == b"afterwards"
 
 
 def test_write_does_not_write_through_a_symlink(layout: Layout, memory_path: Path) -> None:
