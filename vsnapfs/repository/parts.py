@@ -183,11 +183,6 @@ class Parts:
         finally:
             self._beside.release()
 
-    def wait(self, seconds: float) -> None:
-        """Let time pass in long work. Raises: BusyError: the repository is being closed."""
-        self._ending.wait(seconds)
-        self._refuse_when_ending()
-
     def tell(self, report: Report, progress: Progress) -> None:
         """Where long work stands; also where it ends when the repository is being closed. Raises: BusyError."""
         self._refuse_when_ending()
