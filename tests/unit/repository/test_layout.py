@@ -132,6 +132,16 @@ def test_set_aside_keeps_every_old_file(layout: Layout, memory_path: Path) -> No
     assert [(memory_path / str(name)).read_text() for name in kept] == ["first", "second", "third"]
 
 
+@pytest.mark.parametrize(("user", "blocks"), [(0, 7), (1000, 5)])
+def test_what_a_filesystem_keeps_for_root_is_free_for_root(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, user: int, blocks: int
+) -> None:
+    found = os.statvfs_result((4096, 1024, 10, 7, 5, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "fstatvfs", lambda _: found)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert layout.free_bytes() == blocks * 1024
+
+
 def test_removing_what_is_not_there_is_no_error(layout: Layout, memory_path: Path) -> None:
     (memory_path / "a").touch()
     layout.remove("a")
