@@ -125,6 +125,9 @@ class Days:
         self._clock.advance(HOUR_S)
         new = eventually(lambda: set(self._names()) - before, "the hour's bookmark", deadline_s=BOOKMARK_S_MAX)
         assert len(new) == 1, new
+        eventually(
+            lambda: not self._is_running(), "its run has ended"
+        )  # else the next hour would pass in it, and be missed
         self._digests[new.pop()] = {
             name: hashlib.sha256(content).hexdigest() for name, content in self._content.items()
         }
@@ -135,6 +138,9 @@ class Days:
         data = self._rng.randbytes(BLOCK_BYTES)
         os.pwrite(fd, data, offset_bytes)
         content[offset_bytes : offset_bytes + BLOCK_BYTES] = data
+
+    def _is_running(self) -> bool:
+        return any(schedule.running for schedule in self._client.call(GetStatus()).schedules)
 
     def _names(self) -> list[str]:
         return [bookmark.name for bookmark in self._client.call(BookmarkList()).bookmarks]
