@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,3 +156,21 @@ def test_an_export_of_damage_fails_and_one_beside_it_does_not(damaged: Path, tmp
     assert not (tmp_path / "a.img").exists()
     must(damaged, "export", "c", "db", "--to", tmp_path / "c.img")
     assert (tmp_path / "c.img").read_bytes()[DAMAGED * BLOCK :].startswith(block(2000))
+
+
+def test_a_repository_on_a_disk_that_is_mounted_read_only(filled: Path, tmp_path: Path) -> None:
+    """What changes nothing does what it does elsewhere; with the settings that would prune."""
+    (filled / "vsnapfs.toml").write_text('[retention]\nprotection_window = "1ms"\nkeep_last = 1\n')
+    read_only = tmp_path / "read-only"
+    read_only.mkdir()
+    questions = [["prune", "--dry-run"], ["bookmark", "list", "--space"], ["bookmark", "show", "b", "--space"]]
+    expected = [must(filled, *words) for words in questions]
+    subprocess.run(["mount", "--bind", filled, read_only], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", read_only], check=True)
+        assert [must(read_only, *words) for words in questions] == expected
+        refused = run(read_only, "prune")
+        assert (refused.returncode, refused.stderr.count("\n")) == (4, 1)
+        assert "Read-only file system" in refused.stderr
+    finally:
+        subprocess.run(["umount", read_only], check=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.conftest import MIB, Showing, Shown
+from tests.support.base_moves import floor, move_bases
 from tests.support.volumes import mark, put
 from tests.support.waiting import eventually
 from vsnapfs.binding.base_move import base_seqno
@@ -59,7 +60,7 @@ class Moving:
         self._thread = threading.Thread(target=self._move, name="moving")
 
     def _move(self) -> None:
-        self.left = self._repository.move_bases(give_up=self._give_up)
+        self.left = move_bases(self._repository, give_up=self._give_up)
 
     def _give_up(self) -> bool:
         self.asked += 1
@@ -88,7 +89,7 @@ def reads_on(repository: Repository, path: Path, *, direct: bool) -> None:
     with open(fd, "rb", buffering=0) as file:
         found = os.pread(fd, PIECE, 0) if not direct else b""
         repository.bookmark_remove("old")
-        repository.floor(seqno)
+        floor(repository, seqno)
         moving = Moving(repository)
         with moving.begun():
             if direct:  # with a buffer that the kernel can use

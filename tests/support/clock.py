@@ -39,16 +39,25 @@ class Clock:
         with self._file.open("r+b") as file:
             self._shared = mmap.mmap(file.fileno(), mmap.PAGESIZE)
         self._ahead_ns = 0
+        self._set_ns = 0
 
     def environment(self) -> dict[str, str]:
         return {"LD_PRELOAD": os.fspath(self._library), "VSNAPFS_TEST_CLOCK": os.fspath(self._file)}
 
     def advance(self, seconds: float) -> None:
         self._ahead_ns += int(seconds * NS_PER_S)
-        self._shared[:8] = struct.pack("=q", self._ahead_ns)
+        self._tell()
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock, forward or back: no time passes by that."""
+        self._set_ns += int(seconds * NS_PER_S)
+        self._tell()
 
     def now_ns(self) -> int:
-        return time.time_ns() + self._ahead_ns
+        return time.time_ns() + self._ahead_ns + self._set_ns
+
+    def _tell(self) -> None:
+        self._shared[:16] = struct.pack("=qq", self._ahead_ns, self._set_ns)
 
     def __enter__(self) -> Self:
         return self

@@ -104,4 +104,4 @@ def _proof_lines(proof: AnchorProof) -> Iterator[str]:
     if not proof.keyed:
         yield "  no key: the anchor is worth as much as the place where it was kept"
     for volume in proof.not_covered:
-        yield f"  no digest speaks for the base of {printable(volume)}, only its checksums"
+        yield f"  not for all of {printable(volume)}: its base, or what was compacted, has only checksums"

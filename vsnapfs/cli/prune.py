@@ -24,13 +24,14 @@ def command(session: Session, dry_run: bool) -> int:
     """Drop bookmarks as [retention] in the settings says.
 
     Then give back what nothing needs any more: bases move forward, the journal is compacted. Exit status 8 if less was done than
-    the preview says.
+    the preview says, or if more than maximum_size is left.
     """
     from vsnapfs.daemon.requests import Prune, PrunePreview
 
     result = session.ask(PrunePreview() if dry_run else Prune())
     session.show(result, _lines(result))
-    return DegradedError.exit_status if result.problems or result.changed else 0
+    done = result.fits and not result.problems and not result.changed
+    return 0 if done else DegradedError.exit_status
 
 
 def _lines(result: Prune) -> Iterator[str]:

@@ -367,7 +367,7 @@ class AnchorProof(msgspec.Struct, frozen=True, kw_only=True):
     keyed: bool
     """True if its MAC was compared, with the key."""
     not_covered: list[str]
-    """Volumes by then whose base image no digest speaks for."""
+    """Volumes by then of which a part, the base or what was compacted, has no digest that speaks for it."""
 
 
 class Anchor(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,8 @@
 It looks with a reader of its own, which knows nothing of what the server has in memory, so it finds what anybody who
 opens the repository would find. A pass is spread over the time that the settings give it. After each unit the thread
 rests at least as long as that took, and ten times as long while volumes are written to. Its reads wait for those of
-others where the disk's scheduler knows such a thing.
+others where the disk's scheduler knows such a thing. While a unit is not due, for days perhaps, the reader is closed: it would
+keep the files that compactions have replaced.
 
 What is read lies in the page cache where it was there before; damage of the medium below is found when it is not.
 
@@ -71,6 +72,8 @@ class Scrubber:
         self._saved_at = 0.0
         self._not_kept = ""
         self._reader: Repository | None = None
+        self._looked_again = False
+        self._waited = False
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="vsnapfs-scrub", daemon=True)
@@ -105,7 +108,7 @@ class Scrubber:
         self._save(at_once=True)
 
     def _pass(self) -> None:
-        """From where the last one was left, or from the beginning; then wait until the next is due."""
+        """From where the last one was left, or from the beginning, what is due; then wait until more is."""
         try:
             reader = open_repository(self._repository.path, owner=False, sound_part=True)
         except IntegrityError as error:
@@ -115,16 +118,18 @@ class Scrubber:
         with reader:
             self._use(reader)
             try:
-                self._read_all(reader)
+                due = self._read_all(reader)
             finally:
                 self._use(None)
-        self._wait_until(self._due(1.0))
+        self._wait_until(due)
+        self._waited = True
 
     def _use(self, reader: Repository | None) -> None:
         with self._lock:
             self._reader = reader
 
-    def _read_all(self, reader: Repository) -> None:
+    def _read_all(self, reader: Repository) -> float:
+        """Of what is left, all that is due. Returns when to go on."""
         units = [START, *reader.scrub_units()]
         if self._progress.began is None:
             self._progress = msgspec.structs.replace(
@@ -134,12 +139,15 @@ class Scrubber:
         total = self._progress.done_bytes + total_bytes(left)
         self._progress = msgspec.structs.replace(self._progress, total_bytes=total)
         self._save(at_once=True)
-        self._look_again(reader, {unit[:3] for unit in units})
+        if not self._looked_again:
+            self._look_again(reader, {unit[:3] for unit in units})
+            self._looked_again = True
         for number, unit in enumerate(left):
             share = (self._progress.done_bytes + unit.held_bytes) / total if total else 1.0
-            self._wait_until(self._due(share) if unit.kind != Kind.STRUCTURE else 0.0)
-            if self._ending.is_set():
-                return
+            is_due = unit.kind == Kind.STRUCTURE or self._waited or self._due(share) <= time.time()
+            self._waited = False
+            if self._ending.is_set() or not is_due:
+                return self._due(share)
             self._read(reader, unit, left[number + 1] if number + 1 < len(left) else unit)
         self._progress = msgspec.structs.replace(
             self._progress,
@@ -148,6 +156,7 @@ class Scrubber:
             last_ended=iso(time.time_ns()),
             found=[found for found in self._progress.found if any(found.unit[:3] == unit[:3] for unit in units)],
         )
+        self._looked_again = False
         self._save(at_once=True)
         self._repository.tell(
             "scrub_ended",
@@ -155,6 +164,7 @@ class Scrubber:
             read_bytes=self._progress.done_bytes,
             damages=len(self._progress.found),
         )
+        return self._due(1.0)
 
     def _look_again(self, reader: Repository, there: set[tuple[Kind, int, int]]) -> None:
         """At units in which damage is known, of those that are there. They count as nothing: it is not their turn."""

@@ -1,7 +1,7 @@
 """Which bookmarks stay, and why. Pure: the same facts give the same answer, so a preview is what will happen.
 
-Ages are journal time: ``now`` is the time of the newest record, so neither a clock that jumps nor a journal that
-stands still drops anything.
+Ages are journal time: ``now`` is the time of the newest record, and no later than the clock is believed (repository.roots), so
+neither a clock that jumps nor a journal that stands still drops anything.
 
 A bookmark stays for certain while it is held, somebody has it open, its point is in the protection window, or it was made
 less than ``minimum_age`` ago. Else the rules of its name decide, each by itself, over all bookmarks with the same rules:
@@ -70,7 +70,7 @@ class Facts(NamedTuple):
     """What is known besides the bookmarks."""
 
     now_ns: int
-    """Time of the newest record."""
+    """The journal's time."""
     window_seqno: int
     """The first point of the protection window."""
     in_use: Mapping[int, str] = {}

@@ -2,7 +2,8 @@
 
 Sealed segments name each other's digest, so the digest of the last one speaks for every byte of all batches before; what
 a base image holds is told, as a digest, by the event that added its volume, until it is moved. An anchor is that digest and where it
-stands. Whoever can write to the repository can make another past with another anchor: so the value is to be kept where they
+stands. A compacted segment says which digest its last one had, and its bytes do not prove that: so the anchor does not speak for
+what was in it. Whoever can write to the repository can make another past with another anchor: so the value is to be kept where they
 cannot write, or made with a key that they do not have.
 """
 
@@ -121,12 +122,15 @@ def _mac(key: bytes, said: str) -> str:
 
 
 def _not_covered(parts: Parts, seqno: int) -> list[str]:
-    """Volumes with a base whose event tells no digest of it, or that is not as it was taken in any more."""
+    """Volumes of which a part is there that no digest speaks for: a base without one, or that is not as it was taken in any more,
+    or records that a compaction has written anew, whose digests are not those of before."""
+    compacted_seqno = max((found.last_seqno for found in parts.journal.segments() if found.generation), default=0)
     found = []
     for event in parts.journal.events():
         if event.kind == RecordKind.VOLUME_ADD and event.seqno <= seqno:
             body = decode(event.body, VolumeAdded, "volume", event.seqno)
-            if (body.base and not body.base_digest) or base_seqno(parts.journal, event.volume):
+            is_unproven = body.base and not body.base_digest
+            if is_unproven or base_seqno(parts.journal, event.volume) or event.seqno <= compacted_seqno:
                 found.append(body.name)
     return found
 

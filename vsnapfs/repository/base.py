@@ -2,7 +2,7 @@
 not; and which of it some point still needs.
 
 Both files are built under names that end in ``.part`` and get their own names when they are on stable storage, the
-index last: where there is an index, there is a base. A base that was moved (base_moves.py) is what the volume held at a later
+index last: where there is an index, there is a base. A base that was moved (compaction.py) is what the volume held at a later
 point, the floor of then; a volume that began with zeros has one by then too.
 """
 

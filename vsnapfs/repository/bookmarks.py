@@ -19,6 +19,7 @@ from vsnapfs.policy.keep import Candidate
 from vsnapfs.repository import events, gaps
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.resolve import unknown_bookmark
+from vsnapfs.repository.roots import now_ns
 
 APPLICATION_LENGTH_MAX = 255
 NOTE_LENGTH_MAX = 4096
@@ -104,7 +105,7 @@ def remove(parts: Parts, name: str) -> None:
     parts.require_owner()
     with parts.change:
         bookmark = find(parts, name)
-        if candidate(bookmark).is_held(parts.journal.facts().last_time_ns):
+        if candidate(bookmark).is_held(now_ns(parts)):
             why = f" ({bookmark.hold_note})" if bookmark.hold_note else ""
             raise BusyError(
                 f"bookmark {name!r} is held{why}", seqno=bookmark.seqno, hint=f"`vsnapfs bookmark release {name}` first"

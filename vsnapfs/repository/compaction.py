@@ -25,7 +25,7 @@ from vsnapfs.core.model import Progress
 from vsnapfs.policy.compaction import Group
 from vsnapfs.repository import identity
 from vsnapfs.repository.compactable import Compactable
-from vsnapfs.repository.compaction_plan import SPARE_BYTES, Kept, Plan, estimate, freed, span_of, with_moves
+from vsnapfs.repository.compaction_plan import Kept, Plan, estimate, freed, room_bytes, span_of, with_moves
 from vsnapfs.repository.forgotten import Forgotten
 from vsnapfs.repository.parts import Parts, Report, Rewriting
 
@@ -57,9 +57,10 @@ def run(parts: Parts, journal: Compactable, kept_now: Callable[[], Kept], report
 def make_room(parts: Parts, journal: Compactable, kept: Kept, report: Report) -> Outcome:
     """Rewrite what can be without a new record, since the journal takes none: neither floor nor bases move."""
     plan = with_moves(journal, kept, {})
-    identity.add_feature(parts.layout, identity.COMPACTION)
     work = _Work(parts, journal, lambda: kept, plan, report)
-    work.all()
+    if plan.groups:
+        identity.add_feature(parts.layout, identity.COMPACTION)
+        work.all()
     return Outcome(work.freed_bytes, tuple(work.problems), journal.superseded())
 
 
@@ -125,7 +126,7 @@ class _Work:
     def _rewrite(self, group: Group, planned: CompactFacts) -> bool:
         """False: there was no room for it."""
         self._tell("journal")
-        if self._parts.layout.free_bytes() < planned.bytes_after + SPARE_BYTES:
+        if self._parts.layout.free_bytes() < room_bytes(planned.bytes_after):
             return False
         journal = self._journal
         with self._parts.change:

@@ -17,7 +17,9 @@ from vsnapfs.repository.compactable import Compactable
 from vsnapfs.repository.forgotten import Forgotten
 
 SPARE_BYTES = 1 << 20
-"""Left free when something is written; else the reserve of the settings may be used: more is given back than was taken."""
+"""Left free when something is written, or as much as that if it is less: a small file has to give back much on a full disk.
+Else the reserve of the settings may be used: more is given back than was taken.
+"""
 
 
 class Kept(NamedTuple):
@@ -60,7 +62,7 @@ class Plan(NamedTuple):
     def room_bytes(self) -> int:
         """So much has to be free for it."""
         largest = max((group.bytes_after for group in self.groups.values()), default=0)
-        return sum(max(0, move.bytes_after - move.bytes_before) for move in self.moves.values()) + largest + SPARE_BYTES
+        return sum(max(0, move.bytes_after - move.bytes_before) for move in self.moves.values()) + room_bytes(largest)
 
     @property
     def work_bytes(self) -> int:
@@ -68,6 +70,11 @@ class Plan(NamedTuple):
         return sum(move.copied_bytes for move in self.moves.values()) + sum(
             group.bytes_before for group in self.groups.values()
         )
+
+
+def room_bytes(file_bytes: int) -> int:
+    """What has to be free for a file of that size."""
+    return file_bytes + min(file_bytes, SPARE_BYTES)
 
 
 def freed(facts: Iterable[BaseMoveFacts | CompactFacts]) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 
 from vsnapfs.binding import JournalFacts
 from vsnapfs.core.errors import IntegrityError
 from vsnapfs.core.model import Damage, Status
-from vsnapfs.core.units import format_size
+from vsnapfs.core.times import NS_PER_S, iso
+from vsnapfs.core.units import format_period, format_size
 from vsnapfs.repository import base, gaps, schedules, scrub, volumes
 from vsnapfs.repository.compaction_plan import first_instant_seqno
 from vsnapfs.repository.layout import BASE, CATALOG, MAPS
@@ -18,6 +18,8 @@ from vsnapfs.repository.promise import PROBLEM_PERCENT, WARNING_PERCENT, Held, p
 from vsnapfs.repository.resolve import window
 
 FREE_PERCENT_MIN = 5
+JUMP_S_MIN = 60.0
+"""So much off a clock may be before it is told."""
 COSTS_MAX = 4
 DAMAGES_MAX = 10
 
@@ -112,6 +114,27 @@ def _warnings(parts: Parts, percent: int | None) -> Iterator[str]:
             f"{f'cannot be asked ({undecided.why})' if undecided.why else 'was not asked yet'}"
         )
 
+    yield from _clock_warnings(parts)
+    for problem in parts.compaction.problems:
+        yield f"the last prune did less than it should have: {problem}"
+
+
+def _clock_warnings(parts: Parts) -> Iterator[str]:
+    """Where ages are not what the clock says, and so less goes than somebody may think."""
+    ahead_s = parts.clock.set_forward_ns() / NS_PER_S
+    if ahead_s > JUMP_S_MIN:
+        yield (
+            f"the clock was set forward by {format_period(ahead_s)}: nothing is pruned by that time before the repository is"
+            " opened again"
+        )
+    facts = parts.journal.facts()
+    late_s = (facts.last_time_ns - parts.clock.wall_ns()) / NS_PER_S
+    if late_s > JUMP_S_MIN:
+        yield (
+            f"the newest record is of {iso(facts.last_time_ns)}, {format_period(late_s)} after the clock: until then all new"
+            " records count as that young, and stay"
+        )
+
 
 def window_percent(parts: Parts) -> int | None:
     """Of the promised window. None: none was promised, or nobody can tell yet."""
@@ -123,7 +146,7 @@ def window_percent(parts: Parts) -> int | None:
     reserve = parts.settings.journal.reserve_bytes(disk.f_blocks * disk.f_frsize)
     segments = parts.journal.segments()
     first_seqno = first_instant_seqno(segments, facts)
-    age_ns = time.time_ns() - parts.journal.time_of(first_seqno)
+    age_ns = parts.clock.believed_ns() - parts.journal.time_of(first_seqno)
     whole_bytes = sum(segment.size_bytes for segment in segments if segment.last_seqno >= first_seqno)
     held = Held(age_ns, whole_bytes, disk.f_bavail * disk.f_frsize - reserve)
     return percent_of_promise(held, promised_ns)

@@ -127,9 +127,9 @@ class Layout:
         return sum(found.st_blocks * 512 for name in names if (found := self.stat(name)))
 
     def free_bytes(self) -> int:
-        """Of the disk that the repository is on, for its user."""
+        """Of the disk that the repository is on, for who runs this: some filesystems keep a part for root."""
         disk = os.fstatvfs(self.fd)
-        return disk.f_bavail * disk.f_frsize
+        return (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize
 
     def names(self, directory: str) -> list[str]:
         """Names in a directory, sorted; none when it is missing."""
@@ -166,7 +166,9 @@ class Layout:
         self.remove(part)
         fd = self.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
-            os.write(fd, content)
+            written = 0
+            while written < len(content):  # a disk that has room for a part of it says so with the next call
+                written += os.write(fd, content[written:])
             os.fsync(fd)
         except OSError as error:
             raise from_os_error(error, f"write {self.absolute(part)}") from error

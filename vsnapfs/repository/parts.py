@@ -33,6 +33,7 @@ from vsnapfs.core.events import Event
 from vsnapfs.core.model import Compaction, Point, Progress, Quiesce
 from vsnapfs.core.names import near
 from vsnapfs.core.times import iso
+from vsnapfs.repository.clock import Clock
 from vsnapfs.repository.layout import CATALOG, Layout
 from vsnapfs.repository.reservations import Reservations
 from vsnapfs.repository.settings import Settings
@@ -73,6 +74,7 @@ class Parts:
         self.settings = settings
         self.store = store
         self.journal = journal
+        self.clock = Clock()
         self.owner = owner
         self.change = threading.RLock()
         self.names = threading.RLock()
@@ -180,11 +182,6 @@ class Parts:
             yield
         finally:
             self._beside.release()
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass in long work. Raises: BusyError: the repository is being closed."""
-        self._ending.wait(seconds)
-        self._refuse_when_ending()
 
     def tell(self, report: Report, progress: Progress) -> None:
         """Where long work stands; also where it ends when the repository is being closed. Raises: BusyError."""

@@ -27,12 +27,13 @@ def plan(parts: Parts, noticed_in_s: float, recover_in_s: float) -> Plan:
     known = rates.measure(parts)
     measured = _measured(parts, known)
     proposal = propose(measured, Answers(noticed_in_s, recover_in_s))
+    short = proposal.window_s < noticed_in_s
     return Plan(
         noticed_in_s=noticed_in_s,
         recover_in_s=recover_in_s,
         rates=known,
         room_bytes=measured.room_bytes,
-        protection_window=duration_text(_rounded(proposal.window_s)),
+        protection_window=duration_text(noticed_in_s if not short else _rounded(proposal.window_s)),
         bookmark_every=duration_text(proposal.interval_s),
         keep_daily=proposal.keep_daily,
         keep_weekly=proposal.keep_weekly,
@@ -41,7 +42,7 @@ def plan(parts: Parts, noticed_in_s: float, recover_in_s: float) -> Plan:
         bookmarks_bytes=proposal.bookmarks_bytes,
         base_bytes=proposal.base_bytes,
         fits=proposal.fits,
-        short=proposal.window_s < noticed_in_s,
+        short=short,
         assumptions=_assumptions(known, proposal),
         written=False,
     )
@@ -69,6 +70,8 @@ def _measured(parts: Parts, known: Rates) -> Measured:
     base_bytes = parts.layout.allocated_bytes(BASE)
     reserve_bytes = parts.settings.journal.reserve_bytes(disk.f_blocks * disk.f_frsize)
     found = window(parts)
+    room_bytes = facts.journal_bytes + base_bytes + max(0, disk.f_bavail * disk.f_frsize - reserve_bytes)
+    limit_bytes = parts.settings.retention.maximum_size_bytes
     names = [] if found is None else [entry.name for entry in parts.entries()]
     return Measured(
         written_bytes_per_s=known.written_bytes_per_hour / HOUR_S,
@@ -76,7 +79,7 @@ def _measured(parts: Parts, known: Rates) -> Measured:
         changed_bytes={after.span_s: after.changed_bytes for after in known.changed},
         data_bytes=sum(volume_at(parts, name, found[1]).data_bytes for name in names) if found else 0,
         base_bytes=base_bytes,
-        room_bytes=facts.journal_bytes + base_bytes + max(0, disk.f_bavail * disk.f_frsize - reserve_bytes),
+        room_bytes=room_bytes if limit_bytes is None else min(room_bytes, limit_bytes),
     )
 
 

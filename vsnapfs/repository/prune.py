@@ -10,7 +10,7 @@ Source: docs/retention.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -18,12 +18,12 @@ import msgspec
 from vsnapfs.binding import RecordKind
 from vsnapfs.binding.compact import space
 from vsnapfs.catalog.bodies import BookmarkNamed
-from vsnapfs.core.errors import PointGoneError, VsnapfsError
-from vsnapfs.core.model import Bookmark, Compaction, Prune, Reach
+from vsnapfs.core.errors import VsnapfsError
+from vsnapfs.core.model import Compaction, Prune, Reach
 from vsnapfs.core.model import Fate as ToldFate
 from vsnapfs.core.times import iso
-from vsnapfs.policy.keep import Candidate, Facts, Fate, decide, shrink, window_begin_ns
-from vsnapfs.repository import base, compaction, events, gaps, leases
+from vsnapfs.policy.keep import Candidate, Facts, Fate, decide, shrink
+from vsnapfs.repository import base, compaction, events, gaps, leases, roots
 from vsnapfs.repository.bookmarks import candidate
 from vsnapfs.repository.compactable import CompactableJournal
 from vsnapfs.repository.compaction_plan import Kept, Plan, estimate, first_instant_seqno
@@ -33,6 +33,7 @@ from vsnapfs.repository.resolve import window
 
 OPEN = "open"
 """Why a point stays that somebody reads."""
+TOO_LARGE = "journal and bases are larger than maximum_size, and nothing else may go"
 
 
 class _Decided(NamedTuple):
@@ -87,7 +88,7 @@ def prune(parts: Parts, report: Report) -> Prune:
                 freed_bytes=result.freed_bytes,
                 garbage_bytes=_garbage_bytes(parts),
                 waiting_files=result.waiting_files,
-                problems=result.problems,
+                problems=[*result.problems, *([] if result.fits else [TOO_LARGE])],
             )
         except VsnapfsError as error:
             parts.compaction = Compaction(last_began=began, last_ended=iso(time.time_ns()), problems=[str(error)])
@@ -97,10 +98,7 @@ def prune(parts: Parts, report: Report) -> Prune:
 
 
 def _tell(parts: Parts, result: Prune) -> None:
-    """Nothing of a prune that had nothing to do."""
-    if result.removed:
-        removed = [fate.bookmark for fate in result.bookmarks if not fate.stays]
-        events.tell(parts, "pruned", removed=removed, kept=result.kept, changed=result.changed)
+    """What the compaction did; nothing of one that had nothing to do."""
     if result.freed_bytes:
         oldest, any_instant = result.after.oldest, result.after.any_instant
         events.tell(
@@ -112,8 +110,7 @@ def _tell(parts: Parts, result: Prune) -> None:
             any_instant_from=None if any_instant is None else any_instant.time,
         )
     if not result.fits:
-        reason = "journal and bases are larger than maximum_size, and nothing else may go"
-        events.tell(parts, "prune_failed", reason=reason)
+        events.tell(parts, "prune_failed", reason=TOO_LARGE)
     for problem in result.problems:
         events.tell(parts, "compaction_failed", reason=problem)
 
@@ -145,7 +142,7 @@ def _make_room(parts: Parts, report: Report) -> int:
         return 0
     with parts.names:
         standing = parts.index.bookmarks()
-    stays = kept(parts, standing, window_seqno(parts, found[1].time_ns), found[0].seqno)
+    stays = roots.kept(parts, standing, roots.window_seqno(parts), found[0].seqno)
     return compaction.make_room(parts, CompactableJournal(parts), stays, report).freed_bytes
 
 
@@ -156,10 +153,13 @@ def _prune(parts: Parts, report: Report) -> Prune:
     if decided.now_ns is None:
         return told
     changed = _remove(parts, decided)
+    removed = [fate.candidate.name for fate in decided.going if fate.candidate.name not in changed]
+    if removed:  # whatever becomes of the rest
+        events.tell(parts, "pruned", removed=removed, kept=len(decided.fates) - len(removed), changed=changed)
 
     def kept_now() -> Kept:
         with parts.names:
-            return kept(parts, parts.index.bookmarks(), decided.window_seqno)
+            return roots.kept(parts, parts.index.bookmarks(), decided.window_seqno)
 
     outcome = compaction.run(parts, CompactableJournal(parts), kept_now, report)
     return msgspec.structs.replace(
@@ -170,8 +170,8 @@ def _prune(parts: Parts, report: Report) -> Prune:
             else fate
             for fate in told.bookmarks
         ],
-        removed=told.removed - len(changed),
-        kept=told.kept + len(changed),
+        removed=len(removed),
+        kept=len(decided.fates) - len(removed),
         after=reach(parts),
         freed_bytes=outcome.freed_bytes,
         fits=_fits(parts, decided.held_bytes - outcome.freed_bytes),
@@ -179,26 +179,6 @@ def _prune(parts: Parts, report: Report) -> Prune:
         waiting_files=outcome.waiting_files,
         problems=list(outcome.problems),
     )
-
-
-def kept(parts: Parts, bookmarks: Iterable[Bookmark], window_seqno: int, *others: int) -> Kept:
-    """What has to stay readable for these bookmarks, for those over several repositories that are not decided yet, for all who
-    have points open, and for ``others``."""
-    standing = list(bookmarks)
-    points = {bookmark.seqno for bookmark in standing} | set(others)
-    open_or_pending = [*leases.leased(parts.layout), *parts.reservations.positions()]
-    points |= {seqno for seqno in open_or_pending if can_be_opened(parts, seqno)}
-    roots = sorted({seqno for seqno in points if seqno < window_seqno} | {window_seqno})
-    return Kept(tuple(roots), {bookmark.name: bookmark.created_seqno for bookmark in standing})
-
-
-def can_be_opened(parts: Parts, seqno: int) -> bool:
-    """False of a point that is gone, and that somebody has open still."""
-    try:
-        parts.journal.point_check(seqno)
-    except PointGoneError:
-        return False
-    return True
 
 
 def reach(parts: Parts) -> Reach:
@@ -211,28 +191,12 @@ def reach(parts: Parts) -> Reach:
     )
 
 
-def window_seqno(parts: Parts, now_ns: int) -> int:
-    """The first point of the protection window: what was there when it began. Never in a gap, never where only named points
-    are left."""
-    first_seqno = first_instant_seqno(parts.journal.segments(), parts.journal.facts())
-    begin_ns = window_begin_ns(now_ns, parts.settings.retention)
-    try:
-        seqno = max(first_seqno, parts.journal.seqno_at(begin_ns))
-    except PointGoneError:
-        return first_seqno
-    for gap in gaps.entries(parts, parts.journal.facts()):
-        if gap.holds_seqno(seqno):
-            seqno = gap.since_seqno if gap.since_seqno >= first_seqno else gap.end_seqno or first_seqno
-    return seqno
-
-
 def _decide(parts: Parts) -> _Decided:
     facts, chosen = parts.journal.facts(), parts.settings.retention
     held_bytes = facts.journal_bytes + parts.layout.allocated_bytes(BASE)
     if window(parts) is None:
         return _Decided(None, 0, [], None, held_bytes)
-    now_ns = parts.journal.time_of(facts.committed_seqno)
-    begin_seqno = window_seqno(parts, now_ns)
+    now_ns, begin_seqno = roots.now_ns(parts), roots.window_seqno(parts)
     with parts.names:
         standing = {bookmark.name: bookmark for bookmark in parts.index.bookmarks()}
     in_use = dict.fromkeys(leases.leased(parts.layout), OPEN)
@@ -240,7 +204,7 @@ def _decide(parts: Parts) -> _Decided:
 
     def plan_of(left: Sequence[Fate]) -> Plan:
         staying = [standing[fate.candidate.name] for fate in left if fate.stays]
-        stays = kept(parts, staying, begin_seqno)
+        stays = roots.kept(parts, staying, begin_seqno)
         return estimate(CompactableJournal(parts), parts.volume_ids(), stays, parts.layout.free_bytes())
 
     limit = chosen.maximum_size_bytes
@@ -276,7 +240,7 @@ def _garbage_bytes(parts: Parts) -> int | None:
         return None
     with parts.names:
         standing = parts.index.bookmarks()
-    _, garbage_bytes = space(parts.journal, kept(parts, standing, window_seqno(parts, found[1].time_ns)).points)
+    _, garbage_bytes = space(parts.journal, roots.kept(parts, standing, roots.window_seqno(parts)).points)
     return garbage_bytes
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import uuid as uuids
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,6 @@ from vsnapfs.core.model import (
 from vsnapfs.core.times import parse_iso
 from vsnapfs.repository import (
     anchors,
-    base_moves,
     bookmarks,
     events,
     gaps,
@@ -366,22 +365,6 @@ class Repository(Closing):
         diff = self.diff(since, until, name)
         with self.view(name, until) as view:
             export_diff(diff, view, out, progress)
-
-    def floor(self, seqno: int) -> None:
-        """Give up all points before a seqno, for good; the oldest point is this one then.
-
-        Raises: PointGoneError: it is gone itself, or was not written yet. GapError. BusyError: a bookmark is older.
-        """
-        base_moves.set_lowest(self._parts, seqno)
-
-    def move_bases(self, progress: Report = None, give_up: Callable[[], bool] | None = None) -> list[str]:
-        """Move all bases to the oldest point, so that the records before it are not needed any more. Volumes stay in use.
-
-        give_up: asked now and then while somebody still reads points before it; None: nobody is waited for. Returns the
-        names of volumes whose base is left where it is.
-        Raises: IntegrityError: what is to be moved is damaged. NoSpaceError, StoreError. BusyError: it is being done.
-        """
-        return base_moves.move_all(self._parts, progress, give_up or (lambda: True))
 
     def import_images(
         self,

@@ -6,7 +6,7 @@ from collections import Counter
 
 from vsnapfs.binding.compact import space
 from vsnapfs.core.model import Bookmark, Space
-from vsnapfs.repository import prune, reading
+from vsnapfs.repository import reading, roots
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.resolve import of_bookmark, window
 
@@ -18,7 +18,7 @@ def spaces(parts: Parts) -> list[Space]:
         return []
     with parts.names:
         bookmarks = parts.index.bookmarks()
-    points = prune.kept(parts, bookmarks, prune.window_seqno(parts, found[1].time_ns)).points
+    points = roots.kept(parts, bookmarks, roots.window_seqno(parts)).points
     exclusive_bytes, _ = space(parts.journal, points)
     alone = dict(zip(points[:-1], exclusive_bytes[:-1], strict=True))
     names = Counter(bookmark.seqno for bookmark in bookmarks)

@@ -7,14 +7,17 @@ import platform
 import random
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.support.volumes import flip_bit, mark
 from tests.support.waiting import eventually
 from vsnapfs.core.model import Damage, Status
+from vsnapfs.core.times import NS_PER_S, iso
 from vsnapfs.daemon.scrub import Scrubber
 from vsnapfs.repository.repository import Repository
 from vsnapfs.repository.units import Kind, Unit
@@ -97,6 +100,33 @@ def test_a_pass_is_spread_over_its_time(
         eventually(lambda: len(read) > 0, "the structure")
         assert scrubber._due(0.5) - scrubber._due(0.0) == LONG_S / 2
     assert read == [read[0]], "the next unit was not due for days"
+
+
+def test_while_it_waits_it_keeps_nothing_that_was_replaced(
+    repository: Repository, read: list[Unit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for days: files that a compaction has replaced would take their room so long."""
+    monkeypatch.setattr("vsnapfs.daemon.scrub.FIRST_S_MAX", 0)
+    with Running(repository, LONG_S) as scrubber:
+        eventually(lambda: len(read) > 0 and scrubber._reader is None, "it has read the structure, and waits")
+        retention = msgspec.structs.replace(repository.settings.retention, protection_window="1ms", keep_last=1)
+        repository._parts.settings = msgspec.structs.replace(repository.settings, retention=retention)
+        result = repository.prune()
+        assert result.freed_bytes > 0
+        assert (result.problems, result.waiting_files) == ([], 0)
+
+
+def test_it_does_not_wait_for_ever_by_a_clock_that_was_set_back(repository: Repository, read: list[Unit]) -> None:
+    """The next unit is due in a year, by the clock of now; nobody waits longer than a pass."""
+    with Running(repository, QUICK_S):
+        eventually(lambda: passed(repository), "a pass")
+    before = repository.scrub_progress()
+    later = iso(time.time_ns() + 365 * 86400 * NS_PER_S)
+    repository.scrub_keep(type(before)(began=later, next=read[1], last_ended=before.last_ended))
+    read.clear()
+    with Running(repository, QUICK_S):
+        eventually(lambda: len(read) >= 2, "units that are not due are read", deadline_s=30)
+    assert [unit.kind for unit in read[:2]] == [Kind.BASE, Kind.SEGMENT]
 
 
 def test_a_pass_goes_on_where_it_was(repository: Repository, read: list[Unit]) -> None:

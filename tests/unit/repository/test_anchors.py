@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pruned import grow, opened, write_some
 from tests.support.volumes import content_at, mark, put
 from vsnapfs.core.errors import NotFoundError, PermissionDeniedError, UsageError, VsnapfsError
 from vsnapfs.core.model import Anchor, Check
@@ -266,3 +267,26 @@ def test_a_base_of_which_no_digest_was_kept_is_named(
     assert found.damages == []
     assert found.anchor is not None
     assert (found.anchor.holds, found.anchor.not_covered) == (True, ["ext"])
+
+
+def test_what_was_compacted_is_not_proven(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An anchor of it is not found; one of later records names the volumes that it does not speak for, also where bases stay."""
+    monkeypatch.setattr("vsnapfs.repository.compactable.CompactableJournal.estimate_move", lambda *_: None)
+    with opened(path, 'protection_window = "1ms"\nkeep_last = 1') as repository:
+        grow(repository, random.Random(1), ["first"], 0)
+        repository.bookmark_hold("first")
+        grow(repository, random.Random(2), [f"b{number}" for number in range(30)], 40)
+        old = next(found for found in repository.journal.segments() if found.sealed)
+        early = f"vsnapfs-1:{repository.uuid.replace('-', '')}:{old.last_seqno}:{old.digest.hex()}"
+        repository.volume_add("later", size_bytes=4096)
+        write_some(repository, random.Random(3), 200)
+        repository.journal.seal()
+        late = repository.anchor().value
+        assert repository.check(wanted=Wanted(percent=100, anchor=early)).anchor is not None
+        assert repository.prune().freed_bytes > 0
+        assert list((path / "base").iterdir()) == []
+        with pytest.raises(NotFoundError, match="were compacted since the anchor was made"):
+            repository.check(wanted=Wanted(percent=100, anchor=early))
+        proof = repository.check(wanted=Wanted(percent=100, anchor=late)).anchor
+        assert proof is not None
+        assert (proof.holds, proof.not_covered) == (True, ["db0", "db1"])

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.base_moves import estimates, floor, move_bases
 from tests.support.volumes import content_at, discard, mark, put
 from vsnapfs.binding.base_move import base_seqno
-from vsnapfs.core.errors import BusyError, IntegrityError, PointGoneError, ReadOnlyError
-from vsnapfs.repository.base_moves import estimates
+from vsnapfs.core.errors import IntegrityError, PointGoneError, ReadOnlyError
 from vsnapfs.repository.check import Wanted
 from vsnapfs.repository.repository import Repository
 from vsnapfs.tree.inodes import Kind, number
@@ -45,7 +45,7 @@ def drop_to(repository: Repository, name: str) -> int:
     for bookmark in repository.bookmarks():
         if bookmark.seqno < seqno:
             repository.bookmark_remove(bookmark.name)
-    repository.floor(seqno)
+    floor(repository, seqno)
     return seqno
 
 
@@ -84,22 +84,20 @@ def test_a_reader_learns_of_the_floor_when_it_looks_again(history: Repository, p
             reader.resolve(f"@{old.seqno}")
         assert reader.resolve(f"@{seqno}").seqno == seqno
         with pytest.raises(ReadOnlyError):
-            reader.floor(seqno)
+            floor(reader, seqno)
         with pytest.raises(ReadOnlyError):
-            reader.move_bases()
+            move_bases(reader)
 
 
 def test_what_cannot_become_the_floor(history: Repository) -> None:
-    with pytest.raises(BusyError, match="bookmark 'b0' is at @"):
-        history.floor(history.bookmark("b1").seqno)
     with pytest.raises(PointGoneError, match="cannot become the oldest point"):
-        history.floor(history.status().last_seqno + 1)
+        floor(history, history.status().last_seqno + 1)
     seqno = drop_to(history, "b2")
     last = history.status().last_seqno
-    history.floor(seqno)
+    floor(history, seqno)
     assert history.status().last_seqno == last, "what is the floor already needs no other record"
     with pytest.raises(PointGoneError, match="cannot become the oldest point"):
-        history.floor(seqno - 1)
+        floor(history, seqno - 1)
 
 
 def test_all_that_is_left_reads_as_before(history: Repository, path: Path) -> None:
@@ -107,12 +105,12 @@ def test_all_that_is_left_reads_as_before(history: Repository, path: Path) -> No
     states = {name: history.volume_at(name, history.resolve("b2")) for name in ("ext", "thin")}
     seqno = drop_to(history, "b2")
     history.journal.commit()
-    expected = estimates(history._parts, seqno)
+    expected = estimates(history, seqno)
     assert set(expected) == {"ext", "thin"}
     assert expected["ext"].patched_bytes == 3 * BLOCK
     assert expected["thin"].copied_bytes == 3 * BLOCK
-    assert history.move_bases() == []
-    assert estimates(history._parts, seqno) == {}
+    assert move_bases(history) == []
+    assert estimates(history, seqno) == {}
     assert contents(history) == before
     for name, state in states.items():
         assert history.volume_at(name, history.resolve("b2")) == state
@@ -128,7 +126,7 @@ def test_all_that_is_left_reads_as_before(history: Repository, path: Path) -> No
         assert again.status().problems == []
         assert again.check(read_data=True).damages == []
         drop_to(again, "b4")
-        assert again.move_bases() == []
+        assert move_bases(again) == []
         assert contents(again, "b4") == {name: content for name, content in before.items() if name.startswith("b4")}
         assert again.check(read_data=True).damages == []
 
@@ -151,7 +149,7 @@ def test_a_write_before_the_floor_is_shown_by_a_point_that_is_left(history: Repo
         assert isinstance(node, ViewFile)
         with tree.view(node) as view:
             assert view.read(0, SIZE) == kept
-        history.move_bases()
+        move_bases(history)
 
 
 def test_a_volume_that_is_gone_loses_its_base_and_a_new_one_gets_none(
@@ -160,13 +158,13 @@ def test_a_volume_that_is_gone_loses_its_base_and_a_new_one_gets_none(
     history.volume_remove("ext")
     history.bookmark_add("without")
     drop_to(history, "b2")
-    assert history.move_bases() == []
+    assert move_bases(history) == []
     bases = {file.name for file in (path / "base").iterdir()}
     assert bases == {"00000001.img", "00000001.idx", "00000002.img", "00000002.idx"}, "b2 has it still"
     drop_to(history, "without")
     history.volume_add("ext", primary=memory_path / "disk.img")
     later = {file: file.read_bytes() for file in (path / "base").iterdir() if file.name.startswith("00000003")}
-    assert history.move_bases() == []
+    assert move_bases(history) == []
     assert {file.name for file in (path / "base").iterdir()} == {file.name for file in later} | bases - {
         "00000001.img",
         "00000001.idx",
@@ -177,7 +175,7 @@ def test_a_volume_that_is_gone_loses_its_base_and_a_new_one_gets_none(
 
 def test_import_export_and_resize_over_moved_bases(history: Repository, memory_path: Path) -> None:
     drop_to(history, "b2")
-    history.move_bases()
+    move_bases(history)
     image = memory_path / "new.img"
     content = bytearray(content_at(history, "thin", "b4"))
     content[5 * BLOCK : 6 * BLOCK] = b"x" * BLOCK
@@ -196,7 +194,7 @@ def test_import_export_and_resize_over_moved_bases(history: Repository, memory_p
     assert not any(expected["thin"][SIZE // 2 + 512 :])
     assert history.status().last_seqno > last
     drop_to(history, "later")
-    assert history.move_bases() == []
+    assert move_bases(history) == []
     for name, wanted in expected.items():
         assert content_at(history, name, "later") == wanted
         with history.journal.base(history.volume(name).id) as base:
@@ -213,7 +211,7 @@ def test_an_anchor_says_which_bases_it_does_not_speak_of(history: Repository) ->
     assert proof is not None
     assert (proof.holds, proof.not_covered) == (True, [])
     drop_to(history, "b2")
-    history.move_bases()
+    move_bases(history)
     proof = history.check(wanted=Wanted(percent=100, anchor=anchor)).anchor
     assert proof is not None
     assert (proof.holds, proof.not_covered) == (True, ["ext", "thin"])
@@ -232,7 +230,7 @@ def test_only_what_the_oldest_point_reads_of_a_base_can_be_damaged(history: Repo
     damage(path / "base/00000001.img", 4 * BLOCK + 1)
     assert history.check(read_data=True).damages == []
     before = contents(history)
-    history.move_bases()
+    move_bases(history)
     assert contents(history) == before
     assert history.check(read_data=True).damages == []
     damage(path / "base/00000001.img", 7 * BLOCK)
@@ -249,19 +247,19 @@ def test_a_damaged_source_stops_its_volume_and_nothing_is_worse(history: Reposit
     seqno = drop_to(history, "b2")
     damage(path / "base/00000001.img", BLOCK + 1000)  # of a block that b0 covers in part
     with pytest.raises(IntegrityError, match="checksum"):
-        history.move_bases()
+        move_bases(history)
     assert base_seqno(history.journal, 1) == 0
     found = history.check(read_data=True).damages
     assert [damage.costs for damage in found] == [["b2/ext", "b3/ext", "b4/ext"]]
     damage(path / "base/00000001.img", BLOCK + 1000)
     assert history.check(read_data=True).damages == []
-    assert history.move_bases() == []
+    assert move_bases(history) == []
     assert base_seqno(history.journal, 1) == seqno
 
 
 def test_a_moved_base_that_is_missing_is_damage_and_not_zeros(history: Repository, path: Path) -> None:
     drop_to(history, "b2")
-    history.move_bases()
+    move_bases(history)
     history.close()
     (path / "base/00000002.idx").unlink()
     with Repository.open(path, owner=False) as reader:
@@ -272,13 +270,6 @@ def test_a_moved_base_that_is_missing_is_damage_and_not_zeros(history: Repositor
             ("base/00000002.idx", ["b2/thin", "b3/thin", "b4/thin"])
         ]
         assert content_at(reader, "ext", "b3")
-
-
-def test_what_is_closed_while_bases_move_gives_up(history: Repository) -> None:
-    drop_to(history, "b2")
-    history._parts.end_work()
-    with pytest.raises(BusyError, match="is being closed"):
-        history.move_bases()
 
 
 def test_who_reads_below_is_waited_for_as_long_as_is_wanted(history: Repository, path: Path) -> None:
@@ -294,18 +285,16 @@ def test_who_reads_below_is_waited_for_as_long_as_is_wanted(history: Repository,
             asked.append("ext")
             return len(asked) % 3 == 0
 
-        assert history.move_bases(give_up=give_up) == ["ext", "thin"]
+        assert move_bases(history, give_up=give_up) == ["ext", "thin"]
         assert len(asked) == 6
-        assert history.move_bases() == ["ext", "thin"]
+        assert move_bases(history) == ["ext", "thin"]
         assert view.read(0, SIZE) == content
         with pytest.raises(PointGoneError):
             reader.view("ext", old)
-        progress: list[str] = []
 
         def close_when_asked() -> bool:
             view.close()
             return False
 
-        assert history.move_bases(lambda told: progress.append(told.what), close_when_asked) == []
-        assert progress == ["base of ext", "base of thin", "bases"]
+        assert move_bases(history, close_when_asked) == []
     assert base_seqno(history.journal, 1) == base_seqno(history.journal, 2) == seqno

@@ -17,7 +17,14 @@ from vsnapfs.binding.compact import CompactFacts, Wish
 from vsnapfs.core.errors import BusyError, CorruptExtentError, NoSpaceError, StoreError
 from vsnapfs.core.model import Compaction, Progress
 from vsnapfs.repository import compaction, identity
-from vsnapfs.repository.compaction_plan import Kept, estimate, first_instant_seqno, with_moves
+from vsnapfs.repository.compaction_plan import (
+    SPARE_BYTES,
+    Kept,
+    estimate,
+    first_instant_seqno,
+    room_bytes,
+    with_moves,
+)
 from vsnapfs.repository.layout import Layout
 
 VOLUMES = [1, 2]
@@ -217,6 +224,19 @@ def test_no_room_at_all_is_told(ground: Ground, monkeypatch: pytest.MonkeyPatch)
     failing(ground, monkeypatch, NoSpaceError("full"), 1000)
     outcome = run(ground, kept)
     assert ["no room" in problem for problem in outcome.problems] == [True]
+
+
+def test_a_small_file_needs_little_room(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk it may be what gives back the most."""
+    kept = spread(ground)
+    planned = estimate(ground.journal, VOLUMES, kept, ROOM)
+    largest = max(group.bytes_after for group in planned.groups.values())
+    assert 0 < largest < SPARE_BYTES
+    monkeypatch.setattr(ground.layout, "free_bytes", lambda: 2 * largest)
+    outcome = run(ground, kept)
+    assert outcome.problems == ()
+    assert outcome.freed_bytes > 0
+    assert room_bytes(5 * SPARE_BYTES) == 6 * SPARE_BYTES
 
 
 def test_a_store_that_fails_ends_the_run(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.support.base_moves import floor, move_bases
 from tests.support.volumes import discard, files_of, put
 from vsnapfs.binding import RecordKind
 from vsnapfs.binding.compact import Wish, compact
@@ -96,8 +97,8 @@ def give_up_points(repository: Repository, number: int) -> None:
     if number in (9, 13):
         for bookmark in repository.bookmarks()[:3]:
             repository.bookmark_remove(bookmark.name)
-        repository.floor(repository.bookmarks()[0].seqno)
-        assert repository.move_bases() == []
+        floor(repository, repository.bookmarks()[0].seqno)
+        assert move_bases(repository) == []
 
 
 def compact_first(repository: Repository) -> None:
@@ -106,7 +107,7 @@ def compact_first(repository: Repository) -> None:
     oldest = repository.bookmarks()[0].seqno
     named = {event.a for event in repository.journal.events() if event.kind == RecordKind.BOOKMARK_ADD}
     roots = sorted(seqno for seqno in named if oldest <= seqno < window)
-    repository.floor(oldest)
+    floor(repository, oldest)
     assert compact(repository.journal, Wish(0, 8, [*roots, window], [])) is not None
     assert repository.journal.superseded() == 0
 

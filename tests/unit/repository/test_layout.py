@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vsnapfs.core.errors import IntegrityError, NotFoundError
+from vsnapfs.core.errors import IntegrityError, NoSpaceError, NotFoundError
 from vsnapfs.repository import layout as layout_module
 from vsnapfs.repository.layout import Layout
 
@@ -88,6 +89,30 @@ def test_write_replaces_the_whole_file(layout: Layout, memory_path: Path) -> Non
     assert os.listdir(memory_path) == ["repository.json"]
 
 
+def test_a_file_for_a_part_of_which_there_is_room_stays_as_it_was(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel writes what there is room for, and says that there is none with the next call."""
+    layout.write("vsnapfs.toml", b"before")
+    write, room = os.write, 5
+
+    def short(fd: int, content: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = write(fd, content[:room])
+        room -= written
+        return written
+
+    monkeypatch.setattr(os, "write", short)
+    with pytest.raises(NoSpaceError):
+        layout.write("vsnapfs.toml", b"afterwards")
+    monkeypatch.undo()
+    assert layout.read("vsnapfs.toml", 100) == b"before"
+    layout.write("vsnapfs.toml", b"afterwards")
+    assert layout.read("vsnapfs.toml", 100) == b"afterwards"
+
+
 def test_write_does_not_write_through_a_symlink(layout: Layout, memory_path: Path) -> None:
     (memory_path / "victim").write_text("untouched")
     (memory_path / "repository.json.part").symlink_to("victim")
@@ -105,6 +130,16 @@ def test_set_aside_keeps_every_old_file(layout: Layout, memory_path: Path) -> No
         kept.append(layout.set_aside("catalog.db"))
     assert kept == ["catalog.db.bad", "catalog.db.2.bad", "catalog.db.3.bad"]
     assert [(memory_path / str(name)).read_text() for name in kept] == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize(("user", "blocks"), [(0, 7), (1000, 5)])
+def test_what_a_filesystem_keeps_for_root_is_free_for_root(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, user: int, blocks: int
+) -> None:
+    found = os.statvfs_result((4096, 1024, 10, 7, 5, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "fstatvfs", lambda _: found)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert layout.free_bytes() == blocks * 1024
 
 
 def test_removing_what_is_not_there_is_no_error(layout: Layout, memory_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.support.pruned import SIZE_BYTES, grow, held_bytes, opened, sums, uni
 from tests.support.volumes import content_at, put
 from vsnapfs.binding import Journal, RecordKind
 from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed
-from vsnapfs.core.errors import BusyError, CorruptExtentError, NoSpaceError, PointGoneError, VsnapfsError
+from vsnapfs.core.errors import BusyError, CorruptExtentError, NoSpaceError, PointGoneError, StoreError, VsnapfsError
 from vsnapfs.core.model import Prune
 from vsnapfs.repository import bookmarks
 from vsnapfs.repository import prune as prune_module
@@ -256,6 +256,26 @@ def test_the_largest_that_may_be(path: Path) -> None:
         write_some(repository, random.Random(11), 100)
         repository.journal.commit()
         assert not repository.prune_preview().fits
+        assert not repository.prune().fits
+        assert ["larger than maximum_size" in warning for warning in repository.status().warnings] == [True]
+
+
+def test_names_that_went_are_told_though_the_store_then_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(path, f"{SOON}\nkeep_last = 20") as repository:
+        grow(repository, random.Random(14), names(30), 40)
+        write_some(repository, random.Random(15), 100)
+        repository.journal.commit()
+
+        def fail(*_: object) -> None:
+            raise StoreError("Input/output error")
+
+        monkeypatch.setattr("vsnapfs.repository.compactable.compact", fail)
+        with pytest.raises(StoreError):
+            repository.prune()
+        assert len(repository.bookmarks()) == 20
+        told = [event for event in repository.events() if event.kind == "pruned"]
+        assert [event.detail["removed"] for event in told] == [names(10)]
+        assert repository.status().warnings == ["the last prune did less than it should have: Input/output error"]
 
 
 def test_one_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
