@@ -23,7 +23,7 @@ from tests.crash.server import Server
 from tests.support.clock import Clock
 from tests.support.processes import must, must_json
 from tests.support.waiting import eventually
-from vsnapfs.core.model import Prune as PruneResult
+from vsnapfs.core.keeping import Prune as PruneResult
 from vsnapfs.core.times import NS_PER_S
 from vsnapfs.daemon.client import connect
 from vsnapfs.daemon.requests import BookmarkList, GetStatus, MakePlan, Prune

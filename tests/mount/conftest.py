@@ -19,7 +19,7 @@ import trio
 
 from tests.support.processes import child, environment, is_mounted, program, unmount
 from tests.support.waiting import eventually
-from vsnapfs.core.model import MountData
+from vsnapfs.core.state import MountData
 from vsnapfs.repository.repository import Repository
 from vsnapfs.tree.data_mode import DataRules
 from vsnapfs.tree.fuse import Connection, Mount

@@ -15,7 +15,7 @@ from tests.support.devices import sh
 from tests.support.files import opened, punch, pwrite_all
 from tests.support.processes import Mounted, make_repository, must, must_json
 from tests.support.waiting import eventually
-from vsnapfs.core.model import OpenFile, RequestCount, Status
+from vsnapfs.core.state import OpenFile, RequestCount, Status
 from vsnapfs.daemon.client import connect
 from vsnapfs.daemon.requests import GetStatus
 

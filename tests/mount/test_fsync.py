@@ -12,7 +12,7 @@ import pytest
 from tests.support.devices import loop_device
 from tests.support.files import opened
 from tests.support.processes import Mounted, make_repository
-from vsnapfs.core.model import Status
+from vsnapfs.core.state import Status
 from vsnapfs.daemon.client import connect
 from vsnapfs.daemon.requests import GetStatus
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from vsnapfs.cli.main import vsnapfs
-from vsnapfs.core import errors, model
+from vsnapfs.core import errors, findings, keeping, model, state
 from vsnapfs.core.events import KINDS, Event
 from vsnapfs.core.rights import RIGHTS
 from vsnapfs.daemon.api import VERBS
@@ -25,7 +25,12 @@ TOP = Path(__file__).parents[2]
 DOCUMENTS = [TOP / "README.md", TOP / "CHANGELOG.md", *sorted((TOP / "docs").glob("*.md"))]
 COMMAND = (TOP / "docs" / "command.md").read_text(encoding="utf-8")
 SETTINGS = (TOP / "docs" / "settings.md").read_text(encoding="utf-8")
-OBJECTS = [kind for kind in vars(model).values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
+OBJECTS = [
+    kind
+    for module in (model, state, keeping, findings)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
+]
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     **{f"[{field.name}]": field.type for field in msgspec.structs.fields(Settings) if field.name not in ("quiesce", "schedule")},
     "[quiesce.NAME]": Profile,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vsnapfs.core.model import Latency, LatencyClass
+from vsnapfs.core.state import Latency, LatencyClass
 
 pytestmark = pytest.mark.unit
 

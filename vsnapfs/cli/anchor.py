@@ -10,7 +10,7 @@ import click
 from vsnapfs.cli.session import Session, global_options, pass_session
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import Anchor
+    from vsnapfs.core.findings import Anchor
 
 KEY_HELP = "File of the key for the anchor's MAC; default: the settings."
 

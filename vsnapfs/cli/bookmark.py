@@ -17,7 +17,8 @@ from vsnapfs.core.times import iso, parse_iso
 from vsnapfs.core.units import format_size, format_span, parse_duration
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import Bookmark, Consistency, MemberOutcome, Space, Undecided
+    from vsnapfs.core.keeping import Space
+    from vsnapfs.core.model import Bookmark, Consistency, MemberOutcome, Undecided
     from vsnapfs.daemon.requests import BookmarkAdd
 
 

@@ -14,7 +14,7 @@ from vsnapfs.core.errors import IntegrityError, UsageError
 from vsnapfs.core.units import format_size
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import AnchorProof, Check, Damage
+    from vsnapfs.core.findings import AnchorProof, Check, Damage
 
 ALL = 100.0
 

@@ -14,7 +14,7 @@ from vsnapfs.core.times import NS_PER_S
 from vsnapfs.core.units import duration_text, format_size, parse_duration
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import Plan
+    from vsnapfs.core.keeping import Plan
 
 
 @click.command("plan")

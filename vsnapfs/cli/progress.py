@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from vsnapfs.core.model import Progress
+    from vsnapfs.core.state import Progress
 
 Report = Callable[["Progress"], None]
 

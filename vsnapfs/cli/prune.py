@@ -13,7 +13,8 @@ from vsnapfs.core.errors import DegradedError
 from vsnapfs.core.units import format_size
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import Point, Prune
+    from vsnapfs.core.keeping import Prune
+    from vsnapfs.core.model import Point
 
 
 @click.command("prune")

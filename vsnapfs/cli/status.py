@@ -13,17 +13,10 @@ from vsnapfs.core.errors import DegradedError
 from vsnapfs.core.units import format_period, format_size, format_span
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import (
-        Compaction,
-        Gap,
-        MountData,
-        OpenFile,
-        Point,
-        RequestCount,
-        ScheduleState,
-        Scrub,
-        Status,
-    )
+    from vsnapfs.core.findings import Scrub
+    from vsnapfs.core.keeping import Compaction
+    from vsnapfs.core.model import Point
+    from vsnapfs.core.state import Gap, MountData, OpenFile, RequestCount, ScheduleState, Status
 
 BYTES = ("read", "write", "fsync", "fallocate")
 """Operations that people look at; --json has all."""

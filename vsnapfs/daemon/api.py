@@ -17,9 +17,12 @@ import msgspec
 
 from vsnapfs.core.errors import NameTakenError, NotFoundError, UsageError, VsnapfsError
 from vsnapfs.core.events import EVENT_KINDS
-from vsnapfs.core.model import Anchor, Bookmark, Check, Plan, Point, Progress, Prune, Status, Volume
+from vsnapfs.core.findings import Anchor, Check
+from vsnapfs.core.keeping import Plan, Prune
+from vsnapfs.core.model import Bookmark, Point, Volume
 from vsnapfs.core.names import near
 from vsnapfs.core.points import Ago, Instant, parse_point
+from vsnapfs.core.state import Progress, Status
 from vsnapfs.daemon import requests as ask
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from vsnapfs.core.errors import (
     UsageError,
     from_os_error,
 )
-from vsnapfs.core.model import Progress, Status
+from vsnapfs.core.state import Progress, Status
 from vsnapfs.daemon import wire
 from vsnapfs.daemon.api import Verb, carried_out, verb_of
 from vsnapfs.daemon.requests import Commit, Request

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from vsnapfs.core.model import Latency, OpenFile, RequestCount, Volume
+from vsnapfs.core.model import Volume
+from vsnapfs.core.state import Latency, OpenFile, RequestCount
 from vsnapfs.daemon.opcodes import name_of
 from vsnapfs.tree.nodes import LiveFile, ViewFile
 

@@ -25,8 +25,8 @@ from starlette.routing import Route
 
 from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import PermissionDeniedError, UsageError, VsnapfsError
-from vsnapfs.core.model import Progress
 from vsnapfs.core.rights import Right
+from vsnapfs.core.state import Progress
 from vsnapfs.daemon import wire
 from vsnapfs.daemon.api import Verb, verb_named
 from vsnapfs.daemon.requests import Request

@@ -21,7 +21,8 @@ import structlog
 
 import vsnapfs
 from vsnapfs.core.errors import UsageError, VsnapfsError
-from vsnapfs.core.model import Bookmark, Consistency, MemberOutcome, Progress, QuiescePhase
+from vsnapfs.core.model import Bookmark, Consistency, MemberOutcome, QuiescePhase
+from vsnapfs.core.state import Progress
 from vsnapfs.quiesce.ground import Ground
 from vsnapfs.quiesce.member import Occasion
 from vsnapfs.quiesce.quiesce import Listener, NotStill, quiesced

@@ -13,25 +13,23 @@ from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 import msgspec
 
 from vsnapfs.core.events import Event
+from vsnapfs.core.findings import Anchor, Check
+from vsnapfs.core.keeping import Plan, Space
+from vsnapfs.core.keeping import Prune as PruneResult
 from vsnapfs.core.model import (
-    Anchor,
     Bookmark,
-    Check,
     Consistency,
     FederatedRepository,
     Federation,
     MemberOutcome,
-    Plan,
     Point,
-    Space,
-    Status,
     Undecided,
     Volume,
     VolumeAt,
     VolumeDiff,
 )
-from vsnapfs.core.model import Prune as PruneResult
 from vsnapfs.core.rights import Right
+from vsnapfs.core.state import Status
 
 R = TypeVar("R")
 EVENTS_MAX = 1000

@@ -19,7 +19,8 @@ import msgspec
 import trio
 
 from vsnapfs.core.errors import BusyError, NotFoundError, VsnapfsError
-from vsnapfs.core.model import Bookmark, Progress, ScheduleState
+from vsnapfs.core.model import Bookmark
+from vsnapfs.core.state import Progress, ScheduleState
 from vsnapfs.core.times import NS_PER_S, iso
 from vsnapfs.daemon.api import verb_of
 from vsnapfs.daemon.requests import BookmarkAdd

@@ -31,7 +31,7 @@ from vsnapfs.repository.scrub import START
 from vsnapfs.repository.units import Kind, Unit, total_bytes
 
 if TYPE_CHECKING:
-    from vsnapfs.core.model import Damage
+    from vsnapfs.core.findings import Damage
     from vsnapfs.repository.repository import Repository
 
 FIRST_S_MAX = 60.0

@@ -21,7 +21,7 @@ import trio
 
 import vsnapfs
 from vsnapfs.binding import protect_memory
-from vsnapfs.core.model import Memory, Status
+from vsnapfs.core.state import Memory, Status
 from vsnapfs.daemon.api import Report, Verb, carried_out
 from vsnapfs.daemon.client import open_repository
 from vsnapfs.daemon.control import control_sockets

@@ -14,7 +14,7 @@ import msgspec
 
 from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import VsnapfsError, from_object, to_object
-from vsnapfs.core.model import Progress
+from vsnapfs.core.state import Progress
 
 BODY_BYTES_MAX = 2**20
 HEARTBEAT_S = 2.0

@@ -20,7 +20,7 @@ from vsnapfs.binding import RecordKind, SegmentFacts
 from vsnapfs.binding.base_move import base_seqno
 from vsnapfs.catalog.bodies import VolumeAdded, decode
 from vsnapfs.core.errors import NotFoundError, PermissionDeniedError, UsageError, from_os_error
-from vsnapfs.core.model import Anchor, AnchorProof, Damage
+from vsnapfs.core.findings import Anchor, AnchorProof, Damage
 from vsnapfs.core.times import iso
 from vsnapfs.repository.layout import JOURNAL, segment
 from vsnapfs.repository.parts import Parts

@@ -17,7 +17,7 @@ from vsnapfs.binding import BaseBuilder, RunKind, View
 from vsnapfs.binding.base_move import base_seqno
 from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.core.errors import BusyError, IntegrityError, from_os_error
-from vsnapfs.core.model import Progress
+from vsnapfs.core.state import Progress
 from vsnapfs.repository.compaction_plan import first_instant_seqno
 from vsnapfs.repository.layout import PART, base_image, base_index
 from vsnapfs.repository.parts import Parts, Report

@@ -18,7 +18,8 @@ from vsnapfs.catalog.catalog import check_end
 from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.catalog.store import Place, Seen, seen_in
 from vsnapfs.core.errors import CorruptExtentError, IntegrityError, JournalBehindError, StoreError, VsnapfsError
-from vsnapfs.core.model import Check, Damage, Progress
+from vsnapfs.core.findings import Check, Damage
+from vsnapfs.core.state import Progress
 from vsnapfs.repository import anchors, base, costs, identity
 from vsnapfs.repository.layout import CATALOG, GENERATION, JOURNAL, Layout, base_image, base_index, segment
 from vsnapfs.repository.parts import Parts, Report

@@ -21,7 +21,7 @@ import msgspec
 from vsnapfs.binding.base_move import BaseMoveFacts
 from vsnapfs.binding.compact import CompactFacts, Wish
 from vsnapfs.core.errors import BusyError, IntegrityError, NoSpaceError, VsnapfsError
-from vsnapfs.core.model import Progress
+from vsnapfs.core.state import Progress
 from vsnapfs.policy.compaction import Group
 from vsnapfs.repository import identity
 from vsnapfs.repository.compactable import Compactable

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from vsnapfs.binding import JournalFacts
 from vsnapfs.core.errors import IntegrityError
-from vsnapfs.core.model import Damage, Status
+from vsnapfs.core.findings import Damage
+from vsnapfs.core.state import Status
 from vsnapfs.core.times import NS_PER_S, iso
 from vsnapfs.core.units import format_period, format_size
 from vsnapfs.repository import base, gaps, schedules, scrub, volumes

@@ -19,7 +19,8 @@ import msgspec
 
 from vsnapfs.binding import RunKind, View
 from vsnapfs.core.errors import from_os_error
-from vsnapfs.core.model import Extent, Progress, VolumeDiff
+from vsnapfs.core.model import Extent, VolumeDiff
+from vsnapfs.core.state import Progress
 from vsnapfs.core.times import NS_PER_S
 from vsnapfs.repository.parts import Report
 

@@ -14,7 +14,7 @@ import os
 from vsnapfs.binding import JournalFacts
 from vsnapfs.catalog.index import GapEntry
 from vsnapfs.core.errors import GapError
-from vsnapfs.core.model import Gap, Progress
+from vsnapfs.core.state import Gap, Progress
 from vsnapfs.core.times import iso
 from vsnapfs.repository import events, identity
 from vsnapfs.repository.parts import Parts, Report

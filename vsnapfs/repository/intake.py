@@ -17,8 +17,9 @@ from vsnapfs.binding import Journal, RunKind, View
 from vsnapfs.catalog.bodies import BookmarkAdded
 from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.core.errors import BusyError, DegradedError, UsageError, from_os_error
-from vsnapfs.core.model import Bookmark, Progress
+from vsnapfs.core.model import Bookmark
 from vsnapfs.core.names import check_name
+from vsnapfs.core.state import Progress
 from vsnapfs.repository import bookmarks, volumes
 from vsnapfs.repository.parts import Parts, Report
 from vsnapfs.repository.primary import OpenImage, find_image, open_image

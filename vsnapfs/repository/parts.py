@@ -30,8 +30,10 @@ from vsnapfs.catalog.index import Index, VolumeEntry
 from vsnapfs.catalog.store import Place
 from vsnapfs.core.errors import BusyError, NotFoundError, ReadOnlyError
 from vsnapfs.core.events import Event
-from vsnapfs.core.model import Compaction, Point, Progress, Quiesce
+from vsnapfs.core.keeping import Compaction
+from vsnapfs.core.model import Point, Quiesce
 from vsnapfs.core.names import near
+from vsnapfs.core.state import Progress
 from vsnapfs.core.times import iso
 from vsnapfs.repository.clock import Clock
 from vsnapfs.repository.layout import CATALOG, Layout

@@ -7,7 +7,7 @@ import os
 import msgspec
 
 from vsnapfs.core.errors import UsageError
-from vsnapfs.core.model import Plan, Rates
+from vsnapfs.core.keeping import Plan, Rates
 from vsnapfs.core.units import duration_text, format_size
 from vsnapfs.policy.edited import edited
 from vsnapfs.policy.plan import HEADROOM, REPLAY_BYTES_PER_S, Answers, Measured, Proposal, propose

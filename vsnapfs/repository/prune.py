@@ -19,8 +19,8 @@ from vsnapfs.binding import RecordKind
 from vsnapfs.binding.compact import space
 from vsnapfs.catalog.bodies import BookmarkNamed
 from vsnapfs.core.errors import VsnapfsError
-from vsnapfs.core.model import Compaction, Prune, Reach
-from vsnapfs.core.model import Fate as ToldFate
+from vsnapfs.core.keeping import Compaction, Prune, Reach
+from vsnapfs.core.keeping import Fate as ToldFate
 from vsnapfs.core.times import iso
 from vsnapfs.policy.keep import Candidate, Facts, Fate, decide, shrink
 from vsnapfs.repository import base, compaction, events, gaps, leases, roots

@@ -15,7 +15,7 @@ from itertools import islice
 
 from vsnapfs.binding import RunKind
 from vsnapfs.core.errors import DegradedError
-from vsnapfs.core.model import ChangedAfter, Rates, VolumeRate
+from vsnapfs.core.keeping import ChangedAfter, Rates, VolumeRate
 from vsnapfs.core.times import NS_PER_S
 from vsnapfs.repository.compaction_plan import first_instant_seqno
 from vsnapfs.repository.parts import Parts

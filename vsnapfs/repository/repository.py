@@ -21,21 +21,10 @@ from vsnapfs.catalog.events import Wanted as WantedEvents
 from vsnapfs.catalog.store import Place, applied_in
 from vsnapfs.core.errors import IntegrityError, JournalBehindError, UsageError, with_hint
 from vsnapfs.core.events import Event, EventKind
-from vsnapfs.core.model import (
-    Anchor,
-    Bookmark,
-    Check,
-    Consistency,
-    Damage,
-    Plan,
-    Point,
-    Prune,
-    Space,
-    Status,
-    Volume,
-    VolumeAt,
-    VolumeDiff,
-)
+from vsnapfs.core.findings import Anchor, Check, Damage
+from vsnapfs.core.keeping import Plan, Prune, Space
+from vsnapfs.core.model import Bookmark, Consistency, Point, Volume, VolumeAt, VolumeDiff
+from vsnapfs.core.state import Status
 from vsnapfs.core.times import parse_iso
 from vsnapfs.repository import (
     anchors,

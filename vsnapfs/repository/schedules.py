@@ -9,7 +9,8 @@ from __future__ import annotations
 from vsnapfs.catalog.events import Wanted
 from vsnapfs.core.errors import VsnapfsError
 from vsnapfs.core.events import Event
-from vsnapfs.core.model import Bookmark, ScheduleState
+from vsnapfs.core.model import Bookmark
+from vsnapfs.core.state import ScheduleState
 from vsnapfs.repository import events
 from vsnapfs.repository.parts import Parts
 

@@ -13,7 +13,7 @@ import msgspec
 
 from vsnapfs.binding import SegmentFacts
 from vsnapfs.core.errors import StoreError, VsnapfsError
-from vsnapfs.core.model import Damage, Scrub
+from vsnapfs.core.findings import Damage, Scrub
 from vsnapfs.repository.check import Checking
 from vsnapfs.repository.layout import SCRUB, Layout
 from vsnapfs.repository.parts import Parts

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from vsnapfs.binding.compact import space
-from vsnapfs.core.model import Bookmark, Space
+from vsnapfs.core.keeping import Space
+from vsnapfs.core.model import Bookmark
 from vsnapfs.repository import reading, roots
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.resolve import of_bookmark, window

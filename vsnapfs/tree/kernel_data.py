@@ -18,7 +18,8 @@ import structlog
 
 from vsnapfs.binding import Journal, KernelViews, Limits, Plane, View
 from vsnapfs.core.errors import CorruptExtentError, UsageError, VsnapfsError
-from vsnapfs.core.model import DataMode, MountData
+from vsnapfs.core.model import DataMode
+from vsnapfs.core.state import MountData
 from vsnapfs.tree.data_mode import AUTO, DataRules, Reader, limits
 
 PROBE_INO = 0

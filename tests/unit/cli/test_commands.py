@@ -17,7 +17,7 @@ import pytest
 
 from tests.unit.cli.conftest import Command
 from vsnapfs import __version__
-from vsnapfs.core import model
+from vsnapfs.core import findings, keeping, model, state
 from vsnapfs.daemon import requests
 from vsnapfs.daemon.export import Exported
 from vsnapfs.repository.repository import Repository
@@ -282,8 +282,8 @@ class TestPrune:
         assert "2 bookmarks stay, 2 would go\n" in preview.out
         assert "would be given back" in preview.out
         assert len(vsnapfs("bookmark", "list", "--json").json()["bookmarks"]) == 4
-        said = assert_shape(vsnapfs("prune", "--dry-run", "--json").json(), model.Prune)
-        done = assert_shape(vsnapfs("prune", "--json").json(), model.Prune)
+        said = assert_shape(vsnapfs("prune", "--dry-run", "--json").json(), keeping.Prune)
+        done = assert_shape(vsnapfs("prune", "--json").json(), keeping.Prune)
         assert (done.bookmarks, done.removed, done.dry_run) == (said.bookmarks, 2, False)
         assert [each["name"] for each in vsnapfs("bookmark", "list", "--json").json()["bookmarks"]] == ["c", "d"]
         assert "0 are gone" in vsnapfs("prune").out
@@ -292,7 +292,7 @@ class TestPrune:
         vsnapfs("bookmark", "add", "a")
         assert vsnapfs("bookmark", "list", "--space").out.splitlines()[1].split() == ["a", "0", "B", "0", "B"]
         [space] = vsnapfs("bookmark", "list", "--space", "--json").json()["spaces"]
-        assert_shape(space, model.Space)
+        assert_shape(space, keeping.Space)
         shown = vsnapfs("bookmark", "show", "a", "--space")
         assert "freed:       0 B if it is removed\nshared:      0 B with others\n" in shown.out
         assert vsnapfs("bookmark", "show", "a", "--space", "--json").json()["space"] == space
@@ -398,7 +398,7 @@ class TestDiffAndExport:
 
 class TestStatusAndCheck:
     def test_status_of_an_empty_repository(self, vsnapfs: Command, repository: Path) -> None:
-        status = assert_shape(vsnapfs("status", "--json").json(), model.Status)
+        status = assert_shape(vsnapfs("status", "--json").json(), state.Status)
         assert (status.repository, status.protected, status.window_first) == (str(repository), True, None)
         assert "window:     nothing yet to nothing yet\n" in vsnapfs("status").out
 
@@ -411,7 +411,7 @@ class TestStatusAndCheck:
         assert json.loads(vsnapfs("status", "--json").out)["protected"] is False
 
     def test_check(self, vsnapfs: Command, imported: Path) -> None:
-        found = assert_shape(vsnapfs("check", "--read-data", "--json").json(), model.Check)
+        found = assert_shape(vsnapfs("check", "--read-data", "--json").json(), findings.Check)
         assert found.damages == []
         assert re.fullmatch(r"checked 1 segments, 0 maps, 0 bases, .* read: 0 damaged\n", vsnapfs("check").out)
 

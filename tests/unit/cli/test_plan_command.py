@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.cli.conftest import Command
-from vsnapfs.core import model
+from vsnapfs.core import keeping
 from vsnapfs.repository import rates
 from vsnapfs.repository.repository import Repository
 from vsnapfs.repository.settings import parse
@@ -80,7 +80,7 @@ def test_as_json(vsnapfs: Command) -> None:
         False,
     )
     assert found["rates"]["written_bytes_per_hour"] == TIMES * BLOCKS * BLOCK_BYTES
-    assert set(found) == set(model.Plan.__struct_fields__)
+    assert set(found) == set(keeping.Plan.__struct_fields__)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from vsnapfs.cli.progress import shown
-from vsnapfs.core.model import Progress
+from vsnapfs.core.state import Progress
 
 pytestmark = pytest.mark.unit
 

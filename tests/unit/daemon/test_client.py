@@ -24,7 +24,8 @@ from vsnapfs.core.errors import (
     UsageError,
     VsnapfsError,
 )
-from vsnapfs.core.model import Bookmark, Point, Progress
+from vsnapfs.core.model import Bookmark, Point
+from vsnapfs.core.state import Progress
 from vsnapfs.daemon import client as client_module
 from vsnapfs.daemon import requests as ask
 from vsnapfs.daemon import wire

@@ -22,7 +22,7 @@ from vsnapfs.core.errors import (
     UsageError,
     VsnapfsError,
 )
-from vsnapfs.core.model import Progress
+from vsnapfs.core.state import Progress
 from vsnapfs.daemon import export as export_module
 from vsnapfs.daemon import requests as ask
 from vsnapfs.daemon.client import Client, connect, create

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from tests.unit.daemon.socket_talk import HEALTH, answering, ask, head, parsed, read_all, talk
 from vsnapfs.core.errors import BusyError, NotFoundError
-from vsnapfs.core.model import Progress
+from vsnapfs.core.state import Progress
 from vsnapfs.daemon import control, http, wire
 from vsnapfs.daemon.api import Report, Verb
 from vsnapfs.daemon.requests import BookmarkRemove, Committed, Request

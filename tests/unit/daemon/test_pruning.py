@@ -17,7 +17,7 @@ from tests.support.pruned import grow, opened, write_some
 from tests.support.waiting import eventually
 from vsnapfs.binding.compact import compact
 from vsnapfs.core.errors import BusyError, CorruptExtentError, StoreError
-from vsnapfs.core.model import Prune
+from vsnapfs.core.keeping import Prune
 from vsnapfs.daemon.pruning import NICE, Pruner, pruning
 from vsnapfs.repository import prune
 from vsnapfs.repository.repository import Repository

@@ -14,7 +14,8 @@ import trio
 from trio.testing import MockClock
 
 from vsnapfs.core.errors import BusyError, GapError, NotFoundError
-from vsnapfs.core.model import Bookmark, ScheduleState
+from vsnapfs.core.model import Bookmark
+from vsnapfs.core.state import ScheduleState
 from vsnapfs.core.times import NS_PER_S, iso, parse_iso
 from vsnapfs.daemon import scheduling as scheduling_module
 from vsnapfs.daemon.requests import BookmarkAdd

@@ -16,7 +16,8 @@ import pytest
 
 from tests.support.volumes import flip_bit, mark
 from tests.support.waiting import eventually
-from vsnapfs.core.model import Damage, Status
+from vsnapfs.core.findings import Damage
+from vsnapfs.core.state import Status
 from vsnapfs.core.times import NS_PER_S, iso
 from vsnapfs.daemon.scrub import Scrubber
 from vsnapfs.repository.repository import Repository

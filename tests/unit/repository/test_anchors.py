@@ -13,7 +13,7 @@ import pytest
 from tests.support.pruned import grow, opened, write_some
 from tests.support.volumes import content_at, mark, put
 from vsnapfs.core.errors import NotFoundError, PermissionDeniedError, UsageError, VsnapfsError
-from vsnapfs.core.model import Anchor, Check
+from vsnapfs.core.findings import Anchor, Check
 from vsnapfs.repository.anchors import read_key
 from vsnapfs.repository.check import Wanted
 from vsnapfs.repository.repository import Repository

@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.volumes import content_at, discard, files_of, flip_bit, mark, put
 from vsnapfs.core.errors import CorruptExtentError, IntegrityError, ReadOnlyError, VsnapfsError
-from vsnapfs.core.model import Damage, Progress
+from vsnapfs.core.findings import Damage
+from vsnapfs.core.state import Progress
 from vsnapfs.repository.repository import Repository
 
 SIZE = 256 << 10

@@ -15,7 +15,8 @@ import pytest
 from tests.support.fake_compactable import FakeCompactable
 from vsnapfs.binding.compact import CompactFacts, Wish
 from vsnapfs.core.errors import BusyError, CorruptExtentError, NoSpaceError, StoreError
-from vsnapfs.core.model import Compaction, Progress
+from vsnapfs.core.keeping import Compaction
+from vsnapfs.core.state import Progress
 from vsnapfs.repository import compaction, identity
 from vsnapfs.repository.compaction_plan import (
     SPARE_BYTES,

@@ -14,7 +14,8 @@ import pytest
 
 from tests.support.volumes import content_at, discard, mark, put
 from vsnapfs.core.errors import NoSpaceError, NotFoundError, UsageError
-from vsnapfs.core.model import Extent, Progress, VolumeDiff
+from vsnapfs.core.model import Extent, VolumeDiff
+from vsnapfs.core.state import Progress
 from vsnapfs.repository.repository import Repository
 
 SIZE = 256 << 10

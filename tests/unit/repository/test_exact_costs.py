@@ -17,7 +17,7 @@ from tests.support.volumes import discard, files_of, put
 from vsnapfs.binding import RecordKind
 from vsnapfs.binding.compact import Wish, compact
 from vsnapfs.core.errors import IntegrityError, PointGoneError, VsnapfsError
-from vsnapfs.core.model import Check
+from vsnapfs.core.findings import Check
 from vsnapfs.daemon.client import Client
 from vsnapfs.daemon.requests import Verify
 from vsnapfs.repository.repository import Repository

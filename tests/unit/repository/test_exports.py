@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.volumes import content_at, flip_bit, mark, put
 from vsnapfs.core.errors import CorruptExtentError, NoSpaceError, NotFoundError, StoreError
-from vsnapfs.core.model import Progress
+from vsnapfs.core.state import Progress
 from vsnapfs.repository.repository import Repository
 
 SIZE = 3 << 20

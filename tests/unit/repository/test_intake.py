@@ -11,7 +11,7 @@ import pytest
 from tests.support.volumes import content_at, mark, put
 from vsnapfs.binding import RecordPiece
 from vsnapfs.core.errors import NameTakenError, NotFoundError, ReadOnlyError, UsageError
-from vsnapfs.core.model import Progress
+from vsnapfs.core.state import Progress
 from vsnapfs.repository.repository import Repository
 
 SIZE = 4 << 20

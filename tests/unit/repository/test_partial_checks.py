@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.volumes import mark
 from vsnapfs.core.errors import IntegrityError
-from vsnapfs.core.model import Check
+from vsnapfs.core.findings import Check
 from vsnapfs.repository import units
 from vsnapfs.repository.check import Wanted
 from vsnapfs.repository.repository import Repository

@@ -15,7 +15,7 @@ from tests.support.devices import loop_device, mounted, sh
 from tests.support.volumes import content_at, files_of, mark, put
 from tests.support.waiting import eventually
 from vsnapfs.core.errors import BusyError, DegradedError, IntegrityError, NotFoundError, StoreError, UsageError
-from vsnapfs.core.model import Progress
+from vsnapfs.core.state import Progress
 from vsnapfs.repository import parts
 from vsnapfs.repository.repository import Repository
 

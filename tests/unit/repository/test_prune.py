@@ -15,7 +15,7 @@ from tests.support.volumes import content_at, put
 from vsnapfs.binding import Journal, RecordKind
 from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed
 from vsnapfs.core.errors import BusyError, CorruptExtentError, NoSpaceError, PointGoneError, StoreError, VsnapfsError
-from vsnapfs.core.model import Prune
+from vsnapfs.core.keeping import Prune
 from vsnapfs.repository import bookmarks
 from vsnapfs.repository import prune as prune_module
 from vsnapfs.repository.parts import Rewriting

@@ -17,7 +17,7 @@ import trio
 
 from vsnapfs.binding import KeptFile, Plane, PlaneCount, Transport
 from vsnapfs.core.errors import BusyError, StoreError, UsageError, VsnapfsError
-from vsnapfs.core.model import MountData
+from vsnapfs.core.state import MountData
 from vsnapfs.tree.data_mode import DataRules
 from vsnapfs.tree.fuse.connection import Connection, Device, Wanted
 from vsnapfs.tree.fuse.operations import Operations
