@@ -275,7 +275,7 @@ void repair_base(uint8_t *file, size_t size_bytes, uint32_t *state) {
     if (mostly(state)) vs_put32(file + 12, vs_get32(file + 12) & 1);
     if (at <= size_bytes) {
         uint64_t length = vs_get64(file + 56);
-        if (!repair_patches(file, size_bytes, at + length, state)) length = size_bytes - at;
+        if (length > size_bytes - at || !repair_patches(file, size_bytes, at + length, state)) length = size_bytes - at;
         if (mostly(state)) vs_put64(file + 56, length);
         if (fuzz_below(state, 2)) repair_packed(file + at, (size_t)length, state);
         if (mostly(state)) vs_put32(file + 64, vs_crc32c(file + at, (size_t)length));
