@@ -20,6 +20,8 @@ PROGRAMS = sorted(path.stem for path in HERE.glob("test_*.c"))
 SKIPPED = 77
 BUILD_S = 600
 RUN_S = 300
+
+pytestmark = pytest.mark.timeout(BUILD_S + RUN_S)
 THREADED = ("test_gap", "test_journal_threads", "test_plane_parts", "test_plane_stress")
 """What the thread sanitizer is for."""
 
