@@ -237,7 +237,8 @@ static int ends_check(vs_journal *j, vs_segment *g, vs_fault *fault) {
     int r = vs_segment_new(&j->files, g->first_seqno, &fresh);
     if (r < 0) return r;
     r = vs_segment_load_header(fresh, j->options.uuid);
-    if (r == 0 && (fresh->ordinal != g->ordinal || memcmp(fresh->salt, g->salt, 16) != 0 || memcmp(fresh->prev_digest, g->prev_digest, 32) != 0))
+    if (r == 0 && (fresh->ordinal != g->ordinal || fresh->time_before_ns != g->time_before_ns || memcmp(fresh->salt, g->salt, 16) != 0 ||
+                   memcmp(fresh->prev_digest, g->prev_digest, 32) != 0))
         r = vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s: header and trailer are of different segments", g->name);
     if (r == 0 && g->sealed) {
         r = vs_segment_load_trailer(fresh, j->options.uuid);
@@ -246,6 +247,14 @@ static int ends_check(vs_journal *j, vs_segment *g, vs_fault *fault) {
     }
     vs_segment_free(fresh);
     return is_damage(r) || r == -ENOTRECOVERABLE ? found(fault, r) : r;
+}
+
+/* What it says of the record before it, and its trailer of its last one. x: what its batches say. before: NULL: it is the first. */
+static int times_check(const vs_segment *g, const vs_segment *before, const vs_index *x, vs_fault *fault) {
+    if (g->time_before_ns != (before ? before->last_time_ns : 0))
+        return found(fault, vs_fault_set(-EUCLEAN, 0, 0, g->first_seqno, 0, "%s: the record before it has another time than it says", g->name));
+    int other = x->last_time_ns != g->last_time_ns || x->applied_seqno != g->applied_seqno;
+    return g->sealed && other ? found(fault, trailer_fault(g)) : 0;
 }
 
 static int digest_check(vs_journal *j, vs_segment *g, vs_fault *fault) {
@@ -277,6 +286,7 @@ static int sections_check(vs_segment *g, uint64_t *next, vs_fault *fault) {
 int vs_journal_check_segment(vs_journal *j, uint64_t index, int read_payload, uint64_t *next, vs_fault *fault) {
     pthread_mutex_lock(&j->mu);
     vs_segment *g = index < j->segment_count ? vs_journal_segment(j, index) : NULL;
+    vs_segment *before = g && index ? vs_journal_segment(j, index - 1) : NULL;
     pthread_mutex_unlock(&j->mu);
     if (!g) return -ENOENT;
     vs_index *x = NULL;
@@ -291,6 +301,7 @@ int vs_journal_check_segment(vs_journal *j, uint64_t index, int read_payload, ui
     if (r == 0) {
         r = ends_check(j, g, fault);
         if (r == 0) r = trailer_check(j, g, fault);
+        if (r == 0 && x) r = times_check(g, before, x, fault);
         if (r == 0 && g->sealed && x) r = footer_check(j, g, x, fault);
         if (r == 0 && g->sealed && x && read_payload && first) r = digest_check(j, g, fault);
         *next = 0;
