@@ -74,7 +74,8 @@ class Filesystem:
 class ShutdownRound(Round):
     """The server loses its filesystem, and then its life."""
 
-    writers_end = ("EIO",)
+    writers_end = ("EIO", "ENOSPC")
+    """What a filesystem that is shut down says; ext4 sometimes that it has no room."""
 
     def __init__(self, directory: Path, seed: int, filesystem: Filesystem) -> None:
         self._filesystem = filesystem

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.format_reader import crc32c
 from tests.support.journals import Directory, runs_of, sample
 from tests.support.reference import BLOCK, History
 from vsnapfs.binding import Journal
@@ -167,19 +166,3 @@ def test_damage_is_not_carried_along(directory: Directory) -> None:
         content[block * BLOCK + 100] ^= 4
         path.write_bytes(content)
         assert_roots(journal, history, roots)
-
-
-def test_check_compares_the_times_of_a_trailer(directory: Directory) -> None:
-    """A time is found by what the trailer says of the last record."""
-    sample(directory, segments=3)
-    path = directory.segments()[1]
-    content = bytearray(path.read_bytes())
-    trailer = content[-BLOCK:]
-    trailer[56] ^= 1
-    trailer[4092:] = crc32c(bytes(trailer[:4092])).to_bytes(4, "little")
-    path.write_bytes(content[:-BLOCK] + trailer)
-    with directory.open(owner=False) as journal:
-        first_seqno = journal.segments()[1].first_seqno
-        faults = [fault.text for fault in journal.check_segment(first_seqno, False)]
-    assert len(faults) == 1
-    assert "the trailer is damaged" in faults[0]

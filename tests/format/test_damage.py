@@ -249,6 +249,34 @@ def test_a_damaged_footer_costs_nothing(directory: Directory) -> None:
             assert_journal(reader, history, range(1, history.last_seqno + 1, 5))
 
 
+def sealed_anew(block: bytes) -> bytes:
+    return block[:4092] + crc32c(block[:4092]).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize(
+    ("places", "what"),
+    [
+        pytest.param([(-BLOCK, 56)], "the trailer is damaged", id="the time of the last record"),
+        pytest.param([(0, 64), (-BLOCK, 264)], "the record before it has another time", id="the time before"),
+        pytest.param([(0, 64)], "header and trailer are of different segments", id="the time before, in the header"),
+    ],
+)
+def test_check_compares_times_with_the_records(directory: Directory, places: list[tuple[int, int]], what: str) -> None:
+    """Times are found by what the ends of a segment say, which may match their checksums and be wrong all the same."""
+    sample(directory, segments=3)
+    path = directory.segments()[1]
+    content = bytearray(path.read_bytes())
+    for block, at in places:
+        begin = block % len(content)
+        content[begin + at] ^= 1
+        content[begin : begin + BLOCK] = sealed_anew(bytes(content[begin : begin + BLOCK]))
+    path.write_bytes(content)
+    with directory.open(owner=False) as reader:
+        faults = [fault.text for fault in reader.check_segment(reader.segments()[1].first_seqno, False)]
+    assert len(faults) == 1
+    assert what in faults[0]
+
+
 def test_a_damaged_or_missing_map_costs_nothing(directory: Directory) -> None:
     history = sample(directory, segments=8)
     path = next((directory.path / "maps").iterdir())
