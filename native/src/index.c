@@ -12,8 +12,6 @@
 #include "codec.h"
 #include "room.h"
 
-#define OFFSET_MAX ((uint64_t)1 << 62) /* keeps every sum of offset and length far from overflow */
-
 void vs_index_init(vs_index *x, uint64_t first_seqno, uint64_t time_before_ns) {
     memset(x, 0, sizeof *x);
     x->first_seqno = first_seqno;
@@ -102,7 +100,7 @@ static int record_put(vs_index *x, uint64_t seqno, const uint8_t *p, size_t byte
     uint32_t type = p[0], flags = p[1], volume = vs_get32(p + 4), tail_bytes = vs_get32(p + 32);
     uint64_t time_ns = vs_get64(p + 8), a = vs_get64(p + 16), b = vs_get64(p + 24);
     vs_row row = {.seqno = seqno, .time_ns = time_ns, .volume = volume, .offset_bytes = a, .length_bytes = b};
-    if (time_ns <= x->last_time_ns || a > OFFSET_MAX || b > OFFSET_MAX || flags > VS_RECORD_HAS_BITMAP) return -EBADMSG;
+    if (time_ns <= x->last_time_ns || a > VS_OFFSET_MAX || b > VS_OFFSET_MAX || flags > VS_RECORD_HAS_BITMAP) return -EBADMSG;
     x->last_time_ns = time_ns;
     switch (type) {
     case VS_RECORD_WRITE:
