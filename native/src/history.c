@@ -21,7 +21,16 @@ int vs_segment_rows_array(vs_segment *g, uint64_t until, const vs_row **rows, si
     if (all.packed.rows == 0 || *count == 0) return 0;
     vs_row *copy = malloc(*count * sizeof *copy);
     if (!copy) return -ENOMEM;
-    for (size_t i = 0; i < *count; i++) vs_rows_get(&all, i, &copy[i]);
+    uint64_t newer_seqno = UINT64_MAX;
+    for (size_t i = *count; r == 0 && i-- > 0; newer_seqno = copy[i].seqno) {
+        vs_rows_get(&all, i, &copy[i]);
+        if (!vs_segment_row_is_sound(g, &copy[i], newer_seqno))
+            r = vs_fault_set(-EUCLEAN, (uint32_t)copy[i].volume, copy[i].seqno, g->first_seqno, 0, "%s: its records are not sound", g->name);
+    }
+    if (r < 0) {
+        free(copy);
+        return r;
+    }
     *rows = *owned = copy;
     return 0;
 }

@@ -12,8 +12,6 @@
 #include "codec.h"
 #include "room.h"
 
-#define OFFSET_MAX ((uint64_t)1 << 62) /* keeps every sum of offset and length far from overflow */
-
 void vs_index_init(vs_index *x, uint64_t first_seqno, uint64_t time_before_ns) {
     memset(x, 0, sizeof *x);
     x->first_seqno = first_seqno;
@@ -137,7 +135,7 @@ static int is_note(uint32_t type) {
 
 /* What only compacted segments have, and is no record: it has neither seqno nor time. */
 static int note_put(vs_index *x, const uint8_t *p) {
-    if (!x->compacted || p[1] || vs_get64(p + 8) || vs_get32(p + 32) || vs_get64(p + 16) > OFFSET_MAX || vs_get64(p + 24) > OFFSET_MAX) return -EBADMSG;
+    if (!x->compacted || p[1] || vs_get64(p + 8) || vs_get32(p + 32) || vs_get64(p + 16) > VS_OFFSET_MAX || vs_get64(p + 24) > VS_OFFSET_MAX) return -EBADMSG;
     x->piece_end = 0;
     return p[0] == VS_RECORD_GO_TO ? go_to(x, p) : p[0] == VS_RECORD_POINT ? point_put(x, p) : last_put(x, p);
 }
@@ -166,7 +164,7 @@ static int record_put(vs_index *x, uint64_t seqno, const uint8_t *p, size_t byte
     uint32_t type = p[0], flags = p[1], volume = vs_get32(p + 4), tail_bytes = vs_get32(p + 32);
     uint64_t time_ns = vs_get64(p + 8), a = vs_get64(p + 16), b = vs_get64(p + 24);
     vs_row row = {.seqno = seqno, .time_ns = time_ns, .volume = volume, .offset_bytes = a, .length_bytes = b};
-    if (a > OFFSET_MAX || b > OFFSET_MAX || !flags_are_known(x, type, flags)) return -EBADMSG;
+    if (a > VS_OFFSET_MAX || b > VS_OFFSET_MAX || !flags_are_known(x, type, flags)) return -EBADMSG;
     int r = order_check(x, &row, type, flags);
     if (r < 0) return r;
     switch (type) {

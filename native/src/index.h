@@ -16,6 +16,8 @@
 
 enum { VS_CRC_CHUNK = 65536, VS_CRC_CHUNKS = 1024 }; /* blocks in a chunk; 256 GiB of segment at most */
 
+#define VS_OFFSET_MAX ((uint64_t)1 << 62) /* keeps every sum of offset and length far from overflow */
+
 /* A piece of a record: a run of bytes that lie together, or are zero together. Columns of the records section. */
 typedef struct vs_row {
     uint64_t seqno, time_ns, volume, offset_bytes, length_bytes, block;

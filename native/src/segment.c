@@ -344,6 +344,13 @@ void vs_rows_get(const vs_rows *r, uint64_t i, vs_row *out) {
     *out = (vs_row){v[0], v[1], v[2], v[3], v[4], v[5]};
 }
 
+int vs_segment_row_is_sound(const vs_segment *g, const vs_row *row, uint64_t newer_seqno) {
+    uint64_t blocks = (row->offset_bytes % VS_BLOCK_BYTES + row->length_bytes + VS_BLOCK_BYTES - 1) / VS_BLOCK_BYTES, end = g->data_end / VS_BLOCK_BYTES;
+    if (row->seqno < g->first_seqno || row->seqno > g->last_seqno || row->seqno > newer_seqno) return 0;
+    if (row->length_bytes == 0 || row->length_bytes > VS_OFFSET_MAX || row->offset_bytes > VS_OFFSET_MAX) return 0;
+    return row->block == 0 || (row->length_bytes <= VS_WRITE_MAX && row->block < end && blocks <= end - row->block);
+}
+
 uint64_t vs_rows_count_le(const vs_rows *r, uint64_t seqno) {
     if (r->packed.rows) return vs_packed_count_le(&r->packed, seqno);
     uint64_t low = 0, high = r->count;

@@ -107,6 +107,8 @@ typedef struct vs_rows {
 } vs_rows;
 int vs_segment_rows(vs_segment *g, vs_rows *out);
 void vs_rows_get(const vs_rows *r, uint64_t i, vs_row *out);
+/* Rows of a footer are derived: it says what it says. newer_seqno: of the row behind it. */
+int vs_segment_row_is_sound(const vs_segment *g, const vs_row *row, uint64_t newer_seqno);
 /* How many rows have seqno <= key. */
 uint64_t vs_rows_count_le(const vs_rows *r, uint64_t seqno);
 

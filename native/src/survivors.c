@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OFFSET_MAX ((uint64_t)1 << 62)
 enum { ROWS_BETWEEN_LOOKS = 4096 };
 
 uint64_t vs_roots_before(const vs_roots *roots, uint64_t seqno) {
@@ -106,7 +105,7 @@ static int removals_cover(vs_survivors *s, vs_segment *g) {
         n = vs_event_parse(events + at, length - at, &e, &body);
         if (n == 0) return -EBADMSG;
         vs_survivor_volume *v = e.type == VS_RECORD_VOLUME_REMOVE ? volume_find(s, e.volume) : NULL;
-        if (v) r = covered_put(v, 0, 2 * OFFSET_MAX, vs_roots_before(&s->roots, e.seqno));
+        if (v) r = covered_put(v, 0, 2 * VS_OFFSET_MAX, vs_roots_before(&s->roots, e.seqno));
     }
     return r;
 }
@@ -199,14 +198,6 @@ static int row_parts(sweep *w, const vs_row *row) {
     return r;
 }
 
-/* Rows are derived: a table says what it says. */
-static int row_is_sound(const vs_segment *g, const vs_row *row, uint64_t newer_seqno) {
-    uint64_t blocks = (row->offset_bytes % VS_BLOCK_BYTES + row->length_bytes + VS_BLOCK_BYTES - 1) / VS_BLOCK_BYTES, end = g->data_end / VS_BLOCK_BYTES;
-    if (row->seqno < g->first_seqno || row->seqno > g->last_seqno || row->seqno > newer_seqno) return 0;
-    if (row->length_bytes == 0 || row->length_bytes > OFFSET_MAX || row->offset_bytes > OFFSET_MAX) return 0;
-    return row->block == 0 || (row->length_bytes <= VS_WRITE_MAX && row->block < end && blocks <= end - row->block);
-}
-
 static int row_sweep(sweep *w, const vs_row *row) {
     vs_survivors *s = w->s;
     vs_survivor_volume *v = w->volume && w->volume->id == row->volume ? w->volume : volume_find(s, row->volume);
@@ -235,7 +226,7 @@ static int segment_sweep(sweep *w, uint64_t index) {
         vs_rows_get(&rows, i, &row);
         if (i % ROWS_BETWEEN_LOOKS == 0 && atomic_load(&w->s->journal->work_ends)) return -ECANCELED;
         w->part.number = i;
-        r = row_is_sound(g, &row, newer_seqno) ? row_sweep(w, &row) : -EUCLEAN;
+        r = vs_segment_row_is_sound(g, &row, newer_seqno) ? row_sweep(w, &row) : -EUCLEAN;
         if (r == -EUCLEAN) vs_fault_set(r, (uint32_t)row.volume, row.seqno, g->first_seqno, 0, "%s: its records are not sound", g->name);
         newer_seqno = row.seqno;
     }

@@ -277,6 +277,29 @@ def test_check_compares_times_with_the_records(directory: Directory, places: lis
     assert what in faults[0]
 
 
+@pytest.mark.parametrize(
+    "column", [pytest.param(3, id="offset"), pytest.param(4, id="length"), pytest.param(5, id="block")]
+)
+def test_records_that_cannot_be_are_no_records(directory: Directory, column: int) -> None:
+    """A footer that matches its checksums may say of a write that it lies where nothing can."""
+    sample(directory, segments=3)
+    path = directory.segments()[1]
+    content = bytearray(path.read_bytes())
+    trailer = len(content) - BLOCK
+    at, length = struct.unpack_from("<QQ", content, trailer + 144)
+    (groups,) = struct.unpack_from("<Q", content, at + 16)
+    content[at + 24 + 8 * (2 * groups + 1) + 10 * column + 7] |= 0x80
+    struct.pack_into("<I", content, trailer + 144 + 16, crc32c(bytes(content[at : at + length])))
+    content[trailer:] = sealed_anew(bytes(content[trailer:]))
+    path.write_bytes(content)
+    with directory.open(owner=False) as reader:
+        facts = reader.segments()[1]
+        middle = (facts.first_seqno + facts.last_seqno) // 2
+        with pytest.raises(IntegrityError, match="its records are not sound"):
+            reader.view(1, middle)
+        assert len(list(reader.check_segment(facts.first_seqno, False))) == 1
+
+
 def test_a_damaged_or_missing_map_costs_nothing(directory: Directory) -> None:
     history = sample(directory, segments=8)
     path = next((directory.path / "maps").iterdir())
