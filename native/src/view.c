@@ -267,6 +267,17 @@ int vs_view_apply(vs_view *v, vs_store *s, int file) {
     return r == 0 ? s->sync(s, file) : r;
 }
 
+/* Maps are derived: one may say of data that it lies where no batch can be. An unsealed segment has none but our own. */
+static int piece_check(const vs_view *v, const vs_view_piece *piece) {
+    const vs_segment *g = piece->segment;
+    if (!g || piece->pinned || !g->sealed) return 0;
+    uint64_t blocks = (piece->offset_bytes % VS_BLOCK_BYTES + piece->length_bytes + VS_BLOCK_BYTES - 1) / VS_BLOCK_BYTES, end = g->data_end / VS_BLOCK_BYTES;
+    if (piece->block < end && blocks <= end - piece->block) return 0;
+    return vs_fault_set(-EBADMSG, v->volume, v->until, g->first_seqno, piece->offset_bytes,
+                        "%s: there is no block %" PRIu64 " of volume %" PRIu32 " at @%" PRIu64 " in it", g->name, piece->offset_bytes / VS_BLOCK_BYTES,
+                        v->volume, v->until);
+}
+
 int vs_view_walk(vs_view *v, int (*each)(void *arg, const vs_view_piece *piece), void *arg) {
     vs_cursor c;
     vs_stack_run run;
@@ -277,6 +288,7 @@ int vs_view_walk(vs_view *v, int (*each)(void *arg, const vs_view_piece *piece),
         vs_view_piece piece = {.offset_bytes = at, .length_bytes = run.length_bytes, .block = run.block, .base = v->base};
         if (!run.base && !(piece.segment = vs_view_segment(v, &run))) r = -EBADMSG;
         piece.pinned = piece.segment && piece.segment == v->pinned;
+        if (r >= 0) r = piece_check(v, &piece);
         if (r >= 0) r = each(arg, &piece);
     }
     vs_cursor_end(&c);
