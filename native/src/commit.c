@@ -249,9 +249,12 @@ static int seal_due(const vs_journal *j) {
     return x->end_bytes >= j->options.segment_bytes || x->row_count >= VS_SEGMENT_ROWS_MAX;
 }
 
-/* Where a store does not know, there is room. What is kept free is for everything else that has to be written on a full disk. */
+/* Where a store does not know, or cannot say, there is room: a disk that fails is not one that is full. What is kept free is for everything else
+ * that has to be written on a full disk. */
 int vs_journal_has_room(const vs_journal *j) {
-    return !j->options.reserve_bytes || !j->store->free_bytes || j->store->free_bytes(j->store) >= (int64_t)j->options.reserve_bytes;
+    if (!j->options.reserve_bytes || !j->store->free_bytes) return 1;
+    int64_t free_bytes = j->store->free_bytes(j->store);
+    return free_bytes < 0 || free_bytes >= (int64_t)j->options.reserve_bytes;
 }
 
 /* leader: the filled batch, if there is one. On failure it stays: reads of live volumes still find what was accepted. */

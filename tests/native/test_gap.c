@@ -20,11 +20,11 @@ typedef struct scene {
 } scene;
 
 static vs_store below;
-static atomic_int full, broken, dead, primary_file, primary_syncs;
+static atomic_int full, unknown, broken, dead, primary_file, primary_syncs;
 
 static int64_t free_bytes(vs_store *s) {
     (void)s;
-    return atomic_load(&full) ? 0 : INT64_MAX;
+    return atomic_load(&unknown) ? -EIO : atomic_load(&full) ? 0 : INT64_MAX;
 }
 
 static int sync_or_fail(vs_store *s, int file) {
@@ -228,6 +228,18 @@ static void check_stop_in_gap(const char *name, atomic_int *what, int reason, in
     scene_end(&c);
 }
 
+/* A disk that does not say what is free is not full. */
+static void check_unknown_room(void) {
+    scene c = scene_begin("unknown");
+    atomic_store(&unknown, 1);
+    put(&c, FIRST, 1);
+    CHECK_EQ(vs_journal_commit(c.journal), 0);
+    CHECK_EQ(facts_of(&c).gap, 0);
+    atomic_store(&unknown, 0);
+    check_live(&c, FIRST, 1);
+    scene_end(&c);
+}
+
 /* It fails once more while the gap is being closed: what it had taken in between is older than what is written then. */
 static void check_fails_again(void) {
     scene c = scene_begin("again");
@@ -335,6 +347,7 @@ int main(void) {
     check_stop_in_gap("broken-stop", &broken, -EIO, 1);
     check_stop_in_gap("full-kill", &full, -ENOSPC, 0);
     check_stop_in_gap("dead-kill", &dead, -EIO, 0);
+    check_unknown_room();
     check_fails_again();
     check_lost_commit();
     check_strict();
