@@ -90,21 +90,25 @@ def add_while_written(repository: Repository) -> None:
     repository.branch_add("y", "branch:x")
 
 
+def write_and_add(repository: Repository) -> None:
+    write(repository, "x", 2, b"2")
+    repository.branch_add("y", "branch:x")
+    write(repository, "x", 3, b"3")
+    write(repository, "y", 3, b"y")
+
+
+def copy_and_remove(repository: Repository) -> None:
+    repository.branch_add("y", "branch:x")
+    repository.branch_remove("x")
+
+
 CHANGES: dict[str, Callable[[Repository], object]] = {
     "add on a point": lambda repository: repository.branch_add("y", "a"),
     "add on a branch": lambda repository: repository.branch_add("y", "branch:x"),
-    "write, and add on it": lambda repository: (
-        write(repository, "x", 2, b"2"),
-        repository.branch_add("y", "branch:x"),
-        write(repository, "x", 3, b"3"),
-        write(repository, "y", 3, b"y"),
-    ),
+    "write, and add on it": write_and_add,
     "add on a branch that is written to": add_while_written,
     "remove": lambda repository: repository.branch_remove("x"),
-    "copy and remove the older": lambda repository: (
-        repository.branch_add("y", "branch:x"),
-        repository.branch_remove("x"),
-    ),
+    "copy and remove the older": copy_and_remove,
     "report": lambda repository: repository.branch_report("x", {"a": 1}),
 }
 POSSIBLE = {
@@ -248,7 +252,7 @@ def test_asked_by_many_at_once(world: Path, monkeypatch: pytest.MonkeyPatch) -> 
             except BaseException as failure:  # noqa: BLE001  raised by the test
                 failures.append(failure)
 
-        works = [look, *(lambda name=name: come_and_go(name) for name in "abc")]  # type: ignore[misc]
+        works = [look, *(lambda name=name: come_and_go(name) for name in "abc")]
         threads = [threading.Thread(target=run, args=(work,)) for work in works]
         for thread in threads:
             thread.start()
