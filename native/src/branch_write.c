@@ -245,7 +245,8 @@ static int piece_write(volume_state *v, uint64_t from, uint64_t end, const uint8
     }
     int due = v->unsynced_bytes >= v->branch->options.unsynced_bytes;
     pthread_mutex_unlock(&v->write_mu);
-    return r == 0 && due ? vs_branch_volume_sync(v) : r;
+    if (r == 0 && due) vs_branch_volume_sync(v); /* this one is made; if it fails, the next ones do */
+    return r;
 }
 
 int64_t vs_branch_volume_write(volume_state *v, uint64_t offset_bytes, const void *buf, uint64_t length_bytes) {
@@ -304,7 +305,8 @@ static int piece_zero(volume_state *v, uint64_t from, uint64_t end) {
     if (r == 0 && z.record_count) r = change_make(v, z.records, z.record_count, z.changes, z.change_count);
     int due = v->unsynced_bytes >= v->branch->options.unsynced_bytes;
     pthread_mutex_unlock(&v->write_mu);
-    return r == 0 && due ? vs_branch_volume_sync(v) : r;
+    if (r == 0 && due) vs_branch_volume_sync(v); /* this one is made; if it fails, the next ones do */
+    return r;
 }
 
 int vs_branch_volume_zero(volume_state *v, uint64_t offset_bytes, uint64_t length_bytes) {
