@@ -95,7 +95,7 @@ class Fork(NamedTuple):
 
 def fork_while(going: Callable[[], bool], repository: Path, writer: Writer) -> list[Fork]:
     """Make branches of the one that the writer writes to; a kill may leave one made or not."""
-    forks = []
+    forks: list[Fork] = []
     while going():
         name, first = f"fork{len(forks)}", writer.answered
         done = run(repository, "branch", "add", name, "--from", f"branch:{writer.path.parent.name}")
