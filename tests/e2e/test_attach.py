@@ -453,7 +453,9 @@ def test_killed_at_any_step_it_leaves_what_the_next_takes_away(verb: str, tmp_pa
         if verb == "detach":
             assert steps_of("attach", image, directory, 0).returncode == 0
         killed = steps_of(verb, image, directory, step)
-        in_time = killed.returncode == -signal.SIGKILL  # or there were fewer steps: how often a program is looked at differs
+        in_time = (
+            killed.returncode == -signal.SIGKILL
+        )  # or there were fewer steps: how often a program is looked at differs
         assert in_time or (killed.returncode == 0 and step > steps * 0.9), f"step {step} of {steps}: {killed.stderr}"
         seen |= {records_step()}
         _goes_on(number, image, directory)
@@ -470,11 +472,11 @@ def records_step() -> str:
 
 
 def _goes_on(number: int, image: Path, directory: Path) -> None:
-    """In turn: cleaned by name, by a detach of all, by the next that wants the same directory."""
+    """In turn: by cleaning up, until what was just being started has ended; by the next that wants the same directory."""
     from vsnapfs.attach import attach, detach, records, stale
 
     if number % 2 == 0 and records_step() != "attached":
-        eventually(lambda: stale.clean_all() == [] and not records.all_records(), "all taken away")
+        eventually(lambda: stale.clean_all() == [] and not list(records.place().iterdir()), "all taken away")
     elif records_step() != "attached":
         attach(image, directory)
         assert names(directory) == ["one"]
