@@ -16,6 +16,7 @@ from vsnapfs.attach.loop import loop
 from vsnapfs.attach.model import Attached, Record, Step
 from vsnapfs.attach.mounting import mount, unmount
 from vsnapfs.attach.records import Lock, locked
+from vsnapfs.attach.sharing import check_alone
 from vsnapfs.attach.stale import clean, clean_all, clean_one, is_ours, own_namespace, remove_directory
 from vsnapfs.core.errors import (
     BusyError,
@@ -65,8 +66,8 @@ def attach(
     Args: source_file: as a tree shows it, or any image. writable: False: nothing is written to it, whatever is in it. partition:
     its number. options: more mount options, comma-separated. what: the point and the volume, for people.
 
-    Raises: PermissionDeniedError: not root. UsageError: what is in it cannot be mounted. BusyError, NameTakenError: the directory.
-    NotFoundError, StoreError, TimedOutError.
+    Raises: PermissionDeniedError: not root. UsageError: what is in it cannot be mounted. BusyError: the directory is in use, or the
+    file is, and one of the two writes to it. NameTakenError: the directory is not empty. NotFoundError, StoreError, TimedOutError.
     """
     require_root()
     extra = checked_options(options, writable=writable)
@@ -99,6 +100,7 @@ def _attach(lock: Lock, record: Record, content: Content, way: Way, extra: list[
     target, source = Path(record.attached.directory), Path(record.attached.source)
     lock.write(record)
     try:
+        check_alone(record.attached)
         if record.made_directory:
             _make(target)
         place = {"offset_bytes": content.offset_bytes, "length_bytes": content.length_bytes}
