@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -358,8 +359,10 @@ def test_a_directory_that_was_there_stays(ext4: History, tmp_path: Path) -> None
     directory.mkdir()
     ext4.attach("latest", tmp_path / "link/../own", "--options", "noatime")
     assert "noatime" in ext4.listed()[0]["options"]
+    assert len(loops_on(tmp_path)) == 1
     ext4.detach(directory)
     assert list(directory.iterdir()) == []
+    assert eventually_none(tmp_path) == []
 
 
 def test_who_uses_it_is_named(ext4: History, tmp_path: Path) -> None:
@@ -510,6 +513,30 @@ def _goes_on(number: int, image: Path, directory: Path) -> None:
         assert names(directory) == ["one"]
     if records_step() == "attached":
         detach(directory)
+
+
+def test_what_a_killed_command_has_started_is_waited_for(tmp_path: Path) -> None:
+    """mount(8) goes on when the command is killed: it has the device, and nobody cleans up under it."""
+    from vsnapfs.attach import records, stale
+
+    image, directory, gate = make_image(tmp_path, "ext4", {"one": "1"}), tmp_path / "shown", tmp_path / "gate"
+    os.mkfifo(gate)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/mount").write_text(f'#!/bin/sh\nread -r go < {gate}\nexec {shutil.which("mount")} "$@"\n')
+    (tmp_path / "bin/mount").chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    argv = [sys.executable, "-m", "tests.support.attaching", "0", "attach", str(image), str(directory)]
+    with child(argv, env=os.environ | {"PATH": path}) as attaching:
+        with gate.open("w") as opened:  # returns when mount(8) waits at it
+            attaching.kill()
+            attaching.wait()
+            assert stale.clean_all() == []
+            assert [record.step for record in records.all_records()] == ["mounting"]
+            assert loops_on(tmp_path) != []
+            opened.write("go\n")
+        eventually(lambda: names(directory) == ["one"], "mounted all the same")
+        eventually(lambda: [each.directory for each in stale.clean_all()] == [str(directory)], "taken away")
+    assert not directory.exists()
 
 
 def test_two_at_once_on_one_directory(tmp_path: Path) -> None:
