@@ -94,8 +94,9 @@ class History:
 
 
 @contextmanager
-def history_of(kind: str, place: Path) -> Iterator[History]:
+def history_of(kind: str, place: Path, settings: str = "") -> Iterator[History]:
     repository = make_repository(place / "repository", disk=SIZES[kind])
+    (repository / "vsnapfs.toml").write_text(settings)
     with serving(repository, place / "mount") as server:
         with loop_device(server.mountpoint / "live/disk") as device:
             sh(*MAKE[kind], device)
@@ -145,6 +146,15 @@ def test_points_of_one_filesystem_are_attached_at_once(history: History, tmp_pat
         assert sorted(each["directory"] for each in history.detach("--all")) == [str(clean), str(later)]
     assert not clean.exists()
     assert history.listed() == []
+
+
+def test_a_point_that_the_kernel_reads_by_itself(tmp_path: Path) -> None:
+    with history_of("ext4", tmp_path, '[mount]\ndata = "kernel"\n') as history:
+        history.attach("clean", tmp_path / "clean")
+        history.attach("later", tmp_path / "later")
+        assert (names(tmp_path / "clean"), (tmp_path / "later/three").read_text()) == (["one"], "3")
+        assert must_json(history.repository, "status")["data"]["open_kernel"] == 2
+        history.detach("--all")
 
 
 def test_a_copy_that_may_be_written_replays_its_journal(history: History, tmp_path: Path) -> None:
