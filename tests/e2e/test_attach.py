@@ -157,9 +157,9 @@ def test_a_point_that_the_kernel_reads_by_itself(tmp_path: Path) -> None:
         history.detach("--all")
 
 
-def test_a_copy_that_may_be_written_replays_its_journal(history: History, tmp_path: Path) -> None:
+def test_a_copy_that_may_be_written_replays_its_journal(ext4: History, tmp_path: Path) -> None:
     copy = tmp_path / "copy.img"
-    sh("cp", "--sparse=always", history.mountpoint / "snaps/dirty/disk", copy)
+    sh("cp", "--sparse=always", ext4.mountpoint / "snaps/dirty/disk", copy)
     copy.chmod(0o600)
     with attached(copy, tmp_path / "branch", writable=True) as shown:
         assert shown.notes == []
@@ -170,6 +170,35 @@ def test_a_copy_that_may_be_written_replays_its_journal(history: History, tmp_pa
         assert (tmp_path / "again/new").read_text() == "written"
     with device_of(copy) as device:
         assert check_filesystem(device.path, device.filesystem).ok is True
+
+
+def test_a_branch_replays_and_is_written_to(history: History, tmp_path: Path) -> None:
+    """Beside its point and the branch's own branch; nothing reaches either."""
+    repository, point = history.repository, history.mountpoint / "snaps/dirty/disk"
+    before = sh("sha256sum", point)
+    must(repository, "branch", "add", "try", "--from", "dirty")
+    assert history.attach("branch:try", tmp_path / "read")["notes"] != []
+    history.detach(tmp_path / "read")
+    told = history.attach("branch:try", tmp_path / "shown", "--read-write")
+    assert (told["notes"], told["writable"], told["what"]) == ([], True, "branch:try disk")
+    assert names(tmp_path / "shown") == ["one", "two"]
+    synced(tmp_path / "shown/new", "written")
+    assert str(tmp_path / "shown") in refused(repository, BUSY, "attach", "branch:try", "disk", tmp_path / "again")
+    must(repository, "branch", "add", "second", "--from", "branch:try")
+    history.attach("branch:second", tmp_path / "second", "--read-write")
+    assert (tmp_path / "second/new").read_text() == "written"
+    (tmp_path / "second/new").unlink()
+    assert told["device"] in refused(repository, BUSY, "branch", "remove", "try")
+    history.detach("--all")
+    history.attach("branch:try", tmp_path / "shown")
+    assert (tmp_path / "shown/new").read_text() == "written"
+    history.detach(tmp_path / "shown")
+    with device_of(history.mountpoint / "branches/second/disk") as device:
+        assert check_filesystem(device.path, device.filesystem).ok is True
+    for name in ("second", "try"):
+        must(repository, "branch", "remove", name)
+    sh("sysctl", "-q", "vm.drop_caches=1")
+    assert sh("sha256sum", point) == before
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -321,7 +350,9 @@ def test_refusals(ext4: History, tmp_path: Path) -> None:
     assert "did you mean clean" in refused(repository, NOT_FOUND, "attach", "claen", "disk", shown)
     assert "did you mean disk?" in refused(repository, NOT_FOUND, "attach", "clean", "disc", shown)
     assert "no branch 'x'" in refused(repository, NOT_FOUND, "attach", "branch:x", "disk", shown)
-    assert "make a branch" in refused(repository, DENIED, "attach", "clean", "disk", shown, "--read-write")
+    assert "branch add NAME --from clean" in refused(
+        repository, DENIED, "attach", "clean", "disk", shown, "--read-write"
+    )
     assert "'rw'" in refused(repository, USAGE, "attach", "clean", "disk", shown, "--options", "rw")
     assert "missing argument DIR" in refused(repository, USAGE, "attach", "clean", "disk")
     assert "no partitions" in refused(repository, USAGE, "attach", "clean", "disk", shown, "--partition", "1")
