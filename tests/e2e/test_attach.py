@@ -82,7 +82,7 @@ class History:
         self.repository = server.repository
         self.mountpoint = server.mountpoint
 
-    def attach(self, point: str, directory: Path, *options: str) -> Any:
+    def attach(self, point: str, directory: Path, *options: str | Path) -> Any:
         return must_json(self.repository, "attach", point, "disk", directory, *options)
 
     def detach(self, *words: str | Path) -> Any:
@@ -420,6 +420,25 @@ def test_who_uses_it_is_named(ext4: History, tmp_path: Path) -> None:
         assert not directory.exists()
         assert loops_on(ext4.mountpoint) != []
     eventually(lambda: loops_on(ext4.mountpoint) == [], "its device to go")
+
+
+def test_what_is_mounted_over_it_goes_first(ext4: History, tmp_path: Path) -> None:
+    directory = tmp_path / "shown"
+    ext4.attach("later", directory)
+    sh("mount", "-t", "tmpfs", "over", directory)
+    try:
+        assert f"over is mounted over {directory}" in refused(ext4.repository, BUSY, "detach", directory)
+        assert ext4.listed()[0]["problem"] == ""
+    finally:
+        sh("umount", directory)
+    ext4.detach(directory)
+
+
+def test_a_point_that_moves_is_settled(ext4: History, tmp_path: Path) -> None:
+    """By the mount alone too: each look at -0s would find another."""
+    shown = ext4.attach("-0s", tmp_path / "shown", "--mount", ext4.mountpoint)
+    assert Path(shown["source"]).parent.name.startswith("@")
+    ext4.detach(tmp_path / "shown")
 
 
 def test_it_outlives_a_worker(ext4: History, tmp_path: Path) -> None:
