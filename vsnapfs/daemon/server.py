@@ -46,7 +46,7 @@ from vsnapfs.daemon.serving import (
     mounted,
 )
 from vsnapfs.daemon.settling import settling
-from vsnapfs.tree.mountpoint import users_of
+from vsnapfs.mounts.holders import users_of
 
 if TYPE_CHECKING:
     from vsnapfs.repository.repository import Repository
