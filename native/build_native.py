@@ -26,6 +26,7 @@ HEADERS = (
     "compact",
     "hold",
     "view",
+    "replay",
     "kernel_view",
     "base",
     "base_move",
