@@ -35,6 +35,8 @@ COMMANDS = {
     "import": "import_",
     "export": "export",
     "diff": "diff",
+    "attach": "attach",
+    "detach": "detach",
     "status": "status",
     "plan": "plan",
     "events": "events",
