@@ -27,7 +27,8 @@ ARROWS = {
     "repository": {"catalog", "policy", "binding", "core"},
     "tree": {"repository", "binding", "mounts", "core"},
     "daemon": {FACADE, "tree", "quiesce", "repository", "policy", "binding", "core"},
-    "cli": {FACADE, "daemon", "repository", "attach", "mounts", "core"},
+    "hunt": {"daemon", "repository", "attach", "core"},
+    "cli": {FACADE, "hunt", "daemon", "repository", "attach", "mounts", "core"},
     FACADE: {"repository", "core"},
 }
 """A package, and those that it may import beside itself."""

@@ -31,6 +31,7 @@ COMMANDS = {
     "mount": "mount",
     "bookmark": "bookmark",
     "prune": "prune",
+    "hunt": "hunt",
     "import": "import_",
     "export": "export",
     "diff": "diff",
