@@ -32,6 +32,7 @@ COMMANDS = {
     "bookmark": "bookmark",
     "prune": "prune",
     "hunt": "hunt",
+    "replay": "replay",
     "import": "import_",
     "export": "export",
     "diff": "diff",

@@ -68,7 +68,8 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: str = REPORT_KIND
     state: ReplayState
-    """``planned``: nothing was written. ``unfinished``: it is going on, or it was killed; ``failed``: ``error`` says why. Then the branch has a part."""
+    """``planned``: nothing was written. ``unfinished``: it is going on, or it was killed; ``failed``: ``error`` says why; then the branch
+    has a part."""
     error: str
     branch: str
     since: Point

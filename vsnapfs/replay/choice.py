@@ -88,7 +88,9 @@ class Choice:
 def parse_seqnos(text: str) -> Span:
     """``@7`` or ``@7..@9``. Raises: UsageError."""
     first, dots, last = text.partition("..")
-    found = [parse_point(part) if part.startswith("@") else None for part in ((first, last) if dots else (first, first))]
+    found = [
+        parse_point(part) if part.startswith("@") else None for part in ((first, last) if dots else (first, first))
+    ]
     low, high = found
     if not isinstance(low, Seqno) or not isinstance(high, Seqno):
         raise UsageError(f"{text!r} names no records", hint="write --skip @1234 or --skip @1234..@1250")
@@ -102,7 +104,8 @@ def parse_times(text: str, now_ns: int) -> Span:
     times = [_time_ns(point, now_ns) for point in found if isinstance(point, Instant | Ago)]
     if len(times) != 2:
         raise UsageError(
-            f"{text!r} is no span of time", hint="write --skip-time 2026-11-23T10:15:00Z..2026-11-23T10:16:30Z or -5min..-2min"
+            f"{text!r} is no span of time",
+            hint="write --skip-time 2026-11-23T10:15:00Z..2026-11-23T10:16:30Z or -5min..-2min",
         )
     return _ordered(text, *times)
 
@@ -112,7 +115,9 @@ def parse_range(text: str) -> tuple[str, Range]:
     volume, _, place = text.rpartition(":")
     offset, plus, length = place.partition("+")
     if not volume or not plus:
-        raise UsageError(f"{text!r} is no range of a volume", hint="write --skip-range VOLUME:OFFSET+LENGTH such as db0:1M+64K")
+        raise UsageError(
+            f"{text!r} is no range of a volume", hint="write --skip-range VOLUME:OFFSET+LENGTH such as db0:1M+64K"
+        )
     start_bytes, length_bytes = parse_size(offset), parse_size(length)
     if length_bytes == 0:
         raise UsageError(f"{text!r} is empty", hint="give a length")

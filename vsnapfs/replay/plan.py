@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 from vsnapfs.core.replay import ConflictKind
 from vsnapfs.replay.choice import Choice
@@ -92,28 +92,27 @@ class Plan:
         if volume is None:
             volume = self.volumes[piece.volume] = VolumePlan()
         end_bytes = piece.offset_bytes + piece.length_bytes
-        left = []
-        for part in self._choice.parts(piece.seqno, piece.time_ns, piece.volume, piece.offset_bytes, end_bytes):
-            if part.kept:
-                self._keep(volume, piece, part.start_bytes, part.end_bytes)
-            else:
-                left.append(part)
-        for part in left:  # after those that are kept: they are no conflict with themselves
-            self._left = True
-            volume.skipped_bytes += part.end_bytes - part.start_bytes
-            volume.skipped.skip(part.start_bytes, part.end_bytes, piece.seqno)
+        parts = list(self._choice.parts(piece.seqno, piece.time_ns, piece.volume, piece.offset_bytes, end_bytes))
+        kept = [(part.start_bytes, part.end_bytes) for part in parts if part.kept]
+        if kept:
+            self._keep(volume, piece, kept)
+        for part in parts:  # after those that are kept: they are no conflict with themselves
+            if not part.kept:
+                self._left = True
+                volume.skipped_bytes += part.end_bytes - part.start_bytes
+                volume.skipped.skip(part.start_bytes, part.end_bytes, piece.seqno)
 
-    def _keep(self, volume: VolumePlan, piece: Piece, start_bytes: int, end_bytes: int) -> None:
+    def _keep(self, volume: VolumePlan, piece: Piece, ranges: Sequence[tuple[int, int]]) -> None:
         self._kept = True
-        volume.applied_bytes += end_bytes - start_bytes
+        volume.applied_bytes += sum(end - start for start, end in ranges)
+        end_bytes = ranges[-1][1]
         if end_bytes > volume.end_bytes:
             volume.end_bytes, volume.end_seqno = end_bytes, piece.seqno
-        for extent, kind in volume.skipped.keep(start_bytes, end_bytes):
+        for extent, kind in volume.skipped.keep(ranges):
             self.counts[kind] += 1
             if len(self.conflicts) < CONFLICTS_MAX:
-                self.conflicts.append(
-                    Meeting(piece.seqno, extent.seqno, piece.volume, extent.start_bytes, extent.end_bytes, kind)
-                )
+                meeting = Meeting(piece.seqno, extent.seqno, piece.volume, extent.start_bytes, extent.end_bytes, kind)
+                self.conflicts.append(meeting)
 
     def _end_record(self) -> None:
         self.applied_records += self._kept
@@ -122,13 +121,13 @@ class Plan:
         self._kept = self._left = False
 
 
-P = TypeVar("P", bound="Cut")
-
-
 class Cut(Piece, Protocol):
     """A piece of which a part can be had."""
 
-    def part(self: P, offset_bytes: int, end_bytes: int) -> P: ...
+    def part(self, offset_bytes: int, end_bytes: int) -> Self: ...
+
+
+P = TypeVar("P", bound=Cut)
 
 
 def kept_runs(choice: Choice, pieces: Sequence[P]) -> Iterator[list[P]]:

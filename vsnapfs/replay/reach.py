@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from vsnapfs.binding import Event, RecordKind
 from vsnapfs.core.errors import UsageError
-from vsnapfs.core.model import Volume
 from vsnapfs.core.times import iso
 from vsnapfs.core.units import format_size
 from vsnapfs.replay.choice import Choice
@@ -21,15 +19,6 @@ class Reach(NamedTuple):
     sizes: dict[int, int]
     names: dict[int, str]
     events: list[Event]
-
-
-def reach_of(since: int, stood: Iterable[Volume], all_volumes: Iterable[Volume], events: list[Event]) -> Reach:
-    return Reach(
-        since,
-        {volume.id: volume.size_bytes for volume in stood},
-        {volume.id: volume.name for volume in all_volumes},
-        events,
-    )
 
 
 def refuse_growth(reach: Reach, choice: Choice) -> None:
@@ -67,18 +56,9 @@ def refuse_strangers(reach: Reach, plan: Plan) -> None:
             )
 
 
-def notes(reach: Reach, choice: Choice, plan: Plan) -> list[str]:
+def notes(reach: Reach, choice: Choice) -> list[str]:
     """What is different on the branch, or not known, though all that could be written again was."""
-    return [
-        *(_note(reach, event) for event in reach.events if _matters(reach, choice, event)),
-        *(
-            f"--skip of @{span.first}..@{span.last} leaves nothing out: there are no writes"
-            if span.first < span.last
-            else f"--skip @{span.first} leaves nothing out: it is no write"
-            for span in choice.seqnos
-            if not plan.skipped_records and not plan.split_records
-        ),
-    ]
+    return [_note(reach, event) for event in reach.events if _matters(reach, choice, event)]
 
 
 def _matters(reach: Reach, choice: Choice, event: Event) -> bool:

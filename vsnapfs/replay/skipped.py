@@ -6,7 +6,7 @@ what is replayed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sortedcontainers import SortedDict
@@ -48,16 +48,15 @@ class SkippedMap:
         self._cut(start_bytes, end_bytes)
         self._ends[start_bytes] = (end_bytes, seqno)
 
-    def keep(self, start_bytes: int, end_bytes: int) -> list[Seen]:
-        """A record that is kept writes there. Returns: what it meets, in order of the kind and the place."""
+    def keep(self, ranges: Sequence[tuple[int, int]]) -> list[Seen]:
+        """A record that is kept writes there, in one piece of it. Returns: what it meets, first what it goes over."""
         if not self._ends:
             return []
-        before, behind = start_bytes - start_bytes % BLOCK_BYTES, end_bytes + -end_bytes % BLOCK_BYTES
-        beside = [*self._in(before, start_bytes), *self._in(end_bytes, behind)]
-        over = list(self._in(start_bytes, end_bytes))
-        if over:
-            self._cut(start_bytes, end_bytes)
-        return [*(Seen(each, "over") for each in over), *(Seen(each, "beside") for each in beside)]
+        over = [extent for start, end in ranges for extent in self._in(start, end)]
+        for start, end in ranges if over else ():
+            self._cut(start, end)
+        beside = dict.fromkeys(extent for low, high in _margins(ranges) for extent in self._in(low, high))
+        return [*(Seen(extent, "over") for extent in over), *(Seen(extent, "beside") for extent in beside)]
 
     def _in(self, start_bytes: int, end_bytes: int) -> Iterator[Extent]:
         """What lies in a range, cut to it."""
@@ -86,3 +85,10 @@ class SkippedMap:
                 self._ends[start] = (start_bytes, seqno)
             if end > end_bytes:
                 self._ends[end_bytes] = (end, seqno)
+
+
+def _margins(ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What is left of the blocks that ranges begin and end in."""
+    for start, end in ranges:
+        yield start - start % BLOCK_BYTES, start
+        yield end, end + -end % BLOCK_BYTES
