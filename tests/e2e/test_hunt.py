@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.ground import MIB, refused
-from tests.support.processes import Mounted, child, environment, must, must_json, program, run
-from tests.support.waiting import eventually
+from tests.support.processes import must, must_json
 
 FAILED, USAGE, NOT_FOUND, BUSY, DEGRADED, TIMED_OUT, INTERRUPTED = 1, 2, 3, 5, 8, 9, 130
 BLOCK = 4096
@@ -79,3 +75,24 @@ def branches(repository: Path) -> list[str]:
 
 def hunted(repository: Path, log: Path, *options: str, test: tuple[str, ...] = WRONG) -> Any:
     return json.loads(must(repository, "hunt", "--log", log, "--json", *options, "--", *test))
+
+
+@pytest.mark.parametrize("jobs", ["1", "3"])
+def test_the_planted_write_is_found_and_named(
+    repository: Path, planted: Planted, place: Path, tmp_path: Path, jobs: str
+) -> None:
+    found = hunted(
+        repository, tmp_path / "log", "--good", "b0", "--bad", "-0s", "--read-only", "--to-write", "--jobs", jobs
+    )
+    assert found["state"] == "found"
+    assert (found["first_bad"]["seqno"], found["last_good"]["seqno"]) == (planted.seqno, planted.seqno - 1)
+    write = found["write"]
+    assert (write["seqno"], write["volume"], write["zero"]) == (planted.seqno, "db", False)
+    assert (write["offset_bytes"], write["length_bytes"]) == (PLANTED_AT, len(PLANTED))
+    assert write["changed_bytes"] == write["compared_bytes"] == len(PLANTED)
+    assert PLANTED.hex(" ")[:11] in "".join(line for line in write["hex_diff"] if line.startswith("+"))
+    assert write["files_problem"] == "the volume has no filesystem that is known"
+    assert found["safety_bookmark"] in [each["name"] for each in must_json(repository, "bookmark", "list")["bookmarks"]]
+    assert must_json(repository, "hunt", "--replay", tmp_path / "log") == found
+    for probe in found["probes"]:
+        assert Path(probe["output"]).parent == tmp_path / "log.d"

@@ -63,7 +63,7 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]
 @click.argument("test", nargs=-1)
 @global_options()
 @pass_session
-def command(session: Session, **given: Any) -> int:
+def command(session: Session, /, **given: Any) -> int:
     """Find where good became bad: run TEST at points between the two, each on a throw-away branch.
 
     TEST ends with 0: good, 1 to 124: bad, 125: cannot be told, skip; all else aborts. {} in its words is the volume's place.

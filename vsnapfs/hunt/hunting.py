@@ -166,7 +166,8 @@ class Hunting:
         named = self._past.named
         known = dict(zip(reversed(named.states), reversed(named.bookmarks), strict=True))
         ends = {self._begin.good_state: self._begin.good, self._begin.bad_state: self._begin.bad}
-        return known.get(state) or ends.get(state) or await in_thread(self._ground.point, state)
+        found = known.get(state) or ends.get(state)
+        return found if found is not None else await in_thread(self._ground.point, state)
 
     async def _tested(self, spot: Making) -> tuple[Verdict, HuntProbe]:
         probe = HuntProbe(
