@@ -63,7 +63,7 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]
 @click.argument("test", nargs=-1)
 @global_options()
 @pass_session
-def command(session: Session, **given: Any) -> int:
+def command(session: Session, /, **given: Any) -> int:
     """Find where good became bad: run TEST at points between the two, each on a throw-away branch.
 
     TEST ends with 0: good, 1 to 124: bad, 125: cannot be told, skip; all else aborts. {} in its words is the volume's place.
@@ -74,7 +74,7 @@ def command(session: Session, **given: Any) -> int:
 
     Exit status: 0 found; 1 contradictory or aborted; 8 only a range was found, since some points could not be tested.
     """
-    said = {name: value for name, value in given.items() if value not in (None, False, ())}
+    said = {name: value for name, value in given.items() if value is not None and value is not False and value != ()}
     ways = [name for name in (*ENDS, "resume", "replay") if name in said]
     if not ways and said.get("test", ())[:1] == (CLEAN,):
         return _clean(session, said)

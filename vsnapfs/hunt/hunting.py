@@ -17,7 +17,7 @@ from tempfile import gettempdir
 import msgspec
 import trio
 
-from vsnapfs.core.errors import PointGoneError, UntestableError, VsnapfsError
+from vsnapfs.core.errors import PointGoneError, UntestableError
 from vsnapfs.core.hunt import Hunt, HuntProbe, Verdict
 from vsnapfs.core.model import Point
 from vsnapfs.core.times import iso
@@ -129,7 +129,7 @@ class Hunting:
         async def probe(state: int) -> None:
             try:
                 await self._probe(state, what)
-            except (VsnapfsError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  raised again, by itself: a nursery would put it into a group
                 failures.append(error)
                 nursery.cancel_scope.cancel()
 
@@ -166,7 +166,8 @@ class Hunting:
         named = self._past.named
         known = dict(zip(reversed(named.states), reversed(named.bookmarks), strict=True))
         ends = {self._begin.good_state: self._begin.good, self._begin.bad_state: self._begin.bad}
-        return known.get(state) or ends.get(state) or await in_thread(self._ground.point, state)
+        found = known.get(state) or ends.get(state)
+        return found if found is not None else await in_thread(self._ground.point, state)
 
     async def _tested(self, spot: Making) -> tuple[Verdict, HuntProbe]:
         probe = HuntProbe(

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vsnapfs.attach import attach, detach
-from vsnapfs.attach.attaching import listed
-from vsnapfs.attach.stale import clean_all
+from vsnapfs.attach.stale import clean_all, listed
 from vsnapfs.core.errors import (
     BusyError,
     NameTakenError,

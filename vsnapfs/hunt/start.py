@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 import trio
 
-from vsnapfs.attach.attaching import listed, require_root
+from vsnapfs.attach.attaching import require_root
+from vsnapfs.attach.stale import listed
 from vsnapfs.core.errors import (
     BusyError,
     FormatUnknownError,
