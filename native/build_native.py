@@ -27,6 +27,7 @@ HEADERS = (
     "hold",
     "view",
     "replay",
+    "branch",
     "kernel_view",
     "base",
     "base_move",

@@ -30,7 +30,7 @@ LINES_SHOWN = 5
 @click.command("replay", cls=PointsCommand)
 @click.option("--from", "since", type=POINT, required=True, metavar="POINT", help="Where it begins.")
 @click.option(
-    "--to", "until", type=POINT, metavar="POINT", help="The last write that is made again is before it; default: now."
+    "--to", "until", type=POINT, metavar="POINT", help="Where it ends; default: now."
 )
 @click.option("--into", required=True, metavar="BRANCH", help="Made from --from if it is not there.")
 @click.option("--skip", multiple=True, metavar="@A[..@B]", help="Leave out the write @A, or all from @A to @B.")
