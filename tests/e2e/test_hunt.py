@@ -89,13 +89,11 @@ def hunted(repository: Path, log: Path, *options: str, test: tuple[str, ...] = W
     return json.loads(must(repository, "hunt", "--log", log, "--json", *options, "--", *test))
 
 
-@pytest.mark.parametrize("jobs", ["1", "3"])
+@pytest.mark.parametrize("way", [(), ("--read-only",), ("--jobs", "3")], ids=" ".join)
 def test_the_planted_write_is_found_and_named(
-    repository: Path, planted: Planted, place: Path, tmp_path: Path, jobs: str
+    repository: Path, planted: Planted, place: Path, tmp_path: Path, way: tuple[str, ...]
 ) -> None:
-    found = hunted(
-        repository, tmp_path / "log", "--good", "b0", "--bad", "-0s", "--read-only", "--to-write", "--jobs", jobs
-    )
+    found = hunted(repository, tmp_path / "log", "--good", "b0", "--bad", "-0s", "--to-write", *way)
     assert found["state"] == "found"
     assert (found["first_bad"]["seqno"], found["last_good"]["seqno"]) == (planted.seqno, planted.seqno - 1)
     write = found["write"]
@@ -206,7 +204,7 @@ def goes_on(repository: Path, held: Held, planted: Planted) -> None:
     )
 
 
-@pytest.mark.parametrize("options", [(), ("--read-only",)], ids=str)
+@pytest.mark.parametrize("options", [(), ("--read-only",)], ids=" ".join)
 def test_killed_it_goes_on_and_removes_what_was_left(
     repository: Path, planted: Planted, place: Path, options: tuple[str, ...]
 ) -> None:

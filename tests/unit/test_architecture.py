@@ -26,7 +26,7 @@ ARROWS = {
     "quiesce": {"policy", "core"},
     "repository": {"catalog", "policy", "binding", "core"},
     "tree": {"repository", "binding", "mounts", "core"},
-    "daemon": {FACADE, "mounts", "tree", "quiesce", "repository", "policy", "binding", "core"},
+    "daemon": {FACADE, "tree", "mounts", "quiesce", "repository", "policy", "binding", "core"},
     "hunt": {"daemon", "repository", "attach", "core"},
     "replay": {"hunt", "daemon", "repository", "attach", "binding", "core"},
     "cli": {FACADE, "replay", "hunt", "daemon", "repository", "attach", "mounts", "core"},
