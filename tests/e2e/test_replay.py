@@ -21,7 +21,13 @@ from tests.support.attaching import left_behind
 from tests.support.processes import environment, is_alive, must, must_json, run, unmount
 from tests.support.processes import program as vsnapfs
 from tests.support.waiting import eventually
+from vsnapfs.core.branch import Branch
+from vsnapfs.core.replay import ReplayReport
+from vsnapfs.daemon.client import connect
+from vsnapfs.daemon.requests import BranchList, BranchShow, GetStatus, Resolve
 from vsnapfs.mounts.table import mounts
+from vsnapfs.replay.replaying import replay
+from vsnapfs.replay.wanted import Wanted
 
 FAILED, USAGE, NOT_FOUND, TAKEN, DAMAGED, NO_SPACE = 1, 2, 3, 5, 6, 7
 BLOCK = 4096
@@ -87,15 +93,29 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def last_seqno(repository: Path) -> int:
-    return int(must_json(repository, "status")["last_seqno"])
+    return connect(repository).call(GetStatus()).last_seqno
 
 
 def branches(repository: Path) -> list[str]:
-    return [branch["name"] for branch in must_json(repository, "branch", "list")["branches"]]
+    return [branch.name for branch in connect(repository).call(BranchList()).branches]
 
 
-def replayed(repository: Path, *options: str, status: int = 0) -> Any:
-    return must_json(repository, "replay", "--from", "start", *options, status=status)
+def branch(repository: Path, name: str) -> Branch:
+    return connect(repository).call(BranchShow(name=name))
+
+
+def report_of(repository: Path, name: str) -> Any:
+    return branch(repository, name).report
+
+
+def replayed(repository: Path, *options: str) -> Any:
+    """From ``start``, by the command."""
+    return must_json(repository, "replay", "--from", "start", *options)
+
+
+def replayed_here(repository: Path, into: str, **wanted: Any) -> ReplayReport:
+    """The same in this process, which is quicker."""
+    return replay(connect(repository), Wanted(since="start", into=into, **wanted), lambda _: None, lambda _: None)
 
 
 def test_all_of_it_is_what_the_live_volumes_are(repository: Path, mount: Path) -> None:
@@ -141,7 +161,7 @@ def test_a_write_is_left_out_and_what_had_seen_it_is_told(story: Story) -> None:
     ]
     assert beside not in [conflict["kept_seqno"] for conflict in told["conflicts"]]
     assert told["volumes"] == [{"name": "db", "applied_bytes": 4109, "skipped_bytes": 6, "differs_bytes": 2}]
-    assert must_json(story.repository, "branch", "show", "b")["report"] == told
+    assert report_of(story.repository, "b") == told
     shown = must(story.repository, "branch", "show", "b")
     assert f"@{over} wrote over 4 bytes at 102 of db, which were of @{defect}" in shown
     assert f"without:      --skip @{defect}" in shown
@@ -152,18 +172,18 @@ def test_every_way_to_leave_something_out(story: Story) -> None:
     first = story.write(0, b"1" * 3 * BLOCK)
     second = story.write(BLOCK, b"2" * 3 * BLOCK)
     third = story.write(2 * BLOCK, b"3" * 3 * BLOCK)
-    at = must_json(repository, "export", f"@{second}", "db", "--to", repository.parent / "x")["point"]["time"]
-    cases: list[tuple[list[str], tuple[int, ...]]] = [
-        ([], ()),
-        (["--skip", f"@{first}..@{second}"], (first, second)),
-        (["--skip", f"@{first}", "--skip", f"@{third}"], (first, third)),
-        (["--skip-time", f"{at}..{at}"], (second,)),
-        (["--to", f"@{second}"], (third,)),
-        (["--skip-volume", "db"], (first, second, third)),
-        (["--only-volume", "db"], ()),
+    at = connect(repository).call(Resolve(text=f"@{second}")).time
+    cases: list[tuple[dict[str, Any], tuple[int, ...]]] = [
+        ({}, ()),
+        ({"skip": (f"@{first}..@{second}",)}, (first, second)),
+        ({"skip": (f"@{first}", f"@{third}")}, (first, third)),
+        ({"skip_times": (f"{at}..{at}",)}, (second,)),
+        ({"until": f"@{second}"}, (third,)),
+        ({"skip_volumes": ("db",)}, (first, second, third)),
+        ({"only_volumes": ("db",)}, ()),
     ]
     for number, (options, seqnos) in enumerate(cases):
-        replayed(repository, *options, "--into", f"b{number}")
+        replayed_here(repository, f"b{number}", **options)
         assert story.branch(f"b{number}") == story.without(*seqnos), options
     told = replayed(repository, "--skip-range", "db:5K+8K", "--into", "range")
     expected = bytearray(story.without())
@@ -188,7 +208,7 @@ def test_it_goes_onto_a_branch_that_was_corrected_first(story: Story) -> None:
     with (story.mount / "branches/b/db").open("r+b") as file:
         file.seek(MIB)
         file.write(b"by hand")
-    replayed(story.repository, "--into", "b")
+    replayed_here(story.repository, "b")
     expected = bytearray(story.without())
     expected[MIB : MIB + 7] = b"by hand"
     assert story.branch("b") == bytes(expected)
@@ -215,7 +235,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_made(story: Story) ->
     assert "give another --into" in no(TAKEN, "--from", "start", "--into", "other")
     must(repository, "branch", "add", "open", "--from", "start")
     with (story.mount / "branches/open/db").open("rb"):
-        eventually(lambda: must_json(repository, "branch", "show", "open")["in_use"] == 1, "the branch to be open")
+        eventually(lambda: branch(repository, "open").in_use == 1, "the branch to be open")
         assert "is open" in no(TAKEN, "--from", "start", "--into", "open")
     assert story.branch("open") == story.start
 
@@ -231,10 +251,10 @@ def test_it_goes_onto_a_branch_once(story: Story) -> None:
 def test_volumes_that_came_grew_and_went(story: Story) -> None:
     repository = story.repository
     story.write(0, b"later")
-    must(repository, "volume", "resize", "db", "--size", "2M")
-    replayed(repository, "--into", "small")
+    must(repository, "volume", "resize", "db", "2M")
+    replayed_here(repository, "small")
     assert story.branch("small") == story.without()[: 2 * MIB].ljust(SIZE, b"\0")
-    must(repository, "volume", "resize", "db", "--size", "8M")
+    must(repository, "volume", "resize", "db", "8M")
     grew = refused(repository, USAGE, "replay", "--from", "start", "--into", "b")
     assert "volume db grew to 8 MiB by @" in grew
     seqno = int(re.search(r"--to @(\d+)", grew).group(1))  # type: ignore[union-attr]
@@ -278,12 +298,12 @@ def test_a_branch_that_is_full_says_what_it_has(story: Story) -> None:
     for at in range(8):
         story.write(at * 64 * BLOCK, random.Random(at).randbytes(16 * BLOCK))
     said = refused(story.repository, NO_SPACE, "replay", "--from", "start", "--quota", "256K", "--into", "b")
-    report = must_json(story.repository, "branch", "show", "b")["report"]
+    report = report_of(story.repository, "b")
     assert (report["state"], report["kind"]) == ("failed", "replay")
     assert report["error"] in said
     assert "has a replay that is failed" in refused(story.repository, TAKEN, "replay", "--from", "start", "--into", "b")
     must(story.repository, "branch", "remove", "b")
-    replayed(story.repository, "--into", "b")
+    replayed_here(story.repository, "b")
     assert story.branch("b") == story.without() == story.live.read_bytes()
 
 
@@ -291,6 +311,7 @@ def test_damage_is_found_before_it_is_written(story: Story) -> None:
     needle = random.Random(7).randbytes(BLOCK)
     story.write(0, b"before")
     bad = story.write(BLOCK, needle)
+    story.write(0, b"after")  # the last batch of all would count as torn
     segment = next(path for path in (story.repository / "journal").glob("*.seg") if needle in path.read_bytes())
     with segment.open("r+b") as file:
         at = file.read().index(needle)
@@ -299,7 +320,7 @@ def test_damage_is_found_before_it_is_written(story: Story) -> None:
     said = refused(story.repository, DAMAGED, "replay", "--from", "start", "--into", "b")
     assert f"the write @{bad}: a checksum that does not match" in said
     assert story.branch("b")[BLOCK : 2 * BLOCK] == story.start[BLOCK : 2 * BLOCK]
-    replayed(story.repository, "--skip", f"@{bad}", "--into", "c")
+    replayed_here(story.repository, "c", skip=(f"@{bad}",))
     assert story.branch("c") == story.without(bad)
 
 
@@ -318,12 +339,11 @@ def test_killed_it_leaves_a_branch_that_says_so(story: Story) -> None:
     finally:
         process.kill()
         process.wait()
-    shown = must_json(story.repository, "branch", "show", "b")
-    assert shown["report"]["state"] == "unfinished"
-    eventually(lambda: must_json(story.repository, "branch", "show", "b")["in_use"] == 0, "the branch to be closed")
+    assert report_of(story.repository, "b")["state"] == "unfinished"
+    eventually(lambda: branch(story.repository, "b").in_use == 0, "the branch to be closed")
     assert "a replay that is unfinished" in refused(story.repository, TAKEN, "replay", "--from", "start", "--into", "b")
     must(story.repository, "branch", "remove", "b")
-    assert replayed(story.repository, "--into", "b")["applied_records"] == 20_000
+    assert replayed_here(story.repository, "b").applied_records == 20_000
     assert story.branch("b") == story.live.read_bytes()
 
 
@@ -354,7 +374,7 @@ def test_the_result_is_checked_and_tested(story: Story, place: Path, tmp_path: P
     told = json.loads(must(story.repository, "--json", *command, "b", "--", *test))
     assert [(check["volume"], check["filesystem"], check["ok"]) for check in told["checks"]] == [("db", "ext4", True)]
     assert (told["test"]["verdict"], told["test"]["exit_status"], told["test"]["output"]) == ("good", 0, "made\n")
-    assert must_json(story.repository, "branch", "show", "b")["report"] == told
+    assert report_of(story.repository, "b") == told
     bad = run(story.repository, *command, "c", "--", "sh", "-c", "echo wrong; exit 3")
     assert bad.returncode == FAILED, bad.stderr
     assert "bad, exit status 3\n  wrong" in bad.stdout
@@ -369,7 +389,7 @@ def test_a_damaged_filesystem_is_an_integrity_error(story: Story, place: Path, t
     done = run(story.repository, "replay", "--from", "made", "--check", "--into", "b")
     assert done.returncode == DAMAGED, done.stdout + done.stderr
     assert "checked:      db (ext4): damaged" in done.stdout
-    assert must_json(story.repository, "branch", "show", "b")["report"]["checks"][0]["ok"] is False
+    assert report_of(story.repository, "b")["checks"][0]["ok"] is False
     eventually(lambda: not [*left_behind(place), *place.iterdir()], "nothing left behind")
 
 
@@ -422,5 +442,5 @@ def test_interrupted_it_says_so_and_leaves_no_process(story: Story, place: Path)
         process.kill()
         process.wait()
     eventually(lambda: not is_alive(int(started.read_text())), "the test to be ended")
-    assert must_json(story.repository, "branch", "show", "b")["report"]["state"] == "done"
+    assert report_of(story.repository, "b")["state"] == "done"
     assert list(place.iterdir()) == []

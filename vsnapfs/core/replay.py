@@ -51,7 +51,7 @@ class FilesystemVerdict(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-class TestVerdict(msgspec.Struct, frozen=True, kw_only=True):
+class TrialVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """How the test ended."""
 
     test: list[str]
@@ -89,4 +89,4 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
     """In the order of the kept writes; the first of them, where there are very many."""
     notes: list[str]
     checks: list[FilesystemVerdict]
-    test: TestVerdict | None
+    test: TrialVerdict | None

@@ -15,7 +15,7 @@ import trio
 from vsnapfs.attach import attached, check_filesystem, device_of
 from vsnapfs.core.branch import Branch
 from vsnapfs.core.errors import VsnapfsError
-from vsnapfs.core.replay import FilesystemVerdict, ReplayReport, TestVerdict
+from vsnapfs.core.replay import FilesystemVerdict, ReplayReport, TrialVerdict
 from vsnapfs.hunt import trial
 from vsnapfs.hunt.ground import Place
 from vsnapfs.hunt.hunting import environment
@@ -67,7 +67,7 @@ def _checked(file: Path, volume: str, partition: int | None) -> FilesystemVerdic
         return FilesystemVerdict(volume=volume, filesystem="", ok=None, text=problem or str(error))
 
 
-def _tested(wanted: Wanted, course: Course, branch: Branch, mountpoint: Path) -> TestVerdict:
+def _tested(wanted: Wanted, course: Course, branch: Branch, mountpoint: Path) -> TrialVerdict:
     names = _volumes(course, branch)
     with _directory() as scratch, ExitStack() as stack:
         output = scratch / OUTPUT
@@ -97,9 +97,9 @@ def _place(
     return Place(only, top, volumes)
 
 
-def _verdict(wanted: Wanted, verdict: str, status: int | None, why: str, output: Path) -> TestVerdict:
+def _verdict(wanted: Wanted, verdict: str, status: int | None, why: str, output: Path) -> TrialVerdict:
     told = {"verdict": verdict, "exit_status": status, "why": why, "output": _tail(output)}
-    return msgspec.convert({"test": list(wanted.test)} | told, TestVerdict)
+    return msgspec.convert({"test": list(wanted.test)} | told, TrialVerdict)
 
 
 def _tail(output: Path) -> str:
