@@ -1,4 +1,4 @@
-"""A replay that is open keeps the records that it reads, whatever a prune makes of them; one that comes later is told that they are gone."""
+"""A replay that is open keeps the records that it reads, whatever a prune makes of them; one that comes later is told they are gone."""
 
 from __future__ import annotations
 
