@@ -53,6 +53,16 @@ static int all_apply(vs_replay *p, uint64_t since, int file) {
     return r == 0 && n < 0 ? n : r;
 }
 
+/* Zeros over what was written just before them. */
+static void zero_at_once(ground *g, vs_journal *j) {
+    static uint8_t piece[2 * VS_BLOCK];
+    memset(piece, 7, sizeof piece);
+    CHECK_EQ(vs_journal_write(j, g->volume, 0, piece, sizeof piece, NULL, NULL), 0);
+    CHECK_EQ(vs_journal_zero(j, g->volume, 100, VS_BLOCK, NULL, NULL), 0);
+    memset(piece + 100, 0, VS_BLOCK);
+    memcpy(g->is, piece, sizeof piece);
+}
+
 static void ground_fill(ground *g, vs_journal *j) {
     g->volume = ground_volume(j, SIZE);
     g->was = calloc(1, SIZE);
@@ -62,6 +72,7 @@ static void ground_fill(ground *g, vs_journal *j) {
     memcpy(g->is, g->was, SIZE);
     ground_mark(j, &g->begin);
     write_some(g, j, WRITES, g->is);
+    zero_at_once(g, j);
     ground_mark(j, &g->end);
 }
 

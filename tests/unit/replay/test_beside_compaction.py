@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.pruned import VOLUMES, grow, opened
-from tests.support.volumes import content_at
+from tests.support.volumes import content_at, put
+from tests.support.waiting import eventually
 from vsnapfs.binding import Replay
 from vsnapfs.core.errors import PointGoneError
 from vsnapfs.repository.repository import Repository
@@ -16,6 +17,7 @@ from vsnapfs.repository.repository import Repository
 pytestmark = pytest.mark.unit
 
 RETENTION = 'protection_window = "1ms"\nkeep_last = 2'
+WINDOW_NS = 1_000_000
 
 
 @pytest.fixture
@@ -24,7 +26,16 @@ def path(memory_path: Path) -> Path:
     Repository.create(path)
     with opened(path, RETENTION, segment_size="64K") as repository:
         grow(repository, random.Random(1), ("one", "two", "three"), writes=100)
+        repository.journal.seal()
+        eventually(lambda: behind_the_window(repository, "three"), "a bookmark to be older than the window")
     return path
+
+
+def behind_the_window(repository: Repository, bookmark: str) -> bool:
+    """Time is that of records: one more, and is the bookmark old enough?"""
+    put(repository, "db0", 0, b"later")
+    repository.journal.commit()
+    return repository.journal.facts().last_time_ns > repository.bookmark(bookmark).time_ns + 2 * WINDOW_NS
 
 
 def again(repository: Repository, records: Replay, begin: str, target: Path) -> dict[str, bytes]:
