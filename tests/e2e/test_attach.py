@@ -22,7 +22,7 @@ from tests.support.keeper import Workers
 from tests.support.processes import Mounted, child, make_repository, must, must_json, run, unmount
 from tests.support.waiting import eventually
 from vsnapfs.attach import Attached, attached, check_filesystem, device_of
-from vsnapfs.core.errors import StoreError, UsageError
+from vsnapfs.core.errors import BusyError, StoreError, UsageError
 
 FAILED, USAGE, NOT_FOUND, DENIED, BUSY = 1, 2, 3, 4, 5
 KINDS = ["ext4", "xfs", "btrfs"]
@@ -385,23 +385,51 @@ def test_it_outlives_a_worker(ext4: History, tmp_path: Path) -> None:
     ext4.detach(directory)
 
 
-def test_what_a_dead_server_leaves_is_found_and_taken_away(tmp_path: Path) -> None:
-    repository = make_repository(tmp_path / "repository", disk=SIZES["ext4"])
-    image = make_image(tmp_path, "ext4", {"one": "1"})
-    must(repository, "import", f"disk={image}", "--bookmark", "taken")
-    directory = tmp_path / "shown"
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_dead_server_leaves_is_found_and_taken_away(kind: str, tmp_path: Path) -> None:
+    """Of a point, and of what was being written to, with data that cannot be written any more."""
+    from vsnapfs.attach import attach
+
+    repository = make_repository(tmp_path / "repository", disk=SIZES[kind])
     server = Mounted(repository, tmp_path / "mount", options=("--keeper", "none"))
     server.start()
     try:
-        must(repository, "attach", "taken", "disk", directory)
+        live = server.mountpoint / "live/disk"
+        sh(*MAKE[kind], live)
+        must(repository, "bookmark", "add", "made")
+        must(repository, "attach", "made", "disk", tmp_path / "point")
+        attach(live, tmp_path / "written", writable=True)
+        (tmp_path / "written/new").write_bytes(bytes(range(256)) * 4096)
         server.kill(leave_mount=True)
-        problem = must_json(repository, "attach", "list")["attached"][0]["problem"]
-        assert problem == f"nobody serves {tmp_path / 'mount'} any more"
+        problem = f"nobody serves {server.mountpoint} any more"
+        both = [(str(tmp_path / name), problem) for name in ("point", "written")]
+        told = must_json(repository, "attach", "list")["attached"]
+        assert [(each["directory"], each["problem"]) for each in told] == both
         found = must_json(repository, "detach", "--stale")["detached"]
-        assert [(each["directory"], each["problem"]) for each in found] == [(str(directory), problem)]
-        assert not directory.exists()
+        assert [(each["directory"], each["problem"]) for each in found] == both
+        assert not (tmp_path / "written").exists()
     finally:
         server.kill()
+
+
+def test_what_is_written_to_is_attached_once(tmp_path: Path) -> None:
+    from vsnapfs.attach import attach, detach
+
+    image = make_image(tmp_path, "ext4", {"one": "1"})
+    attach(image, tmp_path / "written", writable=True)
+    for writable in (False, True):
+        with pytest.raises(BusyError, match=f"attached for writing on {tmp_path}/written"):
+            attach(image, tmp_path / "second", writable=writable)
+    detach(tmp_path / "written")
+    attach(image, tmp_path / "read")
+    with pytest.raises(BusyError, match=f"attached read-only on {tmp_path}/read"):
+        attach(image, tmp_path / "second", writable=True)
+    attach(image, tmp_path / "second")
+    detach(tmp_path / "read")
+    detach(tmp_path / "second")
+    with loop_device(image) as device, pytest.raises(BusyError, match=f"in use by {device}"):
+        attach(image, tmp_path / "second", writable=True)
+    assert not (tmp_path / "second").exists()
 
 
 @pytest.mark.parametrize("how", ["umount", "deleted", "namespace"])
@@ -472,11 +500,11 @@ def records_step() -> str:
 
 
 def _goes_on(number: int, image: Path, directory: Path) -> None:
-    """In turn: cleaned by name, by a detach of all, by the next that wants the same directory."""
+    """In turn: by cleaning up, until what was just being started has ended; by the next that wants the same directory."""
     from vsnapfs.attach import attach, detach, records, stale
 
     if number % 2 == 0 and records_step() != "attached":
-        eventually(lambda: stale.clean_all() == [] and not records.all_records(), "all taken away")
+        eventually(lambda: stale.clean_all() == [] and not list(records.place().iterdir()), "all taken away")
     elif records_step() != "attached":
         attach(image, directory)
         assert names(directory) == ["one"]
