@@ -9,15 +9,16 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from tests.e2e.ground import refused
+from tests.e2e.ground import MIB, refused, serving
 from tests.support.attaching import left_behind
 from tests.support.processes import environment, must, must_json, program, run, unmount
 from tests.support.waiting import eventually
 from vsnapfs.mounts.table import mounts
+from vsnapfs.repository.repository import Repository
 
 FAILED, USAGE, NOT_FOUND, BUSY, DEGRADED, TIMED_OUT, INTERRUPTED = 1, 2, 3, 5, 8, 9, 130
 BLOCK = 4096
@@ -30,32 +31,44 @@ WRONG = ("sh", "-c", f"! grep -q '{PLANTED.decode()}' $1", "sh", "{}")
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse]
 
 
-class Planted:
-    """Writes to the live volume ``db``, one of which is the defect; a bookmark every few. ``seqno``: of that one."""
+class Planted(NamedTuple):
+    """A served repository with the volume ``db``, many writes to it, a bookmark every few, and one write that is the defect."""
 
-    def __init__(self, repository: Path, mount: Path, seed: int) -> None:
-        chance = random.Random(seed)
-        number = chance.randrange(2, WRITES - 2)
-        fd = os.open(mount / "live/db", os.O_RDWR)
-        try:
-            for at in range(WRITES):
-                if at == number:
-                    os.pwrite(fd, PLANTED, PLANTED_AT)
-                    os.fsync(fd)
-                    self.seqno = must_json(repository, "status")["last_seqno"]
-                else:
-                    os.pwrite(fd, chance.randbytes(BLOCK), chance.randrange(100) * BLOCK)
-                if at % EVERY == 0:
-                    must(repository, "bookmark", "add", f"b{at // EVERY}")
-        finally:
-            os.close(fd)
+    repository: Path
+    seqno: int
+
+
+def plant(path: Path, seed: int) -> int:
+    """Make it. Returns: the seqno of the defect."""
+    chance = random.Random(seed)
+    planted, number = 0, chance.randrange(2, WRITES - 2)
+    Repository.create(path)
+    with Repository.open(path, owner=True) as repository:
+        volume = repository.volume_add("db", size_bytes=4 * MIB).id
+        for at in range(WRITES):
+            if at == number:
+                planted = repository.journal.write(volume, PLANTED_AT, PLANTED)
+            else:
+                repository.journal.write(volume, chance.randrange(100) * BLOCK, chance.randbytes(BLOCK))
+            if at % EVERY == 0:
+                repository.bookmark_add(f"b{at // EVERY}")
+    return planted
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
+    """One for all tests: what a hunt leaves is a bookmark of now."""
+    seed = int.from_bytes(os.urandom(4))
+    print(f"seed {seed}")
+    place = tmp_path_factory.mktemp("planted")
+    seqno = plant(place / "repository", seed)
+    with serving(place / "repository", place / "mount"):
+        yield Planted(place / "repository", seqno)
 
 
 @pytest.fixture
-def planted(repository: Path, mount: Path, request: pytest.FixtureRequest) -> Planted:
-    seed = int.from_bytes(os.urandom(4))
-    print(f"seed {seed}")
-    return Planted(repository, mount, seed)
+def repository(planted: Planted) -> Path:
+    return planted.repository
 
 
 @pytest.fixture
@@ -188,7 +201,7 @@ def test_interrupted_it_leaves_nothing_and_goes_on(
     held = Held(repository, place)
     status, said = held.ended_by(number)
     assert status == INTERRUPTED, said
-    assert said.splitlines()[-1] == f"`vsnapfs hunt --resume {held.log}` goes on"
+    assert said.split("\n")[-3:] == [f"`vsnapfs hunt --resume {held.log}` goes on", "", ""]
     leaves_nothing(repository, place)
     goes_on(repository, held, planted)
     leaves_nothing(repository, place)
@@ -316,9 +329,10 @@ def test_what_makes_no_sense_is_refused_before_anything_is_made(
     assert list(tmp_path.glob("vsnapfs-hunt-*")) == []
 
 
-def test_without_a_server_it_says_what_to_start(repository: Path, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        must(repository, "bookmark", "add", name)
-    line = refused(repository, NOT_FOUND, "hunt", "--good", "a", "--bad", "b", "--log", tmp_path / "log", "--", "true")
+def test_without_a_server_it_says_what_to_start(tmp_path: Path) -> None:
+    plant(tmp_path / "alone", 0)
+    line = refused(
+        tmp_path / "alone", NOT_FOUND, "hunt", "--good", "b0", "--bad", "b3", "--log", tmp_path / "log", "--", "true"
+    )
     assert "vsnapfs serve" in line
     assert not (tmp_path / "log").exists()

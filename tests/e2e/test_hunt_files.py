@@ -159,7 +159,8 @@ class Shop:
         with loop_device(server.mountpoint / "live/disk") as device:
             sh(*MAKE[kind], device)
             with mounted(device, place / "disk") as top:
-                put(top / "shop/orders.csv", self.ORDERS)
+                put(top / "shop/orders.csv", self.ORDERS)  # with the umount it is not in the journal alone
+            with mounted(device, place / "disk") as top:
                 for hour in range(self.HOURS):
                     if hour == self.LOST:
                         put(top / "shop/orders.csv", bytes(len(self.ORDERS)))
