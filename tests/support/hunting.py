@@ -57,7 +57,7 @@ def count_up(path: Path, bookmarks: int, writes: int) -> list[int]:
 
     Returns: the seqno of each write: number N was written by the Nth, from 0.
     """
-    seqnos = []
+    seqnos: list[int] = []
     Repository.create(path)
     with Repository.open(path, owner=True) as repository:
         volume = repository.volume_add("db", size_bytes=MIB).id
