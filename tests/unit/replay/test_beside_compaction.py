@@ -46,8 +46,8 @@ def again(repository: Repository, records: Replay, begin: str, target: Path) -> 
         file.write_bytes(content_at(repository, numbers[number], begin))
     for pieces in records.pieces():
         for piece in pieces:
-            with files[piece.volume].open("r+b") as file:
-                records.apply([piece], file.fileno())
+            with files[piece.volume].open("r+b") as target_file:
+                records.apply([piece], target_file.fileno())
     return {numbers[number]: file.read_bytes() for number, file in files.items()}
 
 
