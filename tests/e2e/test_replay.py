@@ -244,7 +244,7 @@ def test_it_goes_onto_a_branch_once(story: Story) -> None:
     story.write(0, b"later")
     replayed(story.repository, "--into", "b")
     must(story.repository, "branch", "add", "child", "--from", "branch:b")
-    for name, why in (("b", "has a replay that is done"), ("child", "is of b, which has a replay")):
+    for name, why in (("b", "has a replay that is done"), ("child", "has a replay that is done, of branch b")):
         assert why in refused(story.repository, TAKEN, "replay", "--from", "start", "--into", name)
 
 

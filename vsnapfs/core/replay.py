@@ -71,6 +71,8 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
     """``planned``: nothing was written. ``unfinished``: it is going on, or it was killed; ``failed``: ``error`` says why; then the branch
     has a part."""
     error: str
+    began: str
+    """ISO-8601 UTC with nanoseconds."""
     branch: str
     since: Point
     until: Point

@@ -60,17 +60,25 @@ def _refuse_replayed(client: Client, branch: Branch) -> None:
     """A branch that has later writes, or a part of them, itself or from the branch that it was made of, is no beginning."""
     seen: set[str] = set()
     at: Branch | None = branch
+    until = ""
     while at is not None and at.name not in seen:
         seen.add(at.name)
-        if at.report is not None and at.report.get("kind") == REPORT_KIND:
-            state = at.report.get("state")
+        state = _replayed(at, until)
+        if state is not None:
             raise BusyError(
-                f"branch {at.name} has a replay that is {state}"
-                if at is branch
-                else f"branch {branch.name} is of {at.name}, which has a replay",
+                f"branch {branch.name} has a replay that is {state}{'' if at is branch else f', of branch {at.name}'}",
                 hint=f"take a new name, or remove it first: vsnapfs branch remove {branch.name}",
             )
+        until = at.created
         at = _parent(client, at)
+
+
+def _replayed(branch: Branch, until: str) -> str | None:
+    """The state of its replay, if that had begun at a time; "": at any. None: it has none."""
+    report = branch.report
+    if report is None or report.get("kind") != REPORT_KIND or (until and str(report.get("began")) > until):
+        return None
+    return str(report.get("state"))
 
 
 def _parent(client: Client, branch: Branch) -> Branch | None:

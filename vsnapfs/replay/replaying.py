@@ -6,6 +6,7 @@ happens in the server, and a kill leaves a branch whose report says that it is n
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from vsnapfs.core.branch import Branch
 from vsnapfs.core.errors import VsnapfsError
 from vsnapfs.core.replay import Conflict, ReplayReport, ReplayState, ReplayVolume
 from vsnapfs.core.state import Progress
+from vsnapfs.core.times import iso
 from vsnapfs.daemon.client import Client
 from vsnapfs.replay import branches, reach, trying
 from vsnapfs.replay.plan import Plan, kept_runs
@@ -105,6 +107,7 @@ def _reported(wanted: Wanted, course: Course, plan: Plan, state: ReplayState) ->
     return ReplayReport(
         state=state,
         error="",
+        began=iso(time.time_ns()),
         branch=wanted.into,
         since=course.since,
         until=course.until,
