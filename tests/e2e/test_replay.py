@@ -339,7 +339,8 @@ def test_killed_it_leaves_a_branch_that_says_so(story: Story) -> None:
     finally:
         process.kill()
         process.wait()
-    assert report_of(story.repository, "b")["state"] == "unfinished"
+    report = eventually(lambda: report_of(story.repository, "b"), "the server to know what it has written")
+    assert report["state"] == "unfinished"
     eventually(lambda: branch(story.repository, "b").in_use == 0, "the branch to be closed")
     assert "a replay that is unfinished" in refused(story.repository, TAKEN, "replay", "--from", "start", "--into", "b")
     must(story.repository, "branch", "remove", "b")
