@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import random
 import re
@@ -190,6 +191,19 @@ def test_every_way_to_leave_something_out(story: Story) -> None:
     expected[5120:13312] = story.start[5120:13312]
     assert story.branch("range") == bytes(expected)
     assert (told["split_records"], told["applied_records"], told["skipped_records"]) == (3, 3, 0)
+
+
+def test_parts_of_one_write_are_told_of(story: Story) -> None:
+    """The kernel hands on a large write in several."""
+    fd = os.open(story.live, os.O_RDWR | os.O_DIRECT)
+    try:
+        os.pwritev(fd, [buffer := mmap.mmap(-1, 2 * MIB)], 0)
+        buffer.close()
+    finally:
+        os.close(fd)
+    last = last_seqno(story.repository)
+    told = replayed_here(story.repository, "b", skip=(f"@{last}",))
+    assert told.notes[0].startswith(f"@{last - 1} is made again, and lies side by side in db with @{last}")
 
 
 def test_nothing_is_written_to_see_what_would_be(story: Story) -> None:

@@ -11,6 +11,9 @@ from vsnapfs.replay.skipped import SkippedMap
 
 CONFLICTS_MAX = 100_000
 """So many are told one by one; all are counted."""
+TORN_MAX = 10
+AT_ONCE_NS = 10_000_000
+"""The kernel hands on the parts of a write within a moment."""
 
 
 class Piece(Protocol):
@@ -39,6 +42,24 @@ class Meeting(NamedTuple):
     kind: ConflictKind
 
 
+class Torn(NamedTuple):
+    """Two neighbouring records of which one is kept, that lie side by side and were made at once: perhaps one write of an application."""
+
+    kept_seqno: int
+    skipped_seqno: int
+    volume: int
+
+
+class Last(NamedTuple):
+    """What came before: bytes up to ``end_bytes``."""
+
+    seqno: int
+    time_ns: int
+    volume: int
+    end_bytes: int
+    kept: bool
+
+
 class VolumePlan:
     """What is done to one volume."""
 
@@ -64,6 +85,9 @@ class Plan:
         self.split_records = 0
         self.conflicts: list[Meeting] = []
         self.counts: dict[ConflictKind, int] = {"over": 0, "beside": 0}
+        self.torn: list[Torn] = []
+        """The first of them."""
+        self._last = Last(0, 0, 0, 0, True)
         self._seqno = 0
         self._kept = self._left = False
 
@@ -94,6 +118,7 @@ class Plan:
         end_bytes = piece.offset_bytes + piece.length_bytes
         parts = list(self._choice.parts(piece.seqno, piece.time_ns, piece.volume, piece.offset_bytes, end_bytes))
         kept = [(part.start_bytes, part.end_bytes) for part in parts if part.kept]
+        self._look_beside(piece, kept=bool(kept))
         if kept:
             self._keep(volume, piece, kept)
         for part in parts:  # after those that are kept: they are no conflict with themselves
@@ -101,6 +126,14 @@ class Plan:
                 self._left = True
                 volume.skipped_bytes += part.end_bytes - part.start_bytes
                 volume.skipped.skip(part.start_bytes, part.end_bytes, piece.seqno)
+
+    def _look_beside(self, piece: Piece, *, kept: bool) -> None:
+        last = self._last
+        follows = piece.seqno == last.seqno + 1 and piece.volume == last.volume and piece.offset_bytes == last.end_bytes
+        if follows and kept != last.kept and piece.time_ns - last.time_ns < AT_ONCE_NS and len(self.torn) < TORN_MAX:
+            first, second = (piece.seqno, last.seqno) if kept else (last.seqno, piece.seqno)
+            self.torn.append(Torn(first, second, piece.volume))
+        self._last = Last(piece.seqno, piece.time_ns, piece.volume, piece.offset_bytes + piece.length_bytes, kept)
 
     def _keep(self, volume: VolumePlan, piece: Piece, ranges: Sequence[tuple[int, int]]) -> None:
         self._kept = True

@@ -22,7 +22,7 @@ from vsnapfs.core.state import Progress
 from vsnapfs.core.times import iso
 from vsnapfs.daemon.client import Client
 from vsnapfs.replay import branches, reach, trying
-from vsnapfs.replay.plan import Plan, kept_runs
+from vsnapfs.replay.plan import Plan, Torn, kept_runs
 from vsnapfs.replay.wanted import Course, Wanted, course_of
 
 Report = Callable[[Progress], None]
@@ -102,6 +102,7 @@ def _reported(wanted: Wanted, course: Course, plan: Plan, state: ReplayState) ->
     names = course.reach.names
     left_out = wanted.left_out
     told = reach.notes(course.reach, course.choice)
+    told += [_torn(each, names) for each in plan.torn]
     if left_out and not plan.skipped_bytes:
         told.append(NOTHING_LEFT_OUT)
     return ReplayReport(
@@ -124,6 +125,14 @@ def _reported(wanted: Wanted, course: Course, plan: Plan, state: ReplayState) ->
         notes=told,
         checks=[],
         test=None,
+    )
+
+
+def _torn(torn: Torn, names: dict[int, str]) -> str:
+    """What the user may have meant to leave out too."""
+    return (
+        f"@{torn.kept_seqno} is made again, and lies side by side in {names[torn.volume]} with @{torn.skipped_seqno}, which is left out: "
+        "made at once, perhaps by one write of an application"
     )
 
 

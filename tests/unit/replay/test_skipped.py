@@ -8,7 +8,7 @@ import pytest
 
 from vsnapfs.binding import ReplayPiece
 from vsnapfs.replay.choice import Choice, Range, Span
-from vsnapfs.replay.plan import CONFLICTS_MAX, Meeting, Plan, kept_runs
+from vsnapfs.replay.plan import CONFLICTS_MAX, Meeting, Plan, Torn, kept_runs
 from vsnapfs.replay.skipped import Extent, Seen, SkippedMap
 
 pytestmark = pytest.mark.unit
@@ -90,6 +90,16 @@ def test_very_many_conflicts_are_counted_and_not_kept() -> None:
     plan.take(piece(seqno, 1024, 1) for seqno in range(2, CONFLICTS_MAX + 4))
     assert len(plan.conflicts) == CONFLICTS_MAX
     assert plan.counts["beside"] == CONFLICTS_MAX + 2
+
+
+def test_a_write_that_may_have_been_torn_is_told() -> None:
+    """In either order; not one that is elsewhere, or later, or of another volume, and not two that are left out."""
+    left_out = Choice(seqnos=[Span(2, 2), Span(5, 6), Span(8, 8), Span(11, 11)])
+    pieces = [piece(1, 0, 8), piece(2, 8, 8), piece(3, 16, 8)]
+    pieces += [piece(4, 100, 8), piece(5, 8, 8), piece(6, 16, 8), piece(7, 24, 8, volume=2)]
+    pieces += [piece(8, 0, 8), piece(9, 8, 8)._replace(time_ns=10**9), piece(10, 0, 8), piece(11, 9, 8)]
+    plan = planned(left_out, *pieces)
+    assert plan.torn == [Torn(1, 2, 1), Torn(3, 2, 1)]
 
 
 def test_runs_are_of_one_volume_and_in_order() -> None:
