@@ -275,6 +275,19 @@ def test_a_test_without_a_verdict_aborts_and_another_goes_on(
     leaves_nothing(planted.repository, place)
 
 
+def test_when_its_server_ends_it_ends_and_goes_on_with_the_next(tmp_path: Path, place: Path) -> None:
+    planted = plant(tmp_path / "repository", 1)
+    with serving(planted.repository, tmp_path / "mount"):
+        held = Held(planted.repository, place)
+    held.runs.with_suffix(".go").touch()
+    _, said = held.process.communicate(timeout=60)
+    assert held.process.returncode == NOT_FOUND, said
+    assert "the server that the hunt needs has ended; start it again" in said.splitlines()[-1]
+    with serving(planted.repository, tmp_path / "mount"):
+        leaves_nothing(planted.repository, place)
+        assert must_json(planted.repository, "hunt", "--resume", held.log)["first_bad"]["seqno"] == planted.seqno
+
+
 def test_points_that_cannot_be_told_make_a_range(planted: Planted, place: Path, tmp_path: Path) -> None:
     """The test does not know what to say of the defect and what was written shortly before it."""
     skip = f"[ $VSNAPFS_SEQNO -le {planted.seqno} ] && [ $VSNAPFS_SEQNO -ge {planted.before} ] && exit 125"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from vsnapfs.core.errors import PointGoneError, UntestableError
+from vsnapfs.core.errors import NotFoundError, PointGoneError, UntestableError
 from vsnapfs.core.hunt import HuntWrite, Verdict
 from vsnapfs.core.model import Point
 from vsnapfs.core.times import iso
@@ -34,6 +34,7 @@ class FakeGround:
         self.there: dict[int, Making] = {}
         self.most_there = 0
         self.safe: list[str] = []
+        self.lost = False
 
     def state(self, seqno: int) -> int:
         return max(state for state in self.states if state <= seqno)
@@ -66,6 +67,10 @@ class FakeGround:
         if spot.point.seqno in self.broken:
             raise UntestableError("it cannot be mounted")
         return Place(Path("/place/db"), Path("/place"), {"db": Path("/place/db")})
+
+    def check(self) -> None:
+        if self.lost:
+            raise NotFoundError("the ground was lost")
 
     def clear(self, spot: Making) -> None:
         self.there.pop(spot.number, None)
