@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -22,7 +23,7 @@ from tests.support.keeper import Workers
 from tests.support.processes import Mounted, child, make_repository, must, must_json, run, unmount
 from tests.support.waiting import eventually
 from vsnapfs.attach import Attached, attached, check_filesystem, device_of
-from vsnapfs.core.errors import StoreError, UsageError
+from vsnapfs.core.errors import BusyError, StoreError, UsageError
 
 FAILED, USAGE, NOT_FOUND, DENIED, BUSY = 1, 2, 3, 4, 5
 KINDS = ["ext4", "xfs", "btrfs"]
@@ -93,8 +94,9 @@ class History:
 
 
 @contextmanager
-def history_of(kind: str, place: Path) -> Iterator[History]:
+def history_of(kind: str, place: Path, settings: str = "") -> Iterator[History]:
     repository = make_repository(place / "repository", disk=SIZES[kind])
+    (repository / "vsnapfs.toml").write_text(settings)
     with serving(repository, place / "mount") as server:
         with loop_device(server.mountpoint / "live/disk") as device:
             sh(*MAKE[kind], device)
@@ -144,6 +146,15 @@ def test_points_of_one_filesystem_are_attached_at_once(history: History, tmp_pat
         assert sorted(each["directory"] for each in history.detach("--all")) == [str(clean), str(later)]
     assert not clean.exists()
     assert history.listed() == []
+
+
+def test_a_point_that_the_kernel_reads_by_itself(tmp_path: Path) -> None:
+    with history_of("ext4", tmp_path, '[mount]\ndata = "kernel"\n') as history:
+        history.attach("clean", tmp_path / "clean")
+        history.attach("later", tmp_path / "later")
+        assert (names(tmp_path / "clean"), (tmp_path / "later/three").read_text()) == (["one"], "3")
+        assert must_json(history.repository, "status")["data"]["open_kernel"] == 2
+        history.detach("--all")
 
 
 def test_a_copy_that_may_be_written_replays_its_journal(history: History, tmp_path: Path) -> None:
@@ -358,8 +369,10 @@ def test_a_directory_that_was_there_stays(ext4: History, tmp_path: Path) -> None
     directory.mkdir()
     ext4.attach("latest", tmp_path / "link/../own", "--options", "noatime")
     assert "noatime" in ext4.listed()[0]["options"]
+    assert len(loops_on(tmp_path)) == 1
     ext4.detach(directory)
     assert list(directory.iterdir()) == []
+    assert eventually_none(tmp_path) == []
 
 
 def test_who_uses_it_is_named(ext4: History, tmp_path: Path) -> None:
@@ -385,23 +398,51 @@ def test_it_outlives_a_worker(ext4: History, tmp_path: Path) -> None:
     ext4.detach(directory)
 
 
-def test_what_a_dead_server_leaves_is_found_and_taken_away(tmp_path: Path) -> None:
-    repository = make_repository(tmp_path / "repository", disk=SIZES["ext4"])
-    image = make_image(tmp_path, "ext4", {"one": "1"})
-    must(repository, "import", f"disk={image}", "--bookmark", "taken")
-    directory = tmp_path / "shown"
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_dead_server_leaves_is_found_and_taken_away(kind: str, tmp_path: Path) -> None:
+    """Of a point, and of what was being written to, with data that cannot be written any more."""
+    from vsnapfs.attach import attach
+
+    repository = make_repository(tmp_path / "repository", disk=SIZES[kind])
     server = Mounted(repository, tmp_path / "mount", options=("--keeper", "none"))
     server.start()
     try:
-        must(repository, "attach", "taken", "disk", directory)
+        live = server.mountpoint / "live/disk"
+        sh(*MAKE[kind], live)
+        must(repository, "bookmark", "add", "made")
+        must(repository, "attach", "made", "disk", tmp_path / "point")
+        attach(live, tmp_path / "written", writable=True)
+        (tmp_path / "written/new").write_bytes(bytes(range(256)) * 4096)
         server.kill(leave_mount=True)
-        problem = must_json(repository, "attach", "list")["attached"][0]["problem"]
-        assert problem == f"nobody serves {tmp_path / 'mount'} any more"
+        problem = f"nobody serves {server.mountpoint} any more"
+        both = [(str(tmp_path / name), problem) for name in ("point", "written")]
+        told = must_json(repository, "attach", "list")["attached"]
+        assert [(each["directory"], each["problem"]) for each in told] == both
         found = must_json(repository, "detach", "--stale")["detached"]
-        assert [(each["directory"], each["problem"]) for each in found] == [(str(directory), problem)]
-        assert not directory.exists()
+        assert [(each["directory"], each["problem"]) for each in found] == both
+        assert not (tmp_path / "written").exists()
     finally:
         server.kill()
+
+
+def test_what_is_written_to_is_attached_once(tmp_path: Path) -> None:
+    from vsnapfs.attach import attach, detach
+
+    image = make_image(tmp_path, "ext4", {"one": "1"})
+    attach(image, tmp_path / "written", writable=True)
+    for writable in (False, True):
+        with pytest.raises(BusyError, match=f"attached for writing on {tmp_path}/written"):
+            attach(image, tmp_path / "second", writable=writable)
+    detach(tmp_path / "written")
+    attach(image, tmp_path / "read")
+    with pytest.raises(BusyError, match=f"attached read-only on {tmp_path}/read"):
+        attach(image, tmp_path / "second", writable=True)
+    attach(image, tmp_path / "second")
+    detach(tmp_path / "read")
+    detach(tmp_path / "second")
+    with loop_device(image) as device, pytest.raises(BusyError, match=f"in use by {device}"):
+        attach(image, tmp_path / "second", writable=True)
+    assert not (tmp_path / "second").exists()
 
 
 @pytest.mark.parametrize("how", ["umount", "deleted", "namespace"])
@@ -482,6 +523,30 @@ def _goes_on(number: int, image: Path, directory: Path) -> None:
         assert names(directory) == ["one"]
     if records_step() == "attached":
         detach(directory)
+
+
+def test_what_a_killed_command_has_started_is_waited_for(tmp_path: Path) -> None:
+    """mount(8) goes on when the command is killed: it has the device, and nobody cleans up under it."""
+    from vsnapfs.attach import records, stale
+
+    image, directory, gate = make_image(tmp_path, "ext4", {"one": "1"}), tmp_path / "shown", tmp_path / "gate"
+    os.mkfifo(gate)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/mount").write_text(f'#!/bin/sh\nread -r go < {gate}\nexec {shutil.which("mount")} "$@"\n')
+    (tmp_path / "bin/mount").chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    argv = [sys.executable, "-m", "tests.support.attaching", "0", "attach", str(image), str(directory)]
+    with child(argv, env=os.environ | {"PATH": path}) as attaching:
+        with gate.open("w") as opened:  # returns when mount(8) waits at it
+            attaching.kill()
+            attaching.wait()
+            assert stale.clean_all() == []
+            assert [record.step for record in records.all_records()] == ["mounting"]
+            assert loops_on(tmp_path) != []
+            opened.write("go\n")
+        eventually(lambda: names(directory) == ["one"], "mounted all the same")
+        eventually(lambda: [each.directory for each in stale.clean_all()] == [str(directory)], "taken away")
+    assert not directory.exists()
 
 
 def test_two_at_once_on_one_directory(tmp_path: Path) -> None:
