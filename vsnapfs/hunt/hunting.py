@@ -115,8 +115,8 @@ class Hunting:
             states = next_probes(candidates, known, past.verdicts, jobs)
             if not states:
                 return
-            left = probes_left(candidates, known, past.verdicts, jobs)
-            await self._probe_all(states, f"{what}, about {left} {'probes' if jobs == 1 else 'rounds'} left")
+            more = probes_left(candidates, known, past.verdicts, jobs) - 1
+            await self._probe_all(states, f"{what}, about {more} more {'probes' if jobs == 1 else 'rounds'}")
             past = self._past
 
     def _known(self) -> Known:
