@@ -138,6 +138,23 @@ def test_a_test_writes_to_what_is_thrown_away(planted: Planted, place: Path, tmp
     leaves_nothing(planted.repository, place)
 
 
+def test_a_test_writes_no_more_than_it_may(planted: Planted, place: Path, tmp_path: Path) -> None:
+    """And then sees that there is no room, and can say what that means."""
+    test = (
+        "sh",
+        "-c",
+        f"dd if=/dev/urandom of=$1 bs=4096 count=8 seek=900 conv=notrunc || exit 125; ! {IS_THERE}",
+        "sh",
+        "{}",
+    )
+    found = hunted(planted.repository, tmp_path / "log", "--quota", "1M", test=test)
+    assert found["first_bad"]["seqno"] == planted.seqno
+    options = ("--quota", "16K", "--log", str(tmp_path / "log2"))
+    told = must(planted.repository, "hunt", *ENDS, *options, "--", *test, status=FAILED)
+    assert "could not be tested" in told
+    leaves_nothing(planted.repository, place)
+
+
 def test_people_see_what_goes_on_and_what_to_do_next(planted: Planted, place: Path, tmp_path: Path) -> None:
     done = run(planted.repository, "hunt", *ENDS, "--to-write", "--log", tmp_path / "log", "--", *WRONG)
     assert done.returncode == 0, done.stderr

@@ -96,7 +96,8 @@ class ServedGround:
 
     def _branch(self, spot: Making) -> Path:
         """Make it. Returns: the directory of its volumes."""
-        self._ask(BranchAdd(name=spot.branch, source=f"@{spot.point.seqno}", note=self._label))
+        quota_bytes = self._begin.quota_bytes
+        self._ask(BranchAdd(name=spot.branch, source=f"@{spot.point.seqno}", quota_bytes=quota_bytes, note=self._label))
         return self._mountpoint / "branches" / spot.branch
 
     def _attached(self, file: Path, directory: Path, spot: Making) -> Path:

@@ -47,6 +47,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     mount: bool = False
     partition: int | None = None
     read_only: bool = False
+    quota_bytes: int | None = None
     timeout_s: float
     on_timeout: OnTimeout = "abort"
     jobs: int = 1
@@ -210,6 +211,7 @@ def _begin(repository: Repository, wanted: Wanted, number: str) -> Begin:
         mount=wanted.mount,
         partition=wanted.partition,
         read_only=wanted.read_only,
+        quota_bytes=wanted.quota_bytes,
         timeout_s=wanted.timeout_s,
         on_timeout=wanted.on_timeout,
         jobs=wanted.jobs,
@@ -228,6 +230,8 @@ def _check(begin: Begin) -> None:
         raise UsageError("--bookmarks-only ends before --to-write begins", hint="give one of them")
     if begin.partition is not None and not begin.mount:
         raise UsageError("--partition says what --mount mounts", hint="give --mount too, or leave it out")
+    if begin.quota_bytes is not None and begin.read_only:
+        raise UsageError("--quota is of branches, and with --read-only there are none", hint="leave out one of them")
     if not 1 <= begin.jobs <= JOBS_MAX:
         raise UsageError(f"{begin.jobs} jobs are not possible", hint=f"1 to {JOBS_MAX} are")
     if begin.timeout_s <= 0:

@@ -106,7 +106,7 @@ def begin(ground: FakeGround, good: int, bad: int, **options: object) -> Begin:
     given: dict[str, object] = {
         "format": FORMAT, "id": "0badcafe", "time": iso(0), "repository": "/repository", "uuid": "0", "good": point(good),
         "bad": point(bad), "good_state": ground.state(good), "bad_state": ground.state(bad), "volumes": {"db": 1},
-        "test": ("test", "{}", "at={}"), "mount": False, "partition": None, "read_only": False, "timeout_s": 60.0,
+        "test": ("test", "{}", "at={}"), "mount": False, "partition": None, "quota_bytes": None, "read_only": False, "timeout_s": 60.0,
         "on_timeout": "abort", "jobs": 1, "bookmarks_only": False, "to_write": False, "trust": False,
         "safety_bookmark": "before-hunt-0badcafe",
     }  # fmt: skip
