@@ -19,7 +19,7 @@ from vsnapfs.core.units import parse_duration
 if TYPE_CHECKING:
     from vsnapfs.core.hunt import Hunt, HuntFile, HuntWrite
     from vsnapfs.core.model import Point
-    from vsnapfs.hunt.start import Cleaned
+    from vsnapfs.hunt.cleaning import Cleaned
 
 CLEAN = "clean"
 TIMEOUT = "10min"
@@ -120,7 +120,7 @@ def _replay(said: dict[str, Any]) -> Hunt:
 
 
 def _clean(session: Session, said: dict[str, Any]) -> int:
-    from vsnapfs.hunt.start import clean
+    from vsnapfs.hunt.cleaning import clean
 
     _, *logs = said.pop("test")
     _refuse(said, CLEAN, ())
