@@ -13,6 +13,7 @@ import trio
 from tests.unit.hunt.fakes import FakeGround, FakeTest, begin, point
 from vsnapfs.core.errors import HuntAbortedError, NotFoundError, StoreError
 from vsnapfs.core.hunt import Hunt, Verdict
+from vsnapfs.hunt.ground import Place
 from vsnapfs.hunt.hunting import Hunting, variable
 from vsnapfs.hunt.log import Begin, Cleared, End, Log, Making, Past, Safe, Told, parse, read
 from vsnapfs.hunt.outcome import outcome
@@ -159,6 +160,17 @@ def test_a_hunt_goes_on_from_every_moment_of_its_log(tmp_path: Path, jobs: int) 
 
 
 def test_what_is_made_is_written_down_before_and_after(tmp_path: Path, ground: FakeGround) -> None:
+    make, clear = ground.make, ground.clear
+
+    def made(spot: Making) -> Place:
+        assert spot in read(tmp_path / "log").left, "before it is made"
+        return make(spot)
+
+    def cleared(spot: Making) -> None:
+        assert spot.state in read(tmp_path / "log").verdicts, "before it is removed"
+        clear(spot)
+
+    ground.make, ground.clear = made, cleared  # type: ignore[method-assign]
     hunted(*begun(tmp_path / "log", begin(ground, GOOD, BAD)), ground, FakeTest(ground, threshold(FIRST_BAD)))
     kinds = [type(entry) for entry in read(tmp_path / "log").entries]
     assert kinds[:2] == [Begin, Safe]
