@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import os
@@ -19,6 +20,7 @@ import pytest
 
 from tests.e2e.ground import MIB, program, refused, serving
 from tests.support.attaching import left_behind
+from tests.support.devices import mounted
 from tests.support.processes import environment, is_alive, must, must_json, run, unmount
 from tests.support.processes import program as vsnapfs
 from tests.support.waiting import eventually
@@ -459,3 +461,56 @@ def test_interrupted_it_says_so_and_leaves_no_process(story: Story, place: Path)
     eventually(lambda: not is_alive(int(started.read_text())), "the test to be ended")
     assert report_of(story.repository, "b")["state"] == "done"
     assert list(place.iterdir()) == []
+
+
+def spoiling(repository: Path, volume: str, spoiled: bytes) -> int:
+    """The record that put these bytes, whole blocks, into a volume."""
+    with connect(repository).reading() as opened:
+        number = opened.volume(volume).id
+        for piece in opened.journal.pieces(opened.bookmark("fresh").seqno):
+            if piece.volume == number and piece.length_bytes >= BLOCK and not piece.zero:
+                with opened.view(volume, opened.resolve(f"@{piece.seqno}")) as view:
+                    if spoiled in view.read(piece.offset_bytes, piece.length_bytes):
+                        return piece.seqno
+    raise AssertionError("nobody wrote that")
+
+
+def test_a_spoiled_file_is_as_it_was_and_what_came_later_is_there(repository: Path, mount: Path, place: Path) -> None:
+    """An ext4 in use: a program writes garbage over a part of a file; others go on working."""
+    must(repository, "volume", "add", "fs", "--size", "64M")
+    assert program("mkfs.ext4", "-q", "-F", mount / "live/fs").returncode == 0
+    chance = random.Random(1)
+    orders, garbage = chance.randbytes(64 * BLOCK), chance.randbytes(BLOCK)
+    with mounted(mount / "live/fs", place.parent / "disk", options="loop") as disk:
+        (disk / "orders").write_bytes(orders)
+        os.sync()
+        must(repository, "bookmark", "add", "fresh")
+        with (disk / "orders").open("r+b") as file:
+            file.seek(7 * BLOCK)
+            file.write(garbage)
+            os.fsync(file.fileno())
+        for number in range(20):
+            (disk / f"later-{number}").write_bytes(chance.randbytes(5000))
+        with (disk / "orders").open("ab") as file:
+            file.write(b"the newest order")
+        os.sync()
+        bad = spoiling(repository, "fs", garbage)
+        test = "cd {} && tail -c 16 orders | grep -q 'the newest order' && test $(ls | grep -c later) = 20 && sha256sum orders"
+        words = (
+            "replay",
+            "--from",
+            "fresh",
+            "--skip",
+            f"@{bad}",
+            "--check",
+            "--mount",
+            "--only-volume",
+            "fs",
+            "--into",
+            "mended",
+        )
+        told = json.loads(must(repository, "--json", *words, "--", "sh", "-c", test))
+    assert [(check["filesystem"], check["ok"]) for check in told["checks"]] == [("ext4", True)], told["checks"]
+    assert told["test"]["verdict"] == "good", told["test"]
+    assert told["test"]["output"].split()[0] == hashlib.sha256(orders + b"the newest order").hexdigest()
+    assert (told["over_conflicts"], told["beside_conflicts"]) == (0, 0)
