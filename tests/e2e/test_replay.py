@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import mmap
@@ -340,27 +341,51 @@ def test_damage_is_found_before_it_is_written(story: Story) -> None:
     assert story.branch("c") == story.without(bad)
 
 
-def test_killed_it_leaves_a_branch_that_says_so(story: Story) -> None:
+def write_many(story: Story) -> None:
+    """So much that it takes a while to make it again."""
     fd = os.open(story.live, os.O_RDWR)
     chance = random.Random(1)
     for _ in range(20_000):
         os.pwrite(fd, chance.randbytes(512), chance.randrange(SIZE // 512) * 512)
     os.fsync(fd)
     os.close(fd)
+
+
+@contextlib.contextmanager
+def begun(story: Story) -> Iterator[subprocess.Popen[bytes]]:
+    """A replay onto ``b`` that has said that it is not finished; killed at the end of the block."""
     file = story.repository / "branches/b.json"
     command = [*vsnapfs(), "replay", "--from", "start", "--into", "b"]
     process = subprocess.Popen(command, env=environment(story.repository), stdout=subprocess.DEVNULL)
     try:
         eventually(lambda: file.exists() and b'"unfinished"' in file.read_bytes(), "the replay to begin")
+        yield process
     finally:
         process.kill()
         process.wait()
+
+
+def test_killed_it_leaves_a_branch_that_says_so(story: Story) -> None:
+    write_many(story)
+    with begun(story):
+        pass
     report = eventually(lambda: report_of(story.repository, "b"), "the server to know what it has written")
     assert report["state"] == "unfinished"
     eventually(lambda: branch(story.repository, "b").in_use == 0, "the branch to be closed")
     assert "a replay that is unfinished" in refused(story.repository, TAKEN, "replay", "--from", "start", "--into", "b")
     must(story.repository, "branch", "remove", "b")
     assert replayed_here(story.repository, "b").applied_records == 20_000
+    assert story.branch("b") == story.live.read_bytes()
+
+
+def test_it_does_not_notice_that_a_worker_of_the_server_dies(story: Story) -> None:
+    write_many(story)
+    worker = connect(story.repository).call(GetStatus()).worker_pid
+    assert worker is not None
+    with begun(story) as process:
+        os.kill(worker, signal.SIGKILL)
+        assert process.wait(timeout=60) == 0
+    assert report_of(story.repository, "b")["state"] == "done"
     assert story.branch("b") == story.live.read_bytes()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,7 +11,16 @@ from pathlib import Path
 import msgspec
 
 from vsnapfs.core.branch import Branch
-from vsnapfs.core.errors import BusyError, IntegrityError, NameTakenError, NotFoundError, UsageError, from_os_error
+from vsnapfs.core.errors import (
+    BusyError,
+    IntegrityError,
+    LockedError,
+    NameTakenError,
+    NotFoundError,
+    StoreError,
+    UsageError,
+    from_os_error,
+)
 from vsnapfs.core.model import Point
 from vsnapfs.core.names import check_name
 from vsnapfs.core.replay import REPORT_KIND, ReplayReport
@@ -20,6 +30,9 @@ from vsnapfs.daemon.requests import BranchAdd, BranchReport, BranchShow, GetStat
 CONFLICTS_KEPT = 1000
 """With the branch."""
 BRANCHES = "branches"
+BACK_S_MAX = 15.0
+"""Until then another worker answers."""
+TRY_EVERY_S = 0.05
 
 
 def mountpoint_of(client: Client) -> Path:
@@ -97,9 +110,20 @@ def make(client: Client, name: str, since: Point, quota_bytes: int | None) -> Br
 
 
 def keep(client: Client, report: ReplayReport) -> None:
-    """Keep the report with its branch, in place of the one before."""
+    """Keep the report with its branch, in place of the one before. A server whose worker dies over it is asked again: that is no
+    reason for a replay to fail, whose writes wait for the next one too."""
     short = msgspec.structs.replace(report, conflicts=report.conflicts[:CONFLICTS_KEPT])
-    client.call(BranchReport(name=report.branch, report=msgspec.to_builtins(short)))
+    request = BranchReport(name=report.branch, report=msgspec.to_builtins(short))
+    end = time.monotonic() + BACK_S_MAX
+    while True:
+        try:
+            client.call(request)
+        except (StoreError, LockedError):
+            if time.monotonic() > end:
+                raise
+            time.sleep(TRY_EVERY_S)
+        else:
+            return
 
 
 def volume_path(mountpoint: Path, branch: str, volume: str) -> Path:

@@ -8,7 +8,15 @@ import msgspec
 import pytest
 
 from vsnapfs.core.branch import Branch
-from vsnapfs.core.errors import BusyError, IntegrityError, NameTakenError, NotFoundError, UsageError
+from vsnapfs.core.errors import (
+    BusyError,
+    IntegrityError,
+    LockedError,
+    NameTakenError,
+    NotFoundError,
+    StoreError,
+    UsageError,
+)
 from vsnapfs.core.model import Point
 from vsnapfs.core.replay import Conflict, ReplayReport
 from vsnapfs.daemon.client import Client
@@ -98,18 +106,37 @@ def test_a_name_that_is_none_is_refused_before_anybody_is_asked() -> None:
         found("../b")
 
 
-def test_so_many_conflicts_are_kept_with_the_branch() -> None:
-    conflict = Conflict(kept_seqno=9, skipped_seqno=8, volume="db", offset_bytes=0, length_bytes=1, kind="over")
-    report = ReplayReport(
-        state="done", error="", began=BEFORE, branch="b", since=SINCE, until=SINCE, left_out=[], applied_records=0, applied_bytes=0,
-        skipped_records=0, skipped_bytes=0, split_records=0, volumes=[], over_conflicts=CONFLICTS_KEPT + 5, beside_conflicts=0,
-        conflicts=[conflict] * (CONFLICTS_KEPT + 5), notes=[], checks=[], test=None,
-    )  # fmt: skip
+def test_a_server_that_dies_over_a_report_is_asked_again() -> None:
     server = Server()
-    keep(cast("Client", server), report)
+    answers = iter([StoreError("the server ended"), LockedError("its keeper has the lock"), None])
+    call = server.call
+
+    def dying(request: Any) -> Any:
+        error = next(answers)
+        if error is not None:
+            raise error
+        return call(request)
+
+    server.call = dying  # type: ignore[method-assign]
+    keep(cast("Client", server), report(0))
+    assert [type(request) for request in server.asked] == [BranchReport]
+
+
+def report(conflicts: int) -> ReplayReport:
+    conflict = Conflict(kept_seqno=9, skipped_seqno=8, volume="db", offset_bytes=0, length_bytes=1, kind="over")
+    return ReplayReport(
+        state="done", error="", began=BEFORE, branch="b", since=SINCE, until=SINCE, left_out=[], applied_records=0, applied_bytes=0,
+        skipped_records=0, skipped_bytes=0, split_records=0, volumes=[], over_conflicts=conflicts, beside_conflicts=0,
+        conflicts=[conflict] * conflicts, notes=[], checks=[], test=None,
+    )  # fmt: skip
+
+
+def test_so_many_conflicts_are_kept_with_the_branch() -> None:
+    server, many = Server(), report(CONFLICTS_KEPT + 5)
+    keep(cast("Client", server), many)
     kept = server.asked[-1]
     assert isinstance(kept, BranchReport)
     assert len(msgspec.json.encode(kept)) < 1 << 20
     assert msgspec.convert(kept.report, ReplayReport) == msgspec.structs.replace(
-        report, conflicts=[conflict] * CONFLICTS_KEPT
+        many, conflicts=many.conflicts[:CONFLICTS_KEPT]
     )
