@@ -75,11 +75,10 @@ class Story:
 
 @pytest.fixture
 def story(repository: Path, mount: Path) -> Story:
-    (seqno, offset_bytes, data) = (0, 8 * BLOCK, b"old" * 5000)
-    fd = os.open(mount / "live/db", os.O_RDWR)
-    os.pwrite(fd, data, offset_bytes)
-    os.close(fd)
-    assert seqno == 0
+    """One whose volume holds something already."""
+    with (mount / "live/db").open("r+b") as file:
+        file.seek(8 * BLOCK)
+        file.write(b"old" * 5000)
     return Story(repository, mount)
 
 
