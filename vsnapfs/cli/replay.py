@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vsnapfs.cli.arguments import POINT, SIZE, VOLUME, PointsCommand
+from vsnapfs.cli.arguments import BRANCH, POINT, SIZE, VOLUME, PointsCommand
 from vsnapfs.cli.hunt import TIMEOUT, Seconds
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.table import moment, printable
@@ -30,7 +30,7 @@ LINES_SHOWN = 5
 @click.command("replay", cls=PointsCommand)
 @click.option("--from", "since", type=POINT, required=True, metavar="POINT", help="Where it begins.")
 @click.option("--to", "until", type=POINT, metavar="POINT", help="Where it ends; default: now.")
-@click.option("--into", required=True, metavar="BRANCH", help="Made from --from if it is not there.")
+@click.option("--into", type=BRANCH, required=True, metavar="BRANCH", help="Made from --from if it is not there.")
 @click.option("--skip", multiple=True, metavar="@A[..@B]", help="Leave out the write @A, or all from @A to @B.")
 @click.option("--skip-volume", "skip_volumes", type=VOLUME, multiple=True, help="Leave the volume as it is.")
 @click.option(
