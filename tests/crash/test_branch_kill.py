@@ -135,8 +135,8 @@ def test_a_killed_worker_is_not_noticed(server: Mounted) -> None:
     with server:
         before = begin(server)
         workers = Workers(server.repository, SEED)
-        with writing(server.mountpoint, may_fail=False) as writers, Killing(workers, KILLS):
-            pass
+        with writing(server.mountpoint, may_fail=False) as writers, Killing(workers, KILLS) as killing:
+            eventually(lambda: not killing.going, "all kills", deadline_s=60 + 15 * KILLS)
         for writer in writers:
             writer.assert_there(before, uncertain=0)
         assert_nothing_else_changed(server, before)
