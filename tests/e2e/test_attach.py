@@ -82,7 +82,7 @@ class History:
         self.repository = server.repository
         self.mountpoint = server.mountpoint
 
-    def attach(self, point: str, directory: Path, *options: str) -> Any:
+    def attach(self, point: str, directory: Path, *options: str | Path) -> Any:
         return must_json(self.repository, "attach", point, "disk", directory, *options)
 
     def detach(self, *words: str | Path) -> Any:
@@ -117,10 +117,13 @@ def history(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[History]
         yield made
 
 
-@pytest.fixture
-def ext4(tmp_path: Path) -> Iterator[History]:
-    with history_of("ext4", tmp_path) as made:
+@pytest.fixture(scope="module")
+def ext4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    """One for all tests that change nothing in it."""
+    place = tmp_path_factory.mktemp("history")
+    with history_of("ext4", place) as made:
         yield made
+        assert loops_on(place) == []
 
 
 def names(directory: Path) -> list[str]:
@@ -157,9 +160,9 @@ def test_a_point_that_the_kernel_reads_by_itself(tmp_path: Path) -> None:
         history.detach("--all")
 
 
-def test_a_copy_that_may_be_written_replays_its_journal(history: History, tmp_path: Path) -> None:
+def test_a_copy_that_may_be_written_replays_its_journal(ext4: History, tmp_path: Path) -> None:
     copy = tmp_path / "copy.img"
-    sh("cp", "--sparse=always", history.mountpoint / "snaps/dirty/disk", copy)
+    sh("cp", "--sparse=always", ext4.mountpoint / "snaps/dirty/disk", copy)
     copy.chmod(0o600)
     with attached(copy, tmp_path / "branch", writable=True) as shown:
         assert shown.notes == []
@@ -170,6 +173,35 @@ def test_a_copy_that_may_be_written_replays_its_journal(history: History, tmp_pa
         assert (tmp_path / "again/new").read_text() == "written"
     with device_of(copy) as device:
         assert check_filesystem(device.path, device.filesystem).ok is True
+
+
+def test_a_branch_replays_and_is_written_to(history: History, tmp_path: Path) -> None:
+    """Beside its point and the branch's own branch; nothing reaches either."""
+    repository, point = history.repository, history.mountpoint / "snaps/dirty/disk"
+    before = sh("sha256sum", point)
+    must(repository, "branch", "add", "try", "--from", "dirty")
+    assert history.attach("branch:try", tmp_path / "read")["notes"] != []
+    history.detach(tmp_path / "read")
+    told = history.attach("branch:try", tmp_path / "shown", "--read-write")
+    assert (told["notes"], told["writable"], told["what"]) == ([], True, "branch:try disk")
+    assert names(tmp_path / "shown") == ["one", "two"]
+    synced(tmp_path / "shown/new", "written")
+    assert str(tmp_path / "shown") in refused(repository, BUSY, "attach", "branch:try", "disk", tmp_path / "again")
+    must(repository, "branch", "add", "second", "--from", "branch:try")
+    history.attach("branch:second", tmp_path / "second", "--read-write")
+    assert (tmp_path / "second/new").read_text() == "written"
+    (tmp_path / "second/new").unlink()
+    assert told["device"] in refused(repository, BUSY, "branch", "remove", "try")
+    history.detach("--all")
+    history.attach("branch:try", tmp_path / "shown")
+    assert (tmp_path / "shown/new").read_text() == "written"
+    history.detach(tmp_path / "shown")
+    with device_of(history.mountpoint / "branches/second/disk") as device:
+        assert check_filesystem(device.path, device.filesystem).ok is True
+    for name in ("second", "try"):
+        must(repository, "branch", "remove", name)
+    sh("sysctl", "-q", "vm.drop_caches=1")
+    assert sh("sha256sum", point) == before
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -321,7 +353,9 @@ def test_refusals(ext4: History, tmp_path: Path) -> None:
     assert "did you mean clean" in refused(repository, NOT_FOUND, "attach", "claen", "disk", shown)
     assert "did you mean disk?" in refused(repository, NOT_FOUND, "attach", "clean", "disc", shown)
     assert "no branch 'x'" in refused(repository, NOT_FOUND, "attach", "branch:x", "disk", shown)
-    assert "make a branch" in refused(repository, DENIED, "attach", "clean", "disk", shown, "--read-write")
+    assert "branch add NAME --from clean" in refused(
+        repository, DENIED, "attach", "clean", "disk", shown, "--read-write"
+    )
     assert "'rw'" in refused(repository, USAGE, "attach", "clean", "disk", shown, "--options", "rw")
     assert "missing argument DIR" in refused(repository, USAGE, "attach", "clean", "disk")
     assert "no partitions" in refused(repository, USAGE, "attach", "clean", "disk", shown, "--partition", "1")
@@ -345,7 +379,7 @@ def test_refusals(ext4: History, tmp_path: Path) -> None:
     ext4.detach(shown)
 
 
-def test_only_root_may(ext4: History, tmp_path: Path) -> None:
+def test_only_root_may() -> None:
     as_user = [*("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"), sys.executable]
     for words in (["attach", "clean", "disk", "/tmp/x", "--mount", "/"], ["attach", "list"], ["detach", "--all"]):
         done = subprocess.run([*as_user, "-m", "vsnapfs.cli", *words], capture_output=True, text=True, check=False)
@@ -369,10 +403,10 @@ def test_a_directory_that_was_there_stays(ext4: History, tmp_path: Path) -> None
     directory.mkdir()
     ext4.attach("latest", tmp_path / "link/../own", "--options", "noatime")
     assert "noatime" in ext4.listed()[0]["options"]
-    assert len(loops_on(tmp_path)) == 1
+    assert len(loops_on(ext4.mountpoint)) == 1
     ext4.detach(directory)
     assert list(directory.iterdir()) == []
-    assert eventually_none(tmp_path) == []
+    eventually(lambda: loops_on(ext4.mountpoint) == [], "its device to go")
 
 
 def test_who_uses_it_is_named(ext4: History, tmp_path: Path) -> None:
@@ -384,8 +418,27 @@ def test_who_uses_it_is_named(ext4: History, tmp_path: Path) -> None:
         assert ext4.listed()[0]["problem"] == ""
         ext4.detach(directory, "--lazy")
         assert not directory.exists()
-        assert loops_on(tmp_path) != []
-    assert eventually_none(tmp_path) == []
+        assert loops_on(ext4.mountpoint) != []
+    eventually(lambda: loops_on(ext4.mountpoint) == [], "its device to go")
+
+
+def test_what_is_mounted_over_it_goes_first(ext4: History, tmp_path: Path) -> None:
+    directory = tmp_path / "shown"
+    ext4.attach("later", directory)
+    sh("mount", "-t", "tmpfs", "over", directory)
+    try:
+        assert f"over is mounted over {directory}" in refused(ext4.repository, BUSY, "detach", directory)
+        assert ext4.listed()[0]["problem"] == ""
+    finally:
+        sh("umount", directory)
+    ext4.detach(directory)
+
+
+def test_a_point_that_moves_is_settled(ext4: History, tmp_path: Path) -> None:
+    """By the mount alone too: each look at -0s would find another."""
+    shown = ext4.attach("-0s", tmp_path / "shown", "--mount", ext4.mountpoint)
+    assert Path(shown["source"]).parent.name.startswith("@")
+    ext4.detach(tmp_path / "shown")
 
 
 def test_it_outlives_a_worker(ext4: History, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ COMMANDS = {
     "branch": "branch",
     "prune": "prune",
     "hunt": "hunt",
+    "replay": "replay",
     "import": "import_",
     "export": "export",
     "diff": "diff",
