@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -80,8 +82,20 @@ def _done(session: Session, wanted: Any) -> ReplayReport:
     from vsnapfs.cli.progress import shown
     from vsnapfs.replay.replaying import replay
 
-    with shown(wanted=not session.json) as report:
+    with _ended_as_by_hand(), shown(wanted=not session.json) as report:
         return replay(session.client(), wanted, report, _say(session))
+
+
+@contextmanager
+def _ended_as_by_hand() -> Iterator[None]:
+    """SIGTERM and SIGHUP do what Ctrl-C does: what was mounted and begun for a check or a test is taken away."""
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT)) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _say(session: Session) -> Callable[[str], None]:
