@@ -27,7 +27,9 @@ ARROWS = {
     "repository": {"catalog", "policy", "binding", "core"},
     "tree": {"repository", "binding", "mounts", "core"},
     "daemon": {FACADE, "tree", "mounts", "quiesce", "repository", "policy", "binding", "core"},
-    "cli": {FACADE, "daemon", "repository", "attach", "mounts", "core"},
+    "hunt": {"daemon", "repository", "attach", "core"},
+    "replay": {"hunt", "daemon", "repository", "attach", "binding", "core"},
+    "cli": {FACADE, "replay", "hunt", "daemon", "repository", "attach", "mounts", "core"},
     FACADE: {"repository", "core"},
 }
 """A package, and those that it may import beside itself."""

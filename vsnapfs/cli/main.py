@@ -32,6 +32,8 @@ COMMANDS = {
     "bookmark": "bookmark",
     "branch": "branch",
     "prune": "prune",
+    "hunt": "hunt",
+    "replay": "replay",
     "import": "import_",
     "export": "export",
     "diff": "diff",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import uuid as uuids
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from vsnapfs.repository import (
     events,
     gaps,
     identity,
+    instants,
     intake,
     planning,
     prune,
@@ -52,6 +53,7 @@ from vsnapfs.repository.condition import status, window_percent
 from vsnapfs.repository.diff import volume_diff
 from vsnapfs.repository.export import Target, export_diff, export_image
 from vsnapfs.repository.federation import FederatedPart
+from vsnapfs.repository.instants import WriteRecord
 from vsnapfs.repository.layout import CATALOG, DIRECTORIES, JOURNAL, SETTINGS, Layout
 from vsnapfs.repository.lock import OwnerLock
 from vsnapfs.repository.marks import Marks
@@ -401,6 +403,22 @@ class Repository(Closing):
     def diff(self, since: Point, until: Point, name: str) -> VolumeDiff:
         """What of a volume differs between two points. Raises: UsageError: since is later. NotFoundError."""
         return volume_diff(self._parts, since, until, name)
+
+    def state(self, volumes: Collection[int], point: Point) -> int:
+        """The last record at or before a point that wrote to one of these volumes (ids): where it is the same, they are.
+
+        Raises: NotFoundError: one was not added yet.
+        """
+        return instants.state(self._parts, volumes, point.seqno)
+
+    def instants(self, volumes: Collection[int], since: int, until: int, most: int) -> list[int]:
+        """Seqnos in between at which one of these volumes (ids) was written and that can be opened; some of them, evenly, if they
+        are more than ``most``."""
+        return instants.instants(self._parts, volumes, since, until, most)
+
+    def write_record(self, seqno: int) -> WriteRecord:
+        """What a record wrote, and where. Raises: PointGoneError: there is no such write, or not any more."""
+        return instants.write_record(self._parts, seqno)
 
     def export(self, point: Point, name: str, out: Target, progress: Report = None) -> None:
         """Write a volume at a point as a raw image. Raises: NoSpaceError, StoreError, CorruptExtentError."""
