@@ -33,6 +33,7 @@ COMMANDS = {
     "prune": "prune",
     "import": "import_",
     "export": "export",
+    "restore": "restore",
     "diff": "diff",
     "status": "status",
     "plan": "plan",

@@ -66,6 +66,7 @@ OF_VERBS: dict[str, Right] = {
     "volume_resize": "admin",
     "volume_resync": "admin",
     "import": "admin",
+    "restore_live": "admin",
     "repair": "admin",
 }
 
