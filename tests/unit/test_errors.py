@@ -31,6 +31,7 @@ STATUSES = [
     (e.NotStillError, 1, errno.EIO),
     (e.FormatUnknownError, 10, errno.EPROTONOSUPPORT),
     (e.StoreError, 1, errno.EIO),
+    (e.ServerGoneError, 1, errno.EIO),
 ]
 
 

@@ -101,9 +101,10 @@ def onto_live(parts: Parts, origin: Origin, names: Sequence[str], live: Live, re
     with parts.working(live.what):
         wanted = [_judged(parts, origin, name) for name in names]
         gaps.refuse_now(parts, live.what)
+        for body in (live.before, live.after):
+            if _known(parts, body) is None:
+                bookmarks.refuse_taken(parts, body.name)
         before = _made(parts, live.before)
-        if _known(parts, live.after) is None:
-            bookmarks.refuse_taken(parts, live.after.name)
         written, done, total = 0, 0, sum(volume.size_bytes for volume in wanted)
         for volume in wanted:
             tally = Tally(parts, live.what, done, total, report)
