@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from vsnapfs.cli.arguments import POINT, VOLUME, PointsCommand
+from vsnapfs.cli.arguments import SOURCE, VOLUME, PointsCommand
 from vsnapfs.cli.progress import shown
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.core.errors import UsageError
@@ -15,7 +15,7 @@ from vsnapfs.core.units import format_size
 
 
 @click.command("restore", cls=PointsCommand)
-@click.argument("source", type=POINT, metavar="POINT|branch:NAME")
+@click.argument("source", type=SOURCE, metavar="POINT|branch:NAME")
 @click.argument("volume", type=VOLUME)
 @click.option("--to", type=click.Path(), metavar="PATH", help="A new file; with --force a file or device that exists.")
 @click.option("--live", is_flag=True, help="The live volume, between two bookmarks.")

@@ -152,6 +152,13 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
         return all(member.outcome == "frozen" and not member.error for member in self.members)
 
 
+class RemovedBookmark(Bookmark, frozen=True, kw_only=True):
+    """One that was removed."""
+
+    branches: list[str] = []
+    """Those that stand on its point, which stays for them."""
+
+
 class Point(msgspec.Struct, frozen=True, kw_only=True):
     """Any position in the journal: the state after record ``seqno``."""
 

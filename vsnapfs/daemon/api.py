@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
+from vsnapfs.core.branch import Branch
 from vsnapfs.core.errors import NameTakenError, NotFoundError, UsageError, VsnapfsError
 from vsnapfs.core.events import EVENT_KINDS
-from vsnapfs.core.findings import Anchor, Check
+from vsnapfs.core.findings import Anchor, BranchFindings, Check
 from vsnapfs.core.keeping import Plan, Prune
-from vsnapfs.core.model import Bookmark, Point, Volume
+from vsnapfs.core.model import Bookmark, Point, RemovedBookmark, Volume
 from vsnapfs.core.names import near
 from vsnapfs.core.points import Ago, Instant, parse_point
 from vsnapfs.core.state import Progress, Status
@@ -110,10 +111,10 @@ def bookmark_show(repository: Repository, request: ask.BookmarkShow, _: Report) 
     return ask.BookmarkContent(bookmark=bookmark, volumes=volumes, space=mine)
 
 
-def bookmark_remove(repository: Repository, request: ask.BookmarkRemove, _: Report) -> Bookmark:
+def bookmark_remove(repository: Repository, request: ask.BookmarkRemove, _: Report) -> RemovedBookmark:
     bookmark = repository.bookmark(request.name)
-    repository.bookmark_remove(request.name)
-    return bookmark
+    branches = repository.bookmark_remove(request.name)
+    return RemovedBookmark(**msgspec.structs.asdict(bookmark), branches=branches)
 
 
 def bookmark_hold(repository: Repository, request: ask.BookmarkHold, _: Report) -> Bookmark:
@@ -126,6 +127,27 @@ def bookmark_release(repository: Repository, request: ask.BookmarkRelease, _: Re
 
 def bookmark_space(repository: Repository, _request: ask.BookmarkSpace, _: Report) -> ask.Spaces:
     return ask.Spaces(spaces=repository.bookmark_space())
+
+
+def branch_add(repository: Repository, request: ask.BranchAdd, _: Report) -> Branch:
+    return repository.branch_add(request.name, request.source, quota_bytes=request.quota_bytes, note=request.note)
+
+
+def branch_list(repository: Repository, _request: ask.BranchList, _: Report) -> ask.Branches:
+    return ask.Branches(branches=repository.branches())
+
+
+def branch_show(repository: Repository, request: ask.BranchShow, _: Report) -> Branch:
+    return repository.branch(request.name)
+
+
+def branch_remove(repository: Repository, request: ask.BranchRemove, _: Report) -> ask.Done:
+    repository.branch_remove(request.name)
+    return ask.Done()
+
+
+def branch_report(repository: Repository, request: ask.BranchReport, _: Report) -> Branch:
+    return repository.branch_report(request.name, request.report)
 
 
 def prune_preview(repository: Repository, _request: ask.PrunePreview, _: Report) -> Prune:
@@ -210,6 +232,17 @@ def restore_live(repository: Repository, request: ask.RestoreLive, report: Repor
     )
 
 
+def branch_promote(repository: Repository, request: ask.BranchPromote, report: Report) -> ask.Promoted:
+    done = repository.restores.promote(request.name, request.bookmark, request.before, report)
+    return ask.Promoted(
+        branch=request.name,
+        before=done.before,
+        bookmark=done.after,
+        changed_bytes=done.changed_bytes,
+        undo=done.undo,
+    )
+
+
 def diff(repository: Repository, request: ask.Diff, _: Report) -> ask.Diffs:
     since, until = repository.resolve(request.since), repository.resolve(request.until)
     if request.volume is not None:
@@ -278,6 +311,10 @@ def verify(repository: Repository, request: ask.Verify, report: Report) -> Check
     return repository.check(wanted=wanted, progress=report)
 
 
+def branch_check(repository: Repository, request: ask.VerifyBranches, report: Report) -> BranchFindings:
+    return repository.check_branches(read_data=request.read_data, progress=report)
+
+
 def repair(repository: Repository, request: ask.Repair, report: Report) -> Check:
     return repository.check(read_data=request.read_data, repair=True, progress=report)
 
@@ -301,10 +338,15 @@ VERBS: dict[str, Verb] = {
         Verb("bookmark_add", ask.BookmarkAdd, Bookmark, "owner", bookmark_add),
         Verb("bookmark_list", ask.BookmarkList, ask.Bookmarks, "any", bookmark_list),
         Verb("bookmark_show", ask.BookmarkShow, ask.BookmarkContent, "any", bookmark_show),
-        Verb("bookmark_remove", ask.BookmarkRemove, Bookmark, "owner", bookmark_remove),
+        Verb("bookmark_remove", ask.BookmarkRemove, RemovedBookmark, "owner", bookmark_remove),
         Verb("bookmark_hold", ask.BookmarkHold, Bookmark, "owner", bookmark_hold),
         Verb("bookmark_release", ask.BookmarkRelease, Bookmark, "owner", bookmark_release),
         Verb("bookmark_space", ask.BookmarkSpace, ask.Spaces, "any", bookmark_space),
+        Verb("branch_add", ask.BranchAdd, Branch, "owner", branch_add),
+        Verb("branch_list", ask.BranchList, ask.Branches, "any", branch_list),
+        Verb("branch_show", ask.BranchShow, Branch, "any", branch_show),
+        Verb("branch_remove", ask.BranchRemove, ask.Done, "owner", branch_remove),
+        Verb("branch_report", ask.BranchReport, Branch, "owner", branch_report),
         Verb("prune_preview", ask.PrunePreview, Prune, "any", prune_preview),
         Verb("prune", ask.Prune, Prune, "owner", prune),
         Verb("federated_reserve", ask.FederatedReserve, ask.FederatedAt, "owner", federated_reserve),
@@ -316,6 +358,7 @@ VERBS: dict[str, Verb] = {
         Verb("federated_drop", ask.FederatedDrop, ask.Done, "owner", federated_drop),
         Verb("federated_verdict", ask.GetFederatedVerdict, ask.FederatedVerdict, "owner", federated_verdict),
         Verb("import", ask.Import, Bookmark, "owner", import_images),
+        Verb("branch_promote", ask.BranchPromote, ask.Promoted, "owner", branch_promote),
         Verb("restore_live", ask.RestoreLive, ask.RestoredLive, "owner", restore_live),
         Verb("diff", ask.Diff, ask.Diffs, "reader", diff),
         Verb("commit", ask.Commit, ask.Committed, "owner", commit),
@@ -324,6 +367,7 @@ VERBS: dict[str, Verb] = {
         Verb("status", ask.GetStatus, Status, "any", status),
         Verb("events", ask.GetEvents, ask.Events, "any", events),
         Verb("check", ask.Verify, Check, "sound", verify),
+        Verb("branch_check", ask.VerifyBranches, BranchFindings, "any", branch_check),
         Verb("anchor", ask.GetAnchor, Anchor, "reader", anchor),
         Verb("repair", ask.Repair, Check, "owner", repair),
         Verb("resolve", ask.Resolve, Point, "any", resolve),

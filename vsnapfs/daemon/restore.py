@@ -5,6 +5,7 @@ Into a file the bytes go from a reader in this process straight to the target, n
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +14,30 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
-from vsnapfs.core.errors import ServerGoneError, VsnapfsError, with_hint
-from vsnapfs.core.model import Point
+from vsnapfs.core.branch import SOURCE_PREFIX, Branch, BranchVolume, source_branch
+from vsnapfs.core.errors import (
+    BusyError,
+    IntegrityError,
+    NotFoundError,
+    ServerGoneError,
+    VsnapfsError,
+    from_os_error,
+    with_hint,
+)
+from vsnapfs.core.model import Point, Volume
+from vsnapfs.core.names import near
 from vsnapfs.core.times import stamp
-from vsnapfs.daemon.client import Client, Report
-from vsnapfs.daemon.requests import BranchPromote, Promoted, Request, Resolve, RestoredLive, RestoreLive
+from vsnapfs.daemon.client import Client, Report, open_repository
+from vsnapfs.daemon.requests import (
+    BranchPromote,
+    BranchShow,
+    GetStatus,
+    Promoted,
+    Request,
+    Resolve,
+    RestoredLive,
+    RestoreLive,
+)
 from vsnapfs.daemon.restore_state import FORMAT, State
 from vsnapfs.daemon.restore_target import Target
 
@@ -59,6 +79,7 @@ class Wanted(NamedTuple):
 class Opened(NamedTuple):
     """A source that can be read."""
 
+    repository: Repository
     source: Source
     shareable: Shareable | None
     point: Point
@@ -73,11 +94,12 @@ def restore(
     Raises: NotFoundError, UsageError, NameTakenError, BusyError, NoSpaceError, PermissionDeniedError: before the first byte. Others: a
     part is written, and the error says how to go on.
     """
-    with client.reading() as repository, _opened(repository, wanted) as opened, Target(to) as target:
+    with _opened(client, wanted, force=force) as opened, Target(to) as target:
+        repository = opened.repository
         primaries = [(volume.name, volume.primary_path) for volume in repository.volumes() if volume.primary_path]
         target.refuse_inside(repository.path, primaries)
         try:
-            written, shared, resumed = _write(repository, opened, target, wanted, report, force, resume)
+            written, shared, resumed = _write(opened, target, wanted, report, force, resume)
         except VsnapfsError as error:
             target.drop_untouched()
             raise error if target.advice is None else with_hint(error, target.advice) from error
@@ -113,7 +135,7 @@ def promote(client: Client, branch: str, bookmark: str | None, report: Report) -
 
 
 def _write(
-    repository: Repository, opened: Opened, target: Target, wanted: Wanted, report: Report, force: bool, resume: bool
+    opened: Opened, target: Target, wanted: Wanted, report: Report, force: bool, resume: bool
 ) -> tuple[int, int, int]:
     """Returns: bytes written and shared, and the offset that an earlier try had come to."""
     from vsnapfs.repository.restore import Into
@@ -129,38 +151,99 @@ def _write(
         verify=wanted.verify,
         settled=target.settled,
     )
-    done = repository.restores.into_file(wanted.volume, opened.source, opened.shareable, into, report)
+    done = opened.repository.restores.into_file(wanted.volume, opened.source, opened.shareable, into, report)
     target.finish()
     return done.written_bytes, done.shared_bytes, resumed
 
 
 @contextmanager
-def _opened(repository: Repository, wanted: Wanted) -> Iterator[Opened]:
+def _opened(client: Client, wanted: Wanted, *, force: bool) -> Iterator[Opened]:
+    branch = source_branch(wanted.source)
+    if branch is None:
+        with client.reading() as repository, _point(repository, wanted) as opened:
+            yield opened
+    elif client.is_served():
+        with client.reading() as repository, _shown(client, repository, branch, wanted.volume, force) as opened:
+            yield opened
+    else:  # as owner: a server that came meanwhile would write to it
+        with open_repository(client.path, owner=True) as repository, _unshown(repository, wanted) as opened:
+            yield opened
+
+
+@contextmanager
+def _point(repository: Repository, wanted: Wanted) -> Iterator[Opened]:
     from vsnapfs.repository.restore import Shareable
     from vsnapfs.repository.sources import ViewSource
 
     point = repository.resolve(wanted.source)
     volume = repository.volume(wanted.volume, point)
     with repository.view(wanted.volume, point) as view:
-        said = State(
-            format=FORMAT,
-            repository=repository.uuid,
-            source=f"@{point.seqno}",
-            source_id=point.seqno,
-            volume=volume.name,
-            volume_id=volume.id,
-            size_bytes=volume.size_bytes,
-            device=0,
-            inode=0,
-            in_place=False,
-            done_bytes=0,
-        )
-        yield Opened(ViewSource(view), Shareable(volume.id, view), point, said)
+        said = _said(repository, f"@{point.seqno}", point.seqno, volume)
+        yield Opened(repository, ViewSource(view), Shareable(volume.id, view), point, said)
+
+
+@contextmanager
+def _shown(client: Client, repository: Repository, name: str, volume: str, force: bool) -> Iterator[Opened]:
+    """A branch by its file in the mount of the server, which alone may write to it."""
+    from vsnapfs.repository.sources import FileSource
+
+    branch, mountpoint = client.call(BranchShow(name=name)), client.call(GetStatus()).mountpoint
+    held = _volume_of(branch, volume)
+    if branch.in_use and not force:
+        raise BusyError(f"branch {name} is open", hint="close it first, or --force takes it as it is while it is read")
+    path = f"{mountpoint}/branches/{name}/{volume}"
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise from_os_error(error, f"read {path}") from error
+    try:
+        said = _said(repository, f"{SOURCE_PREFIX}{name}", branch.id, held)
+        point = repository.resolve(f"@{branch.seqno}")
+        yield Opened(repository, FileSource(fd, held.size_bytes, path), None, point, said)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _unshown(repository: Repository, wanted: Wanted) -> Iterator[Opened]:
+    branch = repository.branch(source_branch(wanted.source) or "")
+    held = _volume_of(branch, wanted.volume)
+    with repository.restores.source(wanted.source, wanted.volume) as source:
+        said = _said(repository, wanted.source, branch.id, held)
+        yield Opened(repository, source, None, repository.resolve(f"@{branch.seqno}"), said)
+
+
+def _volume_of(branch: Branch, name: str) -> BranchVolume:
+    """Raises: NotFoundError. IntegrityError: the branch cannot be opened."""
+    if branch.problem:
+        raise IntegrityError(branch.problem)
+    for volume in branch.volumes:
+        if volume.name == name:
+            return volume
+    raise NotFoundError(
+        f"branch {branch.name} has no volume {name!r}", near=near(name, [volume.name for volume in branch.volumes])
+    )
+
+
+def _said(repository: Repository, source: str, source_id: int, volume: Volume | BranchVolume) -> State:
+    return State(
+        format=FORMAT,
+        repository=repository.uuid,
+        source=source,
+        source_id=source_id,
+        volume=volume.name,
+        volume_id=volume.id,
+        size_bytes=volume.size_bytes,
+        device=0,
+        inode=0,
+        in_place=False,
+        done_bytes=0,
+    )
 
 
 def _fixed(client: Client, source: str) -> str:
     """A source that means the same when it is asked for again."""
-    return f"@{client.call(Resolve(text=source)).seqno}"
+    return source if source_branch(source) is not None else f"@{client.call(Resolve(text=source)).seqno}"
 
 
 def _asked_on(client: Client, request: Request[R], report: Report) -> R:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from vsnapfs.core.branch import source_branch
 from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import FormatUnknownError, IntegrityError, UsageError, from_os_error
 
@@ -47,6 +48,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def what(self) -> str:
         return f"{self.volume} at {self.source}"
+
+    @property
+    def lasts(self) -> bool:
+        """What is done stays so: a point never changes, a branch may have been written to since."""
+        return source_branch(self.source) is None
 
     def is_of(self, found: os.stat_result) -> bool:
         """True of the file or device that was written to."""
@@ -134,7 +140,7 @@ class StateFile:
             raise from_os_error(error, f"{doing} {self.path}") from error
 
 
-SAME = ("repository", "source_id", "volume_id", "size_bytes")
+SAME = ("repository", "source", "source_id", "volume_id", "size_bytes")
 """What must be as it was for a restore to go on."""
 
 

@@ -142,7 +142,7 @@ class Target:
             raise NotFoundError(
                 f"{self.to} is not what {self._file.path} speaks of", hint="remove that to begin the restore anew"
             )
-        self._state, self.done_bytes = found, found.done_bytes
+        self._state, self.done_bytes = found, found.done_bytes if found.lasts else 0
         self._set_size(found.size_bytes)
         return True
 

@@ -21,7 +21,7 @@ import trio
 
 import vsnapfs
 from vsnapfs.binding import protect_memory
-from vsnapfs.core.errors import BusyError
+from vsnapfs.core.errors import BusyError, VsnapfsError, with_hint
 from vsnapfs.core.state import Memory, Status
 from vsnapfs.daemon.api import Report, Verb, carried_out
 from vsnapfs.daemon.client import open_repository
@@ -32,7 +32,7 @@ from vsnapfs.daemon.housekeeping import TEND_EVERY_S, GapCloser, Housekeeping
 from vsnapfs.daemon.http import make_app
 from vsnapfs.daemon.news import News, telling
 from vsnapfs.daemon.pruning import pruning
-from vsnapfs.daemon.requests import Events, GetEvents, Prune, Request, RestoreLive
+from vsnapfs.daemon.requests import BranchPromote, BranchRemove, Events, GetEvents, Prune, Request, RestoreLive
 from vsnapfs.daemon.rights import Rights
 from vsnapfs.daemon.scheduling import Scheduler, maker, scheduling
 from vsnapfs.daemon.scrub import scrubbing
@@ -46,6 +46,7 @@ from vsnapfs.daemon.serving import (
     mounted,
 )
 from vsnapfs.daemon.settling import settling
+from vsnapfs.tree.mountpoint import users_of
 from vsnapfs.tree.nodes import LiveFile
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ TOUCHES_VOLUMES = {
     "volume_resync": True,
     "import": True,
     "restore_live": True,
+    "branch_promote": True,
 }
 """Verbs that change live volumes past the mount; True: their content too."""
 
@@ -164,7 +166,7 @@ class Answers:
 
     async def wait(self, request: Request[Any]) -> None:
         """Before a verb: in trio, so that who waits for the next event takes no thread of those who ask."""
-        if isinstance(request, (Prune, RestoreLive)):
+        if isinstance(request, (Prune, RestoreLive, BranchPromote)):
             await self.shown.wait()
         if isinstance(request, GetEvents) and request.wait_s:
             await self._news.wait_newer(request.after, request.wait_s)
@@ -173,6 +175,8 @@ class Answers:
         self._refuse_in_use(request)
         try:
             result = carried_out(self._repository, verb, request, report)
+        except BusyError as error:
+            raise self._naming_users(error, request) from error
         finally:  # also what failed may have changed a part
             if verb.name in TOUCHES_VOLUMES:
                 trio.from_thread.run(partial(self._mount.changed, content=TOUCHES_VOLUMES[verb.name]))
@@ -185,14 +189,25 @@ class Answers:
     def _refuse_in_use(self, request: Request[Any]) -> None:
         """Raises: BusyError: what shall be restored is open in the mount."""
         if isinstance(request, RestoreLive) and not request.force:
-            self._refuse_open([request.volume], "close it first, or --force")
+            self._refuse_open([request.volume], "or --force")
+        if isinstance(request, BranchPromote):
+            volumes = self._repository.branch(request.name).volumes
+            self._refuse_open([volume.name for volume in volumes], "then promote it")
 
-    def _refuse_open(self, names: Iterable[str], hint: str) -> None:
+    def _refuse_open(self, names: Iterable[str], otherwise: str) -> None:
         volumes = {self._repository.volume(name).id: name for name in names}
         for _, node, _ in trio.from_thread.run(self._mount.open_volumes):
             if isinstance(node, LiveFile) and node.volume_id in volumes:
-                name = volumes[node.volume_id]
-                raise BusyError(f"live/{name} is open in {self._mount.mountpoint}", volume=name, hint=hint)
+                live = f"live/{volumes[node.volume_id]}"
+                users = ", ".join(users_of(self._mount.mountpoint / live)) or "somebody"
+                raise BusyError(f"{live} is used by {users}", hint=f"stop that first, {otherwise}")
+
+    def _naming_users(self, error: BusyError, request: Request[Any]) -> VsnapfsError:
+        """Of a branch that is open: by whom."""
+        if not isinstance(request, BranchRemove):
+            return error
+        users = users_of(self._mount.mountpoint / "branches" / request.name)
+        return with_hint(error, f"used by {', '.join(users)}") if users else error
 
     def _served(self, status: Status) -> Status:
         counts = trio.from_thread.run_sync(self._mount.counts)

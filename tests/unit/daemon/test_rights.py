@@ -51,6 +51,12 @@ OF_VERBS: dict[str, Right] = {
     "bookmark_add": "bookmark",
     "bookmark_hold": "bookmark",
     "commit": "bookmark",
+    "branch_list": "read",
+    "branch_show": "read",
+    "branch_check": "read",
+    "branch_add": "admin",
+    "branch_remove": "admin",
+    "branch_report": "admin",
     "federated_reserve": "bookmark",
     "federated_hold": "bookmark",
     "federated_let_go": "bookmark",
@@ -67,6 +73,7 @@ OF_VERBS: dict[str, Right] = {
     "volume_resync": "admin",
     "import": "admin",
     "restore_live": "admin",
+    "branch_promote": "admin",
     "repair": "admin",
 }
 
