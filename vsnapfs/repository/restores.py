@@ -10,6 +10,7 @@ from typing import NamedTuple
 from vsnapfs.catalog.bodies import BookmarkAdded
 from vsnapfs.core.errors import BusyError
 from vsnapfs.core.model import Bookmark
+from vsnapfs.core.names import check_name
 from vsnapfs.core.times import stamp
 from vsnapfs.repository import bookmarks, branches, events
 from vsnapfs.repository.bring import Source
@@ -57,7 +58,7 @@ class Restores:
         Raises: NotFoundError, UsageError, DegradedError: before anything is written. BusyError, IntegrityError.
         """
         origin = origin_of(self._parts, source)
-        called = name or f"restore-{stamp(time.time_ns())}"
+        called = f"restore-{stamp(time.time_ns())}" if name is None else check_name(name, "bookmark")
         what = f"restore of {volume} to {origin.text}"
         live = Live(
             what=what,
@@ -79,8 +80,8 @@ class Restores:
         what = f"promotion of branch {branch}"
         live = Live(
             what=what,
-            before=_body(before or f"before-promote-{stamp(time.time_ns())}", f"before the {what}"),
-            after=_body(bookmark or branch, f"after the {what}"),
+            before=_body(f"before-promote-{stamp(time.time_ns())}" if before is None else before, f"before the {what}"),
+            after=_body(branch if bookmark is None else bookmark, f"after the {what}"),
         )
         return self._told(origin, origin.volumes(), live, progress)
 
