@@ -18,6 +18,7 @@ from vsnapfs.core.branch import SOURCE_PREFIX, Branch, BranchVolume, source_bran
 from vsnapfs.core.errors import (
     BusyError,
     IntegrityError,
+    LockedError,
     NotFoundError,
     ServerGoneError,
     VsnapfsError,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 TRIES_MAX = 10
-COMES_BACK_S_MAX = 20.0
+COMES_BACK_S_MAX = 10.0
 """So long a keeper may need for the next worker."""
 LOOK_EVERY_S = 0.1
 
@@ -248,17 +249,20 @@ def _fixed(client: Client, source: str) -> str:
 
 def _asked_on(client: Client, request: Request[R], report: Report) -> R:
     """Ask, and ask the next worker again if one dies over it: the same bookmarks are meant, and what is done is not done twice."""
-    tries = 0
-    while True:
+    for left in reversed(range(TRIES_MAX)):
         try:
             return client.call(request, report)
+        except LockedError:  # by a keeper, perhaps, between two workers
+            if left == 0 or not _comes_back(client):
+                raise
         except ServerGoneError as error:
-            tries += 1
-            if tries == TRIES_MAX or not _comes_back(client):
-                raise with_hint(error, "a part is written: do it again to complete it, or undo it") from error
+            if left == 0 or not _comes_back(client):
+                raise with_hint(error, "a part may be written: do it again to complete it") from error
+    raise AssertionError("the last try returns or raises")
 
 
 def _comes_back(client: Client) -> bool:
+    """Whether a server answers, soon."""
     end = time.monotonic() + COMES_BACK_S_MAX
     while time.monotonic() < end:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,6 +22,7 @@ from vsnapfs.core.errors import (
     NotFoundError,
     PermissionDeniedError,
     UsageError,
+    VsnapfsError,
     from_os_error,
 )
 from vsnapfs.daemon.restore_state import State, StateFile, place_of
@@ -83,9 +84,10 @@ class Target:
     def drop_untouched(self) -> None:
         """After a failure: a new file that holds nothing yet is taken away again, and the state with it."""
         if self.is_new and self.done_bytes == 0 and os.fstat(self.fd).st_blocks == 0:
-            os.unlink(self.partial.name, dir_fd=self._directory_fd)
-            self._file.remove()
-            self._state = None
+            with suppress(OSError, VsnapfsError):  # another error is on its way to be told
+                os.unlink(self.partial.name, dir_fd=self._directory_fd)
+                self._file.remove()
+                self._state = None
 
     @property
     def advice(self) -> str | None:
@@ -121,10 +123,9 @@ class Target:
         else:
             self._make_new(resume=resume)
         device, inode = place_of(os.fstat(self.fd))
-        self._state = msgspec.structs.replace(
-            wanted, device=device, inode=inode, in_place=not self.is_new, done_bytes=0
-        )
-        self._file.write(self._state)
+        state = msgspec.structs.replace(wanted, device=device, inode=inode, in_place=not self.is_new, done_bytes=0)
+        self._file.write(state)
+        self._state = state
         self._set_size(wanted.size_bytes)
 
     def _go_on(self, found: State) -> bool:
