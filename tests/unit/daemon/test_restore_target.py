@@ -435,6 +435,22 @@ class TestWithRoot:
         assert done.resumed_bytes == 4 * MIB
         assert device.read_bytes() == CONTENT + b"\xff" * MIB
 
+    def test_what_is_read_back_comes_from_the_device(
+        self, client: Client, device: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not from the page cache, which has what was written whatever became of it."""
+        settle = FileTarget.settle
+
+        def settle_and_lose(file: FileTarget) -> None:
+            settle(file)
+            with (tmp_path / "disk").open("r+b") as disk:
+                disk.seek(MIB + 5)
+                disk.write(b"lost")
+
+        monkeypatch.setattr(FileTarget, "settle", settle_and_lose)
+        with pytest.raises(IntegrityError, match=f"does not read back at {MIB + 5}"):
+            restore(client, A, device, ignore, force=True)
+
     def test_a_disk_without_room(self, client: Client, tmp_path: Path) -> None:
         with mounted(Path("tmpfs"), tmp_path / "small", options="size=4m", kind="tmpfs") as small:
             with pytest.raises(NoSpaceError, match=rf"needs {5 * MIB} bytes more, \d+ are free; make room"):

@@ -11,7 +11,7 @@ from tests.support.volumes import content_at, mark, put
 from vsnapfs.core.errors import BusyError, IntegrityError, NameTakenError, NotFoundError
 from vsnapfs.daemon.client import connect
 from vsnapfs.daemon.restore import Wanted, restore
-from vsnapfs.repository import branches
+from vsnapfs.repository import branches, bring
 from vsnapfs.repository.repository import Repository
 
 pytestmark = pytest.mark.unit
@@ -151,8 +151,11 @@ def test_into_a_file_without_a_server(branched: Repository, path: Path, memory_p
         restore(connect(path), Wanted("branch:fix", "lag"), memory_path / "x", lambda _: None)
 
 
-def test_a_branch_is_compared_anew_when_it_goes_on(branched: Repository, path: Path, memory_path: Path) -> None:
+def test_a_branch_is_compared_anew_when_it_goes_on(
+    branched: Repository, path: Path, memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It may have been written to since."""
+    monkeypatch.setattr(bring, "SETTLE_BYTES", BLOCK)
     target = memory_path / "db.img"
     branched.close()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.devices import loop_device
 from tests.support.volumes import content_at, discard, mark, put
 from vsnapfs.core.errors import (
     BusyError,
@@ -239,6 +240,30 @@ def test_a_primary_that_does_not_keep_what_is_written(live: Repository, monkeypa
     monkeypatch.setattr(LiveVolume, "settle", lose)
     with pytest.raises(IntegrityError, match=f"does not read back at {5 * BLOCK + 7}"):
         live.restores.live("db", "good")
+
+
+@pytest.mark.requires_root
+def test_what_is_read_back_comes_from_the_primary(
+    repository: Repository, memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not from the page cache, which has what was written whatever became of it."""
+    (memory_path / "disk").write_bytes(random.Random(1).randbytes(MIB))
+    settle = LiveVolume.settle
+
+    def lose(volume: LiveVolume) -> None:
+        settle(volume)
+        with (memory_path / "disk").open("r+b") as disk:
+            disk.seek(5 * BLOCK + 7)
+            disk.write(b"lost")
+
+    with loop_device(memory_path / "disk") as device:
+        repository.volume_add("db", primary=device)
+        repository.bookmark_add("good")
+        put(repository, "db", 5 * BLOCK, b"bad")
+        monkeypatch.setattr(LiveVolume, "settle", lose)
+        with pytest.raises(IntegrityError, match=f"does not read back at {5 * BLOCK + 7}"):
+            repository.restores.live("db", "good")
+        repository.volume_remove("db")
 
 
 def test_somebody_who_writes_meanwhile_is_noticed(live: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
