@@ -202,6 +202,19 @@ static int data_open(vs_branch_layer *l, vs_branch_use use) {
     return 0;
 }
 
+/* There is no log. The data file is made before it and filled after it: if it holds anything, there was one. */
+static int unwritten_check(const vs_branch_layer *l) {
+    char path[VS_BRANCH_PATH_BYTES];
+    vs_store *s = l->log.store;
+    vs_branch_path(path, &l->log, "data");
+    int file = s->open(s, path, VS_OPEN_READ);
+    if (file < 0) return file == -ENOENT ? 0 : vs_branch_layer_damaged(l, file, "data", strerror(-file));
+    int64_t size = s->size(s, file);
+    s->close(s, file);
+    if (size > 0) return vs_branch_layer_damaged(l, -EUCLEAN, "log", "it is missing");
+    return size < 0 ? (int)size : 0;
+}
+
 static int any(void *arg, const char *name) {
     (void)arg, (void)name;
     return 1;
@@ -214,13 +227,22 @@ static int directory_check(const vs_branch_layer *l) {
     return r >= 0 ? 0 : vs_fault_set(r == -ENOENT ? -EUCLEAN : r, l->log.volume, 0, 0, 0, "%s: %s", path, r == -ENOENT ? "it is missing" : strerror(-r));
 }
 
+/* A process that died may have put the log into its place, and not have synced that: what is appended to it from now on would go with its name. */
+static int names_sync(const vs_branch_layer *l) {
+    char path[VS_BRANCH_PATH_BYTES];
+    vs_branch_path(path, &l->log, NULL);
+    return l->log.store->sync_dir(l->log.store, path);
+}
+
 static int opening_run(opening *o) {
     int r = directory_check(o->layer);
     if (r == 0) r = vs_branch_log_open(&o->layer->log, o->use == VS_BRANCH_OWNED);
-    if (r <= 0) return r;
+    if (r == 0) return unwritten_check(o->layer);
+    if (r < 0) return r;
     o->block = malloc(VS_BLOCK_BYTES);
     r = o->block ? vs_extent_map_new(&o->bad) : -ENOMEM;
     if (r == 0) r = data_open(o->layer, o->use);
+    if (r == 0 && o->use == VS_BRANCH_OWNED) r = names_sync(o->layer);
     if (r == 0) r = layer_load(o);
     if (r == 0 && o->use != VS_BRANCH_OWNED) vs_branch_slots_free(&o->layer->slots);
     if (r == 0 && o->use != VS_BRANCH_OWNED) vs_branch_log_close(&o->layer->log);

@@ -52,6 +52,13 @@ static int quota_take(vs_branch *b, uint64_t blocks) {
     return 0;
 }
 
+/* What is left free is for the journal: a branch must not end the protection of volumes. */
+static int has_room(const vs_branch *b, uint64_t blocks) {
+    if (!b->options.reserve_bytes || !b->store->free_bytes || blocks == 0) return 1;
+    int64_t free_bytes = b->store->free_bytes(b->store);
+    return free_bytes < 0 || (uint64_t)free_bytes >= b->options.reserve_bytes + blocks * VS_BLOCK_BYTES;
+}
+
 /* ---- slots ---- */
 
 /* CRCs; and slots for what is not zeros: in a row where there are free ones in a row. */
@@ -174,7 +181,7 @@ static int change_make(volume_state *v, vs_branch_record *records, int count, ch
     size_t runs = 0;
     for (int i = 0; i < count; i++) replaced += vs_branch_layer_slots_in(l, records[i].first, records[i].count, &runs);
     uint64_t more = blocks > replaced ? blocks - replaced : 0, fewer = replaced > blocks ? replaced - blocks : 0;
-    int r = quota_take(b, more);
+    int r = has_room(b, blocks) ? quota_take(b, more) : -ENOSPC;
     if (r < 0) return r;
     r = slots_and_bytes(v, changes, change_count);
     if (r == 0 && ((r = records_reserve(v, runs)) < 0 || (r = records_append(v, records, count)) < 0))
@@ -238,7 +245,8 @@ static int piece_write(volume_state *v, uint64_t from, uint64_t end, const uint8
     }
     int due = v->unsynced_bytes >= v->branch->options.unsynced_bytes;
     pthread_mutex_unlock(&v->write_mu);
-    return r == 0 && due ? vs_branch_volume_sync(v) : r;
+    if (r == 0 && due) vs_branch_volume_sync(v); /* this one is made; if it fails, the next ones do */
+    return r;
 }
 
 int64_t vs_branch_volume_write(volume_state *v, uint64_t offset_bytes, const void *buf, uint64_t length_bytes) {
@@ -297,7 +305,8 @@ static int piece_zero(volume_state *v, uint64_t from, uint64_t end) {
     if (r == 0 && z.record_count) r = change_make(v, z.records, z.record_count, z.changes, z.change_count);
     int due = v->unsynced_bytes >= v->branch->options.unsynced_bytes;
     pthread_mutex_unlock(&v->write_mu);
-    return r == 0 && due ? vs_branch_volume_sync(v) : r;
+    if (r == 0 && due) vs_branch_volume_sync(v); /* this one is made; if it fails, the next ones do */
+    return r;
 }
 
 int vs_branch_volume_zero(volume_state *v, uint64_t offset_bytes, uint64_t length_bytes) {

@@ -1,6 +1,6 @@
 /* harness_branch_states.c: crashes and faults at every call that a branch makes, and openings that crash again.
  *
- *   branch_states --seed S --states N [--seeds M]
+ *   branch_states --seed S --states N [--seeds M] [--at PATH]
  *
  * Each seed is a small volume on a branch on a simulated store: writes and zeros of any alignment, syncs, freezes and reopenings, with logs that are
  * written anew and syncs of their own soon. Before each call that changes what a crash would leave, crashed stores are made, and judged:
@@ -14,7 +14,8 @@
  * The same with each call failing, once or from there on: what fails has changed nothing that is read; after a sync that failed nothing is answered as durable
  * until the branch is opened again; then, and after a crash, the same holds.
  *
- * A state is a store that was opened and judged.
+ * A state is a store that was opened and judged. A failure says its path: the call before which it crashed and which of its crashed stores, and the
+ * same in that; --at takes it.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -37,9 +38,11 @@ enum {
     ANY_TIMES = 2,
     FAILURES_MAX = 10,
     VOLUME = 7,
+    PATH_BYTES = 120,
 };
 
 static uint64_t states, failures, faults, nested, kills, rewrites, freezes, trace;
+static const char *only; /* --at */
 static const uint8_t uuid[16] = "branch states...";
 
 /* What the volume was after each change. images[0]: before the first. */
@@ -63,7 +66,8 @@ typedef struct run {
     uint64_t fail_from;
     int fail_code, fail_for_good, latched;
     int known; /* which state it is in: it was found, or made */
-    char why[300];
+    uint64_t top; /* the seed */
+    char path[PATH_BYTES], why[300];
 } run;
 
 static uint64_t mix(uint64_t a, uint64_t b) {
@@ -76,8 +80,16 @@ static int wrong(run *r, const char *what, int64_t detail) {
     return -1;
 }
 
-static void report(const run *r, uint64_t top, const char *how) {
-    if (failures++ < FAILURES_MAX) fprintf(stderr, "seed %" PRIu64 ", depth %d, call %" PRIu64 ", %s: %s\n", top, r->depth, r->calls, how, r->why);
+static void report(const run *r, const char *how) {
+    if (failures++ < FAILURES_MAX)
+        fprintf(stderr, "seed %" PRIu64 ", %s: %s; again: branch_states --seed %" PRIu64 " --seeds 1 --at %s\n", r->top, how, r->why, r->top, r->path);
+}
+
+/* Is a run on the way to the one that was asked for? */
+static int wanted(const char *path) {
+    size_t n = strlen(path);
+    if (!only) return 1;
+    return strncmp(only, path, n) == 0 && (only[n] == '\0' || only[n] == '/');
 }
 
 static void model_copy(model *to, const model *from) {
@@ -170,16 +182,8 @@ static int step_change(run *r, uint64_t *rng) {
     m->under_way = 1;
     int64_t n = zero ? vs_branch_zero(r->b, VOLUME, offset, length) : vs_branch_write(r->b, VOLUME, offset, bytes, length);
     if (n < 0 && !r->fail_from) return wrong(r, "a write failed", n);
-    if (n >= 0) {
-        m->under_way = 0;
-        m->count++;
-        return 0;
-    }
-    /* It has failed: either before it was made, or in the sync that it was to make for others. */
-    if (vs_branch_read(r->b, VOLUME, 0, bytes, m->size_bytes) == (int64_t)m->size_bytes && memcmp(bytes, m->images[m->count + 1], m->size_bytes) == 0) {
-        m->under_way = 0;
-        m->count++;
-    }
+    m->under_way = 0;
+    m->count += n >= 0;
     return 0;
 }
 
@@ -252,14 +256,20 @@ static int run_judge(run *r, int exact) {
 }
 
 static void state_judge(const run *from, uint64_t number, vs_store *s, int exact, const char *how) {
-    static const int nested_one_in[DEPTH_MAX + 1] = {0, 6, 20, 0};
-    run r = {.seed = mix(mix(from->seed, from->calls), number), .depth = from->depth + 1, .s = s, .options = from->options};
+    static const int nested_one_in[DEPTH_MAX + 1] = {0, 24, 24, 0};
+    run r = {.seed = mix(mix(from->seed, from->calls), number), .depth = from->depth + 1, .s = s, .options = from->options, .top = from->top};
+    int n = snprintf(r.path, sizeof r.path, "%s%s%" PRIu64 ".%" PRIu64, from->path, from->path[0] ? "/" : "", from->calls, number);
+    CHECK(n > 0 && (size_t)n < sizeof r.path);
+    if (!wanted(r.path)) {
+        vs_store_close(s);
+        return;
+    }
     r.one_in = nested_one_in[r.depth];
     model_copy(&r.m, &from->m);
     store_sim_hook_set(s, hook, &r);
     states++;
     nested += r.depth > 1;
-    if (run_judge(&r, exact) != 0) report(&r, from->seed, how);
+    if (run_judge(&r, exact) != 0) report(&r, how);
     run_end(&r);
 }
 
@@ -293,7 +303,7 @@ static int hook(void *arg, int kind, const char *path) {
 
 static void run_begin(run *r, uint64_t seed) {
     uint64_t blocks = 3 + mix(seed, 10) % (BLOCKS_MAX - 3);
-    *r = (run){.seed = seed, .s = store_sim_new(seed), .known = 1};
+    *r = (run){.seed = seed, .s = store_sim_new(seed), .known = 1, .top = seed};
     r->options = (vs_branch_options){.writable = 1, .rewrite_bytes = 400 + mix(seed, 11) % 2000, .unsynced_bytes = mix(seed, 12) % 3 ? 0 : 10 * BLOCK};
     r->m = (model){.size_bytes = blocks * BLOCK - (mix(seed, 13) % 3 ? 0 : 512 * (1 + mix(seed, 14) % 7)), .layers = {1}, .layer_count = 1};
     r->m.images = calloc(CHANGES_MAX + 2, sizeof *r->m.images);
@@ -305,7 +315,7 @@ static int steps_of(uint64_t seed) {
 }
 
 static uint64_t crashes(uint64_t seed) {
-    static const int one_in[] = {1, 3, 5, 9};
+    static const int one_in[] = {3, 7, 12, 20};
     run r;
     run_begin(&r, seed);
     r.one_in = one_in[mix(seed, 4) % 4];
@@ -315,11 +325,20 @@ static uint64_t crashes(uint64_t seed) {
     if (code == 0) crash_here(&r);
     if (code == 0) code = step_reopen(&r);
     if (code == 0) code = state_find(&r, 1);
-    if (code != 0) report(&r, seed, "the run itself");
+    if (code != 0) report(&r, "the run itself");
     trace = mix(trace, store_sim_trace(r.s));
     uint64_t calls = r.calls;
     run_end(&r);
     return calls;
+}
+
+static int power_cut(run *r, uint64_t drawn) {
+    vs_store *s = store_sim_crash(r->s, drawn, SIM_SYNCED_ONLY);
+    branch_close(r);
+    vs_store_close(r->s);
+    r->s = s;
+    int code = branch_open(r);
+    return code < 0 ? wrong(r, "it cannot be opened", code) : state_find(r, 0);
 }
 
 /* The store is sound again: opened as the fault left it, or after a crash. */
@@ -340,6 +359,7 @@ static int fault_aftermath(run *r) {
     if (code < 0) return wrong(r, "it cannot be opened", code);
     code = state_find(r, 0);
     if (code == 0) code = state_is_sound(r);
+    if (code == 0 && drawn & 8) code = power_cut(r, drawn); /* what the opening answered for is on the medium */
     if (code == 0) code = run_steps(r, 4);
     if (code == 0) code = step_reopen(r);
     return code == 0 ? state_find(r, 1) : code;
@@ -348,7 +368,11 @@ static int fault_aftermath(run *r) {
 static void fault(uint64_t seed, uint64_t call, int code, int for_good) {
     run r;
     char how[80];
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "fault/%" PRIu64 ".%d", call, (code == -ENOSPC) * 2 + for_good);
+    if (!wanted(path)) return;
     run_begin(&r, seed);
+    memcpy(r.path, path, sizeof path);
     r.fail_from = call;
     r.fail_code = code;
     r.fail_for_good = for_good;
@@ -361,12 +385,12 @@ static void fault(uint64_t seed, uint64_t call, int code, int for_good) {
     states++;
     faults++;
     snprintf(how, sizeof how, "%s %s at call %" PRIu64, code == -EIO ? "EIO" : "ENOSPC", for_good ? "for good" : "once", call);
-    if (result != 0) report(&r, seed, how);
+    if (result != 0) report(&r, how);
     run_end(&r);
 }
 
 static void fault_points(uint64_t seed) {
-    uint64_t every = 1 + mix(seed, 5) % 3;
+    uint64_t every = 1 + mix(seed, 5) % 5;
     run r;
     run_begin(&r, seed);
     r.fail_from = UINT64_MAX;
@@ -390,19 +414,20 @@ static uint64_t number(const char *text) {
 }
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {{"seed", 1, NULL, 's'}, {"states", 1, NULL, 'n'}, {"seeds", 1, NULL, 'm'}, {0}};
+    static const struct option options[] = {{"seed", 1, NULL, 's'}, {"states", 1, NULL, 'n'}, {"seeds", 1, NULL, 'm'}, {"at", 1, NULL, 'a'}, {0}};
     uint64_t seed = 1, want = 20000, seeds = UINT64_MAX, done = 0;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == 's') seed = number(optarg);
         else if (c == 'n') want = number(optarg);
         else if (c == 'm') seeds = number(optarg);
+        else if (c == 'a') only = optarg;
         else return 2;
     }
     if (seeds != UINT64_MAX) want = UINT64_MAX;
     uint64_t first = seed;
     for (; states < want && done < seeds; done++, seed++) {
         crashes(seed);
-        if (seed % 3 == 0) fault_points(seed);
+        if (seed % 2 == 0 || only) fault_points(seed);
     }
     printf("{\"harness\": \"branch_states\", \"seed\": %" PRIu64 ", \"seeds\": %" PRIu64 ", \"states\": %" PRIu64 ", \"nested\": %" PRIu64
            ", \"kills\": %" PRIu64 ", \"faults\": %" PRIu64 ", \"rewrites\": %" PRIu64 ", \"freezes\": %" PRIu64 ", \"trace\": \"%016" PRIx64
