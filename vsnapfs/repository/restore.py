@@ -13,6 +13,7 @@ from typing import NamedTuple
 from vsnapfs.binding import View
 from vsnapfs.catalog.bodies import BookmarkAdded
 from vsnapfs.catalog.index import VolumeEntry
+from vsnapfs.core.errors import VsnapfsError, with_hint
 from vsnapfs.core.model import Bookmark
 from vsnapfs.repository import bookmarks, gaps, volumes
 from vsnapfs.repository.bring import Source, bring, everything
@@ -93,7 +94,7 @@ def into_file(parts: Parts, name: str, source: Source, view: Shareable | None, i
 def onto_live(parts: Parts, origin: Origin, names: Sequence[str], live: Live, report: Report) -> Brought:
     """Bring live volumes to what ``origin`` has of them, between two bookmarks. One that has another size gets that of then.
 
-    Done again under the same names after a crash, it takes the first bookmark that it made then.
+    Done again under the same names after a crash, it takes the first bookmark that it made then, and the second if that was all.
     Raises: NotFoundError, UsageError, DegradedError, GapError, NameTakenError: nothing was written. BusyError: somebody wrote to them
     meanwhile. IntegrityError: the primary does not read back.
     """
@@ -101,17 +102,46 @@ def onto_live(parts: Parts, origin: Origin, names: Sequence[str], live: Live, re
     with parts.working(live.what):
         wanted = [_judged(parts, origin, name) for name in names]
         gaps.refuse_now(parts, live.what)
-        for body in (live.before, live.after):
-            if _known(parts, body) is None:
-                bookmarks.refuse_taken(parts, body.name)
-        before = _made(parts, live.before)
-        written, done, total = 0, 0, sum(volume.size_bytes for volume in wanted)
-        for volume in wanted:
-            tally = Tally(parts, live.what, done, total, report)
-            written += _onto(parts, origin, volume, tally)
-            done += volume.size_bytes
-            tally.at(volume.size_bytes)
-        return Brought(before, _made(parts, live.after), written)
+        before, after = (_known(parts, body) for body in (live.before, live.after))
+        if before and after and not _written_since(parts, names, after.seqno):
+            return Brought(before, after, 0)
+        bookmarks.refuse_taken(parts, live.after.name)
+        before = before or bookmarks.add(parts, live.before, 0)
+        try:
+            written = _write(parts, origin, wanted, live.what, report)
+            return Brought(before, bookmarks.add(parts, live.after, 0), written)
+        except VsnapfsError as error:
+            raise _undoable(error, before, names) from error
+
+
+def undoing(before: Bookmark, names: Sequence[str]) -> list[str]:
+    """The commands that bring back what was before."""
+    return [f"vsnapfs restore {before.name} {name} --live" for name in names]
+
+
+def _undoable(error: VsnapfsError, before: Bookmark, names: Sequence[str]) -> VsnapfsError:
+    """A part is written: the error says what to do about that."""
+    told = "do it again to complete it; what is written is undone by " + ", ".join(
+        f"`{command}`" for command in undoing(before, names)
+    )
+    return with_hint(error, told if error.hint is None else f"{error.hint}; {told}")
+
+
+def _write(parts: Parts, origin: Origin, wanted: Sequence[Held], what: str, report: Report) -> int:
+    written, done, total = 0, 0, sum(volume.size_bytes for volume in wanted)
+    for volume in wanted:
+        tally = Tally(parts, what, done, total, report)
+        written += _onto(parts, origin, volume, tally)
+        done += volume.size_bytes
+        tally.at(volume.size_bytes)
+    return written
+
+
+def _written_since(parts: Parts, names: Sequence[str], seqno: int) -> bool:
+    parts.journal.commit()
+    committed_seqno = parts.journal.facts().committed_seqno
+    states = [parts.state_at(parts.entry(name).id, committed_seqno) for name in names]
+    return any(state is None or state.last_write_seqno > seqno for state in states)
 
 
 def _judged(parts: Parts, origin: Origin, name: str) -> Held:
@@ -145,12 +175,8 @@ def _candidates(
     return union(changed, origin.own(volume), volume.size_bytes)
 
 
-def _made(parts: Parts, body: BookmarkAdded) -> Bookmark:
-    """The bookmark, as a try before this one made it, or made now."""
-    return _known(parts, body) or bookmarks.add(parts, body, 0)
-
-
 def _known(parts: Parts, body: BookmarkAdded) -> Bookmark | None:
+    """The bookmark, if a try before this one has made it."""
     with parts.names:
         found = parts.index.bookmark(body.name)
     return found if found is not None and found.note == body.note else None

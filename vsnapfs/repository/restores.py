@@ -16,7 +16,7 @@ from vsnapfs.repository import bookmarks, branches, events
 from vsnapfs.repository.bring import Source
 from vsnapfs.repository.origins import BranchOrigin, Origin, origin_of
 from vsnapfs.repository.parts import Parts, Report
-from vsnapfs.repository.restore import Brought, Into, Live, Shareable, Written, into_file, onto_live
+from vsnapfs.repository.restore import Brought, Into, Live, Shareable, Written, into_file, onto_live, undoing
 
 
 class RestoredVolumes(NamedTuple):
@@ -87,7 +87,7 @@ class Restores:
 
     def _told(self, origin: Origin, names: list[str], live: Live, progress: Report) -> RestoredVolumes:
         done: Brought = onto_live(self._parts, origin, names, live, progress)
-        undo = [f"vsnapfs restore {done.before.name} {name} --live" for name in names]
+        undo = undoing(done.before, names)
         for name in names:
             detail = {"source": origin.text, "before": done.before.name, "after": done.after.name}
             events.tell(self._parts, "restored", name, **detail, changed_bytes=done.written_bytes)

@@ -15,6 +15,7 @@ from vsnapfs.core.errors import (
     DegradedError,
     IntegrityError,
     NameTakenError,
+    NoSpaceError,
     NotFoundError,
     ReadOnlyError,
     UsageError,
@@ -215,6 +216,37 @@ def test_broken_off_and_done_again_under_the_same_name(live: Repository) -> None
     assert done.changed_bytes == 2 * MIB - MIB
     again = live.restores.live("db", "good", "r")
     assert (again.before, again.after, again.changed_bytes) == (done.before, done.after, 0)
+
+
+def test_a_name_that_was_used_and_written_after(live: Repository) -> None:
+    """The bookmark after it is not what the volume would be then."""
+    live.restores.live("db", "good", "r")
+    put(live, "db", 0, b"later")
+    was = live.journal.facts().last_seqno
+    with pytest.raises(NameTakenError):
+        live.restores.live("db", "good", "r")
+    assert live.journal.facts().last_seqno == was
+
+
+def test_what_fails_half_way_says_what_undoes_it(live: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(live, "db", 0, b"bad")
+    live.bookmark_add("bad")
+
+    def fail(_: LiveVolume) -> None:
+        raise NoSpaceError("the disk is full", hint="make room")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(LiveVolume, "settle", fail)
+        with pytest.raises(NoSpaceError) as caught:
+            live.restores.live("db", "good")
+    said = str(caught.value)
+    assert said.startswith(
+        "the disk is full; make room; do it again to complete it; what is written is undone by `vsnapfs "
+    )
+    words = said.rpartition("`vsnapfs ")[2].rstrip("`").split()
+    assert (words[0], words[2:]) == ("restore", ["db", "--live"])
+    live.restores.live("db", words[1])
+    assert primary(live) == content_at(live, "db", "bad")
 
 
 def test_progress_goes_from_nothing_to_all(live: Repository) -> None:
