@@ -111,7 +111,7 @@ class TestAWorkerThatIsKilled:
     """The command waits for the next one, and what it restores is whole; the first bookmark undoes it."""
 
     SIZE = 48 * MIB
-    KILLS = 4
+    KILLS = 3
 
     @pytest.fixture
     def large(self, tmp_path: Path) -> Iterator[Mounted]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ SUFFIX = ".vsnapfs-restore"
 PART = ".part"
 FILE_BYTES_MAX = 65536
 MODE = 0o600
+DEVICES = Path("/sys/dev/block")
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +42,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     device: int
     inode: int
-    """Of the file that is written to; of a device its number, twice."""
+    """Of the file that is written to; of a block device its number, and what tells it from others that bear that."""
     in_place: bool
     """False: it is new, and gets its name at the end."""
     done_bytes: int
@@ -61,7 +63,19 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 def place_of(found: os.stat_result) -> tuple[int, int]:
     """What tells a file, or a block device, from every other."""
-    return (found.st_rdev, found.st_rdev) if found.st_rdev else (found.st_dev, found.st_ino)
+    if not stat.S_ISBLK(found.st_mode):
+        return found.st_dev, found.st_ino
+    return found.st_rdev, _disk_sequence(os.major(found.st_rdev), os.minor(found.st_rdev))
+
+
+def _disk_sequence(major: int, minor: int) -> int:
+    """Another number for each disk that the system has got to know since it was started, whatever its name (Linux 5.15); before that, 0."""
+    for name in ("diskseq", "../diskseq"):  # a partition has that of its disk
+        try:
+            return int((DEVICES / f"{major}:{minor}" / name).read_text())
+        except (OSError, ValueError):
+            continue
+    return 0
 
 
 class StateFile:

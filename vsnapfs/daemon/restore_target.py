@@ -58,7 +58,7 @@ class Target:
         Raises: NameTakenError, BusyError, NoSpaceError, PermissionDeniedError, UsageError: before the first byte.
         """
         found = self._file.read()
-        if found is not None:
+        if found is not None and not self._is_of_another_disk(found):
             self._refuse_unless(resume, found)
             self._file.require(found, wanted)
             return self._go_on(found)
@@ -116,6 +116,13 @@ class Target:
                 f"a restore of {found.what} to {self.to} was broken off at {percent} %",
                 hint=f"--resume goes on with it; remove {there} to begin anew",
             )
+
+    def _is_of_another_disk(self, found: State) -> bool:
+        """The names of devices are used again: what was broken off was on another, which is not there any more."""
+        if not self._is_there():
+            return False
+        there = os.stat(self.to.name, dir_fd=self._directory_fd, follow_symlinks=False)
+        return stat.S_ISBLK(there.st_mode) and not found.is_of(there)
 
     def _begin(self, wanted: State, *, force: bool, resume: bool) -> None:
         if self._is_there():

@@ -387,6 +387,7 @@ class TestWithRoot:
         (tmp_path / "disk").write_bytes(NEWER + b"\xff" * MIB)
         with loop_device(tmp_path / "disk") as device:
             yield device
+            device.with_name(f"{device.name}.vsnapfs-restore").unlink(missing_ok=True)
 
     def test_a_device_is_written_where_it_differs(self, client: Client, device: Path) -> None:
         with pytest.raises(NameTakenError):
@@ -433,6 +434,25 @@ class TestWithRoot:
             restore(client, A, device, ignore, force=True)
         done = restore(client, A, device, ignore, resume=True)
         assert done.resumed_bytes == 4 * MIB
+        assert device.read_bytes() == CONTENT + b"\xff" * MIB
+
+    @pytest.mark.usefixtures("often")
+    @pytest.mark.parametrize("resume", [False, True])
+    def test_another_disk_under_the_same_name_is_not_taken_for_it(
+        self, client: Client, device: Path, resume: bool
+    ) -> None:
+        """As when a loop device is given another file."""
+        with pytest.raises(Killed):
+            restore(client, A, device, killed_at(4 * MIB), force=True)
+        state = device.with_name(f"{device.name}.vsnapfs-restore")
+        left = msgspec.json.decode(state.read_bytes())
+        assert left["inode"] > 0
+        state.write_bytes(msgspec.json.encode(left | {"inode": left["inode"] - 1}))
+        with pytest.raises(NameTakenError):
+            restore(client, A, device, ignore, resume=resume)
+        device.write_bytes(bytes(SIZE))
+        done = restore(client, A, device, ignore, force=True, resume=resume)
+        assert done.resumed_bytes == 0
         assert device.read_bytes() == CONTENT + b"\xff" * MIB
 
     def test_what_is_read_back_comes_from_the_device(
