@@ -128,7 +128,9 @@ class BranchMachine(RuleBasedStateMachine):
         append(self.journal, history, Write(VOLUME, self.size - written, filled(seed, written, seed % self.size)))
         self.journal.commit()
         self.seqno = history.last_seqno
-        self.scratches.append(Scratch(history.state(self.seqno)[VOLUME].content, {}, [self.new_layer()], 1, quota))
+        self.scratches.append(
+            Scratch(bytes(history.state(self.seqno)[VOLUME].content), {}, [self.new_layer()], 1, quota)
+        )
         self.open(self.scratches[0])
 
     def pick(self, fraction: int) -> Scratch:
@@ -201,8 +203,8 @@ class BranchMachine(RuleBasedStateMachine):
     def reopen(self, which: int, clean: bool) -> None:
         """Closed; or as the death of the process leaves it: what is not synced is in the page cache alone."""
         scratch = self.pick(which)
+        layer = self.path / f"branches/layers/{scratch.layers[-1]:08x}"
         if not clean:
-            layer = self.path / f"branches/layers/{scratch.layers[-1]:08x}"
             shutil.copytree(layer, layer.with_suffix(".copy"))
         scratch.open.close()
         if not clean:

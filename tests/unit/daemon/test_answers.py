@@ -10,18 +10,25 @@ import trio.testing
 
 from vsnapfs.core.errors import BusyError
 from vsnapfs.daemon import api
-from vsnapfs.daemon.requests import GetStatus, Import, Prune
+from vsnapfs.daemon.requests import BranchPromote, BranchRemove, GetStatus, Import, Prune, Request, RestoreLive
 from vsnapfs.daemon.server import Answers
 
 
-async def test_a_prune_waits_until_what_was_open_is_open_again(autojump_clock: trio.testing.MockClock) -> None:
-    """A worker that was killed has no leases any more, and the next one has none yet."""
+@pytest.mark.parametrize(
+    "request_",
+    [Prune(), BranchRemove(name="x"), BranchPromote(name="x"), RestoreLive(source="a", volume="db")],
+    ids=lambda request: type(request).__name__,
+)
+async def test_what_takes_away_waits_until_what_was_open_is_open_again(
+    autojump_clock: trio.testing.MockClock, request_: Request[Any]
+) -> None:
+    """A worker that was killed has no leases and no open branch any more, and the next one has none yet."""
     nobody = cast(Any, None)
     answers = Answers(nobody, nobody, nobody, nobody, nobody, nobody)
     pruned = trio.Event()
 
     async def prune() -> None:
-        await answers.wait(Prune())
+        await answers.wait(request_)
         pruned.set()
 
     async with trio.open_nursery() as nursery:
