@@ -22,6 +22,7 @@ SECTOR_BYTES = 512
 VOLUME_BYTES_MAX = 2**47
 MOUNTS = Path("/proc/self/mountinfo")
 BLOCK_DEVICES = Path("/sys/block")
+REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "fuse"})
 
 
 class OpenImage(NamedTuple):
@@ -67,7 +68,7 @@ def find_image(path: Path, layout: Layout) -> Path:
 
 def open_image(real: Path) -> OpenImage:
     """Open what ``find_image`` found, for reading. Raises: UsageError: no file or device, or of a size that cannot be."""
-    return _opened(real, os.O_RDONLY)
+    return _sized(_opened(real, os.O_RDONLY))
 
 
 def open_primary(real: Path) -> OpenImage:
@@ -75,9 +76,18 @@ def open_primary(real: Path) -> OpenImage:
 
     Raises: as ``open_image``; BusyError: mounted, behind a loop device, or claimed, and by whom.
     """
+    return _sized(claim(real))
+
+
+def claim(real: Path, dir_fd: int | None = None) -> OpenImage:
+    """Open a file or device that is there, of any size, for writing, and for nobody else who asks. dir_fd: of its directory, if that
+    may change under its path. No symlink is followed.
+
+    Raises: UsageError: it is neither. BusyError: mounted, behind a loop device, or claimed, and by whom.
+    """
     _refuse_loop(real)
     try:
-        image = _opened(real, os.O_RDWR | (os.O_EXCL if real.is_block_device() else 0))
+        image = _opened(real, os.O_RDWR | (os.O_EXCL if real.is_block_device() else 0), dir_fd)
     except BusyError as error:
         raise _busy(real) from error
     try:
@@ -89,6 +99,22 @@ def open_primary(real: Path) -> OpenImage:
     return image
 
 
+def refuse_open(image: OpenImage) -> None:
+    """Raises: BusyError: somebody else has the file open. Asks for a lease, which nobody gets then; where there are none (some
+    filesystems, files of others), nobody can tell. A filesystem of other machines refuses one for reasons of its own."""
+    if image.is_device or _filesystem_of(image.fd) in REMOTE:
+        return
+    try:
+        fcntl.fcntl(image.fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(image.fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError as error:
+        raise BusyError(
+            f"{image.path} is open in another program", hint=f"stop that first; `fuser -v {image.path}` names it"
+        ) from error
+    except OSError:
+        return
+
+
 def check_size(size_bytes: int, what: str) -> int:
     """Return the size if a volume can have it. Raises: UsageError."""
     if not 0 < size_bytes <= VOLUME_BYTES_MAX or size_bytes % SECTOR_BYTES:
@@ -98,9 +124,10 @@ def check_size(size_bytes: int, what: str) -> int:
     return size_bytes
 
 
-def _opened(real: Path, flags: int) -> OpenImage:
+def _opened(real: Path, flags: int, dir_fd: int | None = None) -> OpenImage:
+    name = real if dir_fd is None else real.name
     try:
-        fd = os.open(real, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dir_fd)
     except OSError as error:
         if error.errno == errno.EISDIR:
             raise UsageError(f"{real} is a directory", hint="give a regular file or a block device") from error
@@ -119,8 +146,17 @@ def _measured(real: Path, fd: int) -> OpenImage:
     mode = os.fstat(fd).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
         raise UsageError(f"{real} is neither a regular file nor a block device")
-    size_bytes = os.lseek(fd, 0, os.SEEK_END)
-    return OpenImage(real, fd, check_size(size_bytes, str(real)), stat.S_ISBLK(mode))
+    return OpenImage(real, fd, os.lseek(fd, 0, os.SEEK_END), stat.S_ISBLK(mode))
+
+
+def _sized(image: OpenImage) -> OpenImage:
+    """The image, if a volume can have its size; else it is closed."""
+    try:
+        check_size(image.size_bytes, str(image.path))
+    except UsageError:
+        os.close(image.fd)
+        raise
+    return image
 
 
 def _refuse_loop(real: Path) -> None:
@@ -151,6 +187,16 @@ def _mountpoint(device: int) -> str | None:
         if numbers == f"{os.major(device)}:{os.minor(device)}" or _device_of(source) == device:
             return _unescaped(mountpoint)
     return None
+
+
+def _filesystem_of(fd: int) -> str:
+    """The type of the filesystem that an open file is on, without what a FUSE one adds to it; "": not known."""
+    device = os.fstat(fd).st_dev
+    for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        if before.split()[2] == f"{os.major(device)}:{os.minor(device)}":
+            return after.split()[0].partition(".")[0]
+    return ""
 
 
 def _device_of(source: Path) -> int | None:
