@@ -113,9 +113,13 @@ static int volume_new(vs_branch *b, uint32_t volume, uint64_t size_bytes, const 
     v->edges = malloc(2 * VS_BLOCK_BYTES);
     v->records = malloc(VS_BRANCH_RECORD_MAX);
     int r = v->edges && v->records ? layers_open(v, layers, count) : -ENOMEM;
-    if (r < 0) volume_free(v);
-    else *out = v;
-    return r;
+    if (r < 0) {
+        volume_free(v);
+        return r;
+    }
+    if (vs_branch_last(v)->unnoted) v->noted_changes = UINT64_MAX;
+    *out = v;
+    return 0;
 }
 
 int vs_branch_volume(vs_branch *b, uint32_t volume, uint64_t size_bytes, vs_view *below, const uint32_t *layers, int count) {
@@ -132,6 +136,7 @@ int vs_branch_volume(vs_branch *b, uint32_t volume, uint64_t size_bytes, vs_view
 }
 
 int vs_branch_close(vs_branch *b) {
+    vs_branch_go_on(b);
     int r = b->options.writable ? vs_branch_sync(b, 0) : 0;
     for (size_t i = 0; i < b->volume_count; i++) {
         if (b->volumes[i]->below) vs_view_close(b->volumes[i]->below);
