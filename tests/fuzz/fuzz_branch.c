@@ -56,7 +56,7 @@ static size_t plain_record_at(const plain *p, size_t at, plain_record *r) {
 static int plain_head(const plain *p, const uint8_t *uuid) {
     const uint8_t *h = p->log;
     return p->log_bytes >= HEAD && memcmp(h, "VSNAPBRL", 8) == 0 && vs_get32(h + 60) == vs_crc32c(h, 60) && vs_get32(h + 8) == 1 && vs_get32(h + 12) == 0 &&
-           memcmp(h + 16, uuid, 16) == 0 && vs_get32(h + 32) == LAYER && vs_get32(h + 36) == VOLUME && vs_get64(h + 40) == SIZE;
+           memcmp(h + 16, uuid, 16) == 0 && vs_get32(h + 32) == LAYER && vs_get32(h + 36) == VOLUME && vs_get64(h + 40) == SIZE && vs_get64(h + 48) >> 63 == 0;
 }
 
 static const uint8_t *slot_bytes(const plain *p, uint32_t slot) {
