@@ -46,6 +46,7 @@ static int head_get(vs_branch_log *l, const uint8_t *head) {
     if (memcmp(head + 16, l->uuid, 16) != 0) return damaged(l, -EXDEV, 16, "it belongs to another repository");
     if (vs_get32(head + 32) != l->layer || vs_get32(head + 36) != l->volume) return damaged(l, -EUCLEAN, 32, "it belongs to another layer or volume");
     if (vs_get64(head + 40) != l->size_bytes) return damaged(l, -EUCLEAN, 40, "it belongs to a volume of another size");
+    if (vs_get64(head + 48) > INT64_MAX) return damaged(l, -EUCLEAN, 48, "a seq that cannot be");
     l->after = l->seq = vs_get64(head + 48);
     l->salt = vs_get32(head + 56);
     l->end_bytes = VS_BRANCH_LOG_HEAD;

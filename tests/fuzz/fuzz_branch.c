@@ -38,6 +38,7 @@ typedef struct plain {
     size_t log_bytes, data_bytes;
     plain_record records[RECORDS_MAX];
     int count;
+    int twice_behind; /* a slot is taken twice that lies behind the end of the data, for now */
     plain_block blocks[BLOCKS];
 } plain;
 
@@ -55,7 +56,7 @@ static size_t plain_record_at(const plain *p, size_t at, plain_record *r) {
 static int plain_head(const plain *p, const uint8_t *uuid) {
     const uint8_t *h = p->log;
     return p->log_bytes >= HEAD && memcmp(h, "VSNAPBRL", 8) == 0 && vs_get32(h + 60) == vs_crc32c(h, 60) && vs_get32(h + 8) == 1 && vs_get32(h + 12) == 0 &&
-           memcmp(h + 16, uuid, 16) == 0 && vs_get32(h + 32) == LAYER && vs_get32(h + 36) == VOLUME && vs_get64(h + 40) == SIZE;
+           memcmp(h + 16, uuid, 16) == 0 && vs_get32(h + 32) == LAYER && vs_get32(h + 36) == VOLUME && vs_get64(h + 40) == SIZE && vs_get64(h + 48) >> 63 == 0;
 }
 
 static const uint8_t *slot_bytes(const plain *p, uint32_t slot) {
@@ -76,6 +77,7 @@ static int is_taken(const plain *p, uint32_t slot) {
 /* Returns how many slots were taken that somebody had. */
 static int play(plain *p, int count) {
     int twice = 0;
+    p->twice_behind = 0;
     memset(p->blocks, 0, sizeof p->blocks);
     for (int i = 0; i < count; i++) {
         const plain_record *r = &p->records[i];
@@ -83,6 +85,7 @@ static int play(plain *p, int count) {
         for (uint32_t k = 0; r->type == 1 && k < r->count; k++) {
             plain_block new = {vs_get32(r->at + RECORD + (size_t)k * 8), vs_get32(r->at + RECORD + (size_t)k * 8 + 4), 1, r->seq};
             if (new.slot && slot_bytes(p, new.slot)) twice += is_taken(p, new.slot);
+            else if (new.slot) p->twice_behind |= is_taken(p, new.slot);
             p->blocks[r->first + k] = new;
         }
     }
@@ -168,7 +171,9 @@ static void go_on(vs_store *s, const plain *p) {
     REQUIRE(vs_branch_write(b, VOLUME, 0, before, BLOCK) == BLOCK, "a write is made");
     int64_t n = vs_branch_read(b, VOLUME, 0, before, SIZE), again;
     REQUIRE(vs_branch_close(b) == 0, "it closes");
-    REQUIRE(branch_open(s, 1, &b) == 0, "it opens again");
+    int r = branch_open(s, 1, &b);
+    if (r == -EUCLEAN && p->twice_behind) return; /* now it is seen */
+    REQUIRE(r == 0, "it opens again");
     again = vs_branch_read(b, VOLUME, 0, after, SIZE);
     REQUIRE(n == again && (n < 0 || memcmp(before, after, SIZE) == 0), "it holds what it held");
     vs_branch_close(b);
