@@ -243,7 +243,9 @@ class Tree:
 
     def xattrs(self, node: Node) -> dict[str, str]:
         """Extended attributes without their prefix; of volumes in points, and of their directories."""
-        return dict(node.xattrs()) if isinstance(node, (PointDirectory, ViewFile)) else {}
+        if isinstance(node, PointDirectory):
+            return dict(self._today(node).xattrs())
+        return dict(node.xattrs()) if isinstance(node, ViewFile) else {}
 
     def latest(self) -> str:
         """Target of ``snaps/latest``. Raises: NotFoundError: there is no bookmark."""
