@@ -1,4 +1,4 @@
-"""Names of volumes and bookmarks: one rule, checked at every door; and names that look like a name.
+"""Names of volumes, bookmarks and branches: one rule, checked at every door; and names that look like a name.
 
 A name becomes a directory entry of the mount, a line of a script, a member of a tar archive: so there is no ``/``, no
 space, no leading dash or dot, and nothing that has to be quoted.
@@ -17,7 +17,7 @@ RULE = "a name is 1 to 127 of A-Z a-z 0-9 . _ + : @ -, begins with a letter or d
 MANIFEST = "MANIFEST.json"
 """Stands in every directory of volumes, so no volume can have that name."""
 
-NameKind = Literal["volume", "bookmark", "profile", "member", "schedule"]
+NameKind = Literal["volume", "bookmark", "profile", "member", "schedule", "branch"]
 
 
 def check_name(name: str, kind: NameKind) -> str:

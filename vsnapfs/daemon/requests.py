@@ -8,10 +8,11 @@ Source: docs/command.md, section on the control socket.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 
+from vsnapfs.core.branch import Branch
 from vsnapfs.core.events import Event
 from vsnapfs.core.findings import Anchor, Check
 from vsnapfs.core.keeping import Plan, Space
@@ -77,6 +78,21 @@ class Diffs(msgspec.Struct, frozen=True, kw_only=True):
     """Answer of diff, one for each volume asked for."""
 
     diffs: list[VolumeDiff]
+
+
+class Branches(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of branch_list, by name."""
+
+    branches: list[Branch]
+
+
+class Promoted(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of branch_promote: the bookmarks before and after, and what had to be written."""
+
+    branch: str
+    before: Bookmark
+    bookmark: Bookmark
+    changed_bytes: int
 
 
 class Committed(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,6 +245,52 @@ class GiveVerdict(Request[Bookmarks], frozen=True, kw_only=True):
     volumes: tuple[str, ...] = ()
     proved: tuple[Proved, ...] = ()
     reason: str = ""
+
+
+class BranchAdd(Request[Branch], frozen=True, kw_only=True):
+    """Make writable scratch on ``source``: a point, or another branch as it is now (``branch:NAME``)."""
+
+    right: ClassVar[Right] = "admin"
+    name: str
+    source: str
+    quota_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    note: str = ""
+
+
+class BranchList(Request[Branches], frozen=True, kw_only=True):
+    """Every branch."""
+
+    right: ClassVar[Right] = "read"
+
+
+class BranchShow(Request[Branch], frozen=True, kw_only=True):
+    """One branch."""
+
+    right: ClassVar[Right] = "read"
+    name: str
+
+
+class BranchRemove(Request[Done], frozen=True, kw_only=True):
+    """Remove a branch and all that was written to it. One that somebody has open stays."""
+
+    right: ClassVar[Right] = "admin"
+    name: str
+
+
+class BranchReport(Request[Branch], frozen=True, kw_only=True):
+    """Keep with a branch what was done on it, in place of what was kept before."""
+
+    right: ClassVar[Right] = "admin"
+    name: str
+    report: dict[str, Any]
+
+
+class BranchPromote(Request[Promoted], frozen=True, kw_only=True):
+    """Write what a branch holds to the live volumes, between two bookmarks; ``bookmark`` None: the branch names the second."""
+
+    right: ClassVar[Right] = "admin"
+    name: str
+    bookmark: str | None = None
 
 
 class PrunePreview(Request[PruneResult], frozen=True, kw_only=True):
