@@ -14,7 +14,7 @@ from vsnapfs.daemon.server import Answers
 async def test_a_prune_waits_until_what_was_open_is_open_again(autojump_clock: trio.testing.MockClock) -> None:
     """A worker that was killed has no leases any more, and the next one has none yet."""
     nobody = cast(Any, None)
-    answers = Answers(nobody, nobody, nobody, nobody, nobody, nobody)
+    answers = Answers(nobody, nobody, nobody, nobody, nobody, nobody, nobody)
     pruned = trio.Event()
 
     async def prune() -> None:
