@@ -22,10 +22,11 @@ ARROWS = {
     "catalog": {"binding", "core"},
     "policy": {"core"},
     "quiesce": {"policy", "core"},
+    "verify": {"attach", "quiesce", "policy", "core"},
     "repository": {"catalog", "policy", "binding", "core"},
     "tree": {"repository", "binding", "core"},
     "daemon": {FACADE, "tree", "quiesce", "repository", "policy", "binding", "core"},
-    "cli": {FACADE, "daemon", "repository", "core"},
+    "cli": {FACADE, "daemon", "verify", "repository", "core"},
     FACADE: {"repository", "core"},
 }
 """A package, and those that it may import beside itself."""

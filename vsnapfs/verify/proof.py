@@ -127,8 +127,8 @@ def _go(
 def _place(ground: Ground, volume: str, mount: bool, stack: ExitStack) -> Path:
     if not mount:
         return ground.file(volume)
-    with _judged(volume):
-        return stack.enter_context(ground.attached(volume))
+    stack.enter_context(_judged(volume))  # also when it is let go: what was written may not come to be
+    return stack.enter_context(ground.attached(volume))
 
 
 def _is_checked(ground: Ground, volume: str, timeout_s: float) -> bool:

@@ -67,6 +67,7 @@ OF_VERBS: dict[str, Right] = {
     "volume_resync": "admin",
     "import": "admin",
     "repair": "admin",
+    "verdict": "admin",
 }
 
 
