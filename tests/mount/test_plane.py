@@ -24,7 +24,7 @@ from tests.mount.plane_server import TEXT
 from tests.support.devices import loop_device, mounted, sh
 from tests.support.processes import child, is_mounted, umount, unmount
 from tests.support.waiting import eventually
-from vsnapfs.tree.mountpoint import UNSERVED
+from vsnapfs.mounts.table import UNSERVED
 
 ROOT = Path(__file__).parents[2]
 NATIVE = ROOT / "native"

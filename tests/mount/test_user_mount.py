@@ -22,7 +22,7 @@ import pytest
 
 from tests.support.processes import child, environment, is_mounted, program, unmount
 from tests.support.waiting import eventually
-from vsnapfs.tree.mountpoint import UNSERVED
+from vsnapfs.mounts.table import UNSERVED
 
 pytestmark = [pytest.mark.mount, pytest.mark.requires_root, pytest.mark.requires_fuse]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.support.waiting import eventually
-from vsnapfs.tree.mountpoint import UNSERVED
+from vsnapfs.mounts.table import UNSERVED
 
 READY_S = 20.0
 END_S = 15.0

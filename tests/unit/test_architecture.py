@@ -18,15 +18,17 @@ FACADE = "vsnapfs"
 
 ARROWS = {
     "core": set[str](),
+    "mounts": {"core"},
+    "attach": {"mounts", "core"},
     "binding": {"core"},
     "catalog": {"binding", "core"},
     "policy": {"core"},
     "quiesce": {"policy", "core"},
     "verify": {"attach", "quiesce", "policy", "core"},
     "repository": {"catalog", "policy", "binding", "core"},
-    "tree": {"repository", "binding", "core"},
+    "tree": {"repository", "binding", "mounts", "core"},
     "daemon": {FACADE, "tree", "quiesce", "repository", "policy", "binding", "core"},
-    "cli": {FACADE, "daemon", "verify", "repository", "core"},
+    "cli": {FACADE, "daemon", "verify", "repository", "attach", "mounts", "core"},
     FACADE: {"repository", "core"},
 }
 """A package, and those that it may import beside itself."""

@@ -183,6 +183,20 @@ class NotStillError(QuiesceError):
     """What was frozen was let go by somebody else, before it should be."""
 
 
+class HuntAbortedError(VsnapfsError):
+    """A test gave no verdict, and a hunt cannot go on."""
+
+    exit_status = 1
+    errno = _errno.EIO
+
+
+class UntestableError(VsnapfsError):
+    """A point that is there and cannot be shown to a test as was asked, such as a filesystem that cannot be mounted."""
+
+    exit_status = 1
+    errno = _errno.EIO
+
+
 class FormatUnknownError(VsnapfsError):
     """Not a repository of ours, or one of a newer format."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import uuid as uuids
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from vsnapfs.repository import (
     events,
     gaps,
     identity,
+    instants,
     intake,
     planning,
     prune,
@@ -368,6 +369,22 @@ class Repository(Closing):
     def diff(self, since: Point, until: Point, name: str) -> VolumeDiff:
         """What of a volume differs between two points. Raises: UsageError: since is later. NotFoundError."""
         return volume_diff(self._parts, since, until, name)
+
+    def state(self, volumes: Collection[int], point: Point) -> int:
+        """The last record at or before a point that wrote to one of these volumes (ids): where it is the same, they are.
+
+        Raises: NotFoundError: one was not added yet.
+        """
+        return instants.state(self._parts, volumes, point.seqno)
+
+    def instants(self, volumes: Collection[int], since: int, until: int, most: int) -> list[int]:
+        """Seqnos in between at which one of these volumes (ids) was written and that can be opened; some of them, evenly, if they
+        are more than ``most``."""
+        return instants.instants(self._parts, volumes, since, until, most)
+
+    def write_record(self, seqno: int) -> instants.WriteRecord:
+        """What a record wrote, and where. Raises: PointGoneError: there is no such write, or not any more."""
+        return instants.write_record(self._parts, seqno)
 
     def export(self, point: Point, name: str, out: Target, progress: Report = None) -> None:
         """Write a volume at a point as a raw image. Raises: NoSpaceError, StoreError, CorruptExtentError."""

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from vsnapfs.core.errors import BusyError, NotFoundError, UsageError
-from vsnapfs.tree.mountpoint import entry_of, holders, mounts, prepare
+from vsnapfs.mounts.holders import holders
+from vsnapfs.mounts.table import entry_of, mounts
+from vsnapfs.tree.mountpoint import prepare
 
 pytestmark = pytest.mark.unit
 

@@ -18,11 +18,11 @@ import trio
 from vsnapfs.binding import KeptFile, Plane, PlaneCount, Transport
 from vsnapfs.core.errors import BusyError, StoreError, UsageError, VsnapfsError
 from vsnapfs.core.state import MountData
+from vsnapfs.mounts.holders import holders
 from vsnapfs.tree.data_mode import DataRules
 from vsnapfs.tree.fuse.connection import Connection, Device, Wanted
 from vsnapfs.tree.fuse.operations import Operations
 from vsnapfs.tree.kernel_data import KernelData
-from vsnapfs.tree.mountpoint import holders
 from vsnapfs.tree.nodes import LiveFile, ViewFile
 from vsnapfs.tree.tree import Tree
 

@@ -1,0 +1,53 @@
+"""Programs that this package runs: in the C locale, without input, what they print kept up to a bound."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from vsnapfs.core.errors import NotFoundError, TimedOutError, from_os_error
+
+KEPT_BYTES = 1 << 20
+
+
+class Ended(NamedTuple):
+    """How a program ended. status: negative for a signal. output, errors: as text, the last of it where it is long."""
+
+    status: int
+    output: str
+    errors: str
+
+    def said(self) -> str:
+        """Its last word, in one line."""
+        lines = [line.strip() for line in (self.errors or self.output).splitlines() if line.strip()]
+        return lines[-1] if lines else f"exit status {self.status}"
+
+
+def run(argv: Sequence[str], package: str, *, timeout_s: float | None = None, pass_fds: Sequence[int] = ()) -> Ended:
+    """Run a program to its end. package: what it belongs to on Debian. pass_fds: what it shall hold open as long as it lives.
+
+    Raises: NotFoundError: it is not installed. TimedOutError: it was killed after ``timeout_s``. VsnapfsError: it cannot be run.
+    """
+    try:
+        done = subprocess.run(
+            argv,
+            env=os.environ | {"LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=timeout_s,
+            pass_fds=pass_fds,
+        )
+    except FileNotFoundError as error:
+        raise NotFoundError(f"there is no program {argv[0]}", hint=f"it is in {package}") from error
+    except subprocess.TimeoutExpired as error:
+        raise TimedOutError(f"{argv[0]} did not end in {timeout_s:g} s and was killed") from error
+    except OSError as error:
+        raise from_os_error(error, f"run {argv[0]}") from error
+    return Ended(done.returncode, _text(done.stdout), _text(done.stderr))
+
+
+def _text(printed: bytes) -> str:
+    return printed[-KEPT_BYTES:].decode(errors="replace")

@@ -1,0 +1,116 @@
+"""What was left: by a process that was killed, by an umount past us, by a server that is gone. Found, and taken away.
+
+Nothing in here waits for a filesystem that does not answer.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from vsnapfs.attach import records
+from vsnapfs.attach.loop import backing_file
+from vsnapfs.attach.model import Attached, Record
+from vsnapfs.attach.mounting import is_mounted, unmount
+from vsnapfs.core.errors import BusyError
+from vsnapfs.mounts.table import UNSERVED, mounts
+
+DELETED = " (deleted)"
+ANSWER_S = 5.0
+"""A server that says nothing for so long may be at work; it is not taken for dead."""
+
+
+def own_namespace() -> str:
+    return os.readlink("/proc/self/ns/mnt")
+
+
+def problem_of(record: Record) -> str:
+    """Why a record is stale, if nobody is at work on it; "": it is not."""
+    if record.namespace != own_namespace():
+        return "" if _lives(record.namespace) else "its mount namespace is gone"
+    if record.step != "attached":
+        return "whoever attached or detached it was killed"
+    if not is_ours(record):
+        return "it was unmounted"
+    if (backing_file(record.attached.device) or "").endswith(DELETED):
+        return f"{record.attached.source} was deleted"
+    if record.tree and not _is_served(record):
+        return f"nobody serves {record.tree} any more"
+    return ""
+
+
+def is_ours(record: Record) -> bool:
+    """What one sees in the directory is what the record tells of: the number of the device may belong to another by now."""
+    attached = record.attached
+    if (
+        not attached.device
+        or record.namespace != own_namespace()
+        or not is_mounted(attached.directory, attached.device)
+    ):
+        return False
+    behind = (backing_file(attached.device) or "").removesuffix(DELETED)
+    return behind != "" and attached.source.endswith(
+        behind
+    )  # of a mount that was taken away the kernel has the end alone
+
+
+def clean(lock: records.Lock, record: Record) -> None:
+    """Take away all that a record tells of, and the record. Raises: StoreError: the kernel refuses."""
+    if is_ours(record):
+        try:
+            unmount(record.attached.directory, lazy=False, lock_fd=lock.fd)
+        except BusyError:
+            unmount(record.attached.directory, lazy=True, lock_fd=lock.fd)
+    remove_directory(record)
+    lock.forget()
+
+
+def remove_directory(record: Record) -> None:
+    """If it was made for this; what somebody has put into it since stays, and so does it."""
+    if record.made_directory and record.namespace == own_namespace():
+        with suppress(OSError):
+            Path(record.attached.directory).rmdir()
+
+
+def clean_all() -> list[Attached]:
+    """Take away all that is stale. Returns: what it was, each with its problem."""
+    done = []
+    for record in records.all_records():
+        with suppress(BusyError), records.locked(record.attached.directory) as lock:
+            found = lock.read()
+            problem = "" if found is None else problem_of(found)
+            if found is not None and problem:
+                clean(lock, found)
+                done.append(msgspec.structs.replace(found.attached, problem=problem))
+    return done
+
+
+def _lives(namespace: str) -> bool:
+    """Whether a process is in it."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.readlink(process / "ns/mnt") == namespace:
+                return True
+    return False
+
+
+def _is_served(record: Record) -> bool:
+    if all(entry.device != record.tree_device for entry in mounts()):
+        return False
+    answer: list[int] = []
+    asking = threading.Thread(target=_ask, args=(record.tree, answer), daemon=True)
+    asking.start()
+    asking.join(ANSWER_S)
+    return answer not in [[code] for code in UNSERVED]
+
+
+def _ask(tree: str, answer: list[int]) -> None:
+    """In a thread of its own, which may wait for ever: the kernel lets it go when the process ends."""
+    try:
+        os.statvfs(tree)  # asks the server; the kernel answers stat of a dead mount from what it remembers
+    except OSError as error:
+        answer.append(error.errno or 0)

@@ -1,0 +1,236 @@
+"""A hunt from its beginning, or from where its log ends, to its result.
+
+First this moment gets a bookmark; the ends are tested; then bookmarks, then every instant between two of them. Each probe is
+written down before it is made and after it was tested, and nothing of it is left when the next begins.
+
+All of it happens in trio's thread but what waits for storage or for a test.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import gettempdir
+
+import msgspec
+import trio
+
+from vsnapfs.core.errors import PointGoneError, UntestableError, VsnapfsError
+from vsnapfs.core.hunt import Hunt, HuntProbe, Verdict
+from vsnapfs.core.model import Point
+from vsnapfs.core.times import iso
+from vsnapfs.hunt import trial
+from vsnapfs.hunt.ground import Ground, Place
+from vsnapfs.hunt.log import Begin, Cleared, End, Entry, Log, Making, Past, Safe, Told
+from vsnapfs.hunt.outcome import outcome
+from vsnapfs.hunt.search import Known, Narrowed, narrowed, next_probes, probes_left
+
+Say = Callable[[str], None]
+"""Is told a line for people now and then."""
+
+in_thread = trio.to_thread.run_sync
+
+
+class Hunting:
+    """Of trio's thread. ``directory``: for what tests print; made when it is needed. ``now_ns``: what the clock says."""
+
+    def __init__(
+        self, past: Past, log: Log, ground: Ground, directory: Path, say: Say, now_ns: Callable[[], int]
+    ) -> None:
+        self._begin: Begin = past.begin
+        self._entries: list[Entry] = list(past.entries)
+        self._log = log
+        self._ground = ground
+        self._directory = directory
+        self._say = say
+        self._now_ns = now_ns
+        self._number = past.last_number
+
+    async def run(self) -> Hunt:
+        """The result, which the log has too.
+
+        Raises: HuntAbortedError, TimedOutError: a test gave no verdict. Others of core.errors: a probe could not be made or
+        removed. The log tells what is left then; cancelled, nothing is.
+        """
+        for spot in self._past.left:
+            await self._clear(spot)
+        if not self._past.is_safe:
+            self._note(Safe(point=await in_thread(self._ground.make_safe, self._begin.safety_bookmark)))
+            self._say(f"made the safety bookmark {self._begin.safety_bookmark}")
+        self._note(await in_thread(self._ground.named))
+        await self._test_ends()
+        candidates = await self._search_bookmarks()
+        if not self._begin.bookmarks_only:
+            candidates = await self._search_instants(candidates)
+        found = await self._result(candidates)
+        self._note(End(time=iso(self._now_ns()), hunt=found))
+        return found
+
+    @property
+    def _past(self) -> Past:
+        return Past(self._entries, 0)
+
+    def _note(self, entry: Entry) -> None:
+        self._log.add(entry)
+        self._entries.append(entry)
+
+    async def _test_ends(self) -> None:
+        ends = [] if self._begin.trust else [self._begin.good_state, self._begin.bad_state]
+        missing = [state for state in ends if state not in self._past.verdicts]
+        for at in range(0, len(missing), self._begin.jobs):
+            if isinstance(self._known(), Narrowed):
+                await self._probe_all(missing[at : at + self._begin.jobs], "an end")
+
+    async def _search_bookmarks(self) -> Sequence[int]:
+        candidates = sorted(set(self._past.named.states))
+        await self._search(candidates, "bookmarks")
+        return candidates
+
+    async def _search_instants(self, candidates: Sequence[int]) -> Sequence[int]:
+        """Between two bookmarks; of too many instants first some, then those between two of them."""
+        while isinstance(known := self._known(), Narrowed):
+            candidates = await in_thread(self._ground.instants, known.good, known.bad)
+            if not next_probes(candidates, known, self._past.verdicts):
+                break
+            await self._search(candidates, "instants")
+        return candidates
+
+    async def _search(self, candidates: Sequence[int], what: str) -> None:
+        jobs, past = self._begin.jobs, self._past
+        while isinstance(known := self._known(), Narrowed):
+            states = next_probes(candidates, known, past.verdicts, jobs)
+            if not states:
+                return
+            left = probes_left(candidates, known, past.verdicts, jobs)
+            await self._probe_all(states, f"{what}, about {left} {'probes' if jobs == 1 else 'rounds'} left")
+            past = self._past
+
+    def _known(self) -> Known:
+        return narrowed(self._begin.good_state, self._begin.bad_state, self._past.verdicts)
+
+    async def _probe_all(self, states: Sequence[int], what: str) -> None:
+        """Side by side. The first that fails stops the others."""
+        failures: list[Exception] = []
+
+        async def probe(state: int) -> None:
+            try:
+                await self._probe(state, what)
+            except (VsnapfsError, OSError) as error:
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for state in states:
+                nursery.start_soon(probe, state)
+        if failures:
+            raise failures[0]
+
+    async def _probe(self, state: int, what: str) -> None:
+        spot = self._spot(state, await self._point(state), branch=not self._begin.read_only, mounted=self._begin.mount)
+        self._note(spot)
+        try:
+            verdict, probe = await self._tested(spot)
+            self._note(Told(state=state, verdict=verdict, probe=probe))
+        finally:
+            await self._clear(spot)
+        self._say(_line(probe, what))
+
+    def _spot(self, state: int, point: Point, *, branch: bool, mounted: bool) -> Making:
+        """A probe to be: names that no other has."""
+        self._number += 1
+        name = f"hunt-{self._begin.id}-{point.seqno}"
+        place = Path(gettempdir()).absolute() / f"vsnapfs-{name}-{self._number}"
+        return Making(
+            number=self._number,
+            state=state,
+            point=point,
+            branch=name if branch else "",
+            directory=str(place) if mounted else "",
+        )
+
+    async def _point(self, state: int) -> Point:
+        named = self._past.named
+        known = dict(zip(reversed(named.states), reversed(named.bookmarks), strict=True))
+        ends = {self._begin.good_state: self._begin.good, self._begin.bad_state: self._begin.bad}
+        return known.get(state) or ends.get(state) or await in_thread(self._ground.point, state)
+
+    async def _tested(self, spot: Making) -> tuple[Verdict, HuntProbe]:
+        probe = HuntProbe(
+            number=spot.number, point=spot.point, verdict="skip", exit_status=None, why="", seconds=0.0, output=""
+        )
+        try:
+            place = await in_thread(self._ground.make, spot)
+        except (PointGoneError, UntestableError) as error:
+            return "skip", msgspec.structs.replace(probe, why=str(error))
+        output = self._directory / f"{spot.number:04d}-{spot.point.seqno}.out"
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        words = [word.replace("{}", str(place.argument)) for word in self._begin.test]
+        ran = await trial.run(words, environment(spot.point, place), self._begin.timeout_s, output)
+        on_timeout = msgspec.convert(self._begin.on_timeout, trial.OnTimeout)
+        verdict, exit_status, why = trial.judged(ran, on_timeout, self._begin.timeout_s, shlex.quote(words[0]))
+        seconds = round(ran.seconds, 3)
+        return verdict, msgspec.structs.replace(
+            probe, verdict=verdict, exit_status=exit_status, why=why, seconds=seconds, output=str(output)
+        )
+
+    async def _clear(self, spot: Making) -> None:
+        """Remove what was made for it, whatever happens meanwhile."""
+        with trio.CancelScope(shield=True):
+            await in_thread(self._ground.clear, spot)
+            self._note(Cleared(number=spot.number))
+
+    async def _result(self, candidates: Sequence[int]) -> Hunt:
+        known = self._known()
+        first_bad = None
+        if isinstance(known, Narrowed) and not self._begin.bookmarks_only:
+            first_bad = await in_thread(self._first_point, known.bad)
+        found = outcome(self._past, str(self._log.path), candidates, first_bad)
+        if not self._begin.to_write or not isinstance(known, Narrowed):
+            return found
+        if found.state != "found":
+            return msgspec.structs.replace(found, write_problem="points that could not be tested lie around it")
+        return await self._with_write(found, known)
+
+    def _first_point(self, state: int) -> Point | None:
+        """None: where only bookmarks are kept, it cannot be opened."""
+        try:
+            return self._ground.point(state)
+        except PointGoneError:
+            return None
+
+    async def _with_write(self, found: Hunt, known: Narrowed) -> Hunt:
+        spot = self._spot(known.bad, found.first_bad, branch=False, mounted=True)
+        self._note(spot)
+        try:
+            write = await in_thread(self._ground.write, known.good, known.bad, spot)
+        except PointGoneError as error:
+            return msgspec.structs.replace(found, write_problem=str(error))
+        finally:
+            await self._clear(spot)
+        return msgspec.structs.replace(found, write=write)
+
+
+def environment(point: Point, place: Place) -> Mapping[str, str]:
+    """That of the command, and what a test may want to know."""
+    told = {
+        "VSNAPFS_POINT": point.bookmark or f"@{point.seqno}",
+        "VSNAPFS_SEQNO": str(point.seqno),
+        "VSNAPFS_TIME": point.time,
+        "VSNAPFS_BOOKMARK": point.bookmark or "",
+        "VSNAPFS_DIR": str(place.directory),
+    }
+    volumes = {variable(name): str(path) for name, path in sorted(place.volumes.items(), reverse=True)}
+    return dict(os.environ) | volumes | told
+
+
+def variable(volume: str) -> str:
+    """``VSNAPFS_VOLUME_DB0`` for ``db0``: letters in capitals, ``_`` for all that no variable can have in its name."""
+    return "VSNAPFS_VOLUME_" + "".join(letter if letter.isalnum() else "_" for letter in volume.upper())
+
+
+def _line(probe: HuntProbe, what: str) -> str:
+    name = f" ({probe.point.bookmark})" if probe.point.bookmark else ""
+    why = f", {probe.why}" if probe.why else ""
+    return f"probe {probe.number}: @{probe.point.seqno}{name} is {probe.verdict}, {probe.seconds:.1f} s{why} [{what}]"

@@ -1,0 +1,175 @@
+"""The warden of one test: a process that starts it, writes down what it prints, and ends with it all that it has started.
+
+``python -I -S warden.py OUTPUT TIMEOUT_S GRACE_S OUTPUT_BYTES_MAX WORD…``. Standard input is a line to who asked: when that ends, by
+whatever death, the test is stopped. Standard output gets one JSON object at the end: ``how`` (``ended``, ``timeout``, ``stopped``,
+``failed``), ``status`` as wait tells it (negative for a signal; null: it was killed, or never ran), ``left`` (how many processes
+it had left behind, which were killed), ``stuck`` (how many did not die), ``error``.
+
+What leaves the group of the test, as servers do, becomes the warden's child when its parent ends, so nothing gets away. It is run
+by its path and knows nothing of the package: it has to start quickly.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+PR_SET_CHILD_SUBREAPER = 36
+PIECE_BYTES = 1 << 16
+DIE_S_MAX = 10.0
+"""A killed process that waits for a disk ends when that answers."""
+LOOK_S = 0.01
+CUT = b"\n[vsnapfs: the rest of what it printed is not kept]\n"
+
+
+class Output:
+    """What the test prints, to a file, up to a bound; the rest is read and dropped."""
+
+    def __init__(self, source: int, path: str, bytes_max: int) -> None:
+        os.set_blocking(source, False)
+        self.source = source
+        self._target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._room = bytes_max
+
+    def take(self) -> bool:
+        """One piece. False: there is none now, or never again."""
+        try:
+            piece = os.read(self.source, PIECE_BYTES)
+        except BlockingIOError:
+            return False
+        if piece and self._room > 0:
+            kept = piece[: self._room]
+            self._room -= len(kept)
+            self._put(kept if self._room else kept + CUT)
+        return bool(piece)
+
+    def _put(self, piece: bytes) -> None:
+        try:
+            while piece:
+                piece = piece[os.write(self._target, piece) :]
+        except OSError:
+            self._room = 0  # a full disk loses what is printed, not the verdict
+
+
+def children() -> list[int]:
+    """Processes whose parent is this one, and that have not ended."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    state, parent = file.read().rpartition(b") ")[2].split()[:2]
+            except (OSError, ValueError):
+                continue
+            if int(parent) == os.getpid() and state != b"Z":
+                found.append(int(name))
+    return found
+
+
+def reap() -> None:
+    """All that have ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        """There are none."""
+
+
+def kill_all() -> int:
+    """Kill every child, and what becomes one by that. Returns: how many do not die."""
+    end = time.monotonic() + DIE_S_MAX
+    while found := children():
+        if time.monotonic() > end:
+            return len(found)
+        for pid in found:
+            signalled(lambda pid=pid: os.kill(pid, signal.SIGKILL))  # type: ignore[misc]
+        reap()
+        time.sleep(LOOK_S)
+    reap()
+    return 0
+
+
+def signalled(send: Callable[[], None]) -> None:
+    """Send a signal to whoever is still there and may be told."""
+    try:
+        send()
+    except (ProcessLookupError, PermissionError):
+        """It has ended, or is another user's."""
+
+
+class Watched:
+    """The test, from its start to its end."""
+
+    def __init__(self, words: list[str], output: str, bytes_max: int) -> None:
+        self._process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        assert self._process.stdout is not None
+        self._output = Output(self._process.stdout.fileno(), output, bytes_max)
+        self._ended = os.pidfd_open(self._process.pid)
+
+    def wait(self, until: float, line: int | None) -> str:
+        """``ended``, ``timeout`` at ``until``, or ``stopped`` when the line ends."""
+        poll = select.poll()
+        for fd in (self._ended, self._output.source, *([] if line is None else [line])):
+            poll.register(fd, select.POLLIN)
+        while (left_s := until - time.monotonic()) > 0:
+            ready = {fd for fd, _ in poll.poll(left_s * 1000)}
+            if self._output.source in ready and not self._output.take():
+                poll.unregister(self._output.source)
+            if self._ended in ready:
+                return "ended"
+            if line in ready and line is not None and not os.read(line, PIECE_BYTES):
+                return "stopped"
+        return "timeout"
+
+    def status(self) -> int:
+        return self._process.wait()
+
+    def ask_to_end(self, grace_s: float) -> None:
+        """SIGTERM to its group, and so much time to tidy up."""
+        signalled(lambda: os.killpg(self._process.pid, signal.SIGTERM))
+        self.wait(time.monotonic() + grace_s, None)
+
+    def take_rest(self) -> None:
+        """What lies in the pipe."""
+        while self._output.take():
+            pass
+
+
+def attend(words: list[str], output: str, timeout_s: float, grace_s: float, bytes_max: int) -> dict[str, object]:
+    """Run the test to its end. Returns: what is told of it."""
+    told: dict[str, object] = {"how": "failed", "status": None, "left": 0, "stuck": 0, "error": ""}
+    try:
+        test = Watched(words, output, bytes_max)
+    except OSError as error:
+        return told | {"error": f"{error.filename or words[0]}: {error.strerror}"}
+    how = test.wait(time.monotonic() + timeout_s, sys.stdin.fileno())
+    if how == "ended":
+        told["status"] = test.status()
+        told["left"] = len(children())
+    else:
+        test.ask_to_end(grace_s)
+    told["stuck"] = kill_all()
+    test.take_rest()
+    return told | {"how": how}
+
+
+def main() -> None:
+    output, timeout_s, grace_s, bytes_max, *words = sys.argv[1:]
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)  # not SIG_IGN, which the test would inherit
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    told = attend(words, output, float(timeout_s), float(grace_s), int(bytes_max))
+    os.write(1, json.dumps(told).encode())
+
+
+if __name__ == "__main__":
+    main()
