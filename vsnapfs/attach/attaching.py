@@ -29,7 +29,7 @@ from vsnapfs.mounts.table import VSNAPFS, entry_around, entry_of
 
 @contextmanager
 def attached(
-    source_file: Path, directory: Path, *, writable: bool, partition: int | None = None, options: str = ""
+    source_file: Path, directory: str | Path, *, writable: bool, partition: int | None = None, options: str = ""
 ) -> Iterator[Attached]:
     """A volume's filesystem on a directory for the length of a block; whoever still uses it then keeps it until they end.
 
@@ -48,7 +48,7 @@ def attached(
 
 def attach(
     source_file: Path,
-    directory: Path,
+    directory: str | Path,
     *,
     writable: bool = False,
     partition: int | None = None,
@@ -107,7 +107,7 @@ def _attach(lock: records.Lock, record: Record, content: Content, way: Way, extr
         raise
 
 
-def detach(directory: Path, *, lazy: bool = False) -> Attached:
+def detach(directory: str | Path, *, lazy: bool = False) -> Attached:
     """Unmount what was attached there; its loop device goes with it, and the directory if it was made. Returns: what it was.
 
     Args: lazy: also if somebody uses it, who keeps it until they end.
@@ -132,19 +132,6 @@ def detach(directory: Path, *, lazy: bool = False) -> Attached:
         stale.remove_directory(record)
         lock.forget()
         return record.attached
-
-
-def listed() -> list[Attached]:
-    """What is attached, by directory; ``problem`` says what is stale. What somebody is just at work on is not stale."""
-    return [replace(record.attached, problem=_problem(record)) for record in records.all_records()]
-
-
-def _problem(record: Record) -> str:
-    try:
-        with records.locked(record.attached.directory):
-            return stale.problem_of(record)
-    except BusyError:
-        return ""
 
 
 def require_root() -> None:

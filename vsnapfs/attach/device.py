@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,8 @@ def device_of(source_file: Path, *, writable: bool = False, partition: int | Non
 
     Raises: what ``look`` and ``loop`` raise.
     """
-    content = look(source_file, partition)
+    source = Path(os.path.realpath(source_file))
+    content = look(source, partition)
     place = {"offset_bytes": content.offset_bytes, "length_bytes": content.length_bytes}
-    with loop(source_file, writable=writable, **place) as made:
+    with loop(source, writable=writable, **place) as made:
         yield Device(made.path, content.kind)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ from vsnapfs.core.errors import BusyError, from_os_error
 
 VARIABLE = "VSNAPFS_RUN"
 PLACE = "/run/vsnapfs"
+PATIENCE_S = 5.0
+"""Whoever cleans up looks at what is others' too, for a moment."""
+TRY_EVERY_S = 0.02
 
 
 def place() -> Path:
@@ -61,11 +65,13 @@ class Lock:
 
 
 @contextmanager
-def locked(directory: str) -> Iterator[Lock]:
-    """Raises: BusyError: somebody else is at work on it."""
+def locked(directory: str, *, wait_s: float = PATIENCE_S) -> Iterator[Lock]:
+    """Raises: BusyError: somebody else is at work on it, for longer than ``wait_s``."""
     path = _path_of(directory)
     name = path.with_suffix(".lock")
-    fd = _taken(name)
+    end = time.monotonic() + wait_s
+    while (fd := _taken(name)) is None and time.monotonic() < end:
+        time.sleep(TRY_EVERY_S)
     if fd is None:
         record = _read(path)
         who = "somebody" if record is None else f"process {record.pid}"

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
+from msgspec.structs import replace
 
 from vsnapfs.attach import records
 from vsnapfs.attach.loop import backing_file
@@ -28,19 +29,32 @@ def own_namespace() -> str:
     return os.readlink("/proc/self/ns/mnt")
 
 
-def problem_of(record: Record) -> str:
-    """Why a record is stale, if nobody is at work on it; "": it is not."""
-    if record.namespace != own_namespace():
-        return "" if _lives(record.namespace) else "its mount namespace is gone"
-    if record.step != "attached":
-        return "whoever attached or detached it was killed"
-    if not is_ours(record):
-        return "it was unmounted"
-    if (backing_file(record.attached.device) or "").endswith(DELETED):
-        return f"{record.attached.source} was deleted"
-    if record.tree and not _is_served(record):
-        return f"nobody serves {record.tree} any more"
-    return ""
+class Look:
+    """One look at what is there: each tree is asked once."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, int] = {}
+
+    def problem_of(self, record: Record) -> str:
+        """Why a record is stale, if nobody is at work on it; "": it is not."""
+        if record.namespace != own_namespace():
+            return "" if _lives(record.namespace) else "its mount namespace is gone"
+        if record.step != "attached":
+            return "whoever attached or detached it was killed"
+        if not is_ours(record):
+            return "it was unmounted"
+        if (backing_file(record.attached.device) or "").endswith(DELETED):
+            return f"{record.attached.source} was deleted"
+        if record.tree and not self._is_served(record):
+            return f"nobody serves {record.tree} any more"
+        return ""
+
+    def _is_served(self, record: Record) -> bool:
+        if all(entry.device != record.tree_device for entry in mounts()):
+            return False
+        if record.tree not in self._answers:
+            self._answers[record.tree] = _answer_of(record.tree)
+        return self._answers[record.tree] not in UNSERVED
 
 
 def is_ours(record: Record) -> bool:
@@ -77,16 +91,40 @@ def remove_directory(record: Record) -> None:
 
 
 def clean_all() -> list[Attached]:
-    """Take away all that is stale. Returns: what it was, each with its problem."""
+    """Take away all that is stale, but for what somebody is at work on. Returns: what it was, each with its problem."""
+    look = Look()
     done = []
     for record in records.all_records():
-        with suppress(BusyError), records.locked(record.attached.directory) as lock:
-            found = lock.read()
-            problem = "" if found is None else problem_of(found)
-            if found is not None and problem:
-                clean(lock, found)
-                done.append(msgspec.structs.replace(found.attached, problem=problem))
+        if look.problem_of(record):  # else it is left alone: whoever detaches it must not find it locked
+            with suppress(BusyError), records.locked(record.attached.directory, wait_s=0) as lock:
+                done += _cleaned(lock, look)
     return done
+
+
+def _cleaned(lock: records.Lock, look: Look) -> Iterator[Attached]:
+    record = lock.read()
+    problem = "" if record is None else look.problem_of(record)
+    if record is not None and problem:
+        clean(lock, record)
+        yield replace(record.attached, problem=problem)
+
+
+def listed() -> list[Attached]:
+    """What is attached, by directory; ``problem`` says what is stale. What somebody is just at work on is not."""
+    look = Look()
+    return [replace(record.attached, problem=_told(record, look)) for record in records.all_records()]
+
+
+def _told(record: Record, look: Look) -> str:
+    problem = look.problem_of(record)
+    if not problem:
+        return ""
+    try:
+        with records.locked(record.attached.directory, wait_s=0) as lock:
+            now = lock.read()
+            return "" if now is None else look.problem_of(now)
+    except BusyError:
+        return ""
 
 
 def _lives(namespace: str) -> bool:
@@ -98,14 +136,13 @@ def _lives(namespace: str) -> bool:
     return False
 
 
-def _is_served(record: Record) -> bool:
-    if all(entry.device != record.tree_device for entry in mounts()):
-        return False
+def _answer_of(tree: str) -> int:
+    """The errno with which a mount answers; 0: none, or it has not answered in time."""
     answer: list[int] = []
-    asking = threading.Thread(target=_ask, args=(record.tree, answer), daemon=True)
+    asking = threading.Thread(target=_ask, args=(tree, answer), daemon=True)
     asking.start()
     asking.join(ANSWER_S)
-    return answer not in [[code] for code in UNSERVED]
+    return answer[0] if answer else 0
 
 
 def _ask(tree: str, answer: list[int]) -> None:

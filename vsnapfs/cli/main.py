@@ -34,6 +34,8 @@ COMMANDS = {
     "import": "import_",
     "export": "export",
     "diff": "diff",
+    "attach": "attach",
+    "detach": "detach",
     "status": "status",
     "plan": "plan",
     "events": "events",
