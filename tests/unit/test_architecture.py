@@ -24,7 +24,7 @@ ARROWS = {
     "catalog": {"binding", "core"},
     "policy": {"core"},
     "quiesce": {"policy", "core"},
-    "verify": {"attach", "quiesce", "policy", "core"},
+    "verify": {"attach", "hunt", "policy", "core"},
     "repository": {"catalog", "policy", "binding", "core"},
     "tree": {"repository", "binding", "mounts", "core"},
     "daemon": {FACADE, "tree", "quiesce", "repository", "policy", "binding", "core"},

@@ -30,6 +30,7 @@ COMMANDS = {
     "serve": "serve",
     "mount": "mount",
     "bookmark": "bookmark",
+    "verify": "verify",
     "prune": "prune",
     "import": "import_",
     "export": "export",
