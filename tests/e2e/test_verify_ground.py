@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.devices import mounted, sh
-from tests.support.processes import environment
+from tests.support.processes import child, environment
 from tests.support.waiting import eventually
 from vsnapfs.attach.stale import listed
 from vsnapfs.core.model import Point
@@ -154,13 +152,12 @@ proof_of(Path(sys.argv[1]), Path(sys.argv[2]), "sh", "-c", "touch {}/db0/began; 
 
 def test_what_a_killed_one_has_left_is_cleared(tree: Path, tmp_path: Path) -> None:
     base = tmp_path / "base/0"
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED, tree, tmp_path], env=environment() | {"VSNAPFS_RUN": os.environ["VSNAPFS_RUN"]}
-    ) as process:
+    place = {"VSNAPFS_RUN": os.environ["VSNAPFS_RUN"]}
+    with child([sys.executable, "-c", KILLED, str(tree), str(tmp_path)], env=environment() | place) as process:
         try:
-            eventually(lambda: (base / "db0/began").exists(), "the command to run", deadline_s=60)
+            eventually((base / "db0/began").exists, "the command to run", deadline_s=60)
         finally:
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
     assert {Path(left.directory) for left in listed()} == {base / "db0", base / "files"}
     clear(base)
     assert listed() == []

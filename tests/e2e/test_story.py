@@ -1,0 +1,192 @@
+"""docs/story.md: a DELETE without WHERE in a database under load, found by hunt and made good from a branch; nothing else is lost.
+
+PostgreSQL runs on ext4 on a loop device on a live volume, as in test_postgresql.py. Production never stops.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.test_postgresql import database
+from tests.support.attaching import left_behind
+from tests.support.devices import sh
+from tests.support.postgresql import USER, Cluster, environment, program
+from tests.support.processes import Mounted, make_repository, must, must_json
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(600)]
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+SEED = 20261126
+ORDERS = 1000
+BOOKMARKS = 8
+RATE = 40
+"""Transactions a second: what is written between two bookmarks is what a hunt for an instant has to search."""
+QUESTION = f"SELECT count(*) >= {ORDERS} FROM orders"
+
+
+@pytest.fixture
+def ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory that PostgreSQL's user can reach, unlike pytest's."""
+    path = Path(tempfile.mkdtemp(prefix="vsnapfs-story-", dir="/var/tmp"))
+    path.chmod(0o755)
+    monkeypatch.setenv("VSNAPFS_RUN", str(path / "run"))
+    try:
+        yield path
+        eventually(lambda: not left_behind(path), "nothing left behind")
+    finally:
+        shutil.rmtree(path)
+
+
+@contextmanager
+def customers(cluster: Cluster) -> Iterator[None]:
+    """pgbench at work, which sees no error until it is told to end."""
+    command = ["-h", cluster.socket_directory, "-n", "-c", "2", "-R", str(RATE), "-T", "3600", USER]
+    with subprocess.Popen(
+        [str(program("pgbench")), *map(str, command)], user=USER, group=USER, extra_groups=[], cwd="/",
+        env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as process:  # fmt: skip
+        try:
+            yield
+            assert process.poll() is None, "it ended by itself"
+        finally:
+            process.kill()
+            assert process.stdout is not None
+            said = process.stdout.read()
+    assert "error" not in said.lower(), said
+
+
+class Shop:
+    """What customers have ordered: orders are numbered, and each is acknowledged."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        cluster.query(f"CREATE TABLE orders AS SELECT generate_series(1, {ORDERS}) AS id; SELECT 1")
+        self.acknowledged = set(range(1, ORDERS + 1))
+
+    def order(self) -> None:
+        number = max(self.acknowledged) + 1
+        self.cluster.query(f"INSERT INTO orders VALUES ({number}) RETURNING id")
+        self.acknowledged.add(number)
+
+    def mistake(self) -> None:
+        """The WHERE was forgotten."""
+        assert self.cluster.query("WITH gone AS (DELETE FROM orders RETURNING 1) SELECT count(*) FROM gone") != "0"
+
+    def orders(self, cluster: Cluster | None = None) -> set[int]:
+        found = (cluster or self.cluster).query("SELECT coalesce(string_agg(id::text, ' '), '') FROM orders")
+        return set(map(int, found.split()))
+
+    def transactions(self, cluster: Cluster | None = None) -> int:
+        return int((cluster or self.cluster).query("SELECT count(*) FROM pgbench_history"))
+
+
+def history(repository: Path, shop: Shop, rng: random.Random) -> None:
+    """Bookmarks as a schedule makes them; after one of them, nobody knows which, the mistake."""
+    wrong = rng.randrange(2, BOOKMARKS - 2)
+    print(f"seed {SEED}: the mistake is between b{wrong} and b{wrong + 1}")
+    for number in range(BOOKMARKS):
+        must(repository, "bookmark", "add", f"b{number}")
+        before = shop.transactions()
+        shop.order()
+        eventually(lambda before=before: shop.transactions() > before + 3, "customers at work")  # type: ignore[misc]
+        if number == wrong:
+            shop.mistake()
+            shop.order()
+
+
+@contextmanager
+def second_server(repository: Path, ground: Path, point: str) -> Iterator[Cluster]:
+    """Of the database as it was, on a branch; all is gone afterwards."""
+    sockets = ground / "sockets"
+    sockets.mkdir()
+    shutil.chown(sockets, USER, USER)
+    must(repository, "branch", "add", "rescue", "--from", point)
+    try:
+        must(repository, "attach", "branch:rescue", "disk", ground / "rescue", "--read-write")
+        try:
+            data = ground / "rescue" / "cluster"
+            sh(EXAMPLES / "branch-postgresql", "start", data, sockets, timeout_s=120)
+            try:
+                yield Cluster(sockets, sockets / "postgresql.log")
+            finally:
+                sh(EXAMPLES / "branch-postgresql", "stop", data)
+        finally:
+            must(repository, "detach", ground / "rescue")
+    finally:
+        eventually(lambda: _is_removed(repository), "the branch removed")
+
+
+def _is_removed(repository: Path) -> bool:
+    """The kernel lets go of the file behind a loop device some time after it was unmounted."""
+    try:
+        must(repository, "branch", "remove", "rescue")
+    except AssertionError as error:
+        if "exit 5" not in str(error):
+            raise
+        return False
+    return True
+
+
+def brought_back(source: Cluster, target: Cluster) -> None:
+    """The rows of the table, from the one into the other."""
+    rows = source.run("pg_dump", "--data-only", "-t", "orders", USER)
+    script = Path(tempfile.mkstemp(suffix=".sql")[1])
+    try:
+        script.write_text(rows)
+        script.chmod(0o644)
+        target.run("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", script, USER)
+    finally:
+        script.unlink()
+
+
+def hunted(repository: Path) -> dict[str, Any]:
+    """By a question in SQL, asked of a second server at each point."""
+    test = [EXAMPLES / "verify-postgresql", "{}", QUESTION]
+    options = ["--good", "b0", "--bad", f"b{BOOKMARKS - 1}", "--volume", "disk", "--mount"]
+    found: dict[str, Any] = must_json(repository, "hunt", *options, "--", *test)
+    assert found["state"] == "found", found
+    return found
+
+
+def test_a_delete_without_where(ground: Path) -> None:
+    rng = random.Random(SEED)
+    repository = make_repository(ground / "repository", disk="400M")
+    with Mounted(repository, ground / "mount") as server:
+        live = server.mountpoint / "live/disk"
+        sh("mkfs.ext4", "-q", live)
+        with database(live, ground, "disk") as cluster:
+            cluster.run("pgbench", "-i", "-q", "-s", "1", USER)
+            shop = Shop(cluster)
+            with customers(cluster):
+                history(repository, shop, rng)
+                assert len(shop.orders()) < ORDERS, "most orders are gone"
+                began = time.monotonic()
+                found = hunted(repository)
+                hunt_s = time.monotonic() - began
+                before = shop.transactions()
+                began = time.monotonic()
+                with second_server(repository, ground, f"@{found['last_good']['seqno']}") as rescue:
+                    start_s = time.monotonic() - began
+                    assert shop.orders(rescue) | shop.orders() == shop.acknowledged, "every order is in one of the two"
+                    assert shop.transactions(rescue) <= before
+                    rescue.assert_sound()
+                    brought_back(rescue, cluster)
+                assert shop.orders() == shop.acknowledged
+                eventually(lambda: shop.transactions() > before + 3, "customers at work, still")
+                assert shop.transactions() > before, "and nothing of theirs was taken back"
+            cluster.assert_sound()
+        print(f"{len(found['probes'])} probes in {hunt_s:.1f} s; a second server after {start_s:.1f} s")
+        names = [branch["name"] for branch in must_json(repository, "branch", "list")["branches"]]
+        assert names == []
+    assert must_json(repository, "check", "--read-data")["damages"] == []
