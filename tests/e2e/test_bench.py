@@ -22,6 +22,7 @@ TITLES = {
     "kernel": "Kernel views",
     "sparse": "tar -S of a 10 GiB image",
     "opening": "Opening, by length of the history",
+    "branches": "A second PostgreSQL",
 }
 
 
