@@ -29,8 +29,9 @@ def program() -> list[str]:
 
 
 def environment(repository: Path | None = None) -> dict[str, str]:
-    """The environment of a command: this one, with no repository but the given one, and no terminal's width."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith("VSNAPFS_")}
+    """The environment of a command: this one, with no repository but the given one. Where records are in place of /run stays."""
+    kept = ("VSNAPFS_RUN",)
+    env = {key: value for key, value in os.environ.items() if not key.startswith("VSNAPFS_") or key in kept}
     env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), env.get("PYTHONPATH", "")])
     if repository is not None:
         env["VSNAPFS_REPO"] = str(repository)

@@ -12,7 +12,7 @@ from vsnapfs.attach.loop import Loop
 from vsnapfs.attach.programs import run
 from vsnapfs.core.errors import BusyError, StoreError
 from vsnapfs.mounts.holders import holders
-from vsnapfs.mounts.table import mounts
+from vsnapfs.mounts.table import entry_of
 
 PACKAGE = "mount"
 DRIVERS = Path("/proc/filesystems")
@@ -37,7 +37,8 @@ def mount(way: Way, device: Loop, directory: Path, extra: Sequence[str], uuid: s
     said = ""
     for number, attempt in enumerate(way.attempts):
         options = ",".join([*UNTRUSTED, *attempt.split(","), *extra])
-        argv = ["mount", "-t", way.driver, "-o", options, "--", device.path, str(directory)]
+        forced = ["--rw"] if "rw" in options.split(",") else []  # or mount(8) falls back to read-only on the quiet
+        argv = ["mount", *forced, "-t", way.driver, "-o", options, "--", device.path, str(directory)]
         done = run(argv, PACKAGE, pass_fds=(lock_fd, device.fd))
         if done.status == 0:
             return Done(options, [way.noted] if number else [])
@@ -60,10 +61,7 @@ def _refused(way: Way, said: str, uuid: str) -> Exception:
 
 def is_mounted(directory: str, device: str) -> bool:
     """The device is what one sees in the directory."""
-    top = None
-    for entry in mounts():
-        if entry.path == directory:
-            top = entry
+    top = entry_of(Path(directory))
     return top is not None and top.source == device
 
 
