@@ -118,7 +118,8 @@ def test_a_log_that_does_not_reach_there_is_told(history: History, tmp_path: Pat
     sockets = history.base.with_name("other-sockets")
     sockets.mkdir()
     shutil.chown(sockets, USER, USER)
-    words = ["--label", history.label, "--wal", history.later, "--until-time", "2199-01-01 00:00:00+00"]
+    words: list[str | Path] = ["--label", history.label, "--wal", history.later]
+    words += ["--until-time", "2199-01-01 00:00:00+00"]
     done = example("branch-postgresql", "start", history.base, sockets, *words)
     assert done.returncode == 1
     assert "before configured recovery target was reached" in done.stderr

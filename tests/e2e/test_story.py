@@ -152,7 +152,7 @@ def brought_back(source: Cluster, target: Cluster) -> None:
 
 def hunted(repository: Path) -> dict[str, Any]:
     """By a question in SQL, asked of a second server at each point."""
-    test = [EXAMPLES / "verify-postgresql", "{}", QUESTION]
+    test = [str(EXAMPLES / "verify-postgresql"), "{}", QUESTION]
     options = ["--good", "b0", "--bad", f"b{BOOKMARKS - 1}", "--volume", "disk", "--mount"]
     found: dict[str, Any] = must_json(repository, "hunt", *options, "--", *test)
     assert found["state"] == "found", found

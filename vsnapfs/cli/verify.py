@@ -78,11 +78,27 @@ def _verified(session: Session, text: str, profile: str, chosen: list[str]) -> V
         with _branch(session, name, point, verification.quota_bytes):
             ground = BranchGround(tree / "branches" / name, base, verification.command, occasion)
             proof = prove(verification, volumes, ground, partial(_say, session))
-        given = {"profile": profile, "good": proof.good, "reason": proof.reason, "took_s": round(proof.took_s, 3)}
-        proved = {"volumes": tuple(volumes), "proved": proof.proved}
-        answer = session.ask(GiveVerdict(seqno=point.seqno, **given, **proved))
-    bookmarks = [bookmark.name for bookmark in answer.bookmarks]
-    return Verified(point=point, bookmarks=bookmarks, remarks=proof.remarks, **given, **proved)
+        verdict = GiveVerdict(
+            seqno=point.seqno,
+            good=proof.good,
+            profile=profile,
+            took_s=round(proof.took_s, 3),
+            volumes=tuple(volumes),
+            proved=proof.proved,
+            reason=proof.reason,
+        )
+        bookmarks = session.ask(verdict).bookmarks
+    return Verified(
+        point=point,
+        bookmarks=[bookmark.name for bookmark in bookmarks],
+        profile=profile,
+        good=verdict.good,
+        volumes=verdict.volumes,
+        proved=verdict.proved,
+        took_s=verdict.took_s,
+        reason=verdict.reason,
+        remarks=proof.remarks,
+    )
 
 
 def _volumes(session: Session, point: Point, chosen: list[str]) -> list[str]:

@@ -50,7 +50,7 @@ class DueRuns(Generic[S]):
         self._seed = seed
         self.clockwork = clockwork
         self._handled_ns = clockwork.wall_ns() if handled_ns is None else handled_ns
-        self.state = state
+        self.state: S = state
         self._say_next()
 
     async def once(self) -> None:

@@ -43,9 +43,10 @@ def checked(given: VerdictGiven) -> VerdictGiven:
 def give(parts: Parts, seqno: int, verdict: VerdictGiven) -> list[Bookmark]:
     """Keep it for all bookmarks at a point. Durable when this returns. Returns: those bookmarks.
 
-    Raises: PointGoneError: the point is before the window by now. StoreError, NoSpaceError: it cannot be kept.
+    Raises: PointGoneError: the point is not in the window, perhaps by now. StoreError, NoSpaceError: it cannot be kept.
     """
     parts.require_owner()
+    parts.journal.point_check(seqno)
     with parts.change:
         names = [bookmark.name for bookmark in _at(parts, seqno)]
         for name in names:

@@ -71,7 +71,7 @@ class BranchGround:
         timeout_s = max(0.0, until - time.monotonic())
         with TemporaryDirectory(prefix="vsnapfs-verify-") as beside:
             output = Path(beside) / "output"
-            run = partial(trial.run, words, environment(self._occasion.point, place) | told, timeout_s, output)
+            run = partial(trial.run, words, dict(environment(self._occasion.point, place)) | told, timeout_s, output)
             return _failure(trio.run(run), words[0], timeout_s, output)
 
 

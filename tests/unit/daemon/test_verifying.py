@@ -14,7 +14,6 @@ from trio.testing import MockClock
 from vsnapfs.core.errors import BusyError, NotFoundError, StoreError, VsnapfsError
 from vsnapfs.core.model import Bookmark, Verdict
 from vsnapfs.core.times import NS_PER_S, iso, parse_iso
-from vsnapfs.daemon import verifying as verifying_module
 from vsnapfs.daemon.verifying import Judged, Verifier, by_command, verifying
 from vsnapfs.policy.verification import Verification
 from vsnapfs.repository.repository import Repository
@@ -256,7 +255,7 @@ async def test_what_the_command_says(
     stand_in.write_text('#!/bin/sh\nexec python3 -c "$PROGRAM"\n')
     stand_in.chmod(0o755)
     monkeypatch.setenv("PROGRAM", SCRIPT.format(program))
-    monkeypatch.setattr(verifying_module.sys, "executable", str(stand_in))
+    monkeypatch.setattr("sys.executable", str(stand_in))
     judged = await by_command(cast("Repository", SimpleNamespace(path=tmp_path)))("a", "p")
     assert judged.good is good
     assert str(judged.error) == str(error)
@@ -268,7 +267,7 @@ async def test_one_that_is_under_way_at_the_end_is_told_to_end(monkeypatch: pyte
         f"#!/bin/sh\ntrap 'touch {tmp_path}/ended; exit 1' TERM\ntouch {tmp_path}/began\nwhile :; do sleep 0.1; done\n"
     )
     stand_in.chmod(0o755)
-    monkeypatch.setattr(verifying_module.sys, "executable", str(stand_in))
+    monkeypatch.setattr("sys.executable", str(stand_in))
     judge = by_command(cast("Repository", SimpleNamespace(path=tmp_path)))
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:

@@ -39,8 +39,8 @@ def test_the_newest_again_and_again() -> None:
 
 def test_none_where_there_is_none() -> None:
     for which in ("newest", "each"):
-        assert names(Verification(bookmarks=which)) == []  # type: ignore[arg-type]
-        assert names(Verification(bookmarks=which, names="n-*"), bookmark("a", 1)) == []  # type: ignore[arg-type]
+        assert names(Verification(bookmarks=which)) == []
+        assert names(Verification(bookmarks=which, names="n-*"), bookmark("a", 1)) == []
 
 
 def test_of_these_names_alone() -> None:
