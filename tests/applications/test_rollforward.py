@@ -128,6 +128,7 @@ def test_a_log_that_does_not_reach_there_is_told(history: History, tmp_path: Pat
 def test_a_question_to_a_copy(postgresql: Application, tmp_path: Path) -> None:
     """As the command of a verification, or the test of a hunt. A copy without any log of later recovers as after a power cut."""
     volume = postgresql.directory.with_name("volume")
+    volume.mkdir()
     try:
         with closing(postgresql.session("postgres")) as session:
             session.ask("CREATE TABLE few AS SELECT generate_series(1, 7); SELECT 0;")
