@@ -28,7 +28,8 @@ ARROWS = {
     "repository": {"catalog", "policy", "binding", "core"},
     "tree": {"repository", "binding", "mounts", "core"},
     "daemon": {FACADE, "tree", "quiesce", "repository", "policy", "binding", "core"},
-    "cli": {FACADE, "daemon", "verify", "repository", "attach", "mounts", "core"},
+    "hunt": {"daemon", "repository", "attach", "core"},
+    "cli": {FACADE, "hunt", "verify", "daemon", "repository", "attach", "mounts", "core"},
     FACADE: {"repository", "core"},
 }
 """A package, and those that it may import beside itself."""

@@ -29,6 +29,8 @@ STATUSES = [
     (e.TimedOutError, 9, errno.ETIMEDOUT),
     (e.QuiesceError, 1, errno.EIO),
     (e.NotStillError, 1, errno.EIO),
+    (e.HuntAbortedError, 1, errno.EIO),
+    (e.UntestableError, 1, errno.EIO),
     (e.FormatUnknownError, 10, errno.EPROTONOSUPPORT),
     (e.StoreError, 1, errno.EIO),
 ]

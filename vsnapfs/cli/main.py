@@ -32,6 +32,7 @@ COMMANDS = {
     "bookmark": "bookmark",
     "verify": "verify",
     "prune": "prune",
+    "hunt": "hunt",
     "import": "import_",
     "export": "export",
     "diff": "diff",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -30,6 +30,9 @@ from vsnapfs.hunt.search import Known, Narrowed, narrowed, next_probes, probes_l
 Say = Callable[[str], None]
 """Is told a line for people now and then."""
 
+Run = Callable[[Sequence[str], Mapping[str, str], float, Path], Awaitable[trial.Trial]]
+"""As trial.run."""
+
 in_thread = trio.to_thread.run_sync
 
 
@@ -37,7 +40,15 @@ class Hunting:
     """Of trio's thread. ``directory``: for what tests print; made when it is needed. ``now_ns``: what the clock says."""
 
     def __init__(
-        self, past: Past, log: Log, ground: Ground, directory: Path, say: Say, now_ns: Callable[[], int]
+        self,
+        past: Past,
+        log: Log,
+        ground: Ground,
+        directory: Path,
+        say: Say,
+        now_ns: Callable[[], int],
+        *,
+        run: Run = trial.run,
     ) -> None:
         self._begin: Begin = past.begin
         self._entries: list[Entry] = list(past.entries)
@@ -46,6 +57,7 @@ class Hunting:
         self._directory = directory
         self._say = say
         self._now_ns = now_ns
+        self._run_test = run
         self._number = past.last_number
 
     async def run(self) -> Hunt:
@@ -154,7 +166,8 @@ class Hunting:
         named = self._past.named
         known = dict(zip(reversed(named.states), reversed(named.bookmarks), strict=True))
         ends = {self._begin.good_state: self._begin.good, self._begin.bad_state: self._begin.bad}
-        return known.get(state) or ends.get(state) or await in_thread(self._ground.point, state)
+        found = known.get(state) or ends.get(state)
+        return found if found is not None else await in_thread(self._ground.point, state)
 
     async def _tested(self, spot: Making) -> tuple[Verdict, HuntProbe]:
         probe = HuntProbe(
@@ -167,7 +180,7 @@ class Hunting:
         output = self._directory / f"{spot.number:04d}-{spot.point.seqno}.out"
         self._directory.mkdir(mode=0o700, exist_ok=True)
         words = [word.replace("{}", str(place.argument)) for word in self._begin.test]
-        ran = await trial.run(words, environment(spot.point, place), self._begin.timeout_s, output)
+        ran = await self._run_test(words, environment(spot.point, place), self._begin.timeout_s, output)
         on_timeout = msgspec.convert(self._begin.on_timeout, trial.OnTimeout)
         verdict, exit_status, why = trial.judged(ran, on_timeout, self._begin.timeout_s, shlex.quote(words[0]))
         seconds = round(ran.seconds, 3)

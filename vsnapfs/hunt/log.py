@@ -45,10 +45,21 @@ class Begin(msgspec.Struct, tag="begin", frozen=True, kw_only=True):
     timeout_s: float
     on_timeout: str
     jobs: int
+    partition: int | None
     bookmarks_only: bool
     to_write: bool
     trust: bool
     safety_bookmark: str
+
+
+class Again(msgspec.Struct, tag="again", frozen=True, kw_only=True):
+    """The hunt goes on, with these in place of what it began with."""
+
+    time: str
+    test: tuple[str, ...]
+    timeout_s: float
+    on_timeout: str
+    jobs: int
 
 
 class Safe(msgspec.Struct, tag="safe", frozen=True, kw_only=True):
@@ -95,7 +106,7 @@ class End(msgspec.Struct, tag="end", frozen=True, kw_only=True):
     hunt: Hunt
 
 
-Entry: TypeAlias = Begin | Safe | Named | Making | Told | Cleared | End
+Entry: TypeAlias = Begin | Again | Safe | Named | Making | Told | Cleared | End
 
 
 class Past(NamedTuple):
@@ -106,9 +117,16 @@ class Past(NamedTuple):
 
     @property
     def begin(self) -> Begin:
+        """As it was last changed."""
         first = self.entries[0]
-        assert isinstance(first, Begin)  # _checked
-        return first
+        assert isinstance(first, Begin)  # as _check has seen
+        again = [entry for entry in self.entries if isinstance(entry, Again)]
+        if not again:
+            return first
+        last = again[-1]
+        return msgspec.structs.replace(
+            first, test=last.test, timeout_s=last.timeout_s, on_timeout=last.on_timeout, jobs=last.jobs
+        )
 
     @property
     def told(self) -> list[Told]:
@@ -143,10 +161,7 @@ class Past(NamedTuple):
 
 
 class Log:
-    """A log that is written to. Threads: one. Resource handling: ``close`` lets go of the lock.
-
-    Raises: LogError's of the core: what the operating system refuses is told as the file's.
-    """
+    """A log that is written to. Threads: one. Resource handling: ``close`` lets go of the lock."""
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path

@@ -126,7 +126,7 @@ class Watched:
                 poll.unregister(self._output.source)
             if self._ended in ready:
                 return "ended"
-            if line in ready and line is not None and not os.read(line, PIECE_BYTES):
+            if line is not None and line in ready and not os.read(line, PIECE_BYTES):
                 return "stopped"
         return "timeout"
 

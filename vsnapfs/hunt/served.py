@@ -1,0 +1,150 @@
+"""The ground of a hunt on a repository that is served: branches by its server, their volumes in its mount."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from vsnapfs.attach import attach, detach
+from vsnapfs.attach.stale import clean_all, listed
+from vsnapfs.core.errors import (
+    BusyError,
+    NameTakenError,
+    NotFoundError,
+    PointGoneError,
+    StoreError,
+    UntestableError,
+    UsageError,
+)
+from vsnapfs.core.hunt import HuntWrite
+from vsnapfs.core.model import Bookmark, Point
+from vsnapfs.daemon.client import connect
+from vsnapfs.daemon.requests import BookmarkAdd, BookmarkShow, BranchAdd, BranchRemove, Request
+from vsnapfs.hunt.ground import Place
+from vsnapfs.hunt.log import Begin, Making, Named
+from vsnapfs.hunt.write import describe
+from vsnapfs.repository.repository import Repository
+
+R = TypeVar("R")
+
+INSTANTS_MAX = 1 << 20
+"""Looked at at once; of more, some."""
+CLOSED_S_MAX = 10.0
+"""The server hears of the end of a mount a moment after it."""
+TRY_EVERY_S = 0.05
+
+
+class ServedGround:
+    """Threads: any. ``repository``: as reader, with all that was written before the hunt. ``mountpoint``: of the server."""
+
+    def __init__(self, begin: Begin, repository: Repository, mountpoint: Path, log: Path) -> None:
+        self._begin = begin
+        self._repository = repository
+        self._mountpoint = mountpoint
+        self._label = label(begin.id, log)
+        self._ids = frozenset(begin.volumes.values())
+
+    def make_safe(self, name: str) -> Point:
+        try:
+            made = self._ask(BookmarkAdd(name=name, note=f"before hunt {self._begin.id}"))
+        except NameTakenError:  # by this hunt, which was killed before it could write that down
+            made = self._ask(BookmarkShow(name=name)).bookmark
+        return _point(made)
+
+    def named(self) -> Named:
+        bookmarks, states = [], []
+        for bookmark in self._repository.bookmarks():
+            if self._begin.good.seqno <= bookmark.seqno <= self._begin.bad.seqno:
+                with suppress(PointGoneError):
+                    states.append(self._repository.state(self._ids, _point(bookmark)))
+                    bookmarks.append(_point(bookmark))
+        return Named(bookmarks=bookmarks, states=states)
+
+    def instants(self, good: int, bad: int) -> Sequence[int]:
+        return self._repository.instants(self._ids, good, bad, INSTANTS_MAX)
+
+    def point(self, state: int) -> Point:
+        return self._repository.resolve(f"@{state}")
+
+    def make(self, spot: Making) -> Place:
+        top = self._mountpoint / "at" / f"@{spot.point.seqno}"
+        if spot.branch:
+            self._ask(BranchAdd(name=spot.branch, source=f"@{spot.point.seqno}", note=self._label))
+            top = self._mountpoint / "branches" / spot.branch
+        volumes = {name: top / name for name in self._begin.volumes}
+        for file in volumes.values():
+            if not file.exists():
+                raise PointGoneError(f"@{spot.point.seqno} is not there any more", seqno=spot.point.seqno)
+        if spot.directory:
+            top = Path(spot.directory)
+            top.mkdir(mode=0o700)
+            volumes = {name: self._attached(file, top / name, spot) for name, file in volumes.items()}
+        only = next(iter(volumes.values())) if len(volumes) == 1 else top
+        return Place(only, top, volumes)
+
+    def _attached(self, file: Path, directory: Path, spot: Making) -> Path:
+        what = f"@{spot.point.seqno} {file.name} of {self._label}"
+        try:
+            attach(file, directory, writable=bool(spot.branch), partition=self._begin.partition, what=what)
+        except (UsageError, StoreError) as error:
+            raise UntestableError(str(error)) from error
+        return directory
+
+    def clear(self, spot: Making) -> None:
+        if spot.directory:
+            clear_directory(Path(spot.directory))
+        if spot.branch:
+            until_closed(lambda: self._ask(BranchRemove(name=spot.branch)))
+
+    def write(self, good: int, bad: int, spot: Making) -> HuntWrite:
+        names = {number: name for name, number in self._begin.volumes.items()}
+        return describe(self._repository, names, good, bad, self._mountpoint, Path(spot.directory))
+
+    def _ask(self, request: Request[R]) -> R:
+        return connect(self._repository.path).call(request)
+
+
+def label(number: str, log: Path) -> str:
+    """What branches and mounts of a hunt carry, so that it can be told whose they are."""
+    return f"hunt {number}, log {log}"
+
+
+def log_in(text: str) -> Path | None:
+    """The log of the hunt that has left something, by the label in its note; None: it is no hunt's."""
+    found = re.search(r"\bhunt [0-9a-f]{8}, log (/.*)$", text)
+    return Path(found[1]) if found else None
+
+
+def clear_directory(directory: Path) -> None:
+    """Detach what is attached below it, and remove it. Raises: BusyError: somebody uses it, and who."""
+    clean_all()
+    for each in listed():
+        if directory.resolve() in (Path(each.directory), Path(each.directory).parent):
+            detach(Path(each.directory))
+    for path in (*(directory.glob("*") if directory.is_dir() else ()), directory):
+        with suppress(OSError):
+            path.rmdir()
+
+
+def until_closed(remove: Callable[[], object]) -> None:
+    """Remove a branch; wait for a moment for whoever had it open. Gone already is as good. Raises: BusyError: who has it."""
+    end = time.monotonic() + CLOSED_S_MAX
+    while True:
+        try:
+            remove()
+        except NotFoundError:
+            return
+        except BusyError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(TRY_EVERY_S)
+        else:
+            return
+
+
+def _point(bookmark: Bookmark) -> Point:
+    return Point(seqno=bookmark.seqno, time=bookmark.time, time_ns=bookmark.time_ns, bookmark=bookmark.name)
