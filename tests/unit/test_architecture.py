@@ -27,7 +27,7 @@ ARROWS = {
     "verify": {"attach", "hunt", "policy", "core"},
     "repository": {"catalog", "policy", "binding", "core"},
     "tree": {"repository", "binding", "mounts", "core"},
-    "daemon": {FACADE, "tree", "quiesce", "repository", "policy", "binding", "core"},
+    "daemon": {FACADE, "tree", "mounts", "quiesce", "repository", "policy", "binding", "core"},
     "hunt": {"daemon", "repository", "attach", "core"},
     "cli": {FACADE, "hunt", "verify", "daemon", "repository", "attach", "mounts", "core"},
     FACADE: {"repository", "core"},

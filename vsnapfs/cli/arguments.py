@@ -13,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from vsnapfs.cli.session import Session
+from vsnapfs.core.branch import SOURCE_PREFIX
 from vsnapfs.core.errors import VsnapfsError
 from vsnapfs.core.units import parse_size
 
@@ -103,6 +104,16 @@ def _bookmarks(session: Session) -> list[str]:
     return [bookmark.name for bookmark in session.client().call(BookmarkList()).bookmarks]
 
 
+def _branches(session: Session) -> list[str]:
+    from vsnapfs.daemon.requests import BranchList
+
+    return [branch.name for branch in session.client().call(BranchList()).branches]
+
+
+def _sources(session: Session) -> list[str]:
+    return [*_points(session), *(f"{SOURCE_PREFIX}{name}" for name in _branches(session))]
+
+
 def _points(session: Session) -> list[str]:
     return [*_bookmarks(session), "latest"]
 
@@ -110,5 +121,8 @@ def _points(session: Session) -> list[str]:
 VOLUME = Name(_volumes)
 BOOKMARK = Name(_bookmarks)
 POINT = Name(_points)
+BRANCH = Name(_branches)
+SOURCE = Name(_sources)
+"""A point or a branch."""
 SIZE = Size()
 CONSISTENCY = click.Choice(["crash", "filesystem", "application"])

@@ -133,11 +133,13 @@ def show(session: Session, name: str, space: bool) -> None:
 @global_options()
 @pass_session
 def remove(session: Session, name: str) -> None:
-    """Forget a bookmark's name. While its point is in the protection window it can still be read by seqno or time."""
+    """Forget a bookmark's name. While its point is in the protection window, or a branch stands on it, it can still be read by
+    seqno or time."""
     from vsnapfs.daemon.requests import BookmarkRemove
 
     bookmark = session.ask(BookmarkRemove(name=name))
-    session.show(bookmark, [f"removed bookmark {_line(bookmark)}"])
+    stays = f"; its point stays, for branch {', '.join(bookmark.branches)}" if bookmark.branches else ""
+    session.show(bookmark, [f"removed bookmark {_line(bookmark)}{stays}"])
 
 
 @command.command("hold")

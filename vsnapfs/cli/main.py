@@ -31,6 +31,7 @@ COMMANDS = {
     "mount": "mount",
     "bookmark": "bookmark",
     "verify": "verify",
+    "branch": "branch",
     "prune": "prune",
     "hunt": "hunt",
     "import": "import_",

@@ -49,6 +49,8 @@ def _lines(status: Status) -> Iterator[str]:
         "base": format_size(status.base_bytes),
         "free": format_size(status.free_bytes),
     }
+    if status.branches:
+        facts["branches"] = f"{status.branches}, {format_size(status.branch_bytes)}"
     if status.any_instant_from != status.window_first:
         facts["instants"] = f"any from {_moment(status.any_instant_from)}, bookmarks before"
     yield from (f"{name + ':':12}{printable(value)}" for name, value in facts.items())
@@ -107,6 +109,8 @@ def _figures(count: RequestCount | OpenFile) -> str:
 
 def _place(file: OpenFile) -> str:
     where = "live" if file.point is None else f"@{file.point.seqno}"
+    if file.branch is not None:
+        where = f"branches/{file.branch}"
     return f"{where}/{file.volume}"
 
 

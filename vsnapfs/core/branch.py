@@ -55,6 +55,18 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True):
     """Why it cannot be opened; "": it can."""
 
 
+class BranchPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a branch without opening it: enough to show that it is there."""
+
+    name: str
+    id: int
+    seqno: int
+    time: str
+    """Of its point."""
+    created_ns: int
+    volumes: tuple[BranchVolume, ...]
+
+
 def source_branch(source: str) -> str | None:
     """The name in ``branch:NAME``; None: the source is a point."""
     return source.removeprefix(SOURCE_PREFIX) if source.startswith(SOURCE_PREFIX) else None

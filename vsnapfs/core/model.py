@@ -176,6 +176,13 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
         return all(verdict.good for verdict in self.verdicts) if self.verdicts else None
 
 
+class RemovedBookmark(Bookmark, frozen=True, kw_only=True):
+    """One that was removed."""
+
+    branches: list[str] = []
+    """Those that stand on its point, which stays for them."""
+
+
 class Point(msgspec.Struct, frozen=True, kw_only=True):
     """Any position in the journal: the state after record ``seqno``."""
 

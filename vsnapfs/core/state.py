@@ -65,12 +65,14 @@ class OpenFile(msgspec.Struct, frozen=True, kw_only=True):
     volume: str
     live: bool
     point: Point | None
-    """A point at which it is as it is shown; None for a live volume."""
+    """A point at which it is as it is shown; None for a live volume, and for one of a branch."""
     requests: int
     errors: int
     bytes: int
     nanoseconds: int
     latency: Latency
+    branch: str | None = None
+    """Of which it is; None: of none."""
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,6 +174,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """By name."""
     quiesce: Quiesce | None = None
     """The one that is under way; None: none is, of this process."""
+    branches: int = 0
+    branch_bytes: int = 0
+    """What was written to branches takes so much of the disk."""
 
 
 class ScheduleState(msgspec.Struct, frozen=True, kw_only=True):

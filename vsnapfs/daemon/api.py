@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
+from vsnapfs.core.branch import Branch
 from vsnapfs.core.errors import NameTakenError, NotFoundError, UsageError, VsnapfsError
 from vsnapfs.core.events import EVENT_KINDS
 from vsnapfs.core.findings import Anchor, Check
 from vsnapfs.core.keeping import Plan, Prune
-from vsnapfs.core.model import Bookmark, Point, Volume
+from vsnapfs.core.model import Bookmark, Point, RemovedBookmark, Volume
 from vsnapfs.core.names import near
 from vsnapfs.core.points import Ago, Instant, parse_point
 from vsnapfs.core.state import Progress, Status
@@ -110,10 +111,10 @@ def bookmark_show(repository: Repository, request: ask.BookmarkShow, _: Report) 
     return ask.BookmarkContent(bookmark=bookmark, volumes=volumes, space=mine)
 
 
-def bookmark_remove(repository: Repository, request: ask.BookmarkRemove, _: Report) -> Bookmark:
+def bookmark_remove(repository: Repository, request: ask.BookmarkRemove, _: Report) -> RemovedBookmark:
     bookmark = repository.bookmark(request.name)
-    repository.bookmark_remove(request.name)
-    return bookmark
+    branches = repository.bookmark_remove(request.name)
+    return RemovedBookmark(**msgspec.structs.asdict(bookmark), branches=branches)
 
 
 def bookmark_hold(repository: Repository, request: ask.BookmarkHold, _: Report) -> Bookmark:
@@ -139,6 +140,27 @@ def verdict(repository: Repository, request: ask.GiveVerdict, _: Report) -> ask.
 
 def bookmark_space(repository: Repository, _request: ask.BookmarkSpace, _: Report) -> ask.Spaces:
     return ask.Spaces(spaces=repository.bookmark_space())
+
+
+def branch_add(repository: Repository, request: ask.BranchAdd, _: Report) -> Branch:
+    return repository.branch_add(request.name, request.source, quota_bytes=request.quota_bytes, note=request.note)
+
+
+def branch_list(repository: Repository, _request: ask.BranchList, _: Report) -> ask.Branches:
+    return ask.Branches(branches=repository.branches())
+
+
+def branch_show(repository: Repository, request: ask.BranchShow, _: Report) -> Branch:
+    return repository.branch(request.name)
+
+
+def branch_remove(repository: Repository, request: ask.BranchRemove, _: Report) -> ask.Done:
+    repository.branch_remove(request.name)
+    return ask.Done()
+
+
+def branch_report(repository: Repository, request: ask.BranchReport, _: Report) -> Branch:
+    return repository.branch_report(request.name, request.report)
 
 
 def prune_preview(repository: Repository, _request: ask.PrunePreview, _: Report) -> Prune:
@@ -302,11 +324,16 @@ VERBS: dict[str, Verb] = {
         Verb("bookmark_add", ask.BookmarkAdd, Bookmark, "owner", bookmark_add),
         Verb("bookmark_list", ask.BookmarkList, ask.Bookmarks, "any", bookmark_list),
         Verb("bookmark_show", ask.BookmarkShow, ask.BookmarkContent, "any", bookmark_show),
-        Verb("bookmark_remove", ask.BookmarkRemove, Bookmark, "owner", bookmark_remove),
+        Verb("bookmark_remove", ask.BookmarkRemove, RemovedBookmark, "owner", bookmark_remove),
         Verb("bookmark_hold", ask.BookmarkHold, Bookmark, "owner", bookmark_hold),
         Verb("bookmark_release", ask.BookmarkRelease, Bookmark, "owner", bookmark_release),
         Verb("verdict", ask.GiveVerdict, ask.Bookmarks, "owner", verdict),
         Verb("bookmark_space", ask.BookmarkSpace, ask.Spaces, "any", bookmark_space),
+        Verb("branch_add", ask.BranchAdd, Branch, "owner", branch_add),
+        Verb("branch_list", ask.BranchList, ask.Branches, "any", branch_list),
+        Verb("branch_show", ask.BranchShow, Branch, "any", branch_show),
+        Verb("branch_remove", ask.BranchRemove, ask.Done, "owner", branch_remove),
+        Verb("branch_report", ask.BranchReport, Branch, "owner", branch_report),
         Verb("prune_preview", ask.PrunePreview, Prune, "any", prune_preview),
         Verb("prune", ask.Prune, Prune, "owner", prune),
         Verb("federated_reserve", ask.FederatedReserve, ask.FederatedAt, "owner", federated_reserve),

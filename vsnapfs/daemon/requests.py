@@ -25,6 +25,7 @@ from vsnapfs.core.model import (
     MemberOutcome,
     Point,
     Proved,
+    RemovedBookmark,
     Undecided,
     Volume,
     VolumeAt,
@@ -205,8 +206,8 @@ class BookmarkShow(Request[BookmarkContent], frozen=True, kw_only=True):
     space: bool = False
 
 
-class BookmarkRemove(Request[Bookmark], frozen=True, kw_only=True):
-    """Forget a name; the point stays as long as the window reaches it."""
+class BookmarkRemove(Request[RemovedBookmark], frozen=True, kw_only=True):
+    """Forget a name; the point stays as long as the window reaches it, or a branch stands on it."""
 
     right: ClassVar[Right] = "delete"
     name: str

@@ -21,6 +21,7 @@ import trio
 
 import vsnapfs
 from vsnapfs.binding import protect_memory
+from vsnapfs.core.errors import BusyError, VsnapfsError, with_hint
 from vsnapfs.core.state import Memory, Status, VerificationState
 from vsnapfs.daemon.api import Report, Verb, carried_out
 from vsnapfs.daemon.client import open_repository
@@ -31,7 +32,7 @@ from vsnapfs.daemon.housekeeping import TEND_EVERY_S, GapCloser, Housekeeping
 from vsnapfs.daemon.http import make_app
 from vsnapfs.daemon.news import News, telling
 from vsnapfs.daemon.pruning import pruning
-from vsnapfs.daemon.requests import Events, GetEvents, Prune, Request
+from vsnapfs.daemon.requests import BranchRemove, Events, GetEvents, Prune, Request
 from vsnapfs.daemon.rights import Rights
 from vsnapfs.daemon.scheduling import Scheduler, maker, scheduling
 from vsnapfs.daemon.scrub import scrubbing
@@ -46,6 +47,7 @@ from vsnapfs.daemon.serving import (
 )
 from vsnapfs.daemon.settling import settling
 from vsnapfs.daemon.verifying import Verifier, by_command, verifying
+from vsnapfs.mounts.holders import users_of
 
 if TYPE_CHECKING:
     from vsnapfs.repository.repository import Repository
@@ -172,7 +174,10 @@ class Answers:
             await self._news.wait_newer(request.after, request.wait_s)
 
     def __call__(self, verb: Verb, request: Request[Any], report: Report) -> Any:
-        result = carried_out(self._repository, verb, request, report)
+        try:
+            result = carried_out(self._repository, verb, request, report)
+        except BusyError as error:
+            raise self._naming_users(error, request) from error
         if isinstance(result, Events):
             return msgspec.structs.replace(result, served=True, ending=self._news.ended)
         if isinstance(result, Status):
@@ -180,6 +185,13 @@ class Answers:
         if verb.name in TOUCHES_VOLUMES:
             trio.from_thread.run(partial(self._mount.changed, content=TOUCHES_VOLUMES[verb.name]))
         return result
+
+    def _naming_users(self, error: BusyError, request: Request[Any]) -> VsnapfsError:
+        """Of a branch that is open: by whom."""
+        if not isinstance(request, BranchRemove):
+            return error
+        users = users_of(self._mount.mountpoint / "branches" / request.name)
+        return with_hint(error, f"used by {', '.join(users)}") if users else error
 
     def _served(self, status: Status) -> Status:
         counts = trio.from_thread.run_sync(self._mount.counts)

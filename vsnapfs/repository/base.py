@@ -20,6 +20,7 @@ from vsnapfs.core.errors import BusyError, IntegrityError, from_os_error
 from vsnapfs.core.state import Progress
 from vsnapfs.repository.compaction_plan import first_instant_seqno
 from vsnapfs.repository.layout import PART, base_image, base_index
+from vsnapfs.repository.named import named_from
 from vsnapfs.repository.parts import Parts, Report
 from vsnapfs.repository.primary import OpenImage
 from vsnapfs.repository.sparse import Span, data_spans, pieces, union
@@ -93,14 +94,14 @@ def needed(parts: Parts) -> list[VolumeEntry]:
 
 
 def _oldest_point(parts: Parts, entry: VolumeEntry) -> int | None:
-    """The oldest point that has the volume and can be opened: before the first instant those are bookmarks only. None: there is none.
+    """The oldest point that has the volume and can be opened: before the first instant those are bookmarks' and branches' only. None: there
+    is none.
 
     Where damage has cost the journal its floor, a moved base still tells of it.
     """
     facts, moved_seqno = parts.journal.facts(), moved_to(parts, entry)
     first_seqno = max(first_instant_seqno(parts.journal.segments(), facts), moved_seqno)
-    with parts.names:
-        named = [bookmark.seqno for bookmark in parts.index.bookmarks_from(max(facts.first_seqno, moved_seqno))]
+    named = [each.seqno for each in named_from(parts, max(facts.first_seqno, moved_seqno))]
     points = [seqno for seqno in named if seqno < first_seqno] + [max(first_seqno, entry.added_seqno)]
     return next((seqno for seqno in points if entry.stands_at(seqno) and seqno <= facts.committed_seqno), None)
 

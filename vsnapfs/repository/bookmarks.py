@@ -11,6 +11,7 @@ import msgspec
 
 from vsnapfs.binding import RecordKind
 from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed
+from vsnapfs.core.branch import source_branch
 from vsnapfs.core.errors import BusyError, NameTakenError, UsageError
 from vsnapfs.core.model import Bookmark, Consistency
 from vsnapfs.core.names import check_name
@@ -38,8 +39,10 @@ def find(parts: Parts, name: str) -> Bookmark:
 def describe(name: str, consistency: Consistency, application: str, note: str, schedule: str = "") -> BookmarkAdded:
     """What the journal will keep of a bookmark. Raises: UsageError: a name or text that cannot be."""
     check_name(name, "bookmark")
-    _check_text("application", application, APPLICATION_LENGTH_MAX)
-    _check_text("note", note, NOTE_LENGTH_MAX)
+    if source_branch(name) is not None:
+        raise UsageError(f"{name!r} cannot name a bookmark", hint="it reads as a branch")
+    check_text("application", application, APPLICATION_LENGTH_MAX)
+    check_text("note", note, NOTE_LENGTH_MAX)
     if schedule:
         check_name(schedule, "schedule")
     return BookmarkAdded(name, consistency, application, note, schedule=schedule or msgspec.UNSET)
@@ -84,7 +87,7 @@ def add(parts: Parts, body: BookmarkAdded, seqno: int) -> Bookmark:
         if seqno == 0:
             gaps.refuse_now(parts, f"bookmark {body.name!r}")
         else:
-            _refuse_going(parts, seqno)
+            refuse_going(parts, seqno)
         parts.journal.commit()
         parts.record(RecordKind.BOOKMARK_ADD, body, a=seqno)
         tell_made(parts, body.name)
@@ -117,7 +120,7 @@ def hold(parts: Parts, name: str, note: str, until_ns: int | None) -> Bookmark:
     """Keep a bookmark from being removed, until the journal is at a time or it is released. A second hold changes note and
     time. Raises: UsageError: the time is past."""
     parts.require_owner()
-    _check_text("note", note, NOTE_LENGTH_MAX)
+    check_text("note", note, NOTE_LENGTH_MAX)
     if until_ns is not None and not time.time_ns() < until_ns <= UNTIL_NS_MAX:
         raise UsageError(f"a hold cannot end at {iso(until_ns)}", hint="give a time to come, before 2262")
     with parts.change:
@@ -136,8 +139,11 @@ def release(parts: Parts, name: str) -> Bookmark:
         return find(parts, name)
 
 
-def _refuse_going(parts: Parts, seqno: int) -> None:
-    """Raises: PointGoneError: the point has gone since it was looked up. BusyError: it is going."""
+def refuse_going(parts: Parts, seqno: int) -> None:
+    """Before a point is named, with the lock ``change``.
+
+    Raises: PointGoneError: the point has gone since it was looked up. BusyError: it is going.
+    """
     parts.journal.point_check(seqno)
     rewriting = parts.rewriting
     if rewriting and seqno < rewriting.until_seqno and seqno not in rewriting.points:
@@ -159,7 +165,8 @@ def candidate(bookmark: Bookmark) -> Candidate:
     )
 
 
-def _check_text(what: str, text: str, length_max: int) -> None:
+def check_text(what: str, text: str, length_max: int) -> None:
+    """Raises: UsageError: too long, or not to be printed."""
     if len(text) > length_max:
         raise UsageError(f"the {what} has {len(text)} characters", hint=f"at most {length_max} are kept")
     if not text.isprintable():

@@ -11,7 +11,7 @@ from vsnapfs.core.findings import Damage
 from vsnapfs.core.state import Status
 from vsnapfs.core.times import NS_PER_S, iso
 from vsnapfs.core.units import format_period, format_size
-from vsnapfs.repository import base, gaps, schedules, scrub, verdicts, volumes
+from vsnapfs.repository import base, branches, gaps, schedules, scrub, verdicts, volumes
 from vsnapfs.repository.compaction_plan import first_instant_seqno
 from vsnapfs.repository.layout import BASE, CATALOG, MAPS
 from vsnapfs.repository.parts import Parts
@@ -75,6 +75,8 @@ def status(parts: Parts) -> Status:
         schedules=schedules.states(parts),
         verifications=verdicts.states(parts),
         quiesce=parts.quiesce,
+        branches=len(branches.known(parts).files),
+        branch_bytes=branches.allocated_bytes(parts),
     )
 
 
@@ -118,6 +120,7 @@ def _warnings(parts: Parts, percent: int | None) -> Iterator[str]:
         )
 
     yield from _clock_warnings(parts)
+    yield from branches.problems(parts)
     for problem in parts.compaction.problems:
         yield f"the last prune did less than it should have: {problem}"
 

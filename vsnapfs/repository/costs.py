@@ -1,8 +1,8 @@
-"""What a damage costs: exactly the bookmarks' volumes that cannot be read whole because of it.
+"""What a damage costs: exactly the volumes of bookmarks and branches that cannot be read whole because of it.
 
 What a damaged block costs is found without reading: a point needs it as long as no later record has written over all
 of its bytes. Once it is covered it stays covered, so of the bookmarks in order the ones that need it are a first
-part, found by bisection.
+part, found by bisection. A branch counts as its point does, whatever was written to it since.
 
 Where batches of a segment are damaged and its footer is too, what is lost depends on which parts of it say the same.
 That happens to few and is not foretold: each point that could need the segment is tried, by reading what lies in it.
@@ -17,7 +17,7 @@ from vsnapfs.binding import Fault, Run, RunKind, SegmentFacts, View
 from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.catalog.store import Seen
 from vsnapfs.core.errors import IntegrityError, NotFoundError, PointGoneError, VsnapfsError
-from vsnapfs.core.model import Bookmark
+from vsnapfs.repository.named import Named, named_from
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.reading import view_of
 from vsnapfs.repository.sparse import BLOCK_BYTES, PIECE_BYTES, Span
@@ -38,8 +38,7 @@ def of_block(parts: Parts, fault: Fault) -> list[str]:
 
 def _place_of(parts: Parts, entry: VolumeEntry, fault: Fault) -> Span | None:
     """Where the block lies in the volume. Where only bookmarks are kept, the next one shows the record, or none does."""
-    with parts.names:
-        later = parts.index.bookmarks_from(fault.seqno)
+    later = named_from(parts, fault.seqno)
     for until in (fault.seqno, *(bookmark.seqno for bookmark in later[:1])):
         try:
             with parts.journal.changes(entry.id, fault.seqno - 1, until) as written:
@@ -51,8 +50,7 @@ def _place_of(parts: Parts, entry: VolumeEntry, fault: Fault) -> Span | None:
 
 def of_place(parts: Parts, entry: VolumeEntry, seqno: int, place: Span) -> list[str]:
     """Of bytes that record ``seqno`` put into a volume; 0: of those that no record did."""
-    with parts.names:
-        candidates = parts.index.bookmarks_from(max(seqno, entry.added_seqno))
+    candidates = named_from(parts, max(seqno, entry.added_seqno))
     try:
         free = bisect_left(candidates, True, key=lambda bookmark: not _needs(parts, bookmark, entry, seqno, place))
         needing = candidates[:free]
@@ -68,19 +66,17 @@ def of_base(parts: Parts, entry: VolumeEntry, place: Span) -> list[str]:
 
 def of_volume(parts: Parts, entry: VolumeEntry) -> list[str]:
     """Of a base that cannot be opened: without it no point of the volume can."""
-    with parts.names:
-        candidates = parts.index.bookmarks_from(entry.added_seqno)
+    candidates = named_from(parts, entry.added_seqno)
     return [f"{bookmark.name}/{entry.name}" for bookmark in candidates if entry.stands_at(bookmark.seqno)]
 
 
 def of_segment(parts: Parts, segment: SegmentFacts) -> list[str]:
     """Of a segment that is damaged in more than one place of its structure."""
     with parts.names:
-        bookmarks = parts.index.bookmarks_from(segment.first_seqno)
         volumes = parts.index.volumes()
     return [
         f"{bookmark.name}/{entry.name}"
-        for bookmark in bookmarks
+        for bookmark in named_from(parts, segment.first_seqno)
         for entry in volumes
         if entry.stands_at(bookmark.seqno) and not _opens(parts, entry, bookmark.seqno, segment.first_seqno)
     ]
@@ -108,7 +104,7 @@ def of_end(seen: Seen, last_seqno: int) -> list[str]:
     ]
 
 
-def _needs(parts: Parts, bookmark: Bookmark, entry: VolumeEntry, seqno: int, place: Span) -> bool:
+def _needs(parts: Parts, bookmark: Named, entry: VolumeEntry, seqno: int, place: Span) -> bool:
     """Raises: IntegrityError: that cannot be told."""
     if bookmark.seqno == seqno:
         return True
@@ -123,7 +119,7 @@ def _needs(parts: Parts, bookmark: Bookmark, entry: VolumeEntry, seqno: int, pla
     return False
 
 
-def _may_need(parts: Parts, bookmark: Bookmark, entry: VolumeEntry, seqno: int, place: Span) -> bool:
+def _may_need(parts: Parts, bookmark: Named, entry: VolumeEntry, seqno: int, place: Span) -> bool:
     try:
         return _needs(parts, bookmark, entry, seqno, place)
     except IntegrityError:

@@ -22,7 +22,10 @@ GAPS = "gaps"
 COMPACTION = "compaction"
 """Points may be gone: the journal tells of a floor, bases may have been moved, segments compacted."""
 
-FEATURES = frozenset({COMPACTION, GAPS})
+BRANCHES = "branches"
+"""There may be branches: who does not know them would drop the points that they stand on."""
+
+FEATURES = frozenset({BRANCHES, COMPACTION, GAPS})
 """Features that this program knows; a repository with any other is refused."""
 FILE_BYTES_MAX = 65536
 EMPTY_ENOUGH = frozenset({"lost+found"})

@@ -36,6 +36,10 @@ MAPS = "maps"
 PRIMARY = "primary"
 FEDERATED = "federated"
 """Made when it is needed."""
+BRANCHES = "branches"
+"""Made with the first branch."""
+LAYERS = f"{BRANCHES}/layers"
+BRANCH_IDS = f"{LAYERS}/ids.json"
 DIRECTORIES = (JOURNAL, BASE, MAPS, PRIMARY)
 
 PART = ".part"
@@ -70,6 +74,16 @@ def changed_map(volume: int) -> str:
 def federated_file(federation: str) -> str:
     """Where a bookmark over several repositories waits for what the first of them says."""
     return f"{FEDERATED}/{federation}.json"
+
+
+def branch_file(name: str) -> str:
+    """What a branch consists of."""
+    return f"{BRANCHES}/{name}.json"
+
+
+def branch_layer(layer: int) -> str:
+    """The directory of what was written to a branch between two moments."""
+    return f"{LAYERS}/{layer:08x}"
 
 
 def segment(first_seqno: int, generation: int = 0) -> str:
@@ -195,6 +209,17 @@ class Layout:
                 os.unlink(last, dir_fd=fd)
         except NotFoundError:
             return
+        self.sync(os.path.dirname(name))
+
+    def remove_directory(self, name: str) -> None:
+        """Remove a directory of files, and them, if it is there, durably. Raises: StoreError: it holds a directory."""
+        if not self.exists(name):
+            return
+        for below in self.names(name):
+            with self._told(f"remove {self.absolute(name)}/{below}", name), self._directory_of(f"{name}/{below}") as at:
+                os.unlink(at[1], dir_fd=at[0])
+        with self._told(f"remove {self.absolute(name)}", name), self._directory_of(name) as (fd, last):
+            os.rmdir(last, dir_fd=fd)
         self.sync(os.path.dirname(name))
 
     def set_aside(self, name: str) -> str | None:

@@ -5,6 +5,7 @@ The modules beside this one each do one thing with it; ``repository.Repository``
 Locks, in the order they are taken:
 
 * work: what adds, removes or resizes volumes, or reads images (import, resync), one at a time; held for hours
+* branches: who adds or removes branches, and the open ones (branch_table.py says more); held for a few syncs
 * beside: what makes room in the background, one at a time; held for hours, and never with work
 * change: events, the catalog's file, the table of primaries; held for a commit at most
 * names: the index in memory; never held over storage I/O, so that who looks something up waits for nobody's disk
@@ -35,6 +36,7 @@ from vsnapfs.core.model import Point, Quiesce
 from vsnapfs.core.names import near
 from vsnapfs.core.state import Progress
 from vsnapfs.core.times import iso
+from vsnapfs.repository.branch_table import BranchTable
 from vsnapfs.repository.clock import Clock
 from vsnapfs.repository.layout import CATALOG, Layout
 from vsnapfs.repository.reservations import Reservations
@@ -94,6 +96,7 @@ class Parts:
         self.listeners: list[Listener] = []
         self.reservations = Reservations()
         """Names that bookmarks over several repositories may bear; change."""
+        self.branches = BranchTable()
         self.quiesce: Quiesce | None = None
         """The one that is under way; change."""
         self.catalog = self._open_catalog()
@@ -106,7 +109,7 @@ class Parts:
     @property
     def generation(self) -> int:
         """Changes whenever a name does, also by making the catalog again."""
-        return self._generations_before + self.index.generation
+        return self._generations_before + self.index.generation + self.branches.generation
 
     @property
     def catalog_place(self) -> Place:

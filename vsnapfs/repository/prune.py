@@ -199,7 +199,7 @@ def _decide(parts: Parts) -> _Decided:
     now_ns, begin_seqno = roots.now_ns(parts), roots.window_seqno(parts)
     with parts.names:
         standing = {bookmark.name: bookmark for bookmark in parts.index.bookmarks()}
-    in_use = dict.fromkeys(leases.leased(parts.layout), OPEN)
+    in_use = dict.fromkeys(leases.leased(parts.layout), OPEN) | _branched(parts)
     fates = decide([candidate(each) for each in standing.values()], Facts(now_ns, begin_seqno, in_use), chosen)
 
     def plan_of(left: Sequence[Fate]) -> Plan:
@@ -217,7 +217,7 @@ def _remove(parts: Parts, decided: _Decided) -> list[str]:
     """Take the names away. Returns those that stay, since they are not any more what they were when it was decided."""
     changed = []
     with parts.change:
-        open_now = set(leases.leased(parts.layout))
+        open_now = {*leases.leased(parts.layout), *parts.branches.seqnos()}
         bodies = []
         for fate in decided.going:
             with parts.names:
@@ -228,6 +228,11 @@ def _remove(parts: Parts, decided: _Decided) -> list[str]:
                 changed.append(bookmark.name)
         parts.record_all(RecordKind.BOOKMARK_REMOVE, bodies)
     return changed
+
+
+def _branched(parts: Parts) -> dict[int, str]:
+    """By point: the branches on it. The point stays for them, so its names may."""
+    return {seqno: f"branch {', '.join(parts.branches.standing_at(seqno))}" for seqno in parts.branches.seqnos()}
 
 
 def _as_decided(now: Candidate, then: Candidate, open_now: set[int]) -> bool:

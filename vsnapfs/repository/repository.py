@@ -14,12 +14,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from vsnapfs.binding import Closing, Journal, Keep, Store, View
+from vsnapfs.binding import Closing, Journal, Keep, Store, View, VolumeFile
 from vsnapfs.catalog.bodies import VerdictGiven
 from vsnapfs.catalog.catalog import behind
 from vsnapfs.catalog.events import EVENTS_MAX
 from vsnapfs.catalog.events import Wanted as WantedEvents
 from vsnapfs.catalog.store import Place, applied_in
+from vsnapfs.core.branch import Branch, BranchPlace
 from vsnapfs.core.errors import IntegrityError, JournalBehindError, UsageError, with_hint
 from vsnapfs.core.events import Event, EventKind
 from vsnapfs.core.findings import Anchor, Check, Damage
@@ -30,6 +31,8 @@ from vsnapfs.core.times import parse_iso
 from vsnapfs.repository import (
     anchors,
     bookmarks,
+    branch_changes,
+    branches,
     events,
     gaps,
     identity,
@@ -142,9 +145,13 @@ class Repository(Closing):
             stack.callback(journal.close)
             parts = Parts(layout, uuid, chosen, store, journal, owner, primaries)
             stack.callback(parts.close_catalog)
+            stack.callback(parts.branches.close)
             if owner:
                 volumes.clear_leftovers(parts)
                 volumes.attach_all(parts)
+                branch_changes.recover(parts)
+            else:
+                branches.load(parts)
             return cls(parts, FederatedPart(parts), stack.pop_all())
 
     def end_work(self) -> None:
@@ -182,7 +189,7 @@ class Repository(Closing):
 
     @property
     def generation(self) -> int:
-        """Changes whenever a volume or bookmark is added, changed or removed: as long as it is the same, names are."""
+        """Changes whenever a volume, bookmark or branch is added, changed or removed: as long as it is the same, names are."""
         return self._parts.generation
 
     def refresh(self) -> bool:
@@ -280,10 +287,15 @@ class Repository(Closing):
         body = bookmarks.describe(name, consistency, application, note, schedule)
         return bookmarks.add(self._parts, body, 0 if at is None else self.resolve(at).seqno)
 
-    def bookmark_remove(self, name: str) -> None:
-        """Remove a name; nothing else is. Raises: NotFoundError. BusyError: it is held."""
+    def bookmark_remove(self, name: str) -> list[str]:
+        """Remove a name; nothing else is. Returns the branches that stand on its point, which stays for them.
+
+        Raises: NotFoundError. BusyError: it is held.
+        """
+        standing = self._parts.branches.standing_at(self.bookmark(name).seqno)
         bookmarks.remove(self._parts, name)
-        self.tell("bookmark_removed", name)
+        self.tell("bookmark_removed", name, branches=standing)
+        return standing
 
     def bookmark_hold(self, name: str, note: str = "", until: str | None = None) -> Bookmark:
         """Keep a bookmark from being removed until the journal is at the time ``until``, or until it is released.
@@ -325,6 +337,51 @@ class Repository(Closing):
     def bookmark_space(self) -> list[Space]:
         """What each bookmark takes, in the order of ``bookmarks``. Reads maps of all of them: it takes its time."""
         return space.spaces(self._parts)
+
+    def branches(self) -> list[Branch]:
+        """All of them, by name; those too that are damaged, with their problem. Opens each: it takes its time."""
+        return branches.listed(self._parts)
+
+    def branch(self, name: str) -> Branch:
+        """One of them. Raises: NotFoundError with names that look like it."""
+        return branches.described(self._parts, name)
+
+    def branch_add(self, name: str, source: str, *, quota_bytes: int | None = None, note: str = "") -> Branch:
+        """Make a branch on a point, or on what another branch (``branch:NAME``) has now. It survives any crash when this returns.
+
+        Args: quota_bytes: so much may be written to it.
+        Raises: NameTakenError, UsageError (name, note, quota), NotFoundError, PointGoneError, GapError, NoSpaceError. BusyError: the
+        point is going, or the branch has too many layers. IntegrityError: the branch it shall be made from is damaged.
+        """
+        return branch_changes.add(self._parts, name, source, quota_bytes, note)
+
+    def branch_remove(self, name: str) -> None:
+        """Remove a branch, and all that was written to it and no other needs. Raises: NotFoundError. BusyError: it is open."""
+        branch_changes.remove(self._parts, name)
+
+    def branch_report(self, name: str, report: dict[str, Any]) -> Branch:
+        """Keep a report with a branch, in place of the one before. Raises: NotFoundError. UsageError: it is too long."""
+        return branch_changes.report(self._parts, name, report)
+
+    def branch_file(self, name: str, volume: str, branch_id: int | None = None) -> VolumeFile:
+        """An open file on a volume of a branch, for the plane, which takes it over.
+
+        Args: branch_id: of the branch that is meant; None: whichever has the name.
+        Raises: NotFoundError. IntegrityError: the branch is damaged.
+        """
+        return branches.volume_file(self._parts, name, volume, branch_id)
+
+    def branch_places(self) -> list[BranchPlace]:
+        """What the tree shows of those that can be opened, by name; opens none."""
+        return branches.places(self._parts)
+
+    def branch_manifest(self, name: str) -> dict[str, Any]:
+        """What MANIFEST.json says of a branch. Raises: NotFoundError."""
+        return branches.manifest(self._parts, name)
+
+    def branch_changed_ns(self, name: str, volume: str) -> int:
+        """When a volume of a branch was last written to, by the clock. Raises: NotFoundError."""
+        return branches.changed_ns(self._parts, name, volume)
 
     def prune_preview(self) -> Prune:
         """What ``prune`` would do now: which bookmarks go and why the others stay, and what that gives back."""

@@ -1,7 +1,7 @@
 """What has to stay readable: the roots, and the time by which ages are told.
 
-A point before the protection window is a root if it has a bookmark, somebody has it open, or it is one that a bookmark over several
-repositories may get; the window's first point is one too.
+A point before the protection window is a root if it has a bookmark, a branch stands on it, somebody has it open, or it is one that a
+bookmark over several repositories may get; the window's first point is one too.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def window_seqno(parts: Parts) -> int:
 
 
 def kept(parts: Parts, bookmarks: Iterable[Bookmark], window_seqno: int, *others: int) -> Kept:
-    """What has to stay readable for these bookmarks, for those over several repositories that are not decided yet, for all who
-    have points open, and for ``others``."""
+    """What has to stay readable for these bookmarks, for those over several repositories that are not decided yet, for all
+    branches, for all who have points open, and for ``others``."""
     standing = list(bookmarks)
     points = {bookmark.seqno for bookmark in standing} | set(others)
-    open_or_pending = [*leases.leased(parts.layout), *parts.reservations.positions()]
-    points |= {seqno for seqno in open_or_pending if _can_be_opened(parts, seqno)}
+    needed = [*leases.leased(parts.layout), *parts.reservations.positions(), *parts.branches.seqnos()]
+    points |= {seqno for seqno in needed if _can_be_opened(parts, seqno)}
     roots = sorted({seqno for seqno in points if seqno < window_seqno} | {window_seqno})
     return Kept(tuple(roots), {bookmark.name: bookmark.created_seqno for bookmark in standing})
 

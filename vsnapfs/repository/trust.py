@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator
 
 from vsnapfs.core.errors import IntegrityError, PermissionDeniedError, from_os_error
-from vsnapfs.repository.layout import DIRECTORIES, DIRECTORY_MODE, Layout
+from vsnapfs.repository.layout import BRANCHES, DIRECTORIES, DIRECTORY_MODE, LAYERS, Layout
 
 ROOT = 0
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -29,7 +29,7 @@ def require(layout: Layout, *, owner: bool) -> None:
 
     Raises: PermissionDeniedError: with whom, and what to do. ReadOnlyError. IntegrityError: a directory of it is none.
     """
-    for directory in DIRECTORIES:
+    for directory in (*DIRECTORIES, BRANCHES, LAYERS):
         _require_directory(layout, directory)
     if os.fstatvfs(layout.fd).f_flag & os.ST_RDONLY:
         return  # an owner does not get further than to the lock
@@ -61,9 +61,18 @@ def _within_reach(layout: Layout, top: os.stat_result) -> Iterator[str]:
         return
     for name in layout.names(""):
         yield name
-        found = layout.stat(name)
-        if name in DIRECTORIES and found is not None and found.st_mode & SEARCH:
-            yield from (f"{name}/{below}" for below in layout.names(name))
+        if name in (*DIRECTORIES, BRANCHES):
+            yield from _below(layout, name)
+
+
+def _below(layout: Layout, directory: str) -> Iterator[str]:
+    """What others can get at in a directory, and in those in it."""
+    found = layout.stat(directory)
+    if found is None or not (stat.S_ISDIR(found.st_mode) and found.st_mode & SEARCH):
+        return
+    for name in layout.names(directory):
+        yield f"{directory}/{name}"
+        yield from _below(layout, f"{directory}/{name}")
 
 
 def _refuse_if_written_by_others(layout: Layout, name: str) -> None:

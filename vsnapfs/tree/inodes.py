@@ -4,7 +4,7 @@ A number is ``kind << 59 | value``; bit 63 stays clear, for tools that read numb
 
 | kind | node | value | found again from the number |
 |---|---|---|---|
-| 0 | root, snaps, at, diff, live, latest | 1 (the kernel's root), 2, 3, 4, 5, 6 | always |
+| 0 | root, snaps, at, diff, live, latest, branches | 1 (the kernel's root), 2, 3, 4, 5, 6, 7 | always |
 | 1 | volume in snaps/ or at/ | seqno of its last write | yes, while some point can be opened at that seqno |
 | 2 | snaps/BOOKMARK | seqno of the record that made the bookmark | while the bookmark is there |
 | 3 | snaps/BOOKMARK/MANIFEST.json | the same | the same |
@@ -15,6 +15,9 @@ A number is ``kind << 59 | value``; bit 63 stays clear, for tools that read numb
 | 8 | live/VOLUME | id of the volume | while the volume has a primary |
 | 9 | diff/A..B | 59 bits of a hash of both names and seqnos | no |
 | 10 | diff/A..B/VOLUME.json | the same, and the volume's id | no |
+| 11 | branches/BRANCH | id of the branch | while the branch is there |
+| 12 | branches/BRANCH/MANIFEST.json | the same | the same |
+| 13 | branches/BRANCH/VOLUME | id of the branch << 27, and id of the volume | the same |
 
 A record belongs to one volume, so the seqno of a volume's last write (of the record that added it, if it was never
 written) names both the volume and its content: the same content under many bookmarks is one inode, one page cache,
@@ -36,9 +39,12 @@ AT = 3
 DIFF = 4
 LIVE = 5
 LATEST = 6
+BRANCHES = 7
 
 VALUE_BITS = 59
 VALUE_MAX = (1 << VALUE_BITS) - 1
+VOLUME_BITS = 27
+"""Of the value of a branch's volume."""
 
 
 class Kind(IntEnum):
@@ -55,6 +61,9 @@ class Kind(IntEnum):
     LIVE_VOLUME = 8
     DIFF_PAIR = 9
     DIFF_FILE = 10
+    BRANCH = 11
+    BRANCH_MANIFEST = 12
+    BRANCH_VOLUME = 13
 
 
 MANIFEST_OF = {
@@ -77,6 +86,18 @@ def number(kind: Kind, value: int) -> int:
 def split(ino: int) -> tuple[Kind, int]:
     """The kind and value of an inode number. Raises: ValueError: no node can have it."""
     return Kind(ino >> VALUE_BITS), ino & VALUE_MAX
+
+
+def branch_volume(branch: int, volume: int) -> int:
+    """The inode number of a branch's volume."""
+    if volume >> VOLUME_BITS:
+        raise ValueError(f"volume {volume} does not fit an inode number")
+    return number(Kind.BRANCH_VOLUME, branch << VOLUME_BITS | volume)
+
+
+def branch_and_volume(value: int) -> tuple[int, int]:
+    """What the value of a branch's volume is made of."""
+    return value >> VOLUME_BITS, value & ((1 << VOLUME_BITS) - 1)
 
 
 def digest(*facts: str | int) -> int:

@@ -3,7 +3,7 @@
 ``Source`` says exactly what the tree needs of a repository.
 
 Modes: directories 0550 below a root of 0555, so that with ``allow_other`` owner and group read and others learn
-nothing, not even names; files 0440; live volumes 0600. Owner and group come from the mount's options, never from a
+nothing, not even names; files 0440; live volumes and those of branches 0600. Owner and group come from the mount's options, never from a
 volume.
 
 Times the kernel may remember an answer: a name that may change its meaning (a bookmark, ``latest``, ``-5min``) half a
@@ -20,7 +20,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from vsnapfs.core.branch import BranchPlace, BranchVolume
 from vsnapfs.core.model import Bookmark, Point, Volume, VolumeAt, VolumeDiff
+from vsnapfs.core.names import MANIFEST
 from vsnapfs.core.times import parse_iso
 from vsnapfs.tree import inodes
 from vsnapfs.tree.inodes import Kind, number
@@ -76,7 +78,7 @@ class Source(Protocol):
     def path(self) -> Path: ...
     @property
     def generation(self) -> int:
-        """Differs whenever bookmarks or volumes do."""
+        """Differs whenever bookmarks, volumes or branches do."""
 
     @property
     def journal(self) -> Journal: ...
@@ -89,6 +91,10 @@ class Source(Protocol):
     def manifest(self, point: Point) -> dict[str, Any]: ...
     def view(self, name: str, point: Point) -> View: ...
     def diff(self, since: Point, until: Point, name: str) -> VolumeDiff: ...
+    def branch_places(self) -> list[BranchPlace]: ...
+    def branch_manifest(self, name: str) -> dict[str, Any]: ...
+    def branch_changed_ns(self, name: str, volume: str) -> int: ...
+    def branch_file(self, name: str, volume: str, branch_id: int | None = None) -> Any: ...
 
 
 class Attributes(msgspec.Struct, frozen=True, kw_only=True):
@@ -267,6 +273,83 @@ class LiveFile(msgspec.Struct, frozen=True):
         )
 
 
-Directory = Fixed | PointDirectory | DiffPair
-Text = ManifestFile | DiffFile
-Node = Directory | ViewFile | Text | LiveFile
+class BranchDirectory(msgspec.Struct, frozen=True):
+    """``branches/BRANCH``: writable volumes."""
+
+    place: BranchPlace
+
+    @property
+    def ino(self) -> int:
+        return number(Kind.BRANCH, self.place.id)
+
+    def attributes(self) -> Attributes:
+        return Attributes(
+            ino=self.ino,
+            mode=DIRECTORY_MODE,
+            nlink=2,
+            mtime_ns=self.place.created_ns,
+            attr_timeout_s=STABLE_TIMEOUT_S,
+        )
+
+    def xattrs(self) -> Mapping[str, str]:
+        """Of the point that it stands on."""
+        return {"seqno": str(self.place.seqno), "time": self.place.time}
+
+    def node(self, name: str) -> BranchFile | BranchManifest | None:
+        """What has that name in it."""
+        if name == MANIFEST:
+            return BranchManifest(self.place)
+        return next((BranchFile(self.place, volume) for volume in self.place.volumes if volume.name == name), None)
+
+    def nodes(self) -> Mapping[str, BranchFile | BranchManifest]:
+        """All that is in it, by name."""
+        files = {volume.name: BranchFile(self.place, volume) for volume in self.place.volumes}
+        return dict(sorted({**files, MANIFEST: BranchManifest(self.place)}.items()))
+
+
+class BranchManifest(msgspec.Struct, frozen=True):
+    """``MANIFEST.json`` of a branch."""
+
+    place: BranchPlace
+
+    @property
+    def ino(self) -> int:
+        return number(Kind.BRANCH_MANIFEST, self.place.id)
+
+    def attributes(self, size_bytes: int) -> Attributes:
+        return Attributes(
+            ino=self.ino,
+            mode=FILE_MODE,
+            size_bytes=size_bytes,
+            blocks=blocks_of(size_bytes),
+            mtime_ns=self.place.created_ns,
+            attr_timeout_s=STABLE_TIMEOUT_S,
+        )
+
+
+class BranchFile(msgspec.Struct, frozen=True):
+    """``branches/BRANCH/VOLUME``: scratch."""
+
+    place: BranchPlace
+    volume: BranchVolume
+
+    @property
+    def ino(self) -> int:
+        return inodes.branch_volume(self.place.id, self.volume.id)
+
+    def attributes(self, mtime_ns: int) -> Attributes:
+        """It counts as full, as a live volume does."""
+        return Attributes(
+            ino=self.ino,
+            mode=LIVE_MODE,
+            size_bytes=self.volume.size_bytes,
+            blocks=blocks_of(self.volume.size_bytes),
+            mtime_ns=mtime_ns,
+            attr_timeout_s=LIVE_TIMEOUT_S,
+        )
+
+
+Directory = Fixed | PointDirectory | DiffPair | BranchDirectory
+Text = ManifestFile | DiffFile | BranchManifest
+VolumeNode = ViewFile | LiveFile | BranchFile
+Node = Directory | Text | VolumeNode

@@ -32,6 +32,9 @@ from vsnapfs.tree.nodes import (
     ROOT_MODE,
     STABLE_TIMEOUT_S,
     Attributes,
+    BranchDirectory,
+    BranchFile,
+    BranchManifest,
     DiffFile,
     DiffPair,
     Directory,
@@ -50,7 +53,15 @@ FRESH_FOR_S = 0.25
 NAME_BYTES_MAX = 255
 PRIVATE_BYTES = 1 << 16
 SUFFIX = ".json"
-TOP = {"snaps": inodes.SNAPS, "at": inodes.AT, "diff": inodes.DIFF, "live": inodes.LIVE}
+TOP = {
+    "snaps": inodes.SNAPS,
+    "at": inodes.AT,
+    "diff": inodes.DIFF,
+    "live": inodes.LIVE,
+    "branches": inodes.BRANCHES,
+}
+WRITABLE = frozenset({inodes.LIVE, inodes.BRANCHES})
+"""What is in these can be written to: there for the owner of the repository alone."""
 
 LATEST_COOKIE = inodes.VALUE_MAX + 1
 """Behind every bookmark's."""
@@ -65,7 +76,7 @@ class StaleError(VsnapfsError):
 
 
 class Tree:
-    """What a mount of ``source`` shows. live: with ``live/``, for the owner of the repository. memory: outlives this
+    """What a mount of ``source`` shows. live: with ``live/`` and ``branches/``, for the owner of the repository. memory: outlives this
     process, for what no number tells; None: nothing has to outlive it."""
 
     def __init__(
@@ -82,9 +93,9 @@ class Tree:
         self._clock = clock
         self._made_ns = time.time_ns()
         self._fresh_until = 0.0
-        self._listing = Listing.of(source)
+        self._listing = Listing.of(source, live=live)
         self._contents = ContentCache()
-        self._top = {name: ino for name, ino in TOP.items() if live or ino != inodes.LIVE}
+        self._top = {name: ino for name, ino in TOP.items() if live or ino not in WRITABLE}
 
     # Names
 
@@ -111,6 +122,10 @@ class Tree:
                 return self._in_point(parent, name)
             case DiffPair():
                 return self._in_pair(parent, name)
+            case BranchDirectory():
+                found = parent.node(name)
+                if found is not None:
+                    return found
         raise _missing(name)
 
     def _lookup_fixed(self, ino: int, name: str) -> Node:
@@ -127,6 +142,8 @@ class Tree:
             case inodes.LIVE:
                 volume = self._now().live.get(name)
                 found = LiveFile(volume.id) if volume else None
+            case inodes.BRANCHES:
+                found = self._now().branches.get(name)
         if found is None:
             raise _missing(name)
         return found
@@ -178,6 +195,10 @@ class Tree:
             case DiffPair() as pair:
                 volumes = self._source.volumes(pair.until)
                 nodes = [(volume.name + SUFFIX, partial(_diff_file, pair, volume)) for volume in volumes]
+            case BranchDirectory():
+                nodes = [(name, partial(_itself, node)) for name, node in directory.nodes().items()]
+            case Fixed(ino=inodes.BRANCHES):
+                return self._now().branch_entries(after, count_max)
             case Fixed(ino=inodes.SNAPS):
                 return self._snaps(after, count_max)
             case Fixed(ino=inodes.LIVE):
@@ -209,11 +230,14 @@ class Tree:
         match node:
             case Fixed():
                 return self._fixed_attributes(node.ino)
-            case ManifestFile() | DiffFile():
+            case ManifestFile() | DiffFile() | BranchManifest():
                 return node.attributes(len(self.content(node)))
             case LiveFile():
                 return self._live_attributes(node)
-            case PointDirectory() | DiffPair() | ViewFile():
+            case BranchFile():
+                place = self._branch(node.place.id).place
+                return node.attributes(self._source.branch_changed_ns(place.name, node.volume.name))
+            case PointDirectory() | DiffPair() | ViewFile() | BranchDirectory():
                 return node.attributes()
         assert_never(node)
 
@@ -225,6 +249,8 @@ class Tree:
                 return Attributes(ino=ino, mode=LINK_MODE, size_bytes=len(self.latest()), mtime_ns=newest_ns)
             case inodes.SNAPS:
                 return _directory(ino, 2 + len(listing.by_name), newest_ns)
+            case inodes.BRANCHES:
+                return _directory(ino, 2 + len(listing.branches), self._made_ns)
             case inodes.ROOT:
                 return _directory(ino, 2 + len(self._top), self._made_ns)
         return _directory(ino, 2, self._made_ns)
@@ -242,10 +268,10 @@ class Tree:
         raise NotFoundError("the volume is no longer live", volume=node.volume_id)
 
     def xattrs(self, node: Node) -> dict[str, str]:
-        """Extended attributes without their prefix; of volumes in points, and of their directories."""
+        """Extended attributes without their prefix; of volumes in points, and of directories of points and branches."""
         if isinstance(node, PointDirectory):
             return dict(self._today(node).xattrs())
-        return dict(node.xattrs()) if isinstance(node, ViewFile) else {}
+        return dict(node.xattrs()) if isinstance(node, (ViewFile, BranchDirectory)) else {}
 
     def latest(self) -> str:
         """Target of ``snaps/latest``. Raises: NotFoundError: there is no bookmark."""
@@ -259,6 +285,10 @@ class Tree:
         if isinstance(node, ManifestFile):
             directory = self._today(node.directory)
             return self._contents.get(directory, lambda: json_text(self._source.manifest(directory.point)))
+        if isinstance(node, BranchManifest):
+            return self._contents.get(
+                node, lambda: json_text(self._source.branch_manifest(self._branch(node.place.id).place.name))
+            )
         pair = node.pair
         return self._contents.get(node, lambda: json_text(self._source.diff(pair.since, pair.until, node.volume)))
 
@@ -278,6 +308,17 @@ class Tree:
         """An open file for the plane, which takes it over."""
         return self._source.journal.live_file(self._live_volume(node).id)
 
+    def branch_file(self, node: BranchFile) -> Any:
+        """The same of a branch's volume. Raises: StaleError: the branch was removed. IntegrityError: it is damaged."""
+        place = self._branch(node.place.id).place
+        return self._source.branch_file(place.name, node.volume.name, place.id)
+
+    def _branch(self, branch: int) -> BranchDirectory:
+        found = self._now().branches_by_id.get(branch)
+        if found is None:
+            raise StaleError("a branch that was removed")
+        return found
+
     def open_again(self, ino: int) -> Any:
         """An open file for the plane of a volume that was open when the process before ended. Raises: StaleError: it is no
         volume, or cannot be found again."""
@@ -285,6 +326,8 @@ class Tree:
         match node:
             case LiveFile():
                 return self.live_file(node)
+            case BranchFile():
+                return self.branch_file(node)
             case ViewFile():
                 return self.view(node).file()
         raise StaleError("not a volume")
@@ -309,7 +352,20 @@ class Tree:
                 return LiveFile(value)
             case Kind.DIFF_PAIR | Kind.DIFF_FILE:
                 return self._difference(ino)
+            case Kind.BRANCH:
+                return self._branch(value)
+            case Kind.BRANCH_MANIFEST:
+                return BranchManifest(self._branch(value).place)
+            case Kind.BRANCH_VOLUME:
+                return self._branch_volume(*inodes.branch_and_volume(value))
         assert_never(kind)
+
+    def _branch_volume(self, branch: int, volume: int) -> BranchFile:
+        place = self._branch(branch).place
+        for each in place.volumes:
+            if each.id == volume:
+                return BranchFile(place, each)
+        raise StaleError("a volume that the branch does not have")
 
     def _difference(self, ino: int) -> DiffPair | DiffFile:
         for pair in self._remembered:
@@ -355,7 +411,7 @@ class Tree:
             self._source.refresh()
             self._fresh_until = self._clock() + FRESH_FOR_S
         if self._listing.generation != self._source.generation:
-            self._listing = Listing.of(self._source)
+            self._listing = Listing.of(self._source, live=self._live)
 
     def _with_news(self, find: Callable[[], T]) -> T:
         """What ``find`` finds; when it finds nothing, once more after a look for news."""
@@ -377,6 +433,10 @@ def _missing(name: str) -> NotFoundError:
 
 def _nameless(point: Point) -> Point:
     return msgspec.structs.replace(point, bookmark=None)
+
+
+def _itself(node: T) -> T:
+    return node
 
 
 def _diff_file(pair: DiffPair, volume: Volume) -> DiffFile:

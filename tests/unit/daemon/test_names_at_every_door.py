@@ -52,6 +52,12 @@ DOORS: dict[str, Callable[[str], Request[Any]]] = {
     "bookmark_remove": lambda name: ask.BookmarkRemove(name=name),
     "bookmark_hold": lambda name: ask.BookmarkHold(name=name),
     "bookmark_release": lambda name: ask.BookmarkRelease(name=name),
+    "branch_add": lambda name: ask.BranchAdd(name=name, source="a"),
+    "branch_add source": lambda name: ask.BranchAdd(name="good", source=name),
+    "branch_add source branch": lambda name: ask.BranchAdd(name="good", source=f"branch:{name}"),
+    "branch_show": lambda name: ask.BranchShow(name=name),
+    "branch_remove": lambda name: ask.BranchRemove(name=name),
+    "branch_report": lambda name: ask.BranchReport(name=name, report={}),
     "federated_reserve": lambda name: ask.FederatedReserve(id=FEDERATION, name=name, seconds=1),
     "federated_decide": lambda name: ask.FederatedDecide(
         name=name, federation=Federation(id=FEDERATION, repositories=())

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vsnapfs.core.branch import BranchPlace, BranchVolume
 from vsnapfs.core.errors import NotFoundError, PointGoneError
 from vsnapfs.core.model import Bookmark, Extent, Point, Volume, VolumeAt, VolumeDiff
 from vsnapfs.core.points import Ago, Instant, Latest, Named, Seqno, parse_point
@@ -63,6 +64,8 @@ class FakeRepository:
         self.calls: Counter[str] = Counter()
         self.unseen: list[Bookmark] = []
         self._bookmarks: dict[str, Bookmark] = {}
+        self._branches: dict[str, BranchPlace] = {}
+        self._branch_ids = 0
         self._writes: dict[int, list[int]] = {1: [1], 2: [2]}
         self._volumes = {
             name: Volume(
@@ -127,6 +130,30 @@ class FakeRepository:
 
     def remove_volume(self, name: str) -> None:
         del self._volumes[name]
+        self.generation += 1
+
+    def branch(self, name: str, seqno: int = 2) -> BranchPlace:
+        """Another id for each."""
+        self._branch_ids += 1
+        volumes = tuple(
+            BranchVolume(name=volume.name, id=volume.id, size_bytes=volume.size_bytes)
+            for volume in self._volumes.values()
+            if volume.added_seqno <= seqno
+        )
+        made = BranchPlace(
+            name=name,
+            id=self._branch_ids,
+            seqno=seqno,
+            time=iso(time_ns_of(seqno)),
+            created_ns=time_ns_of(self.last_seqno),
+            volumes=volumes,
+        )
+        self._branches[name] = made
+        self.generation += 1
+        return made
+
+    def remove_branch(self, name: str) -> None:
+        del self._branches[name]
         self.generation += 1
 
     def last_write(self, volume: int, seqno: int) -> int:
@@ -209,3 +236,18 @@ class FakeRepository:
             changed_bytes=until.seqno - since.seqno,
             extents=extents,
         )
+
+    def branch_places(self) -> list[BranchPlace]:
+        self.calls["branch_places"] += 1
+        return [self._branches[name] for name in sorted(self._branches)]
+
+    def branch_manifest(self, name: str) -> dict[str, Any]:
+        return {"branch": name, "id": self._branches[name].id}
+
+    def branch_changed_ns(self, name: str, volume: str) -> int:
+        return time_ns_of(100 * self._branches[name].id + len(volume))
+
+    def branch_file(self, name: str, volume: str, branch_id: int | None = None) -> str:
+        if branch_id not in (None, self._branches[name].id):
+            raise NotFoundError("another branch")
+        return f"{volume} of {name}"

@@ -31,10 +31,21 @@ def test_a_value_that_does_not_fit_is_refused_and_not_cut() -> None:
 
 
 def test_fixed_numbers_are_of_kind_fixed_and_the_root_is_the_kernels() -> None:
-    fixed = [inodes.ROOT, inodes.SNAPS, inodes.AT, inodes.DIFF, inodes.LIVE, inodes.LATEST]
+    fixed = [inodes.ROOT, inodes.SNAPS, inodes.AT, inodes.DIFF, inodes.LIVE, inodes.LATEST, inodes.BRANCHES]
     assert inodes.ROOT == 1
     assert len(set(fixed)) == len(fixed)
     assert {split(ino)[0] for ino in fixed} == {Kind.FIXED}
+
+
+@given(st.integers(1, (1 << 32) - 1), st.integers(0, (1 << 27) - 1))
+def test_a_branchs_volume_gives_back_both_ids(branch: int, volume: int) -> None:
+    kind, value = split(inodes.branch_volume(branch, volume))
+    assert (kind, inodes.branch_and_volume(value)) == (Kind.BRANCH_VOLUME, (branch, volume))
+
+
+def test_a_volumes_id_that_does_not_fit_beside_a_branch_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        inodes.branch_volume(1, 1 << 27)
 
 
 def test_each_directory_has_a_manifest_of_its_own_kind() -> None:

@@ -25,12 +25,15 @@ from vsnapfs.tree.tree import StaleError, Tree
 pytestmark = pytest.mark.unit
 
 
-def test_the_root_shows_live_to_its_owner_only(repository: FakeRepository) -> None:
-    assert listed(Tree(repository, live=True), "") == ["snaps", "at", "diff", "live"]
+def test_the_root_shows_what_can_be_written_to_its_owner_only(repository: FakeRepository) -> None:
+    assert listed(Tree(repository, live=True), "") == ["snaps", "at", "diff", "live", "branches"]
+    repository.calls.clear()
     reader = Tree(repository, live=False)
     assert listed(reader, "") == ["snaps", "at", "diff"]
-    with pytest.raises(NotFoundError):
-        walk(reader, "live")
+    for name in ("live", "branches"):
+        with pytest.raises(NotFoundError):
+            walk(reader, name)
+    assert repository.calls["branch_places"] == 0
 
 
 def test_snaps_lists_bookmarks_as_they_were_made_and_latest(repository: FakeRepository, tree: Tree) -> None:

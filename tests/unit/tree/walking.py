@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vsnapfs.tree import inodes
-from vsnapfs.tree.nodes import DiffPair, Fixed, Node, PointDirectory
+from vsnapfs.tree.nodes import Directory, Fixed, Node
 from vsnapfs.tree.tree import Tree
 
 
@@ -18,5 +18,5 @@ def walk(tree: Tree, path: str) -> Node:
 def listed(tree: Tree, path: str) -> list[str]:
     """Names in a directory."""
     node = walk(tree, path)
-    assert isinstance(node, (Fixed, PointDirectory, DiffPair))
+    assert isinstance(node, Directory)
     return [entry.name for entry in tree.entries(node)]

@@ -23,7 +23,7 @@ from vsnapfs.tree.data_mode import DataRules
 from vsnapfs.tree.fuse.connection import Connection, Device, Wanted
 from vsnapfs.tree.fuse.operations import Operations
 from vsnapfs.tree.kernel_data import KernelData
-from vsnapfs.tree.nodes import LiveFile, ViewFile
+from vsnapfs.tree.nodes import VolumeNode
 from vsnapfs.tree.tree import Tree
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Mount:
     """A repository, mounted. pyfuse3 keeps one session per process, so a process has one Mount at a time.
 
     ``run`` mounts and serves until the kernel ends the mount (umount by anybody) or it is cancelled; ``stop``
-    unmounts. live: show live/, for the owner of the repository. uid, gid: who owns what is shown. connection: who
+    unmounts. live: show live/ and branches/, for the owner of the repository. uid, gid: who owns what is shown. connection: who
     mounts, and holds what outlives this process; borrowed. data: who reads the volumes at points. scratch: a directory
     on a disk for temporary files, where the repository's own must not be used.
     """
@@ -259,16 +259,16 @@ class Mount:
         """Requests by FUSE opcode since the mount began. On the trio loop only."""
         return {} if self._plane is None else self._plane.counts()
 
-    async def open_volumes(self) -> list[tuple[int, ViewFile | LiveFile, PlaneCount]]:
+    async def open_volumes(self) -> list[tuple[int, VolumeNode, PlaneCount]]:
         """Of each volume that is open: its handle, what it is, what was asked of it. On the trio loop only."""
         if self._plane is None or self._operations is None:
             return []
         operations = self._operations
-        found: list[tuple[int, ViewFile | LiveFile, PlaneCount]] = []
+        found: list[tuple[int, VolumeNode, PlaneCount]] = []
         for file in self._plane.open_files():
             with contextlib.suppress(VsnapfsError):  # it can be read on, but nobody knows any more what it is
                 node = await operations.node(file.ino)
-                if isinstance(node, (ViewFile, LiveFile)):
+                if isinstance(node, VolumeNode):
                     found.append((file.fh, node, file.counts))
         return found
 

@@ -5,7 +5,8 @@ answered. An ``open`` makes a file of the C core and gives it to the plane, whos
 of files of text (manifests, diffs) and directories are made of their inode numbers.
 
 Handlers run on the trio loop; what may block goes to a worker thread, so one slow lookup holds up nobody. What changes
-snaps, at or diff is EROFS; what would change a live volume's name, size or mode is EPERM and a line in the log.
+snaps, at or diff is EROFS; what would change the name, size or mode of a live volume or of a branch's is EPERM and a line in the
+log.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from vsnapfs.tree.kernel_data import KernelData
 from vsnapfs.tree.nodes import (
     XATTR_PREFIX,
     Attributes,
+    BranchDirectory,
+    BranchFile,
+    BranchManifest,
     DiffFile,
     Directory,
     Fixed,
@@ -48,7 +52,13 @@ BLOCK_BYTES = 4096
 ENTRIES_MAX = 256
 """At once."""
 STATVFS_FIELDS = "f_bsize f_frsize f_blocks f_bfree f_bavail f_files f_ffree f_favail f_namemax"
-USE_THE_COMMAND = "live volumes change by command alone: `vsnapfs volume resize`, `volume add`, `volume remove`"
+USE_THE_COMMAND = {
+    inodes.LIVE: "live volumes change by command alone: `vsnapfs volume resize`, `volume add`, `volume remove`",
+    inodes.BRANCHES: "branches change by command alone: `vsnapfs branch add`, `branch remove`",
+}
+"""By the directory that they are in."""
+
+Writable = LiveFile | BranchFile
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -188,26 +198,29 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: Any) -> pyfuse3.FileInfo:
         node = await self.node(inode)
         match node:
-            case LiveFile():
+            case LiveFile() | BranchFile():
                 if flags & os.O_TRUNC:
-                    self._refuse_live("truncate", node)
+                    self._refuse_change("truncate", node)
                 past_cache = bool(flags & os.O_DIRECT)
-                return _volume(await in_thread(self._open_live, node), past_cache=past_cache)
-            case ViewFile() | ManifestFile() | DiffFile() if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+                return _volume(await in_thread(self._open_writable, node), past_cache=past_cache)
+            case ViewFile() | ManifestFile() | DiffFile() | BranchManifest() if (
+                flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC
+            ):
                 raise FUSEError(errno.EROFS)
             case ViewFile():
                 await self.probed.wait()
                 async with self._alone(node.ino):
                     return _volume(await in_thread(self._open_view, node, bool(flags & os.O_DIRECT)))
-            case ManifestFile() | DiffFile():
+            case ManifestFile() | DiffFile() | BranchManifest():
                 return await self._open_text(node)
         raise FUSEError(errno.EISDIR)
 
     def _open_view(self, node: ViewFile, direct: bool) -> int:
         return self._data.open(node.ino, node.point.bookmark, self._tree.view(node), direct=direct)
 
-    def _open_live(self, node: LiveFile) -> int:
-        return self._plane.add_file(self._tree.live_file(node), node.ino)
+    def _open_writable(self, node: Writable) -> int:
+        file = self._tree.live_file(node) if isinstance(node, LiveFile) else self._tree.branch_file(node)
+        return self._plane.add_file(file, node.ino)
 
     @asynccontextmanager
     async def _alone(self, ino: int) -> AsyncIterator[None]:
@@ -220,7 +233,7 @@ class Operations(pyfuse3.Operations):
             if not lock.locked():
                 self._opening.pop(ino, None)
 
-    async def _open_text(self, node: ManifestFile | DiffFile) -> pyfuse3.FileInfo:
+    async def _open_text(self, node: Text) -> pyfuse3.FileInfo:
         content = await in_thread(self._tree.content, node)
         self._texts.open(node.ino, content)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle_of(node.ino)), keep_cache=False)
@@ -281,59 +294,66 @@ class Operations(pyfuse3.Operations):
 
     @_answers
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: Any) -> None:
-        raise FUSEError(errno.EOPNOTSUPP if isinstance(await self.node(inode), LiveFile) else errno.EROFS)
+        raise FUSEError(errno.EOPNOTSUPP if isinstance(await self.node(inode), Writable) else errno.EROFS)
 
     @_answers
     async def removexattr(self, inode: int, name: bytes, ctx: Any) -> None:
-        raise FUSEError(errno.EOPNOTSUPP if isinstance(await self.node(inode), LiveFile) else errno.EROFS)
+        raise FUSEError(errno.EOPNOTSUPP if isinstance(await self.node(inode), Writable) else errno.EROFS)
 
     # Changes, all refused
 
     @_answers
     async def setattr(self, inode: int, attr: Any, fields: pyfuse3.SetattrFields, fh: int | None, ctx: Any) -> Any:
-        """Times of a live volume are taken without effect: ``touch`` and ``cp -p`` set them, nothing needs them."""
+        """Times of what can be written to are taken without effect: ``touch`` and ``cp -p`` set them, nothing needs them."""
         node = await self.node(inode)
-        if not isinstance(node, LiveFile):
+        if not isinstance(node, Writable):
             raise FUSEError(errno.EROFS)
         if fields.update_size:
-            self._refuse_live("truncate", node)
+            self._refuse_change("truncate", node)
         if fields.update_mode or fields.update_uid or fields.update_gid:
-            self._refuse_live("chmod or chown", node)
+            self._refuse_change("chmod or chown", node)
         return self._entry(await in_thread(self._tree.attributes, node))
 
-    def _refuse_live(self, doing: str, what: LiveFile | bytes) -> NoReturn:
-        volume = what.volume_id if isinstance(what, LiveFile) else os.fsdecode(what)
-        log.warning(USE_THE_COMMAND, refused=doing, volume=volume)
+    def _refuse_change(self, doing: str, node: Writable) -> NoReturn:
+        if isinstance(node, LiveFile):
+            log.warning(USE_THE_COMMAND[inodes.LIVE], refused=doing, volume=node.volume_id)
+        else:
+            log.warning(
+                USE_THE_COMMAND[inodes.BRANCHES], refused=doing, branch=node.place.name, volume=node.volume.name
+            )
         raise FUSEError(errno.EPERM)
 
-    def _refuse(self, doing: str, name: bytes, *parents: int) -> NoReturn:
-        if inodes.LIVE in parents:
-            self._refuse_live(doing, name)
+    async def _refuse(self, doing: str, name: bytes, *parents: int) -> NoReturn:
+        for parent in parents:
+            top = inodes.BRANCHES if isinstance(await self.node(parent), BranchDirectory) else parent
+            if top in USE_THE_COMMAND:
+                log.warning(USE_THE_COMMAND[top], refused=doing, name=os.fsdecode(name))
+                raise FUSEError(errno.EPERM)
         raise FUSEError(errno.EROFS)
 
     @_answers
     async def _refuse_new(self, parent_inode: int, name: bytes, *how: Any, **named: Any) -> Any:
-        self._refuse("create", name, parent_inode)
+        await self._refuse("create", name, parent_inode)
 
     @_answers
     async def _refuse_removal(self, parent_inode: int, name: bytes, ctx: Any) -> None:
-        self._refuse("remove", name, parent_inode)
+        await self._refuse("remove", name, parent_inode)
 
     create = mknod = mkdir = symlink = _refuse_new
     unlink = rmdir = _refuse_removal
 
     @_answers
     async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: Any) -> Any:
-        self._refuse("link", new_name, new_parent_inode)
+        await self._refuse("link", new_name, new_parent_inode)
 
     @_answers
     async def rename(self, old: int, name_old: bytes, new: int, name_new: bytes, flags: int, ctx: Any) -> None:
-        self._refuse("rename", name_old, old, new)
+        await self._refuse("rename", name_old, old, new)
 
 
 def _volume(handle: int, *, past_cache: bool = False) -> pyfuse3.FileInfo:
-    """What the kernel has cached stays good for the next one who opens it: a view never changes, a live volume only
-    through the kernel, or by ``Mount.changed``.
+    """What the kernel has cached stays good for the next one who opens it: a view never changes, a branch's volume only through the
+    kernel, a live one also by ``Mount.changed``.
 
     It must stay: the kernel unlocks a written page before its WRITE is answered. If an open dropped the page then, a
     read ahead by somebody else could bring the old bytes back, for good.

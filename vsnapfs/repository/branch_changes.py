@@ -1,0 +1,254 @@
+"""Branches: add, list, open, remove, and what a crash left of them.
+
+A branch is a file, ``branches/NAME.json``, and layers, directories of what was written to it between two moments; the last one is
+its own and is written to. A branch of a branch begins with the layers of that one, of which the last never changes again: both
+get a new one. So what a crash leaves is at worst a layer that no file names. It is deleted at the next start, unless some
+file cannot be understood: that may name it.
+
+The point of a branch is kept by its file alone (roots.kept), which is written with the lock ``change``: either a prune sees it,
+or it is refused since its point is going.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from vsnapfs.core.branch import Branch, BranchVolume, source_branch
+from vsnapfs.core.errors import BusyError, NameTakenError, UsageError, VsnapfsError
+from vsnapfs.core.model import Point
+from vsnapfs.core.names import check_name
+from vsnapfs.core.times import iso
+from vsnapfs.repository import branch_files, events, identity
+from vsnapfs.repository.bookmarks import NOTE_LENGTH_MAX, check_text, refuse_going
+from vsnapfs.repository.branch_files import FORMAT, LAYERS_MAX, VOLUME_ID_MAX, BranchFile, Ids
+from vsnapfs.repository.branches import describe, find, known, load, opened
+from vsnapfs.repository.layout import BRANCHES, LAYERS, PART, branch_file, branch_layer
+from vsnapfs.repository.parts import Parts
+from vsnapfs.repository.resolve import resolve
+
+REPORT_BYTES_MAX = 1 << 20
+CLOSE_WAIT_S = 2.0
+"""The kernel tells of the last close in its own time."""
+CLOSE_POLL_S = 0.02
+
+
+def recover(parts: Parts) -> None:
+    """Owner, at a start: know the branches, and delete what a crash left half made or half removed."""
+    load(parts)
+    for directory in (BRANCHES, LAYERS):
+        for name in parts.layout.names(directory):
+            if name.endswith(PART):
+                parts.layout.remove(f"{directory}/{name}")
+    _delete_unnamed(parts)
+
+
+def add(parts: Parts, name: str, source: str, quota_bytes: int | None, note: str) -> Branch:
+    """Owner: make one. Raises: NameTakenError. NotFoundError: no such source. UsageError: a name, note or size that cannot be.
+    BusyError: its point is going. PointGoneError, GapError. NoSpaceError, StoreError.
+    """
+    parts.require_owner()
+    check_name(name, "branch")
+    check_text("note", note, NOTE_LENGTH_MAX)
+    if quota_bytes is not None and quota_bytes <= 0:
+        raise UsageError(f"a quota of {quota_bytes} bytes", hint="leave it out for a branch without one")
+    with parts.branches.changing, _tidied(parts):
+        _refuse_taken(parts, name)
+        parent = source_branch(source)
+        made = _add_on_point(parts, name, source) if parent is None else _add_on_branch(parts, name, source, parent)
+        made = msgspec.structs.replace(made, quota_bytes=quota_bytes, note=note)
+        with parts.change:
+            refuse_going(parts, made.seqno)
+            branch_files.write(parts.layout, made)
+            parts.branches.put(made)
+    detail = {
+        "source": source,
+        "seqno": made.seqno,
+        "time": iso(made.time_ns),
+        "quota_bytes": quota_bytes,
+        "note": note,
+    }
+    events.tell(parts, "branch_added", name, **detail)
+    return describe(parts, made)
+
+
+def remove(parts: Parts, name: str) -> None:
+    """Owner: delete it and all that no other branch needs. Raises: NotFoundError. BusyError: it is open."""
+    parts.require_owner()
+    _wait_closed(parts, name)
+    with parts.branches.changing, _tidied(parts):
+        there = known(parts)
+        file = there.files.get(name) if name in there.broken else find(parts, name)
+        if file is None:
+            parts.layout.remove(branch_file(name))
+            load(parts)
+        else:
+            _remove(parts, file)
+    events.tell(parts, "branch_removed", name)
+
+
+def _remove(parts: Parts, file: BranchFile) -> None:
+    with parts.branches.going(file.id) as in_use:
+        if in_use:
+            raise BusyError(f"branch {file.name} is in use, {in_use} times", hint="close its files first")
+        parts.layout.remove(branch_file(file.name))
+        if file.name in parts.branches.broken:
+            load(parts)  # another may be sound now
+        else:
+            parts.branches.drop(file.name)
+
+
+def report(parts: Parts, name: str, said: dict[str, Any]) -> Branch:
+    """Owner: keep a report with it, in place of the one before. Raises: NotFoundError. UsageError: too long."""
+    parts.require_owner()
+    if len(msgspec.json.encode(said)) > REPORT_BYTES_MAX:
+        raise UsageError("the report is too long", hint=f"at most {REPORT_BYTES_MAX} bytes are kept")
+    with parts.branches.changing:
+        file = msgspec.structs.replace(find(parts, name), report=said)
+        branch_files.write(parts.layout, file)
+        parts.branches.put(file)
+    return describe(parts, file)
+
+
+def _refuse_taken(parts: Parts, name: str) -> None:
+    if name in parts.branches.files or name in parts.branches.broken:
+        raise NameTakenError(f"there is a branch {name!r} already", hint="choose another name, or remove that one")
+
+
+def _add_on_point(parts: Parts, name: str, source: str) -> BranchFile:
+    """The file of a branch on a point, not yet written; its layer is there."""
+    point = resolve(parts, source, time.time_ns())
+    branch_id, layer = _take_ids(parts, 1)
+    return BranchFile(
+        format=FORMAT,
+        id=branch_id,
+        name=name,
+        source=source,
+        parent=None,
+        seqno=point.seqno,
+        time_ns=point.time_ns,
+        bookmark=point.bookmark,
+        created_ns=time.time_ns(),
+        quota_bytes=None,
+        note="",
+        report=None,
+        volumes=_volumes_at(parts, point),
+        layers=[layer],
+    )
+
+
+def _volumes_at(parts: Parts, point: Point) -> list[BranchVolume]:
+    found = []
+    for entry in parts.entries(point.seqno):
+        state = parts.state_at(entry.id, point.seqno)
+        if state is not None:
+            found.append(BranchVolume(name=entry.name, id=entry.id, size_bytes=state.size_bytes))
+    if not found:
+        raise UsageError(f"no volume stood at @{point.seqno}", hint="there is nothing to branch from")
+    if any(volume.id > VOLUME_ID_MAX for volume in found):
+        raise UsageError(f"there are volumes with ids over {VOLUME_ID_MAX}", hint="branches cannot show them")
+    return found
+
+
+def _add_on_branch(parts: Parts, name: str, source: str, parent: str) -> BranchFile:
+    """The file of a branch of a branch, not yet written. What the parent had by then is in layers that never change."""
+    below = find(parts, parent)
+    if parts.layout.names(branch_layer(below.last_layer)):
+        branch_id, own, layer = _take_ids(parts, 2)
+        below = _frozen(parts, below, own)
+    else:  # nobody has written to it since the branch before was made
+        branch_id, layer = _take_ids(parts, 1)
+    return msgspec.structs.replace(
+        below,
+        id=branch_id,
+        name=name,
+        source=source,
+        parent=parent,
+        created_ns=time.time_ns(),
+        report=None,
+        layers=[*below.layers[:-1], layer],
+    )
+
+
+def _frozen(parts: Parts, file: BranchFile, layer: int) -> BranchFile:
+    """Have a branch go on in a new layer. Its file says so first: what is written to a layer that no file names would be lost. A file
+    that names one to which nothing was written yet is right too."""
+    if len(file.layers) == LAYERS_MAX:
+        raise BusyError(
+            f"branch {file.name} has {LAYERS_MAX} layers",
+            hint="make it from a branch or point with fewer; remove what is not needed",
+        )
+    with opened(parts, file) as branch:
+        branch.sync()  # writes are held for what is written from here on alone
+        frozen = msgspec.structs.replace(file, layers=[*file.layers, layer])
+        branch_files.write(parts.layout, frozen)
+        try:
+            branch.freeze(layer)
+        except VsnapfsError as error:
+            _take_back(parts, file, error)
+            raise
+        branch.go_on()
+        parts.branches.put(frozen)
+    return frozen
+
+
+def _take_back(parts: Parts, file: BranchFile, why: VsnapfsError) -> None:
+    """The branch goes on in the layer that it has; have its file say so. Where that fails too it is right again at the next start,
+    and until then nobody may take that layer for one that does not change."""
+    try:
+        branch_files.write(parts.layout, file)
+    except VsnapfsError:
+        parts.branches.spoil(
+            file.name, f"branch {file.name} could not be copied ({why}); the next start of the server mends it"
+        )
+        raise
+
+
+def _take_ids(parts: Parts, layers: int) -> tuple[int, ...]:
+    """An id for a branch, and new empty layers. None of them was ever used before."""
+    layout = parts.layout
+    if not layout.exists(LAYERS):
+        identity.add_feature(layout, identity.BRANCHES)
+        for directory in (BRANCHES, LAYERS):
+            if not layout.exists(directory):
+                layout.make_directory(directory)
+                layout.sync(os.path.dirname(directory))
+    ids = branch_files.read_ids(layout, known(parts))
+    branch_files.write_ids(layout, Ids(format=FORMAT, branch=ids.branch + 1, layer=ids.layer + layers))
+    taken = range(ids.layer, ids.layer + layers)
+    for layer in taken:
+        layout.make_directory(branch_layer(layer))
+    layout.sync(LAYERS)
+    return ids.branch, *taken
+
+
+@contextmanager
+def _tidied(parts: Parts) -> Iterator[None]:
+    """Delete layers that no branch needs after the block, however it ends."""
+    try:
+        yield
+    finally:
+        _delete_unnamed(parts)
+
+
+def _delete_unnamed(parts: Parts) -> None:
+    """Layers that no branch needs; none while a file cannot be understood, which may name it."""
+    if parts.branches.broken:
+        return
+    named = {layer for file in parts.branches.files.values() for layer in file.layers}
+    for layer in branch_files.layers_there(parts.layout):
+        if layer not in named:
+            parts.layout.remove_directory(branch_layer(layer))
+
+
+def _wait_closed(parts: Parts, name: str) -> None:
+    """Who has just closed the last file of it need not be told that it is open."""
+    file = parts.branches.files.get(name)
+    until_s = time.monotonic() + CLOSE_WAIT_S
+    while file is not None and parts.branches.in_use(file.id) and time.monotonic() < until_s:
+        time.sleep(CLOSE_POLL_S)

@@ -1,0 +1,248 @@
+"""Branches of an open repository: what is known of them, and how they are opened.
+
+Source: vsnapfs/repository/branch_changes.py for what they consist of.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from vsnapfs.binding import View, VolumeFile
+from vsnapfs.binding.branch import Branch as OpenBranch
+from vsnapfs.core.branch import Branch, BranchPlace, BranchVolume
+from vsnapfs.core.errors import IntegrityError, NotFoundError, VsnapfsError
+from vsnapfs.core.names import near
+from vsnapfs.core.times import iso
+from vsnapfs.repository import branch_files
+from vsnapfs.repository.branch_files import BranchFile, Found
+from vsnapfs.repository.layout import branch_layer
+from vsnapfs.repository.parts import Parts
+from vsnapfs.repository.reading import MANIFEST_FORMAT, view_of
+
+
+def load(parts: Parts) -> None:
+    """Know what the files say now."""
+    parts.branches.load(branch_files.read_all(parts.layout))
+
+
+def listed(parts: Parts) -> list[Branch]:
+    """All of them by name, those too that cannot be understood."""
+    there = known(parts)
+    return [_described(parts, there, name) for name in sorted({*there.files, *there.broken})]
+
+
+def described(parts: Parts, name: str) -> Branch:
+    """One of them, also if it is damaged. Raises: NotFoundError with names that look like it."""
+    there = known(parts)
+    if name not in there.broken:
+        find(parts, name)
+    return _described(parts, there, name)
+
+
+def places(parts: Parts) -> list[BranchPlace]:
+    """Those that can be used, by name, as their files say; none is opened."""
+    there = known(parts)
+    return [
+        BranchPlace(
+            name=file.name,
+            id=file.id,
+            seqno=file.seqno,
+            time=iso(file.time_ns),
+            created_ns=file.created_ns,
+            volumes=tuple(file.volumes),
+        )
+        for name, file in sorted(there.files.items())
+        if name not in there.broken
+    ]
+
+
+def manifest(parts: Parts, name: str) -> dict[str, Any]:
+    """``MANIFEST.json`` of a branch: the same bytes whenever it is asked for.
+
+    Shape: {"format": 1, "repository": uuid, "branch": {"name", "id", "source", "parent", "seqno", "time", "bookmark", "created",
+    "note"}, "volumes": [BranchVolume]}.
+    """
+    file = find(parts, name)
+    return {
+        "format": MANIFEST_FORMAT,
+        "repository": str(parts.uuid),
+        "branch": {
+            "name": file.name,
+            "id": file.id,
+            "source": file.source,
+            "parent": file.parent,
+            "seqno": file.seqno,
+            "time": iso(file.time_ns),
+            "bookmark": file.bookmark,
+            "created": iso(file.created_ns),
+            "note": file.note,
+        },
+        "volumes": msgspec.to_builtins(file.volumes),
+    }
+
+
+def volume_file(parts: Parts, name: str, volume: str, branch_id: int | None) -> VolumeFile:
+    """An open file on a volume of a branch, for the plane. Raises: NotFoundError. IntegrityError: the branch is damaged."""
+    file = find(parts, name)
+    if branch_id not in (None, file.id):
+        raise NotFoundError(f"branch {name!r} is another by now")
+    with opened(parts, file) as branch:
+        return branch.file(_volume_of(file, volume).id)
+
+
+def changed_ns(parts: Parts, name: str, volume: str) -> int:
+    """When a volume of it was last written to, by the clock of then; when the branch was made, if it never was."""
+    file = find(parts, name)
+    written = f"{_volume_of(file, volume).id:08x}.log"
+    for layer in reversed(file.layers):
+        found = parts.layout.stat(f"{branch_layer(layer)}/{written}")
+        if found is not None:
+            return found.st_mtime_ns
+    return file.created_ns
+
+
+def allocated_bytes(parts: Parts) -> int:
+    """Of disk that all layers take."""
+    return sum(parts.layout.allocated_bytes(branch_layer(layer)) for layer in branch_files.layers_there(parts.layout))
+
+
+def problems(parts: Parts) -> list[str]:
+    """Why some cannot be opened, as far as that can be told without opening them."""
+    there = known(parts)
+    told = list(there.broken.values())
+    sound = [file for name, file in there.files.items() if name not in there.broken]
+    return told + [why for file in sound if (why := _lacks(parts, file)) is not None]
+
+
+@contextmanager
+def opened(parts: Parts, file: BranchFile) -> Iterator[OpenBranch]:
+    """The branch, open; in the owner all share one. Raises: NotFoundError: removed. IntegrityError: it is damaged."""
+    if not parts.owner:
+        with _open(parts, file.name, file.id) as branch:
+            yield branch
+        return
+    with parts.branches.opened(file.id, lambda: _open(parts, file.name, file.id)) as branch:
+        yield branch
+
+
+def known(parts: Parts) -> Found:
+    """What the files say. A reader looks at the files each time: the owner may be another process."""
+    if not parts.owner:
+        load(parts)
+    return Found(files=dict(parts.branches.files), broken=dict(parts.branches.broken))
+
+
+def find(parts: Parts, name: str) -> BranchFile:
+    """What its file says. Raises: NotFoundError with names that look like it. IntegrityError: it is damaged."""
+    there = known(parts)
+    if name in there.broken:
+        raise IntegrityError(there.broken[name], hint=f"`vsnapfs branch remove {name}` gives it up")
+    if name not in there.files:
+        raise NotFoundError(f"there is no branch {name!r}", near=near(name, there.files))
+    return there.files[name]
+
+
+def _open(parts: Parts, name: str, branch_id: int) -> OpenBranch:
+    file = find(parts, name)
+    if file.id != branch_id:
+        raise NotFoundError(f"branch {name!r} was removed")
+    missing = branch_files.missing_layer(parts.layout, file)
+    if missing is not None:
+        raise IntegrityError(
+            f"branch {name} needs {missing}, which is missing", hint="put it back, or remove the branch"
+        )
+    branch = OpenBranch(parts.journal, quota_bytes=file.quota_bytes or 0, writable=parts.owner)
+    try:
+        for volume in file.volumes:
+            branch.volume(volume.id, volume.size_bytes, _below(parts, file, volume), file.layers)
+    except BaseException:
+        branch.close()
+        raise
+    return branch
+
+
+def _lacks(parts: Parts, file: BranchFile) -> str | None:
+    missing = branch_files.missing_layer(parts.layout, file)
+    return None if missing is None else f"branch {file.name} needs {missing}, which is missing"
+
+
+def _below(parts: Parts, file: BranchFile, volume: BranchVolume) -> View:
+    with parts.names:
+        entry = parts.index.volume_by_id(volume.id)
+    if entry is None or not entry.stands_at(file.seqno):
+        raise IntegrityError(f"branch {file.name} has a volume {volume.name} that was not there at @{file.seqno}")
+    return view_of(parts, entry, file.seqno)
+
+
+def _described(parts: Parts, there: Found, name: str) -> Branch:
+    if name not in there.files:
+        return _unknown(name, there.broken[name])
+    found = describe(parts, there.files[name])
+    return msgspec.structs.replace(found, problem=there.broken[name]) if name in there.broken else found
+
+
+def describe(parts: Parts, file: BranchFile) -> Branch:
+    """The branch as people see it; one that cannot be opened has a problem."""
+    used_bytes = shared_bytes = in_use = 0
+    problem = ""
+    try:
+        with opened(parts, file) as branch:
+            facts = branch.facts()
+        used_bytes, shared_bytes, in_use = facts.used_bytes, facts.shared_bytes, facts.files
+        if facts.failed:
+            problem = f"writes to it failed: {os.strerror(-facts.failed)}"
+    except VsnapfsError as error:
+        problem = str(error)
+    return Branch(
+        name=file.name,
+        id=file.id,
+        source=file.source,
+        parent=file.parent,
+        seqno=file.seqno,
+        time=iso(file.time_ns),
+        bookmark=file.bookmark,
+        created=iso(file.created_ns),
+        quota_bytes=file.quota_bytes,
+        used_bytes=used_bytes,
+        shared_bytes=shared_bytes,
+        volumes=file.volumes,
+        in_use=in_use,
+        note=file.note,
+        report=file.report,
+        problem=problem,
+    )
+
+
+def _unknown(name: str, why: str) -> Branch:
+    """A branch of which no more is known than that there is a file of that name."""
+    return Branch(
+        name=name,
+        id=0,
+        source="",
+        parent=None,
+        seqno=0,
+        time=iso(0),
+        bookmark=None,
+        created=iso(0),
+        quota_bytes=None,
+        used_bytes=0,
+        shared_bytes=0,
+        volumes=[],
+        in_use=0,
+        note="",
+        report=None,
+        problem=why,
+    )
+
+
+def _volume_of(file: BranchFile, name: str) -> BranchVolume:
+    for volume in file.volumes:
+        if volume.name == name:
+            return volume
+    names = [volume.name for volume in file.volumes]
+    raise NotFoundError(f"branch {file.name} has no volume {name!r}", near=near(name, names), volume=name)
