@@ -26,6 +26,7 @@ HEADERS = (
     "compact",
     "hold",
     "view",
+    "branch",
     "kernel_view",
     "base",
     "base_move",

@@ -51,7 +51,7 @@ def test_allow_other_shows_owner_and_group_and_nobody_else(
     repository.bookmark_add("a")
     with Shown(repository, mountpoint, live=True, allow_other=True, gid=GROUP) as shown:
         assert os.stat(shown / "snaps/a/db").st_gid == GROUP
-        assert as_nobody("ls", shown.path).stdout.split() == ["at", "diff", "live", "snaps"]
+        assert as_nobody("ls", shown.path).stdout.split() == ["at", "branches", "diff", "live", "snaps"]
         for path in ("snaps", "at/@2", "live", "snaps/a/db"):
             assert "Permission denied" in as_nobody("ls", shown / path).stderr
         member = f"--groups={GROUP}"

@@ -43,7 +43,7 @@ def three(served: Shown) -> Shown:
 
 
 def test_the_tree(three: Shown) -> None:
-    assert sorted(os.listdir(three.path)) == ["at", "diff", "live", "snaps"]
+    assert sorted(os.listdir(three.path)) == ["at", "branches", "diff", "live", "snaps"]
     assert sorted(os.listdir(three / "snaps")) == ["a", "b", "c", "latest"]
     assert os.readlink(three / "snaps/latest") == "c"
     for directory in ("snaps/a", "snaps/latest", "at/b", "at/-0s", "at/@2"):

@@ -10,6 +10,7 @@ Source: native/include/*.h.
 from vsnapfs.binding.base import BaseBuilder
 from vsnapfs.binding.base_move import BaseMoveFacts
 from vsnapfs.binding.beneath import open_beneath
+from vsnapfs.binding.branch import Branch, BranchFacts
 from vsnapfs.binding.closing import Closing
 from vsnapfs.binding.faults import Fault
 from vsnapfs.binding.hold import HOLD_MS_DEFAULT, HOLD_MS_MAX, HoldPosition, hold, holds_end, let_go
@@ -35,6 +36,8 @@ __all__ = [
     "HOLD_MS_MAX",
     "BaseBuilder",
     "BaseMoveFacts",
+    "Branch",
+    "BranchFacts",
     "Closing",
     "Event",
     "Fault",

@@ -126,11 +126,15 @@ class View(Closing):
         check(lib.vs_view_stat(self._c, out), "account for the volume")
         return state_from(out)
 
+    def hand_over(self) -> None:
+        """Another C object owns it now: do not use or close it afterwards."""
+        self._c = None
+
     def file(self) -> VolumeFile:
         """An open file on the view, which it takes over: do not use or close the view afterwards."""
         out = ffi.new("vs_volume_file **")
         check(lib.vs_view_file(self._c, out), "open the view")
-        self._c = None
+        self.hand_over()
         return VolumeFile(out[0])
 
     def close(self) -> None:

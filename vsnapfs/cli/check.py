@@ -69,8 +69,25 @@ def command(
         anchor_key=key_in(session, anchor_key),
     )
     found: Check = session.ask(Repair(read_data=percent is not None) if repair else verify)
+    found = _with_branches(session, found, read_data=percent == ALL)
     session.show(found, _lines(found))
     return 0 if all(damage.repaired for damage in found.damages) else IntegrityError.exit_status
+
+
+def _with_branches(session: Session, found: Check, *, read_data: bool) -> Check:
+    """And what is wrong with branches. A repository that is so damaged that nobody opens it shows none."""
+    import msgspec
+
+    from vsnapfs.daemon.requests import VerifyBranches
+
+    try:
+        of_branches = session.ask(VerifyBranches(read_data=read_data))
+    except IntegrityError:
+        if not found.damages:
+            raise
+        return found
+    damages = [*found.damages, *of_branches.damages]
+    return msgspec.structs.replace(found, branches=of_branches.branches, damages=damages)
 
 
 def _lines(found: Check) -> Iterator[str]:
@@ -79,6 +96,8 @@ def _lines(found: Check) -> Iterator[str]:
     if found.anchor is not None and found.anchor.holds:
         yield from _proof_lines(found.anchor)
     parts = f"{found.segments} segments, {found.maps} maps, {found.bases} bases"
+    if found.branches:
+        parts += f", {found.branches} branches"
     read = f"{format_size(found.read_bytes)} read"
     if found.seed is not None:
         read += f" of {format_size(found.data_bytes)} (--seed {found.seed})"

@@ -66,6 +66,14 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     """What chose the part that was read, if it was a part."""
     damages: list[Damage]
     anchor: AnchorProof | None = None
+    branches: int = 0
+
+
+class BranchFindings(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found of branches, of which there are so many."""
+
+    branches: int
+    damages: list[Damage]
 
 
 class Scrub(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ import msgspec
 from vsnapfs.core.branch import Branch
 from vsnapfs.core.errors import NameTakenError, NotFoundError, UsageError, VsnapfsError
 from vsnapfs.core.events import EVENT_KINDS
-from vsnapfs.core.findings import Anchor, Check
+from vsnapfs.core.findings import Anchor, BranchFindings, Check
 from vsnapfs.core.keeping import Plan, Prune
 from vsnapfs.core.model import Bookmark, Point, RemovedBookmark, Volume
 from vsnapfs.core.names import near
@@ -301,6 +301,10 @@ def verify(repository: Repository, request: ask.Verify, report: Report) -> Check
     return repository.check(wanted=wanted, progress=report)
 
 
+def branch_check(repository: Repository, request: ask.VerifyBranches, report: Report) -> BranchFindings:
+    return repository.check_branches(read_data=request.read_data, progress=report)
+
+
 def repair(repository: Repository, request: ask.Repair, report: Report) -> Check:
     return repository.check(read_data=request.read_data, repair=True, progress=report)
 
@@ -352,6 +356,7 @@ VERBS: dict[str, Verb] = {
         Verb("status", ask.GetStatus, Status, "any", status),
         Verb("events", ask.GetEvents, ask.Events, "any", events),
         Verb("check", ask.Verify, Check, "sound", verify),
+        Verb("branch_check", ask.VerifyBranches, BranchFindings, "any", branch_check),
         Verb("anchor", ask.GetAnchor, Anchor, "reader", anchor),
         Verb("repair", ask.Repair, Check, "owner", repair),
         Verb("resolve", ask.Resolve, Point, "any", resolve),

@@ -14,7 +14,7 @@ import msgspec
 
 from vsnapfs.core.branch import Branch
 from vsnapfs.core.events import Event
-from vsnapfs.core.findings import Anchor, Check
+from vsnapfs.core.findings import Anchor, BranchFindings, Check
 from vsnapfs.core.keeping import Plan, Space
 from vsnapfs.core.keeping import Prune as PruneResult
 from vsnapfs.core.model import (
@@ -448,6 +448,13 @@ class Verify(Request[Check], frozen=True, kw_only=True):
     seed: int | None = None
     anchor: str | None = None
     anchor_key: bytes | None = None
+
+
+class VerifyBranches(Request[BranchFindings], frozen=True, kw_only=True):
+    """Look for damage in branches. ``read_data``: every block of them is read. Asked of the server, who writes to them."""
+
+    right: ClassVar[Right] = "read"
+    read_data: bool = False
 
 
 class Repair(Request[Check], frozen=True, kw_only=True):

@@ -27,7 +27,7 @@ from vsnapfs.core.times import iso
 from vsnapfs.repository import branch_files, events, identity
 from vsnapfs.repository.bookmarks import NOTE_LENGTH_MAX, check_text, refuse_going
 from vsnapfs.repository.branch_files import FORMAT, LAYERS_MAX, VOLUME_ID_MAX, BranchFile, Ids
-from vsnapfs.repository.branches import describe, find, known, load, opened
+from vsnapfs.repository.branches import describe, find, known, load, opened, require_layers
 from vsnapfs.repository.layout import BRANCHES, LAYERS, PART, branch_file, branch_layer
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.resolve import resolve
@@ -41,11 +41,30 @@ CLOSE_POLL_S = 0.02
 def recover(parts: Parts) -> None:
     """Owner, at a start: know the branches, and delete what a crash left half made or half removed."""
     load(parts)
+    _go_on_where_nothing_was_frozen(parts)
     for directory in (BRANCHES, LAYERS):
         for name in parts.layout.names(directory):
             if name.endswith(PART):
                 parts.layout.remove(f"{directory}/{name}")
     _delete_unnamed(parts)
+
+
+def _go_on_where_nothing_was_frozen(parts: Parts) -> None:
+    """A branch whose new layer is empty may have been about to freeze the one before, which then has no end yet. Unless somebody
+    else has that one, it goes on in it: the branch is the same."""
+    for file in list(parts.branches.files.values()):
+        shared = {layer for other in parts.branches.files.values() if other.id != file.id for layer in other.layers}
+        if (
+            len(file.layers) > 1
+            and file.name not in parts.branches.broken
+            and not parts.branches.broken
+            and file.layers[-2] not in shared
+            and parts.layout.exists(branch_layer(file.last_layer))
+            and not parts.layout.names(branch_layer(file.last_layer))
+        ):
+            joined = msgspec.structs.replace(file, layers=file.layers[:-1])
+            branch_files.write(parts.layout, joined)
+            parts.branches.put(joined)
 
 
 def add(parts: Parts, name: str, source: str, quota_bytes: int | None, note: str) -> Branch:
@@ -158,6 +177,7 @@ def _volumes_at(parts: Parts, point: Point) -> list[BranchVolume]:
 def _add_on_branch(parts: Parts, name: str, source: str, parent: str) -> BranchFile:
     """The file of a branch of a branch, not yet written. What the parent had by then is in layers that never change."""
     below = find(parts, parent)
+    require_layers(parts, below)
     if parts.layout.names(branch_layer(below.last_layer)):
         branch_id, own, layer = _take_ids(parts, 2)
         below = _frozen(parts, below, own)

@@ -159,11 +159,23 @@ def _open(parts: Parts, name: str, branch_id: int) -> OpenBranch:
     branch = OpenBranch(parts.journal, quota_bytes=file.quota_bytes or 0, writable=parts.owner)
     try:
         for volume in file.volumes:
-            branch.volume(volume.id, volume.size_bytes, _below(parts, file, volume), file.layers)
+            below = _below(parts, file, volume)
+            try:
+                branch.volume(volume.id, below, file.layers)
+            except BaseException:
+                below.close()
+                raise
     except BaseException:
         branch.close()
         raise
     return branch
+
+
+def require_layers(parts: Parts, file: BranchFile) -> None:
+    """Raises: IntegrityError: a layer is missing."""
+    lacks = _lacks(parts, file)
+    if lacks is not None:
+        raise IntegrityError(lacks, hint="put it back, or remove the branch")
 
 
 def _lacks(parts: Parts, file: BranchFile) -> str | None:
@@ -176,7 +188,13 @@ def _below(parts: Parts, file: BranchFile, volume: BranchVolume) -> View:
         entry = parts.index.volume_by_id(volume.id)
     if entry is None or not entry.stands_at(file.seqno):
         raise IntegrityError(f"branch {file.name} has a volume {volume.name} that was not there at @{file.seqno}")
-    return view_of(parts, entry, file.seqno)
+    below = view_of(parts, entry, file.seqno)
+    if below.size_bytes != volume.size_bytes:
+        below.close()
+        raise IntegrityError(
+            f"branch {file.name} has a volume {volume.name} of another size than it had at @{file.seqno}"
+        )
+    return below
 
 
 def _described(parts: Parts, there: Found, name: str) -> Branch:

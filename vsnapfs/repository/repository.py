@@ -23,7 +23,7 @@ from vsnapfs.catalog.store import Place, applied_in
 from vsnapfs.core.branch import Branch, BranchPlace
 from vsnapfs.core.errors import IntegrityError, JournalBehindError, UsageError, with_hint
 from vsnapfs.core.events import Event, EventKind
-from vsnapfs.core.findings import Anchor, Check, Damage
+from vsnapfs.core.findings import Anchor, BranchFindings, Check, Damage
 from vsnapfs.core.keeping import Plan, Prune, Space
 from vsnapfs.core.model import Bookmark, Consistency, Point, Proved, Volume, VolumeAt, VolumeDiff
 from vsnapfs.core.state import Status
@@ -32,6 +32,7 @@ from vsnapfs.repository import (
     anchors,
     bookmarks,
     branch_changes,
+    branch_check,
     branches,
     events,
     gaps,
@@ -538,6 +539,10 @@ class Repository(Closing):
         """
         chosen = wanted or Wanted(percent=ALL_PERCENT if read_data else 0, repair=repair)
         return check(self._parts, chosen, progress)
+
+    def check_branches(self, *, read_data: bool = False, progress: Report = None) -> BranchFindings:
+        """The same of branches: their files, and with read_data every block. A reader does it only where no owner writes to them."""
+        return branch_check.check(self._parts, read_data, progress)
 
     def anchor(self, key: bytes | None = None) -> Anchor:
         """What proves later that the past up to the last sealed segment was not rewritten. key: of its MAC; None: that of

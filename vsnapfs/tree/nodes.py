@@ -303,8 +303,9 @@ class BranchDirectory(msgspec.Struct, frozen=True):
 
     def nodes(self) -> Mapping[str, BranchFile | BranchManifest]:
         """All that is in it, by name."""
-        files = {volume.name: BranchFile(self.place, volume) for volume in self.place.volumes}
-        return dict(sorted({**files, MANIFEST: BranchManifest(self.place)}.items()))
+        found: dict[str, BranchFile | BranchManifest] = {MANIFEST: BranchManifest(self.place)}
+        found |= {volume.name: BranchFile(self.place, volume) for volume in self.place.volumes}
+        return dict(sorted(found.items()))
 
 
 class BranchManifest(msgspec.Struct, frozen=True):

@@ -53,6 +53,7 @@ OF_VERBS: dict[str, Right] = {
     "commit": "bookmark",
     "branch_list": "read",
     "branch_show": "read",
+    "branch_check": "read",
     "branch_add": "admin",
     "branch_remove": "admin",
     "branch_report": "admin",

@@ -16,6 +16,7 @@ from vsnapfs.core.errors import (
     NameTakenError,
     NameTooLongError,
     NotFoundError,
+    PointGoneError,
     ReadOnlyError,
     StoreError,
     UsageError,
@@ -46,8 +47,8 @@ def file_of(path: Path, name: str) -> Any:
     return json.loads((path / "branches" / f"{name}.json").read_text())
 
 
-def change(path: Path, name: str, **members: Any) -> None:
-    place = path / "branches" / f"{name}.json"
+def change(path: Path, branch: str, **members: Any) -> None:
+    place = path / "branches" / f"{branch}.json"
     place.write_text(json.dumps(json.loads(place.read_text()) | members))
 
 
@@ -374,7 +375,7 @@ class TestPoints:
     def retained(self, path: Path) -> None:
         """Nothing stays but what has to."""
         (path / "vsnapfs.toml").write_text(
-            '[journal]\nsegment_size = "64K"\n[retention]\nprotection_window = "1ns"\nkeep_last = 1\nminimum_age = "0s"\n'
+            '[journal]\nsegment_size = "64K"\n[retention]\nprotection_window = "1ns"\nkeep_last = 1\nminimum_age = "1ns"\n'
         )
 
     def write(self, repository: Repository, count: int = 20) -> None:
@@ -389,21 +390,23 @@ class TestPoints:
             repository.volume_add("db", size_bytes=MIB)
             self.write(repository)
             repository.bookmark_add("named")
-            repository.branch_add("x", "named")
-            repository.branch_add("y", "-0s")
-            nameless = repository.branch("y").seqno
             self.write(repository)
+            repository.branch_add("x", "named")
+            nameless = repository.branch_add("y", "-0s").seqno
             for name in ("gone", "newest"):
-                repository.bookmark_add(name)
                 self.write(repository)
+                repository.bookmark_add(name)
+            self.write(repository)
+        with Repository.open(path, owner=True) as repository:  # which has no branch open
             preview = {fate.bookmark: fate for fate in repository.prune_preview().bookmarks}
-            assert preview["named"].reasons == ["branch x"]
-            assert preview["named"].stays
+            assert (preview["named"].stays, preview["named"].reasons) == (True, ["branch x"])
             repository.prune()
             assert [bookmark.name for bookmark in repository.bookmarks()] == ["named", "newest"]
             for seqno in (repository.branch("x").seqno, nameless):
                 with repository.view("db", repository.resolve(f"@{seqno}")) as view:
                     assert view.read(0, 4096) == b"\1" * 4096
+            with pytest.raises(PointGoneError):
+                repository.resolve(f"@{nameless + 1}")
             assert [branch.problem for branch in repository.branches()] == ["", ""]
             for name in ("x", "y"):
                 repository.branch_remove(name)

@@ -64,11 +64,12 @@ def test_nlink_counts_directories_as_find_expects(repository: FakeRepository, tr
     repository.bookmark("a")
     repository.bookmark("b")
     expected = {
-        "": 6,
+        "": 7,
         "snaps": 4,
         "at": 2,
         "diff": 2,
         "live": 2,
+        "branches": 2,
         "snaps/a": 2,
         "snaps/a/db": 1,
         "snaps/latest": 1,
