@@ -47,18 +47,18 @@ def run(repository: Path | None, *args: str | Path, timeout_s: float = 60.0) -> 
     )  # fmt: skip
 
 
-def must(repository: Path, *args: str | Path, timeout_s: float = 60.0) -> str:
-    """Run one command that has to exit 0; returns what it printed."""
+def must(repository: Path, *args: str | Path, timeout_s: float = 60.0, status: int = 0) -> str:
+    """Run one command that has to exit so; returns what it printed."""
     done = run(repository, *args, timeout_s=timeout_s)
-    assert done.returncode == 0, (
+    assert done.returncode == status, (
         f"vsnapfs {' '.join(map(str, args))}: exit {done.returncode}\n{done.stdout}{done.stderr}"
     )
     return done.stdout
 
 
-def must_json(repository: Path, *args: str | Path) -> Any:
-    """Run one command with --json; returns the object it printed."""
-    return json.loads(must(repository, *args, "--json"))
+def must_json(repository: Path, *args: str | Path, status: int = 0) -> Any:
+    """Run one command with --json, before its words; returns the object it printed."""
+    return json.loads(must(repository, "--json", *args, status=status))
 
 
 def children_of(pid: int) -> list[int]:

@@ -28,7 +28,7 @@ COMMAND = (TOP / "docs" / "command.md").read_text(encoding="utf-8")
 SETTINGS = (TOP / "docs" / "settings.md").read_text(encoding="utf-8")
 OBJECTS = [
     kind
-    for module in (model, state, keeping, findings, hunt, branch)
+    for module in (model, state, keeping, findings, branch, hunt)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 ]

@@ -74,7 +74,7 @@ def command(session: Session, /, **given: Any) -> int:
 
     Exit status: 0 found; 1 contradictory or aborted; 8 only a range was found, since some points could not be tested.
     """
-    said = {name: value for name, value in given.items() if value not in (None, False, ())}
+    said = {name: value for name, value in given.items() if value is not None and value is not False and value != ()}
     ways = [name for name in (*ENDS, "resume", "replay") if name in said]
     if not ways and said.get("test", ())[:1] == (CLEAN,):
         return _clean(session, said)

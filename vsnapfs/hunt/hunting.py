@@ -17,7 +17,7 @@ from tempfile import gettempdir
 import msgspec
 import trio
 
-from vsnapfs.core.errors import PointGoneError, UntestableError, VsnapfsError
+from vsnapfs.core.errors import PointGoneError, UntestableError
 from vsnapfs.core.hunt import Hunt, HuntProbe, Verdict
 from vsnapfs.core.model import Point
 from vsnapfs.core.times import iso
@@ -129,7 +129,7 @@ class Hunting:
         async def probe(state: int) -> None:
             try:
                 await self._probe(state, what)
-            except (VsnapfsError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  raised again, by itself: a nursery would put it into a group
                 failures.append(error)
                 nursery.cancel_scope.cancel()
 

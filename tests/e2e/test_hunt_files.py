@@ -1,0 +1,198 @@
+"""Which file bytes of a volume belong to, as the filesystem tells; and a hunt through mounted filesystems that ends at a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.ground import MIB, serving
+from tests.support.attaching import left_behind
+from tests.support.devices import loop_device, mounted, sh
+from tests.support.partition_table import write_gpt
+from tests.support.processes import Mounted, make_repository, must, unmount
+from tests.support.waiting import eventually
+from vsnapfs.core.errors import UntestableError
+from vsnapfs.core.hunt import HuntFile
+from vsnapfs.hunt.files import Bytes, _of_mounted, files_at
+from vsnapfs.mounts.table import mounts
+
+SIZES = {"ext4": 32 * MIB, "xfs": 320 * MIB, "btrfs": 128 * MIB}
+MAKE = {"ext4": ["mkfs.ext4", "-q", "-b", "4096"], "xfs": ["mkfs.xfs", "-q"], "btrfs": ["mkfs.btrfs", "-q"]}
+BLOCK = 4096
+PARTITION_AT = 3 * MIB
+
+pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where hunts make their directories; in the end nothing is left there."""
+    path = tmp_path / "place"
+    path.mkdir()
+    monkeypatch.setenv("TMPDIR", str(path))
+    monkeypatch.setenv("VSNAPFS_RUN", str(tmp_path / "run"))
+    yield path
+    for entry in mounts():
+        if entry.path.startswith(f"{path}/"):
+            unmount(Path(entry.path))
+    eventually(lambda: not [*left_behind(tmp_path), *path.iterdir()], "nothing left")
+
+
+def put(path: Path, content: bytes) -> None:
+    """Written over in place, or anew, and on the device when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        os.write(fd, content)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def lies_at(path: Path) -> int:
+    """Where a file's first block lies on its device, in bytes, as filefrag tells."""
+    told = sh("filefrag", "-v", "-b1", path)
+    first = re.search(r"^\s+0:\s+0\.\.\s*\d+:\s+(\d+)\.\.", told, re.MULTILINE)
+    assert first is not None, told
+    return int(first[1])
+
+
+class Image:
+    """A filesystem with files, unmounted. ``at``: where each begins in the image."""
+
+    def __init__(self, place: Path, kind: str, *, partition: bool = False) -> None:
+        self.path = place / f"{kind}.img"
+        start = PARTITION_AT if partition else 0
+        with self.path.open("wb") as file:
+            file.truncate(start + SIZES[kind] + (2 * MIB if partition else 0))
+        if partition:
+            write_gpt(self.path, [(MIB, MIB), (PARTITION_AT, SIZES[kind])])
+        options = ["--offset", str(start), "--sizelimit", str(SIZES[kind])]
+        device = Path(sh("losetup", "--find", "--show", *options, self.path).strip())
+        try:
+            sh(*MAKE[kind], device)
+            with mounted(device, place / "filling") as top:
+                for name in ("one", "deep/er/two three", "deep/four", "gone"):
+                    put(top / name, name.encode() * 100)
+                os.link(top / "deep/four", top / "deep/er/linked")
+                os.sync()
+                self.at = {
+                    name: start + lies_at(top / name) for name in ("one", "deep/er/two three", "deep/four", "gone")
+                }
+                (top / "gone").unlink()
+        finally:
+            sh("losetup", "--detach", device)
+        (place / "filling").rmdir()
+
+    def files(self, offset_bytes: int, length_bytes: int = BLOCK) -> list[HuntFile]:
+        return files_at(self.path, offset_bytes, length_bytes, self.path.with_name("never"))[1]
+
+
+@pytest.mark.parametrize("partition", [False, True], ids=["whole", "partition"])
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_blocks_of_files_are_told_with_their_paths(kind: str, partition: bool, tmp_path: Path) -> None:
+    image = Image(tmp_path, kind, partition=partition)
+    for name in ("one", "deep/er/two three"):
+        assert [(file.path, file.what) for file in image.files(image.at[name])] == [(f"/{name}", "file")]
+        assert [file.path for file in image.files(image.at[name] + 100, 12)] == [f"/{name}"], "a part of a block"
+    (linked,) = image.files(image.at["deep/four"])
+    assert linked.path in ("/deep/four", "/deep/er/linked")
+    assert linked.inode is not None
+    assert all(file.what != "file" for file in image.files(image.at["gone"]))
+    start = PARTITION_AT if partition else 0
+    assert all(file.what != "file" for file in image.files(start)), "the superblock"
+
+
+def test_several_files_under_one_write_are_all_told(tmp_path: Path) -> None:
+    image = Image(tmp_path, "ext4")
+    first, last = min(image.at.values()), max(image.at.values())
+    paths = {file.path for file in image.files(first, last - first + BLOCK)}
+    assert {"/one", "/deep/er/two three"} <= paths
+
+
+def test_the_journal_of_ext4_is_called_so(tmp_path: Path) -> None:
+    image = Image(tmp_path, "ext4")
+    blocks = sh("debugfs", "-R", "blocks <8>", image.path).split()
+    assert [file.what for file in image.files(int(blocks[3]) * 1024)] == ["journal"] or [
+        file.what for file in image.files(int(blocks[3]) * BLOCK)
+    ] == ["journal"]
+
+
+def test_mounted_files_tell_where_they_are(tmp_path: Path) -> None:
+    """What stands in where no program of the filesystem can be asked."""
+    image = Image(tmp_path, "ext4")
+    with loop_device(image.path) as device, mounted(device, tmp_path / "shown", options="ro") as top:
+        for name in ("one", "deep/er/two three"):
+            assert [file.path for file in _of_mounted(top, Bytes(image.at[name], BLOCK))] == [f"/{name}"]
+        with pytest.raises(UntestableError, match="no file has a piece there"):
+            _of_mounted(top, Bytes(0, BLOCK))
+
+
+def test_what_nobody_can_tell_is_said_so(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.write_bytes(bytes(MIB))
+    with pytest.raises(UntestableError, match="no filesystem that is known"):
+        files_at(empty, 0, 1, tmp_path / "never")
+    image = Image(tmp_path, "btrfs")
+    with pytest.raises(UntestableError, match="btrfs does not tell"):
+        image.files(0)
+    disk = Image(tmp_path, "ext4", partition=True)
+    with pytest.raises(UntestableError, match="in no partition"):
+        disk.files(4096)
+
+
+class Shop:
+    """A volume ``disk`` with a filesystem in use, and orders in a file that were lost in one of several hours."""
+
+    HOURS, LOST = 6, 4
+    ORDERS = b"4711,Meyer,12.50\n" * 100
+
+    def __init__(self, kind: str, server: Mounted, place: Path) -> None:
+        self.repository = server.repository
+        with loop_device(server.mountpoint / "live/disk") as device:
+            sh(*MAKE[kind], device)
+            with mounted(device, place / "disk") as top:
+                put(top / "shop/orders.csv", self.ORDERS)
+                for hour in range(self.HOURS):
+                    if hour == self.LOST:
+                        put(top / "shop/orders.csv", bytes(len(self.ORDERS)))
+                    put(top / f"shop/log-{hour}", os.urandom(3 * BLOCK))
+                    must(self.repository, "bookmark", "add", f"hour-{hour}")
+                self.at = lies_at(top / "shop/orders.csv")
+
+    def hunted(self, log: Path, *options: str) -> Any:
+        words = ["--good", "hour-0", "--bad", "-0s", "--mount", "--to-write", *options]
+        test = ["--", "grep", "-q", "^4711,", "{}/shop/orders.csv"]
+        return json.loads(must(self.repository, "hunt", "--json", "--log", log, *words, *test))
+
+
+@contextmanager
+def shop_of(kind: str, place: Path) -> Iterator[Shop]:
+    repository = make_repository(place / "repository", disk=SIZES[kind])
+    with serving(repository, place / "mount") as server:
+        yield Shop(kind, server, place)
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_hunt_ends_at_the_file_that_lost_its_content(kind: str, tmp_path: Path) -> None:
+    with shop_of(kind, tmp_path) as shop:
+        found = shop.hunted(tmp_path / "log")
+        check(shop, found)
+        read_only = shop.hunted(tmp_path / "log2", "--read-only", "--jobs", "2")
+        check(shop, read_only)
+
+
+def check(shop: Shop, found: Any) -> None:
+    assert found["state"] == "found"
+    assert (found["last_good_bookmark"], found["first_bad_bookmark"]) == (f"hour-{shop.LOST - 1}", f"hour-{shop.LOST}")
+    write = found["write"]
+    assert [file["path"] for file in write["files"]] == ["/shop/orders.csv"], write
+    assert (write["offset_bytes"], write["length_bytes"], write["changed_bytes"]) == (shop.at, BLOCK, len(shop.ORDERS))
+    assert "4711,Meyer" in write["hex_diff"][0]
