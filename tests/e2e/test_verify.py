@@ -30,11 +30,11 @@ command = ["sh", "-c", 'grep -q well {}/state']
 [verify.raw]
 mount = false
 check = false
-command = ["sh", "-c", 'test -f {} && grep -qa well {}']
+command = ["sh", "-c", 'test -f {} && /sbin/blkid -p {}']
 
 [verify.greedy]
 quota = "4M"
-command = ["sh", "-c", 'dd if=/dev/urandom of={}/much bs=1M count=16 oflag=direct && sync -f {}']
+command = ["sh", "-c", 'dd if=/dev/urandom of={}/much bs=1M count=16 conv=fsync']
 
 [verify.slow]
 command = ["sh", "-c", 'touch "$VSNAPFS_DIR"/began; sleep 600']
@@ -130,7 +130,7 @@ def test_a_good_point(server: Mounted) -> None:
         ("ill", "shop", ["mounted", "checked"], "sh ended with 1"),
         ("torn", "shop", ["mounted"], "disk: "),
         ("gone", "shop", [], "disk: "),
-        ("gone", "raw", [], "sh ended with 1"),
+        ("gone", "raw", [], "sh ended with 2"),
         ("good", "greedy", ["mounted", "checked"], "sh ended with"),
     ],
 )

@@ -34,6 +34,10 @@ NO_VERDICT = (PermissionDeniedError, ReadOnlyError, BusyError, LockedError, Name
 """What says nothing of a point: it is not the point's fault."""
 
 
+STEPS = ("Pass ", "Phase ", "- ", "e2fsck ")
+FINDINGS_LENGTH_MAX = 240
+
+
 class Checked(NamedTuple):
     """What a check has found. ok: None: nobody here knows how to check such a filesystem."""
 
@@ -136,8 +140,14 @@ def _is_checked(ground: Ground, volume: str, timeout_s: float) -> bool:
     with _judged(volume):
         found = ground.check(volume, timeout_s)
     if found.ok is False:
-        raise _UnprovedError(f"{volume}: {found.text}")
+        raise _UnprovedError(f"{volume}: {_in_a_line(found.text)}")
     return found.ok is not None
+
+
+def _in_a_line(text: str) -> str:
+    """What a checker has found, without the steps that all of them tell, and bounded."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith(STEPS)]
+    return " ".join(" ".join(lines).split())[:FINDINGS_LENGTH_MAX] or "its filesystem is not sound"
 
 
 @contextmanager

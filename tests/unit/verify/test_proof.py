@@ -87,7 +87,7 @@ def test_what_cannot_be_mounted_is_not_good(ground: FakeGround, step: str, wante
 
 
 def test_what_is_not_sound_is_not_good(ground: FakeGround) -> None:
-    ground.checks["files"] = Checked(False, "free blocks count wrong")
+    ground.checks["files"] = Checked(False, "Pass 1: Checking\nfree blocks\n  count wrong\nPass 2: Checking")
     proof = proved(ground)
     assert (proof.good, proof.proved, proof.reason) == (False, ("mounted",), "files: free blocks count wrong")
     assert not any(done.startswith("run") for done in ground.done)
