@@ -30,6 +30,8 @@ typedef struct vs_branch_options {
     uint64_t quota_bytes; /* for what all volumes hold in their last layers, in whole blocks, zeros not counted; 0: none */
     int32_t writable;     /* 0: nothing is changed, writes give -EROFS; only while nobody else has it open to write */
     int32_t reserved;
+    uint64_t unsynced_bytes; /* the write that makes so many since the last sync syncs: an opening reads at most so much; 0: 64 MiB */
+    uint64_t rewrite_bytes;  /* a log from this length on is written anew when more than half of it is of no use; 0: 64 KiB */
 } vs_branch_options;
 
 typedef struct vs_branch_facts {

@@ -12,6 +12,8 @@
 #include "room.h"
 #include "status.h"
 
+enum { UNSYNCED_BYTES = 64 << 20, REWRITE_BYTES = 1 << 16 };
+
 typedef struct vs_branch_volume_state volume_state;
 
 /* ---- holding ---- */
@@ -53,6 +55,8 @@ int vs_branch_open_on(vs_store *s, const uint8_t *uuid, const vs_branch_options 
     if (!b) return -ENOMEM;
     b->store = s;
     b->options = *o;
+    if (!b->options.unsynced_bytes) b->options.unsynced_bytes = UNSYNCED_BYTES;
+    if (!b->options.rewrite_bytes) b->options.rewrite_bytes = REWRITE_BYTES;
     memcpy(b->uuid, uuid, sizeof b->uuid);
     pthread_mutex_init(&b->mu, NULL);
     pthread_cond_init(&b->changed, NULL);
@@ -102,7 +106,7 @@ static int volume_new(vs_branch *b, uint32_t volume, uint64_t size_bytes, const 
     v->branch = b;
     v->id = volume;
     v->size_bytes = size_bytes;
-    v->rewrite_at_bytes = VS_BRANCH_REWRITE_BYTES;
+    v->rewrite_at_bytes = v->branch->options.rewrite_bytes;
     pthread_mutex_init(&v->sync_mu, NULL);
     pthread_mutex_init(&v->write_mu, NULL);
     pthread_mutex_init(&v->mu, NULL);
@@ -188,7 +192,7 @@ static void layer_begin(volume_state *v, vs_branch_layer *fresh) {
     vs_branch_layer *last = vs_branch_last(v);
     pthread_mutex_lock(&v->write_mu);
     v->branch->used_blocks -= last->blocks;
-    v->rewrite_at_bytes = VS_BRANCH_REWRITE_BYTES;
+    v->rewrite_at_bytes = v->branch->options.rewrite_bytes;
     pthread_mutex_lock(&v->mu);
     v->layers[v->layer_count++] = fresh;
     pthread_mutex_unlock(&v->mu);

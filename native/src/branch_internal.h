@@ -49,7 +49,7 @@ struct vs_branch {
     int held, inside; /* writes and syncs that are under way */
 };
 
-enum { VS_BRANCH_PIECE_BYTES = 1 << 20, VS_BRANCH_UNSYNCED_BYTES = 64 << 20, VS_BRANCH_REWRITE_BYTES = 1 << 16 };
+enum { VS_BRANCH_PIECE_BYTES = 1 << 20 };
 
 /* On a store, without a journal: for tests too. uuid: 16 bytes. */
 int vs_branch_open_on(vs_store *s, const uint8_t *uuid, const vs_branch_options *o, vs_branch **out);

@@ -214,6 +214,13 @@ static int directory_check(const vs_branch_layer *l) {
     return r >= 0 ? 0 : vs_fault_set(r == -ENOENT ? -EUCLEAN : r, l->log.volume, 0, 0, 0, "%s: %s", path, r == -ENOENT ? "it is missing" : strerror(-r));
 }
 
+/* A process that died may have put the log into its place, and not have synced that: what is appended to it from now on would go with its name. */
+static int names_sync(const vs_branch_layer *l) {
+    char path[VS_BRANCH_PATH_BYTES];
+    vs_branch_path(path, &l->log, NULL);
+    return l->log.store->sync_dir(l->log.store, path);
+}
+
 static int opening_run(opening *o) {
     int r = directory_check(o->layer);
     if (r == 0) r = vs_branch_log_open(&o->layer->log, o->use == VS_BRANCH_OWNED);
@@ -221,6 +228,7 @@ static int opening_run(opening *o) {
     o->block = malloc(VS_BLOCK_BYTES);
     r = o->block ? vs_extent_map_new(&o->bad) : -ENOMEM;
     if (r == 0) r = data_open(o->layer, o->use);
+    if (r == 0 && o->use == VS_BRANCH_OWNED) r = names_sync(o->layer);
     if (r == 0) r = layer_load(o);
     if (r == 0 && o->use != VS_BRANCH_OWNED) vs_branch_slots_free(&o->layer->slots);
     if (r == 0 && o->use != VS_BRANCH_OWNED) vs_branch_log_close(&o->layer->log);

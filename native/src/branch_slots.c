@@ -128,7 +128,7 @@ void vs_branch_slots_sync_end(vs_branch_slots *s, int failed) {
         s->waiting_slots -= s->waiting[i].count;
     }
     s->waiting_count -= runs;
-    memmove(s->waiting, s->waiting + runs, s->waiting_count * sizeof *s->waiting);
+    if (runs && s->waiting_count) memmove(s->waiting, s->waiting + runs, s->waiting_count * sizeof *s->waiting);
     s->syncing = 0;
 }
 

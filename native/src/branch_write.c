@@ -236,9 +236,10 @@ static int piece_write(volume_state *v, uint64_t from, uint64_t end, const uint8
         vs_branch_record record = {.first = c.first, .count = c.count, .type = VS_BRANCH_WRITE, .entries = entries};
         r = change_make(v, &record, 1, &c, 1);
     }
-    int due = v->unsynced_bytes >= VS_BRANCH_UNSYNCED_BYTES;
+    int due = v->unsynced_bytes >= v->branch->options.unsynced_bytes;
     pthread_mutex_unlock(&v->write_mu);
-    return r == 0 && due ? vs_branch_volume_sync(v) : r;
+    if (r == 0 && due) vs_branch_volume_sync(v); /* this one is made; if it fails, the next ones do */
+    return r;
 }
 
 int64_t vs_branch_volume_write(volume_state *v, uint64_t offset_bytes, const void *buf, uint64_t length_bytes) {
@@ -295,9 +296,10 @@ static int piece_zero(volume_state *v, uint64_t from, uint64_t end) {
     int r = ready(v);
     if (r == 0) r = zeroing_begin(v, &z, from, end);
     if (r == 0 && z.record_count) r = change_make(v, z.records, z.record_count, z.changes, z.change_count);
-    int due = v->unsynced_bytes >= VS_BRANCH_UNSYNCED_BYTES;
+    int due = v->unsynced_bytes >= v->branch->options.unsynced_bytes;
     pthread_mutex_unlock(&v->write_mu);
-    return r == 0 && due ? vs_branch_volume_sync(v) : r;
+    if (r == 0 && due) vs_branch_volume_sync(v); /* this one is made; if it fails, the next ones do */
+    return r;
 }
 
 int vs_branch_volume_zero(volume_state *v, uint64_t offset_bytes, uint64_t length_bytes) {
@@ -332,7 +334,7 @@ static int log_shorten(volume_state *v) {
     int broken, r = l->log.store->sync(l->log.store, l->data);
     if (r < 0) return r;
     if (vs_branch_layer_rewrite(l, &broken) < 0) return broken ? -EIO : 0;
-    v->rewrite_at_bytes = VS_BRANCH_REWRITE_BYTES;
+    v->rewrite_at_bytes = v->branch->options.rewrite_bytes;
     v->noted_changes = v->changes;
     return 0;
 }
