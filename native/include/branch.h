@@ -28,6 +28,7 @@ enum { VS_BRANCH_LAYERS_MAX = 256 }; /* of one volume */
 
 typedef struct vs_branch_options {
     uint64_t quota_bytes; /* for what all volumes hold in their last layers, in whole blocks, zeros not counted; 0: none */
+    uint64_t reserve_bytes; /* so much of the disk is left free by writes, for others; 0: nothing is */
     int32_t writable;     /* 0: nothing is changed, writes give -EROFS; only while nobody else has it open to write */
     int32_t reserved;
     uint64_t unsynced_bytes; /* the write that makes so many since the last sync syncs: an opening reads at most so much; 0: 64 MiB */
@@ -78,7 +79,8 @@ int vs_branch_runs(vs_branch *b, uint32_t volume, uint64_t offset_bytes, vs_run 
 
 void vs_branch_facts_get(vs_branch *b, vs_branch_facts *out);
 
-/* Compare every block of every layer of a volume with its CRC, also those that a later layer hides. 1: *fault says which does not match, call again; 0: the end. */
+/* Compare every block of every layer of a volume with its CRC, also those that a later layer hides. 1: *fault says which does not match, call again; 2:
+ * none so far, of much that was read, call again; 0: the end. */
 int vs_branch_check(vs_branch *b, uint32_t volume, vs_branch_cursor *c, vs_fault *fault);
 
 /* Sync, and free it. Files must be released before. Returns the sync's status. */

@@ -13,7 +13,7 @@
 #include "format.h"
 #include "status.h"
 
-enum { PIECES_MAX = 64, PLAN_BLOCKS_MAX = 512, TRIES = 3 };
+enum { PIECES_MAX = 64, PLAN_BLOCKS_MAX = 512, TRIES = 3, CHECK_BYTES = 64 << 20 };
 
 typedef enum piece_kind { BELOW, ZEROS, DATA } piece_kind;
 
@@ -266,13 +266,17 @@ int vs_branch_check(vs_branch *b, uint32_t volume, vs_branch_cursor *c, vs_fault
     uint8_t block[VS_BLOCK_BYTES];
     if (!v) return -ENOENT;
     if (v->lost) return v->lost;
-    while (checked_next(v, c, &p)) {
+    for (uint64_t left_bytes = CHECK_BYTES; checked_next(v, c, &p);) {
         uint64_t sound = piece_check(&p, block);
         if (v->reuse != p.reuse) continue; /* look again */
         c->block = p.pieces[0].first + sound + (sound < p.pieces[0].count);
-        if (sound == p.pieces[0].count) continue;
-        vs_fault_last(fault);
-        return 1;
+        if (sound < p.pieces[0].count) {
+            vs_fault_last(fault);
+            return 1;
+        }
+        uint64_t read_bytes = sound * VS_BLOCK_BYTES;
+        if (read_bytes >= left_bytes) return 2;
+        left_bytes -= read_bytes;
     }
     return 0;
 }

@@ -52,6 +52,13 @@ static int quota_take(vs_branch *b, uint64_t blocks) {
     return 0;
 }
 
+/* What is left free is for the journal: a branch must not end the protection of volumes. */
+static int has_room(const vs_branch *b, uint64_t blocks) {
+    if (!b->options.reserve_bytes || !b->store->free_bytes || blocks == 0) return 1;
+    int64_t free_bytes = b->store->free_bytes(b->store);
+    return free_bytes < 0 || (uint64_t)free_bytes >= b->options.reserve_bytes + blocks * VS_BLOCK_BYTES;
+}
+
 /* ---- slots ---- */
 
 /* CRCs; and slots for what is not zeros: in a row where there are free ones in a row. */
@@ -174,7 +181,7 @@ static int change_make(volume_state *v, vs_branch_record *records, int count, ch
     size_t runs = 0;
     for (int i = 0; i < count; i++) replaced += vs_branch_layer_slots_in(l, records[i].first, records[i].count, &runs);
     uint64_t more = blocks > replaced ? blocks - replaced : 0, fewer = replaced > blocks ? replaced - blocks : 0;
-    int r = quota_take(b, more);
+    int r = has_room(b, blocks) ? quota_take(b, more) : -ENOSPC;
     if (r < 0) return r;
     r = slots_and_bytes(v, changes, change_count);
     if (r == 0 && ((r = records_reserve(v, runs)) < 0 || (r = records_append(v, records, count)) < 0))

@@ -5,7 +5,7 @@ Source: native/include/branch.h; native/FORMAT.md section 8.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from vsnapfs.binding._native import ffi, lib
@@ -33,11 +33,14 @@ class BranchFacts(NamedTuple):
 class Branch(Closing):
     """All open volumes of one branch. Any thread may call anything at once, but for ``volume`` and ``close``."""
 
-    def __init__(self, journal: Journal, *, quota_bytes: int = 0, writable: bool = True) -> None:
-        """A branch without a volume; borrows the journal. ``quota_bytes`` 0: none. Not ``writable``: nothing is changed, and
-        nobody else may write to it meanwhile."""
+    def __init__(
+        self, journal: Journal, *, quota_bytes: int = 0, reserve_bytes: int = 0, writable: bool = True
+    ) -> None:
+        """A branch without a volume; borrows the journal. ``quota_bytes`` 0: none. ``reserve_bytes`` of the disk are left
+        free. Not ``writable``: nothing is changed, and nobody else may write to it meanwhile."""
         options, out = ffi.new("vs_branch_options *"), ffi.new("vs_branch **")
         options.quota_bytes = quota_bytes
+        options.reserve_bytes = reserve_bytes
         options.writable = writable
         check(lib.vs_branch_open(journal.c, options, out), "open the branch")
         self._c: Any = out[0]
@@ -110,11 +113,15 @@ class Branch(Closing):
         lib.vs_branch_facts_get(self._c, c)
         return BranchFacts(*(getattr(c, name) for name in BranchFacts._fields))
 
-    def check(self, volume: int) -> Iterator[Fault]:
-        """Read every block of every layer of a volume: what does not match its checksum."""
+    def check(self, volume: int, going_on: Callable[[], None] | None = None) -> Iterator[Fault]:
+        """Read every block of every layer of a volume: what does not match its checksum. ``going_on`` is called now and then, and
+        may raise."""
         cursor, fault = ffi.new("vs_branch_cursor *"), ffi.new("vs_fault *")
-        while check(lib.vs_branch_check(self._c, volume, cursor, fault), "check the branch"):
-            yield fault_from(fault)
+        while found := check(lib.vs_branch_check(self._c, volume, cursor, fault), "check the branch"):
+            if found == 1:
+                yield fault_from(fault)
+            if going_on is not None:
+                going_on()
 
     def close(self) -> None:
         """Sync, and free it with its views. Files must be released before. Twice is allowed.

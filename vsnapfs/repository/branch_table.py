@@ -28,6 +28,8 @@ class _Slot:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.idle = threading.Condition(self.lock)
+        """Is told when ``users`` is 0."""
         self.branch: Branch | None = None
         self.users = 0
         """Threads that work with it."""
@@ -110,6 +112,8 @@ class BranchTable:
         finally:
             with slot.lock:
                 slot.users -= 1
+                if slot.users == 0:
+                    slot.idle.notify_all()
         self._close_idle()
 
     def in_use(self, branch: int) -> int:
@@ -132,13 +136,15 @@ class BranchTable:
                 self._slots.pop(branch, None)
 
     def close(self) -> None:
-        """All of them; no file of them is open. The first error is raised when all are closed."""
+        """All of them; no file of them is open. Who works with one is waited for. The first error is raised when all are closed."""
         with self._mutex:
             slots, self._slots = list(self._slots.values()), {}
         failed: VsnapfsError | None = None
         for slot in slots:
             with slot.lock:
                 slot.gone = True
+                while slot.users:
+                    slot.idle.wait()
                 try:
                     slot.close()
                 except VsnapfsError as error:

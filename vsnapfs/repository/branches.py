@@ -24,6 +24,9 @@ from vsnapfs.repository.layout import branch_layer
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.reading import MANIFEST_FORMAT, view_of
 
+RESERVES = 2
+"""So many times what the journal leaves free a branch does: it ends before the journal has to."""
+
 
 def load(parts: Parts) -> None:
     """Know what the files say now."""
@@ -33,7 +36,9 @@ def load(parts: Parts) -> None:
 def listed(parts: Parts) -> list[Branch]:
     """All of them by name, those too that cannot be understood."""
     there = known(parts)
-    return [_described(parts, there, name) for name in sorted({*there.files, *there.broken})]
+    found = [_described(parts, there, name) for name in sorted({*there.files, *there.broken})]
+    left = known(parts)  # some may have been removed meanwhile
+    return [branch for branch in found if branch.name in left.files or branch.name in left.broken]
 
 
 def described(parts: Parts, name: str) -> Branch:
@@ -156,7 +161,11 @@ def _open(parts: Parts, name: str, branch_id: int) -> OpenBranch:
         raise IntegrityError(
             f"branch {name} needs {missing}, which is missing", hint="put it back, or remove the branch"
         )
-    branch = OpenBranch(parts.journal, quota_bytes=file.quota_bytes or 0, writable=parts.owner)
+    disk = os.fstatvfs(parts.layout.fd)
+    reserve_bytes = RESERVES * parts.settings.journal.reserve_bytes(disk.f_blocks * disk.f_frsize)
+    branch = OpenBranch(
+        parts.journal, quota_bytes=file.quota_bytes or 0, reserve_bytes=reserve_bytes, writable=parts.owner
+    )
     try:
         for volume in file.volumes:
             below = _below(parts, file, volume)
