@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
+import random
 import re
+import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,18 +17,20 @@ import pytest
 from tests.e2e.ground import MIB, serving
 from tests.support.attaching import left_behind
 from tests.support.devices import loop_device, mounted, sh
+from tests.support.hunting import branches, taken_away
 from tests.support.partition_table import write_gpt
-from tests.support.processes import Mounted, make_repository, must, unmount
+from tests.support.processes import Mounted, environment, make_repository, must, must_json, program
 from tests.support.waiting import eventually
 from vsnapfs.core.errors import UntestableError
 from vsnapfs.core.hunt import HuntFile
 from vsnapfs.hunt.files import Bytes, _of_mounted, files_at
-from vsnapfs.mounts.table import mounts
+from vsnapfs.hunt.log import read
 
 SIZES = {"ext4": 32 * MIB, "xfs": 320 * MIB, "btrfs": 128 * MIB}
 MAKE = {"ext4": ["mkfs.ext4", "-q", "-b", "4096"], "xfs": ["mkfs.xfs", "-q"], "btrfs": ["mkfs.btrfs", "-q"]}
 BLOCK = 4096
 PARTITION_AT = 3 * MIB
+KILLS = int(os.environ.get("VSNAPFS_HUNT_KILLS", "5"))
 
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse]
 
@@ -34,15 +38,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_f
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where hunts make their directories; in the end nothing is left there."""
-    path = tmp_path / "place"
-    path.mkdir()
-    monkeypatch.setenv("TMPDIR", str(path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "place"))
     monkeypatch.setenv("VSNAPFS_RUN", str(tmp_path / "run"))
-    yield path
-    for entry in mounts():
-        if entry.path.startswith(f"{path}/"):
-            unmount(Path(entry.path))
-    eventually(lambda: not [*left_behind(tmp_path), *path.iterdir()], "nothing left")
+    with taken_away(tmp_path / "place") as path:
+        yield path
+        eventually(lambda: not [*left_behind(tmp_path), *path.iterdir()], "nothing left")
 
 
 def put(path: Path, content: bytes) -> None:
@@ -159,7 +159,8 @@ class Shop:
         with loop_device(server.mountpoint / "live/disk") as device:
             sh(*MAKE[kind], device)
             with mounted(device, place / "disk") as top:
-                put(top / "shop/orders.csv", self.ORDERS)
+                put(top / "shop/orders.csv", self.ORDERS)  # with the umount it is not in the journal alone
+            with mounted(device, place / "disk") as top:
                 for hour in range(self.HOURS):
                     if hour == self.LOST:
                         put(top / "shop/orders.csv", bytes(len(self.ORDERS)))
@@ -167,10 +168,11 @@ class Shop:
                     must(self.repository, "bookmark", "add", f"hour-{hour}")
                 self.at = lies_at(top / "shop/orders.csv")
 
+    WORDS = ("hunt", "--good", "hour-0", "--bad", "-0s", "--mount", "--to-write")
+    TEST = ("--", "grep", "-q", "^4711,", "{}/shop/orders.csv")
+
     def hunted(self, log: Path, *options: str) -> Any:
-        words = ["--good", "hour-0", "--bad", "-0s", "--mount", "--to-write", *options]
-        test = ["--", "grep", "-q", "^4711,", "{}/shop/orders.csv"]
-        return json.loads(must(self.repository, "hunt", "--json", "--log", log, *words, *test))
+        return must_json(self.repository, *self.WORDS, "--log", log, *options, *self.TEST)
 
 
 @contextmanager
@@ -196,3 +198,56 @@ def check(shop: Shop, found: Any) -> None:
     assert [file["path"] for file in write["files"]] == ["/shop/orders.csv"], write
     assert (write["offset_bytes"], write["length_bytes"], write["changed_bytes"]) == (shop.at, BLOCK, len(shop.ORDERS))
     assert "4711,Meyer" in write["hex_diff"][0]
+
+
+def killed_at_line(repository: Path, log: Path, line: int, words: tuple[str, ...]) -> None:
+    """Run a hunt, and kill it when its log has so many lines; it may be quicker, and end."""
+    process = subprocess.Popen(
+        [*program(), *words], env=environment(repository), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        eventually(lambda: process.poll() is not None or lines_of(log) >= line, f"line {line}")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def lines_of(log: Path) -> int:
+    return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
+def test_killed_again_and_again_it_comes_to_the_same_end(tmp_path: Path) -> None:
+    """While it makes branches, mounts, tests, unmounts: nothing is asked twice but what was being asked, nothing is left."""
+    seed = int.from_bytes(os.urandom(4))
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    log = tmp_path / "log"
+    with shop_of("ext4", tmp_path) as shop:
+        words: tuple[str, ...] = (*shop.WORDS, "--log", str(log), *shop.TEST)
+        for _ in range(KILLS):
+            killed_at_line(shop.repository, log, lines_of(log) + chance.randrange(2, 6), words)
+            words = ("hunt", "--resume", str(log))
+        found = must_json(shop.repository, *words)
+        check(shop, found)
+        told = [entry.state for entry in read(log).told]
+        assert len(told) == len(set(told))
+        assert read(log).left == []
+        assert branches(shop.repository) == []
+
+
+def test_what_a_killed_hunt_has_mounted_is_cleaned(tmp_path: Path, place: Path) -> None:
+    holds = ("--", "sh", "-c", f"touch {tmp_path}/holds; sleep 60")
+    with shop_of("ext4", tmp_path) as shop:
+        process = subprocess.Popen(
+            [*program(), *shop.WORDS, "--log", str(tmp_path / "log"), *holds], env=environment(shop.repository)
+        )
+        try:
+            eventually((tmp_path / "holds").exists, "the test")
+        finally:
+            process.kill()
+            process.wait()
+        (branch,) = branches(shop.repository)
+        (directory,) = place.glob("*/disk")
+        cleaned = must_json(shop.repository, "hunt", "clean")
+        assert cleaned == {"branches": [branch], "directories": [str(directory)], "at_work": []}
+        assert branches(shop.repository) == []

@@ -71,6 +71,7 @@ def attach(
     source = Path(os.path.realpath(source_file))
     target = Path(os.path.realpath(directory))
     with records.locked(str(target)) as lock:
+        stale.clean_one(lock)  # of one who was killed, and has been waited for
         _check_directory(target, lock.read())
         content = look(source, partition)
         way = way_of(content, what or str(source), writable=writable)

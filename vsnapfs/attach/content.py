@@ -65,7 +65,7 @@ def look(source: Path, partition: int | None) -> Content:
 def partitions(source: Path) -> list[Partition]:
     """Of the table that libblkid finds first, with sectors of 512 bytes or of 4096, in the order of the table; none: there is none."""
     for sector_bytes in (512, 4096):
-        argv = ["partx", "--show", "--raw", "--noheadings", "--bytes", "--output", "NR,START,SECTORS"]
+        argv = ["partx", "--show", "--noheadings", "--bytes", "--output", "NR,START,SECTORS"]
         done = run([*argv, "--sector-size", str(sector_bytes), "--", str(source)], PACKAGE, timeout_s=TIMEOUT_S)
         found = [_partition(line) for line in done.output.splitlines() if line.strip()] if done.status == 0 else []
         if found:
@@ -96,11 +96,9 @@ def _probed(source: Path, part: Partition | None = None) -> Content:
     if done.status not in (0, NOTHING):
         raise StoreError(f"cannot tell what {source} holds: {done.said()}")
     told = dict(line.split("=", 1) for line in done.output.splitlines() if "=" in line)
-    table = told.get("PTTYPE", "")
-    if part is None and not table and "TYPE" not in told and partitions(source):
-        table = "gpt"  # of a disk with sectors of 4096 bytes, which blkid does not look for in a file
     offset_bytes, length_bytes = (0, 0) if part is None else part[1:]
-    return Content(told.get("TYPE", ""), told.get("USAGE", ""), told.get("UUID", ""), table, offset_bytes, length_bytes)
+    kind, usage, uuid, table = (told.get(name, "") for name in ("TYPE", "USAGE", "UUID", "PTTYPE"))
+    return Content(kind, usage, uuid, table, offset_bytes, length_bytes)
 
 
 def _listed(source: Path) -> str:

@@ -2,6 +2,10 @@
 
 So whoever makes one holds it open until it is mounted, and from then on the mount does; a process that is killed leaves
 none, and neither does an umount by anybody.
+
+What is written goes past the page cache of the file (direct I/O, where the file can): the filesystem has one of its own, and its requests
+are served side by side, not one after the other. What is only read goes through it, since points share what they have in common
+there, and a volume that the kernel reads by itself cannot be read otherwise.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from vsnapfs.core.errors import BusyError, from_os_error
 CONTROL = "/dev/loop-control"
 GET_FREE = 0x4C82
 CONFIGURE = 0x4C0A
-READ_ONLY, AUTOCLEAR = 1, 4
+READ_ONLY, AUTOCLEAR, DIRECT_IO = 1, 4, 16
 SECTOR_BYTES = 512
 """Of every device: a filesystem with larger sectors can be read in smaller ones, not the other way."""
 TRIES = 64
@@ -48,7 +52,7 @@ def loop(source: Path, *, writable: bool, offset_bytes: int = 0, length_bytes: i
     except OSError as error:
         raise from_os_error(error, f"open {source}") from error
     try:
-        flags = AUTOCLEAR | (0 if writable else READ_ONLY)
+        flags = AUTOCLEAR | (DIRECT_IO if writable else READ_ONLY)
         name = os.fsencode(source)[-63:]
         config = CONFIG.pack(
             file, SECTOR_BYTES, 0, 0, 0, offset_bytes, length_bytes, 0, 0, 0, flags, name, b"", b"", 0, 0

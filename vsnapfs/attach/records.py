@@ -60,7 +60,6 @@ class Lock:
         return record
 
     def forget(self) -> None:
-        self._path.with_suffix(".new").unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
 
 
@@ -80,9 +79,15 @@ def locked(directory: str, *, wait_s: float = PATIENCE_S) -> Iterator[Lock]:
     try:
         yield lock
     finally:
-        if lock.read() is None:
-            name.unlink(missing_ok=True)
-        os.close(fd)
+        _let_go(path, fd)
+
+
+def _let_go(path: Path, fd: int) -> None:
+    """Of the lock beside a record; without a record there is nothing to lock."""
+    if not path.exists():
+        path.with_suffix(".new").unlink(missing_ok=True)
+        path.with_suffix(".lock").unlink(missing_ok=True)
+    os.close(fd)
 
 
 def _taken(name: Path) -> int | None:
@@ -104,6 +109,17 @@ def _is(name: Path, fd: int) -> bool:
         return os.path.samestat(name.stat(), os.fstat(fd))
     except FileNotFoundError:
         return False
+
+
+def sweep() -> None:
+    """Delete locks of directories without a record, which whoever was killed has left; not those that somebody holds."""
+    for name in place().glob("*.lock"):
+        path = name.with_suffix(".json")
+        if path.exists():
+            continue
+        fd = _taken(name)
+        if fd is not None:
+            _let_go(path, fd)
 
 
 def all_records() -> list[Record]:

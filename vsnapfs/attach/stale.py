@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -93,20 +92,23 @@ def remove_directory(record: Record) -> None:
 def clean_all() -> list[Attached]:
     """Take away all that is stale, but for what somebody is at work on. Returns: what it was, each with its problem."""
     look = Look()
-    done = []
+    done: list[Attached] = []
     for record in records.all_records():
         if look.problem_of(record):  # else it is left alone: whoever detaches it must not find it locked
             with suppress(BusyError), records.locked(record.attached.directory, wait_s=0) as lock:
-                done += _cleaned(lock, look)
+                done += clean_one(lock, look)
+    records.sweep()
     return done
 
 
-def _cleaned(lock: records.Lock, look: Look) -> Iterator[Attached]:
+def clean_one(lock: records.Lock, look: Look | None = None) -> list[Attached]:
+    """Take away what is on the directory of a lock, if it is stale. Returns: what it was, if it was."""
     record = lock.read()
-    problem = "" if record is None else look.problem_of(record)
-    if record is not None and problem:
-        clean(lock, record)
-        yield replace(record.attached, problem=problem)
+    problem = "" if record is None else (look or Look()).problem_of(record)
+    if record is None or not problem:
+        return []
+    clean(lock, record)
+    return [replace(record.attached, problem=problem)]
 
 
 def listed() -> list[Attached]:

@@ -1,7 +1,8 @@
 """Which file bytes of a volume belong to, where its filesystem can tell: debugfs for ext2, ext3 and ext4, xfs_db for XFS, and FIEMAP
-of mounted files for others, which is bounded in time. Everything is read-only.
+of mounted files for others, which is bounded in time.
 
-The programs look at a filesystem that was perhaps in use, so they find what was on the volume, and not what was still in memory.
+A volume that was in use has what is new in its filesystem's journal alone, where none of these programs looks. So they are given a
+branch, which is mounted for a moment first: that replays the journal.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vsnapfs.attach import attached, device_of
-from vsnapfs.attach.content import partitions
+from vsnapfs.attach.content import look, partitions
 from vsnapfs.attach.programs import run
 from vsnapfs.core.errors import UntestableError
 from vsnapfs.core.hunt import HuntFile
@@ -51,21 +52,20 @@ class Bytes(NamedTuple):
 def files_at(source: Path, offset_bytes: int, length_bytes: int, directory: Path) -> tuple[str, list[HuntFile]]:
     """The filesystem of a volume's file, as blkid calls it, and what it has at these bytes of the volume.
 
-    Args: directory: to be made and mounted on where nothing else can tell. Raises: UntestableError: nobody can tell, and why;
-    others of core.errors.
+    Args: source: of a branch that nobody needs: its filesystem replays its journal. directory: to be made, and mounted on.
+    Raises: UntestableError: nobody can tell, and why; others of core.errors.
     """
     number, place = _part(source, Bytes(offset_bytes, length_bytes))
-    with device_of(source, partition=number) as device:
-        if device.filesystem in EXT:
-            return device.filesystem, _of_ext(device.path, place)
-        if device.filesystem == "xfs":
-            return device.filesystem, _of_xfs(device.path, place)
-    if not device.filesystem:
+    kind = look(source, number).kind
+    if not kind:
         raise UntestableError("the volume has no filesystem that is known")
-    if device.filesystem in OWN_ADDRESSES:
-        raise UntestableError(f"{device.filesystem} does not tell which file bytes of its volume belong to")
-    with attached(source, directory, writable=False, partition=number):
-        return device.filesystem, _of_mounted(directory, place)
+    if kind in OWN_ADDRESSES:
+        raise UntestableError(f"{kind} does not tell which file bytes of its volume belong to")
+    with attached(source, directory, writable=True, partition=number):
+        if kind not in EXT and kind != "xfs":
+            return kind, _of_mounted(directory, place)
+    with device_of(source, partition=number) as device:
+        return kind, _of_ext(device.path, place) if kind in EXT else _of_xfs(device.path, place)
 
 
 def _part(source: Path, place: Bytes) -> tuple[int | None, Bytes]:

@@ -54,7 +54,7 @@ class Ground(Protocol):
         ...
 
     def write(self, good: int, bad: int, spot: Making) -> HuntWrite:
-        """The record that is the step from one state to the next. spot: where the file it belongs to may be looked up.
+        """The record that is the step from one state to the next. spot: what may be made to look up the file it belongs to.
 
         Raises: PointGoneError: records between them are not there any more, so it may have been another.
         """

@@ -214,7 +214,7 @@ class Hunting:
             return None
 
     async def _with_write(self, found: Hunt, known: Narrowed) -> Hunt:
-        spot = self._spot(known.bad, found.first_bad, branch=False, mounted=True)
+        spot = self._spot(known.bad, found.first_bad, branch=True, mounted=True)
         self._note(spot)
         try:
             write = await in_thread(self._ground.write, known.good, known.bad, spot)

@@ -71,10 +71,7 @@ class ServedGround:
         return self._repository.resolve(f"@{state}")
 
     def make(self, spot: Making) -> Place:
-        top = self._mountpoint / "at" / f"@{spot.point.seqno}"
-        if spot.branch:
-            self._ask(BranchAdd(name=spot.branch, source=f"@{spot.point.seqno}", note=self._label))
-            top = self._mountpoint / "branches" / spot.branch
+        top = self._branch(spot) if spot.branch else self._mountpoint / "at" / f"@{spot.point.seqno}"
         volumes = {name: top / name for name in self._begin.volumes}
         for file in volumes.values():
             if not file.exists():
@@ -85,6 +82,11 @@ class ServedGround:
             volumes = {name: self._attached(file, top / name, spot) for name, file in volumes.items()}
         only = next(iter(volumes.values())) if len(volumes) == 1 else top
         return Place(only, top, volumes)
+
+    def _branch(self, spot: Making) -> Path:
+        """Make it. Returns: the directory of its volumes."""
+        self._ask(BranchAdd(name=spot.branch, source=f"@{spot.point.seqno}", note=self._label))
+        return self._mountpoint / "branches" / spot.branch
 
     def _attached(self, file: Path, directory: Path, spot: Making) -> Path:
         what = f"@{spot.point.seqno} {file.name} of {self._label}"
@@ -102,7 +104,7 @@ class ServedGround:
 
     def write(self, good: int, bad: int, spot: Making) -> HuntWrite:
         names = {number: name for name, number in self._begin.volumes.items()}
-        return describe(self._repository, names, good, bad, self._mountpoint, Path(spot.directory))
+        return describe(self._repository, names, good, bad, self._branch(spot), Path(spot.directory))
 
     def _ask(self, request: Request[R]) -> R:
         return connect(self._repository.path).call(request)

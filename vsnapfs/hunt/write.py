@@ -28,11 +28,11 @@ class Difference(NamedTuple):
 
 
 def describe(
-    repository: Repository, names: dict[int, str], good: int, bad: int, tree: Path, directory: Path
+    repository: Repository, names: dict[int, str], good: int, bad: int, top: Path, directory: Path
 ) -> HuntWrite:
     """What the record ``bad`` did, where ``good`` is the last state before it.
 
-    Args: names: of the hunt's volumes, by id. tree: the mount of the server. directory: to mount the volume on, if need be.
+    Args: names: of the hunt's volumes, by id. top: a branch of ``bad``, its volumes in a directory. directory: to mount one on.
     Raises: PointGoneError: records between the two are not there any more.
     """
     record = repository.write_record(bad)
@@ -49,8 +49,7 @@ def describe(
         )
     filesystem, files, problem = "", list[HuntFile](), ""
     try:
-        source = tree / "at" / f"@{bad}" / name
-        filesystem, files = files_at(source, record.offset_bytes, record.length_bytes, directory)
+        filesystem, files = files_at(top / name, record.offset_bytes, record.length_bytes, directory)
     except VsnapfsError as error:
         problem = str(error)
     return HuntWrite(

@@ -55,6 +55,7 @@ from vsnapfs.repository.condition import status, window_percent
 from vsnapfs.repository.diff import volume_diff
 from vsnapfs.repository.export import Target, export_diff, export_image
 from vsnapfs.repository.federation import FederatedPart
+from vsnapfs.repository.instants import WriteRecord
 from vsnapfs.repository.layout import CATALOG, DIRECTORIES, JOURNAL, SETTINGS, Layout
 from vsnapfs.repository.lock import OwnerLock
 from vsnapfs.repository.marks import Marks
@@ -440,7 +441,7 @@ class Repository(Closing):
         are more than ``most``."""
         return instants.instants(self._parts, volumes, since, until, most)
 
-    def write_record(self, seqno: int) -> instants.WriteRecord:
+    def write_record(self, seqno: int) -> WriteRecord:
         """What a record wrote, and where. Raises: PointGoneError: there is no such write, or not any more."""
         return instants.write_record(self._parts, seqno)
 
