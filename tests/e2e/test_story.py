@@ -5,6 +5,7 @@ PostgreSQL runs on ext4 on a loop device on a live volume, as in test_postgresql
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import subprocess
@@ -32,6 +33,7 @@ ORDERS = 1000
 BOOKMARKS = 8
 RATE = 40
 """Transactions a second: what is written between two bookmarks is what a hunt for an instant has to search."""
+HUNT_S_MAX = 400.0
 QUESTION = f"SELECT count(*) >= {ORDERS} FROM orders"
 
 
@@ -150,11 +152,12 @@ def brought_back(source: Cluster, target: Cluster) -> None:
         script.unlink()
 
 
-def hunted(repository: Path) -> dict[str, Any]:
+def hunted(repository: Path, ground: Path) -> dict[str, Any]:
     """By a question in SQL, asked of a second server at each point."""
     test = [str(EXAMPLES / "verify-postgresql"), "{}", QUESTION]
     options = ["--good", "b0", "--bad", f"b{BOOKMARKS - 1}", "--volume", "disk", "--mount"]
-    found: dict[str, Any] = must_json(repository, "hunt", *options, "--", *test)
+    options += ["--log", str(ground / "hunt.log")]
+    found: dict[str, Any] = json.loads(must(repository, "--json", "hunt", *options, "--", *test, timeout_s=HUNT_S_MAX))
     assert found["state"] == "found", found
     return found
 
@@ -172,7 +175,7 @@ def test_a_delete_without_where(ground: Path) -> None:
                 history(repository, shop, rng)
                 assert len(shop.orders()) < ORDERS, "most orders are gone"
                 began = time.monotonic()
-                found = hunted(repository)
+                found = hunted(repository, ground)
                 hunt_s = time.monotonic() - began
                 before = shop.transactions()
                 began = time.monotonic()

@@ -6,7 +6,6 @@ import fcntl
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 
 PREFIX = "verify-"
 NOTE = "of vsnapfs verify; it goes when that ends"
-RELEASE_S_MAX = 15.0
-"""The kernel lets go of a loop device's file some time after it was unmounted."""
-AGAIN_S = 0.1
 VOLUMES_MAX = 64
 """As many as a verdict names."""
 
@@ -159,17 +155,9 @@ def _branch(session: Session, name: str, point: Point, quota_bytes: int | None) 
 def _remove(session: Session, name: str) -> None:
     """Raises: BusyError: somebody else has it open."""
     from vsnapfs.daemon.requests import BranchRemove
+    from vsnapfs.hunt.served import until_closed
 
-    give_up_s = time.monotonic() + RELEASE_S_MAX
-    while True:
-        try:
-            session.ask(BranchRemove(name=name))
-        except BusyError:
-            if time.monotonic() > give_up_s:
-                raise
-            time.sleep(AGAIN_S)
-        else:
-            return
+    until_closed(lambda: session.ask(BranchRemove(name=name)))
 
 
 def _say(session: Session, step: str) -> None:
