@@ -37,7 +37,7 @@ quota = "4M"
 command = ["sh", "-c", 'dd if=/dev/urandom of={}/much bs=1M count=16 conv=fsync']
 
 [verify.slow]
-command = ["sh", "-c", 'touch "$VSNAPFS_DIR"/began; sleep 600']
+command = ["sh", "-c", 'touch {}/began; sleep 600']
 timeout = "20min"
 """
 
@@ -64,7 +64,7 @@ def put(server: Mounted, place: Path, state: str) -> None:
 
 @contextmanager
 def history(place: Path, settings: str = SETTINGS) -> Iterator[Mounted]:
-    """Bookmarks: ``good``, and ``room`` with it; ``ill``, whose file says so; ``torn``, whose filesystem is not whole; ``gone``, which has none."""
+    """Bookmarks: ``good``, and ``room``; ``ill``, whose file says so; ``torn``, whose filesystem is not whole; ``gone``, without one."""
     repository = make_repository(place / "repository", disk=32 * MIB)
     (repository / "vsnapfs.toml").write_text(settings)
     with serving(repository, place / "mount") as server:
@@ -193,7 +193,7 @@ def under_way(server: Mounted, run_directory: Path) -> Iterator[subprocess.Popen
     with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             eventually(
-                lambda: list((run_directory / "verify").glob("*/began")) != [], "its command to run", deadline_s=60
+                lambda: list((run_directory / "verify").glob("*/disk/began")) != [], "its command to run", deadline_s=60
             )
             yield process
         finally:
@@ -241,13 +241,11 @@ def test_a_server_does_it_by_itself(tmp_path: Path) -> None:
         assert branches(server) == []
 
 
-SLOW_NIGHT = (
-    '[verify.night]\nevery = "1s"\ncommand = ["sh", "-c", \'touch "$VSNAPFS_DIR"/began; sleep 600\']\ntimeout = "1h"\n'
-)
+SLOW_NIGHT = '[verify.night]\nevery = "1s"\ncommand = ["sh", "-c", \'touch {}/began; sleep 600\']\ntimeout = "1h"\n'
 
 
 def test_a_server_that_ends_meanwhile_leaves_nothing(tmp_path: Path, run_directory: Path) -> None:
     with history(tmp_path, SLOW_NIGHT) as server:
-        eventually(lambda: list((run_directory / "verify").glob("*/began")) != [], "one to run", deadline_s=60)
+        eventually(lambda: list((run_directory / "verify").glob("*/disk/began")) != [], "one to run", deadline_s=60)
         assert server.stop() == 0
     assert must_json(server.repository, "branch", "list")["branches"] == []
