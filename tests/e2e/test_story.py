@@ -81,9 +81,12 @@ class Shop:
         self.cluster.query(f"INSERT INTO orders VALUES ({number}) RETURNING id")
         self.acknowledged.add(number)
 
-    def mistake(self) -> None:
-        """The WHERE was forgotten."""
-        assert self.cluster.query("WITH gone AS (DELETE FROM orders RETURNING 1) SELECT count(*) FROM gone") != "0"
+    def mistake(self) -> str:
+        """The WHERE was forgotten. Returns: the transaction."""
+        gone = "WITH gone AS (DELETE FROM orders RETURNING 1) SELECT pg_current_xact_id(), count(*) FROM gone"
+        transaction, count = self.cluster.query(gone).split("|")
+        assert count != "0"
+        return transaction
 
     def orders(self, cluster: Cluster | None = None) -> set[int]:
         found = (cluster or self.cluster).query("SELECT coalesce(string_agg(id::text, ' '), '') FROM orders")
@@ -108,31 +111,35 @@ def history(repository: Path, shop: Shop, rng: random.Random) -> None:
 
 
 @contextmanager
-def second_server(repository: Path, ground: Path, point: str) -> Iterator[Cluster]:
-    """Of the database as it was, on a branch; all is gone afterwards."""
+def attached_branch(repository: Path, ground: Path, name: str, point: str) -> Iterator[Path]:
+    """The data directory as it was at a point, on a branch; all is gone afterwards."""
+    must(repository, "branch", "add", name, "--from", point)
+    try:
+        must(repository, "attach", f"branch:{name}", "disk", ground / name, "--read-write")
+        try:
+            yield ground / name / "cluster"
+        finally:
+            must(repository, "detach", ground / name)
+    finally:
+        eventually(lambda: _is_removed(repository, name), "the branch removed")
+
+
+@contextmanager
+def second_server(data: Path, ground: Path, *words: str | Path) -> Iterator[Cluster]:
     sockets = ground / "sockets"
     sockets.mkdir()
     shutil.chown(sockets, USER, USER)
-    must(repository, "branch", "add", "rescue", "--from", point)
+    sh(EXAMPLES / "branch-postgresql", "start", data, sockets, *words, timeout_s=120)
     try:
-        must(repository, "attach", "branch:rescue", "disk", ground / "rescue", "--read-write")
-        try:
-            data = ground / "rescue" / "cluster"
-            sh(EXAMPLES / "branch-postgresql", "start", data, sockets, timeout_s=120)
-            try:
-                yield Cluster(sockets, sockets / "postgresql.log")
-            finally:
-                sh(EXAMPLES / "branch-postgresql", "stop", data)
-        finally:
-            must(repository, "detach", ground / "rescue")
+        yield Cluster(sockets, sockets / "postgresql.log")
     finally:
-        eventually(lambda: _is_removed(repository), "the branch removed")
+        sh(EXAMPLES / "branch-postgresql", "stop", data)
 
 
-def _is_removed(repository: Path) -> bool:
+def _is_removed(repository: Path, name: str) -> bool:
     """The kernel lets go of the file behind a loop device some time after it was unmounted."""
     try:
-        must(repository, "branch", "remove", "rescue")
+        must(repository, "branch", "remove", name)
     except AssertionError as error:
         if "exit 5" not in str(error):
             raise
@@ -179,7 +186,11 @@ def test_a_delete_without_where(ground: Path) -> None:
                 hunt_s = time.monotonic() - began
                 before = shop.transactions()
                 began = time.monotonic()
-                with second_server(repository, ground, f"@{found['last_good']['seqno']}") as rescue:
+                point = f"@{found['last_good']['seqno']}"
+                with (
+                    attached_branch(repository, ground, "rescue", point) as data,
+                    second_server(data, ground) as rescue,
+                ):
                     start_s = time.monotonic() - began
                     assert shop.orders(rescue) | shop.orders() == shop.acknowledged, "every order is in one of the two"
                     assert shop.transactions(rescue) <= before
@@ -193,3 +204,52 @@ def test_a_delete_without_where(ground: Path) -> None:
         names = [branch["name"] for branch in must_json(repository, "branch", "list")["branches"]]
         assert names == []
     assert must_json(repository, "check", "--read-data")["damages"] == []
+
+
+BACKUP = """
+[[quiesce.shop.members]]
+kind = "postgresql"
+name = "orders"
+mode = "backup"
+dsn = "host={} user=postgres dbname=postgres"
+"""
+
+
+def label_of(repository: Path, name: str) -> str:
+    """What the bookmark carries, as docs/rollforward.md has jq fetch it."""
+    (member,) = must_json(repository, "bookmark", "show", name)["bookmark"]["members"]
+    (label,) = [file["text"] for file in member["files"] if file["name"] == "backup_label"]
+    return str(label)
+
+
+@pytest.mark.parametrize("with_label", [True, False])
+def test_forward_to_just_before_the_bad_transaction(ground: Path, with_label: bool) -> None:
+    """From a bookmark that was made while all was well, by the log of a later one; customers are at work all the time."""
+    repository = make_repository(ground / "repository", disk="400M")
+    (repository / "vsnapfs.toml").write_text(BACKUP.format(ground / "disk.run"))
+    with Mounted(repository, ground / "mount") as server:
+        live = server.mountpoint / "live/disk"
+        sh("mkfs.ext4", "-q", live)
+        with database(live, ground, "disk") as cluster:
+            cluster.run("pgbench", "-i", "-q", "-s", "1", USER)
+            shop = Shop(cluster)
+            with customers(cluster):
+                must(repository, "bookmark", "add", "nightly", *(["--quiesce", "shop"] if with_label else []))
+                for _ in range(3):
+                    shop.order()
+                wanted = set(shop.acknowledged)
+                bad = shop.mistake()
+                shop.order()
+                must(repository, "bookmark", "add", "later")
+                words: list[str | Path] = ["--until-xid", bad]
+                if with_label:
+                    (ground / "label").write_text(label_of(repository, "nightly"))
+                    words += ["--label", ground / "label"]
+                with (
+                    attached_branch(repository, ground, "base", "nightly") as data,
+                    attached_branch(repository, ground, "now", "later") as later,
+                    second_server(data, ground, "--wal", later / "pg_wal", *words) as forward,
+                ):
+                    assert shop.orders(forward) == wanted
+                    forward.assert_sound()
+                    assert ((data / "backup_label.old").exists()) is with_label
