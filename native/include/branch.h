@@ -1,6 +1,6 @@
 /* branch.h: writable scratch on a point: for each volume an overlay over its view.
  *
- * What is written lies in layers, branches/layers/<id>/ of the repository (native/FORMAT.md section 8). The last layer of a branch is the one
+ * What is written lies in layers, branches/layers/<id>/ of the repository (native/FORMAT.md section 11). The last layer of a branch is the one
  * it writes to and is its own; those before never change and may be shared with other branches. A read asks the layers from the last to the first, then
  * the view below; every block is checked against its CRC.
  *

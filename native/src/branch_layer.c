@@ -104,10 +104,10 @@ uint64_t vs_branch_layer_slots_in(const vs_branch_layer *l, uint64_t first, uint
     return total;
 }
 
-int vs_branch_layer_each(const vs_branch_layer *l, int (*each)(void *arg, uint64_t first, uint64_t count, uint64_t slot), void *arg) {
+int vs_branch_layer_each(const vs_branch_layer *l, uint64_t first, uint64_t end, vs_branch_each_fn each, void *arg) {
     uint64_t at, n, slot;
     int r = 0;
-    for (uint64_t block = 0; r == 0 && part_next(l->map, block, UINT64_MAX / VS_BLOCK_BYTES, &at, &n, &slot); block = at + n) r = each(arg, at, n, slot);
+    for (uint64_t block = first; r == 0 && part_next(l->map, block, end, &at, &n, &slot); block = at + n) r = each(arg, at, n, slot);
     return r;
 }
 
@@ -195,7 +195,7 @@ static int rewriting_extent(void *arg, uint64_t first, uint64_t count, uint64_t 
 }
 
 static int rewriting_fill(rewriting *w) {
-    int r = vs_branch_layer_each(w->layer, rewriting_extent, w);
+    int r = vs_branch_layer_each(w->layer, 0, VS_BRANCH_BLOCKS_MAX, rewriting_extent, w);
     if (r == 0) r = rewriting_put(w, (vs_branch_record){.first = w->log.seq, .type = VS_BRANCH_SYNCED});
     return r == 0 ? rewriting_flush(w) : r;
 }

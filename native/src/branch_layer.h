@@ -40,8 +40,11 @@ uint64_t vs_branch_layer_slots_in(const vs_branch_layer *l, uint64_t first, uint
 /* Is all of it known zeros? */
 int vs_branch_layer_zero_in(const vs_branch_layer *l, uint64_t first, uint64_t count);
 
-/* Call each for every extent of the map, in order (slot 0: zeros), until it returns something else than 0, which is returned. */
-int vs_branch_layer_each(const vs_branch_layer *l, int (*each)(void *arg, uint64_t first, uint64_t count, uint64_t slot), void *arg);
+#define VS_BRANCH_BLOCKS_MAX (UINT64_MAX / 4096)
+
+/* Call each for what the map holds of blocks [first, end), in order (slot 0: zeros), until it returns something else than 0, which is returned. */
+typedef int (*vs_branch_each_fn)(void *arg, uint64_t first, uint64_t count, uint64_t slot);
+int vs_branch_layer_each(const vs_branch_layer *l, uint64_t first, uint64_t end, vs_branch_each_fn each, void *arg);
 
 /* What a record replaces waits (vs_branch_slots_reserve); then the record is put into the map, for which there is room for the CRCs of its slots. -ENOMEM: the
  * map is not what the log says. */

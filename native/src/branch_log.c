@@ -155,7 +155,11 @@ int vs_branch_log_replace(vs_branch_log *l, vs_branch_log *fresh, int *renamed) 
         return r;
     }
     vs_branch_log_close(l);
-    *l = *fresh;
+    l->file = fresh->file; /* what else readers look at is the same, and stays */
+    l->salt = fresh->salt;
+    l->after = fresh->after;
+    l->seq = fresh->seq;
+    l->end_bytes = fresh->end_bytes;
     return 0;
 }
 

@@ -1,4 +1,4 @@
-/* branch_log.h: the log of one volume of one layer: what was written where, in order (native/FORMAT.md section 8).
+/* branch_log.h: the log of one volume of one layer: what was written where, in order (native/FORMAT.md section 11).
  *
  * Threads: none; the owner locks. Errors: -errno, with vs_fault_set.
  */

@@ -99,25 +99,40 @@ static int cut_find(opening *o, vs_branch_reader *reader) {
 
 /* ---- the map of them ---- */
 
-/* Records that are of no use any more may name slots that the file has not, since it was cut. */
+/* Records that are of no use any more may name slots that the file has not, since it was cut: those are looked at when all are known. */
+static int slots_take(opening *o, const vs_branch_record *r, uint64_t *greatest) {
+    vs_branch_slots *slots = &o->layer->slots;
+    for (uint32_t i = 0; r->type == VS_BRANCH_WRITE && i < r->count; i++) {
+        uint32_t slot = vs_get32(r->entries + (size_t)i * VS_BRANCH_ENTRY);
+        if (slot == 0 || slot > o->slots_max) continue;
+        int status = vs_branch_slots_mark(slots, slot, 1);
+        if (status < 0) return status == -EEXIST ? cannot_be(o->layer) : status;
+        if (slot > *greatest) *greatest = slot;
+    }
+    return 0;
+}
+
+static int replaced_give(void *arg, uint64_t first, uint64_t count, uint64_t slot) {
+    (void)first;
+    opening *o = arg;
+    for (uint64_t i = 0; slot && i < count && slot + i <= o->slots_max; i++) vs_branch_slots_give(&o->layer->slots, (uint32_t)(slot + i), 1);
+    return 0;
+}
+
 static int record_load(opening *o, const vs_branch_record *r) {
     uint64_t greatest = 0;
     if (r->type == VS_BRANCH_SYNCED) return 0;
-    for (uint32_t i = 0; r->type == VS_BRANCH_WRITE && i < r->count; i++) {
-        uint32_t slot = vs_get32(r->entries + (size_t)i * VS_BRANCH_ENTRY);
-        if (slot > greatest && slot <= o->slots_max) greatest = slot;
-    }
-    int status = vs_branch_layer_crc_reserve(o->layer, greatest);
+    vs_branch_layer_each(o->layer, r->first, r->first + r->count, replaced_give, o);
+    int status = slots_take(o, r, &greatest);
+    if (status == 0) status = vs_branch_layer_crc_reserve(o->layer, greatest);
     return status == 0 ? vs_branch_layer_put(o->layer, r) : status;
 }
 
-static int slots_mark(void *arg, uint64_t first, uint64_t count, uint64_t slot) {
+static int slots_check(void *arg, uint64_t first, uint64_t count, uint64_t slot) {
     (void)first;
-    opening *o = arg;
-    if (slot == 0) return 0;
-    if (slot > o->slots_max || count > o->slots_max - slot + 1) return vs_branch_layer_damaged(o->layer, -EUCLEAN, "data", "it is shorter than its log says");
-    int r = vs_branch_slots_mark(&o->layer->slots, (uint32_t)slot, (uint32_t)count);
-    return r == -EEXIST ? cannot_be(o->layer) : r;
+    const opening *o = arg;
+    if (slot == 0 || (slot <= o->slots_max && count <= o->slots_max - slot + 1)) return 0;
+    return vs_branch_layer_damaged(o->layer, -EUCLEAN, "data", "it is shorter than its log says");
 }
 
 static int map_load(opening *o, vs_branch_reader *reader) {
@@ -125,7 +140,7 @@ static int map_load(opening *o, vs_branch_reader *reader) {
     int status = 0, found = 1;
     while (status == 0 && reader->seq < o->cut_seq && (found = vs_branch_reader_next(reader, &r)) > 0) status = record_load(o, &r);
     if (found <= 0) return found < 0 ? found : -EIO;
-    return status == 0 ? vs_branch_layer_each(o->layer, slots_mark, o) : status;
+    return status == 0 ? vs_branch_layer_each(o->layer, 0, VS_BRANCH_BLOCKS_MAX, slots_check, o) : status;
 }
 
 /* ---- opening ---- */
@@ -202,6 +217,19 @@ static int data_open(vs_branch_layer *l, vs_branch_use use) {
     return 0;
 }
 
+/* There is no log. The data file is made before it and filled after it: if it holds anything, there was one. */
+static int unwritten_check(const vs_branch_layer *l) {
+    char path[VS_BRANCH_PATH_BYTES];
+    vs_store *s = l->log.store;
+    vs_branch_path(path, &l->log, "data");
+    int file = s->open(s, path, VS_OPEN_READ);
+    if (file < 0) return file == -ENOENT ? 0 : vs_branch_layer_damaged(l, file, "data", strerror(-file));
+    int64_t size = s->size(s, file);
+    s->close(s, file);
+    if (size > 0) return vs_branch_layer_damaged(l, -EUCLEAN, "log", "it is missing");
+    return size < 0 ? (int)size : 0;
+}
+
 static int any(void *arg, const char *name) {
     (void)arg, (void)name;
     return 1;
@@ -224,7 +252,8 @@ static int names_sync(const vs_branch_layer *l) {
 static int opening_run(opening *o) {
     int r = directory_check(o->layer);
     if (r == 0) r = vs_branch_log_open(&o->layer->log, o->use == VS_BRANCH_OWNED);
-    if (r <= 0) return r;
+    if (r == 0) return unwritten_check(o->layer);
+    if (r < 0) return r;
     o->block = malloc(VS_BLOCK_BYTES);
     r = o->block ? vs_extent_map_new(&o->bad) : -ENOMEM;
     if (r == 0) r = data_open(o->layer, o->use);

@@ -142,6 +142,10 @@ DOCUMENTS = (
     b'l{"error": {"kind": "NotFoundError", "exit_status": 3, "message": "no volume", "fields": {"near": ["db0"], "volume": "db1"}}}',
     b'l{"progress": {"doing": "check", "done": 1, "total": 2}}',
     b'l{"result": {"seqno": 5}}',
+    (
+        b's{"format":1,"id":1,"name":"x","source":"branch:w","parent":"w","seqno":5,"time_ns":7,"bookmark":"a","created_ns":8,"quota_bytes":4096,'
+        b'"note":"","report":{"a":[1]},"volumes":[{"name":"db0","id":1,"size_bytes":4096}],"layers":[1,2]}'
+    ),
 )
 REQUESTS = (
     b'volume_add\n{"name": "db0", "size_bytes": 1048576}',

@@ -1,5 +1,5 @@
-"""JSON from elsewhere: ``repository.json``, bodies of events, bookmarks that are not decided, and what a server answers. The first byte
-says which.
+"""JSON from elsewhere: ``repository.json``, bodies of events, bookmarks that are not decided, branches, and what a server answers. The
+first byte says which.
 
 Each is understood, or refused by the one error that belongs to it.
 """
@@ -18,7 +18,7 @@ with atheris.instrument_imports(include=["vsnapfs"]):
     from vsnapfs.core.errors import FormatUnknownError, IntegrityError, UsageError
     from vsnapfs.core.names import check_name
     from vsnapfs.daemon import wire
-    from vsnapfs.repository import identity, reservations
+    from vsnapfs.repository import branch_files, identity, reservations
     from vsnapfs.repository.layout import Layout
 
 from tests.fuzz.python_target import main, one_line
@@ -70,6 +70,21 @@ def undecided(content: bytes) -> None:
     assert found.first_path.startswith("/")
 
 
+def branch(content: bytes) -> None:
+    try:
+        found = branch_files.decode(content)
+    except (msgspec.DecodeError, UsageError):
+        return
+    except FormatUnknownError as error:
+        one_line(error)
+        return
+    assert check_name(found.name, "branch") == found.name
+    assert 0 < len(set(found.layers)) == len(found.layers)
+    assert all(0 < layer < 1 << 32 for layer in found.layers)
+    assert all(volume.size_bytes > 0 and check_name(volume.name, "volume") for volume in found.volumes)
+    assert branch_files.decode(branch_files.encode(found)) == found
+
+
 def answer(content: bytes) -> None:
     try:
         line = wire.read_line(content)
@@ -89,6 +104,8 @@ def run(content: bytes) -> None:
         event_body(rest, bodies.BookmarkAdded, "bookmark")
     elif which == b"u":
         undecided(rest)
+    elif which == b"s":
+        branch(rest)
     elif which == b"n":
         event_body(rest, bodies.BookmarkNamed, "bookmark")
     else:
@@ -100,6 +117,7 @@ WORDS = (
     b'"crash"',
     b'"application"', b'"note"', b'"progress"', b'"result"', b'"error"', b'"kind"', b'"exit_status"', b'"message"', b'"fields"', b'"near"',
     b'"hint"', b'"NotFoundError"', b'"UsageError"', b'"BusyError"', b'"volume"', b'"seqno"', b'{"path": "/x"}', b'"db0"',
+    b'"source"', b'"parent"', b'"bookmark"', b'"created_ns"', b'"quota_bytes"', b'"report"', b'"volumes"', b'"size_bytes"', b'"layers"',
     b'"federation"', b'"id"', b'"repositories"', b'"first_path"', b'"first_uuid"', b'"since_ns"', b'"time_ns"',
 )  # fmt: skip
 

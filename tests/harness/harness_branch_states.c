@@ -2,8 +2,8 @@
  *
  *   branch_states --seed S --states N [--seeds M] [--at PATH]
  *
- * Each seed is a small volume on a branch on a simulated store: writes and zeros of any alignment, syncs, freezes and reopenings, with logs that are
- * written anew and syncs of their own soon. Before each call that changes what a crash would leave, crashed stores are made, and judged:
+ * Each seed is a small volume on a branch on a simulated store: writes and zeros of any alignment, syncs, freezes and reopenings, writes beside a sync, with
+ * logs that are written anew and syncs of their own soon. Before each call that changes what a crash would leave, crashed stores are made, and judged:
  *
  *   * the branch opens;
  *   * it is what it was after one of its changes, at or after the last that a sync was answered for; the change that is under way counts as
@@ -66,6 +66,7 @@ typedef struct run {
     uint64_t fail_from;
     int fail_code, fail_for_good, latched;
     int known; /* which state it is in: it was found, or made */
+    int syncing; /* writes may come beside */
     uint64_t top; /* the seed */
     char path[PATH_BYTES], why[300];
 } run;
@@ -188,10 +189,13 @@ static int step_change(run *r, uint64_t *rng) {
 }
 
 static int step_sync(run *r) {
+    int answered = r->m.count;
+    r->syncing = r->options.unsynced_bytes == 0;
     int code = vs_branch_sync(r->b, 0);
+    r->syncing = 0;
     if (code < 0 && !r->fail_from) return wrong(r, "a sync failed", code);
     if (code == 0 && r->latched) return wrong(r, "a sync was answered after one had failed", 0);
-    if (code == 0) r->m.durable = r->m.count;
+    if (code == 0) r->m.durable = answered;
     else r->latched = vs_branch_find(r->b, VOLUME)->failed != 0;
     return 0;
 }
@@ -286,8 +290,21 @@ static void crash_here(const run *r) {
     state_judge(r, number, store_sim_kill(r->s, mix(r->seed, r->calls)), r->known, "the process died");
 }
 
+/* A write while a sync is in a call of the store. */
+static int change_beside(run *r) {
+    vs_branch_volume_state *v = vs_branch_find(r->b, VOLUME);
+    if (pthread_mutex_trylock(&v->write_mu) != 0) return 0; /* it is at the log */
+    pthread_mutex_unlock(&v->write_mu);
+    uint64_t rng = mix(r->seed, r->calls + 500);
+    r->syncing = 0;
+    int code = step_change(r, &rng);
+    r->syncing = 1;
+    return code;
+}
+
 static int hook(void *arg, int kind, const char *path) {
     run *r = arg;
+    if (r->syncing && (kind == SIM_SYNC || kind == SIM_ZERO) && mix(r->seed, r->calls + 400) % 2 && change_beside(r) < 0) return -EIO;
     if (r->fail_from) {
         int fails = ++r->calls == r->fail_from || (r->fail_for_good && r->calls > r->fail_from);
         return fails ? r->fail_code : 0;

@@ -19,7 +19,7 @@ import pytest
 from tests.mount.conftest import MIB, Shown
 from tests.mount.test_tree_refusals import INTO, OF, refused
 from tests.support.files import data_ranges, opened, pread_all, punch, pwrite_all
-from tests.support.scratch import BLOCK_BYTES, Scratch, count
+from tests.support.scratch import BLOCK_BYTES, Scratch, branch_opened, count
 from tests.support.waiting import eventually
 from vsnapfs.core.errors import BusyError, NotFoundError
 from vsnapfs.repository.repository import Repository
@@ -390,6 +390,16 @@ class TestInUse:
 
         yield close
         close()
+
+    def test_the_end_of_the_mount_ends_it_too(self, filled: Shown, held: Callable[[], None]) -> None:
+        scratch = Scratch(filled / "branches/x/db", content(filled / "snaps/a/db"))
+        scratch.change(random.Random(SEED), 10)
+        filled.stop()
+        held()
+        assert filled.repository.branch("x").in_use == 0
+        with branch_opened(filled.repository, "x") as branch:
+            assert branch.read(1, 0, 4 * MIB) == scratch.content
+        filled.repository.branch_remove("x")
 
     def test_one_that_is_open_stays_and_works(self, filled: Shown, held: Callable[[], None]) -> None:
         assert filled.repository.branch("x").in_use == 1

@@ -24,6 +24,7 @@ RUN_S = 300
 pytestmark = pytest.mark.timeout(BUILD_S + RUN_S)
 THREADED = (
     "test_base_moves",
+    "test_branch_threads",
     "test_gap",
     "test_generations",
     "test_hold",

@@ -1,12 +1,17 @@
-"""What tests write to branches: at random by a seed, with a plain copy beside that says what has to be there."""
+"""What tests write to branches: at random by a seed, with a plain copy beside that says what has to be there; or past a mount."""
 
 from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.files import opened, pread_all, punch, pwrite_all
+from vsnapfs.binding.branch import Branch
+from vsnapfs.repository import branches
+from vsnapfs.repository.repository import Repository
 
 BLOCK_BYTES = 4096
 WRITE_BYTES_MAX = 65536
@@ -46,3 +51,17 @@ class Scratch:
         with opened(self.path) as fd:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             assert pread_all(fd, len(self.content) + 1) == self.content, self.path
+
+
+@contextmanager
+def branch_opened(repository: Repository, name: str) -> Iterator[Branch]:
+    """A branch as its repository has it open."""
+    parts = repository._parts
+    with branches.opened(parts, branches.find(parts, name)) as branch:
+        yield branch
+
+
+def branch_write(repository: Repository, name: str, block: int, letter: bytes) -> None:
+    """Fill a block of volume 1."""
+    with branch_opened(repository, name) as branch:
+        branch.write(1, block * BLOCK_BYTES, letter * BLOCK_BYTES)

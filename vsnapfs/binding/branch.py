@@ -1,6 +1,6 @@
 """Writable scratch on a point.
 
-Source: native/include/branch.h; native/FORMAT.md section 8.
+Source: native/include/branch.h; native/FORMAT.md section 11.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ import click
 from click.shell_completion import CompletionItem
 
 from vsnapfs.cli.session import Session
-from vsnapfs.core.branch import SOURCE_PREFIX
 from vsnapfs.core.errors import VsnapfsError
 from vsnapfs.core.units import parse_size
 
@@ -111,6 +110,8 @@ def _branches(session: Session) -> list[str]:
 
 
 def _sources(session: Session) -> list[str]:
+    from vsnapfs.core.branch import SOURCE_PREFIX
+
     return [*_points(session), *(f"{SOURCE_PREFIX}{name}" for name in _branches(session))]
 
 

@@ -114,7 +114,7 @@ def remove(parts: Parts, name: str) -> None:
 def _remove(parts: Parts, file: BranchFile) -> None:
     with parts.branches.going(file.id) as in_use:
         if in_use:
-            raise BusyError(f"branch {file.name} is in use, {in_use} times", hint="close its files first")
+            raise BusyError(f"branch {file.name} is in use", hint="close its files first")
         parts.layout.remove(branch_file(file.name))
         if file.name in parts.branches.broken:
             load(parts)  # another may be sound now

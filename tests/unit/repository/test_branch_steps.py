@@ -6,24 +6,23 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.scratch import BLOCK_BYTES, branch_opened, branch_write
 from tests.unit.repository import test_crash_steps as steps
 from vsnapfs.binding.branch import Branch as OpenBranch
 from vsnapfs.core.errors import IntegrityError, StoreError, VsnapfsError
-from vsnapfs.repository import branch_files, branch_table, branches
+from vsnapfs.repository import branch_files, branch_table
 from vsnapfs.repository.layout import Layout
 from vsnapfs.repository.repository import Repository
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(180)]
 
 MIB = 1 << 20
-BLOCK_BYTES = 4096
 STEPS: list[tuple[type, str]] = [
     (Layout, "open"),
     (Layout, "make_directory"),
@@ -39,21 +38,9 @@ STEPS: list[tuple[type, str]] = [
 ]
 
 
-@contextmanager
-def opened(repository: Repository, name: str) -> Iterator[OpenBranch]:
-    parts = repository._parts
-    with branches.opened(parts, branches.find(parts, name)) as branch:
-        yield branch
-
-
-def write(repository: Repository, name: str, block: int, letter: bytes) -> None:
-    with opened(repository, name) as branch:
-        branch.write(1, block * BLOCK_BYTES, letter * BLOCK_BYTES)
-
-
 def letters(repository: Repository, name: str) -> str:
     """The first byte of each of the first blocks."""
-    with opened(repository, name) as branch:
+    with branch_opened(repository, name) as branch:
         return "".join(chr(branch.read(1, block * BLOCK_BYTES, 1)[0] or ord(".")) for block in range(6))
 
 
@@ -74,7 +61,7 @@ def world(path: Path) -> Path:
             repository.journal.write(1, block * BLOCK_BYTES, b"p" * BLOCK_BYTES)
         repository.bookmark_add("a")
         repository.branch_add("x", "a")
-        write(repository, "x", 1, b"x")
+        branch_write(repository, "x", 1, b"x")
     return path
 
 
@@ -90,21 +77,25 @@ def add_while_written(repository: Repository) -> None:
     repository.branch_add("y", "branch:x")
 
 
+def write_and_add(repository: Repository) -> None:
+    branch_write(repository, "x", 2, b"2")
+    repository.branch_add("y", "branch:x")
+    branch_write(repository, "x", 3, b"3")
+    branch_write(repository, "y", 3, b"y")
+
+
+def copy_and_remove(repository: Repository) -> None:
+    repository.branch_add("y", "branch:x")
+    repository.branch_remove("x")
+
+
 CHANGES: dict[str, Callable[[Repository], object]] = {
     "add on a point": lambda repository: repository.branch_add("y", "a"),
     "add on a branch": lambda repository: repository.branch_add("y", "branch:x"),
-    "write, and add on it": lambda repository: (
-        write(repository, "x", 2, b"2"),
-        repository.branch_add("y", "branch:x"),
-        write(repository, "x", 3, b"3"),
-        write(repository, "y", 3, b"y"),
-    ),
+    "write, and add on it": write_and_add,
     "add on a branch that is written to": add_while_written,
     "remove": lambda repository: repository.branch_remove("x"),
-    "copy and remove the older": lambda repository: (
-        repository.branch_add("y", "branch:x"),
-        repository.branch_remove("x"),
-    ),
+    "copy and remove the older": copy_and_remove,
     "report": lambda repository: repository.branch_report("x", {"a": 1}),
 }
 POSSIBLE = {
@@ -149,7 +140,7 @@ def test_killed_before_any_step(world: Path, memory_path: Path, monkeypatch: pyt
             assert not list((path / "branches").rglob("*.part")), step
             assert repository.check_branches(read_data=True).damages == []
             if found:
-                write(repository, found[-1].name, 5, b"5")
+                branch_write(repository, found[-1].name, 5, b"5")
                 repository.branch_add("z", f"branch:{found[-1].name}")
                 assert letters(repository, "z")[5] == "5"
         shutil.rmtree(path)
@@ -170,9 +161,9 @@ class TestFailure:
                 with pytest.raises(StoreError, match="no"):
                     repository.branch_add("y", "branch:x")
             assert named(world) == before == layers(world)
-            write(repository, "x", 2, b"2")
+            branch_write(repository, "x", 2, b"2")
             repository.branch_add("y", "branch:x")
-            write(repository, "x", 3, b"3")
+            branch_write(repository, "x", 3, b"3")
             assert (letters(repository, "x"), letters(repository, "y")) == ("px23pp", "px2ppp")
         with Repository.open(world, owner=True) as repository:
             assert (letters(repository, "x"), letters(repository, "y")) == ("px23pp", "px2ppp")
@@ -207,7 +198,7 @@ def test_a_reader_sees_what_was_written(world: Path) -> None:
     with Repository.open(world, owner=False) as reader:
         assert letters(reader, "x") == "pxpppp"
         with pytest.raises(VsnapfsError):
-            write(reader, "x", 2, b"2")
+            branch_write(reader, "x", 2, b"2")
     with Repository.open(world, owner=True) as repository:
         assert letters(repository, "x") == "pxpppp"
 
@@ -218,7 +209,7 @@ def test_so_many_are_open_at_once_and_no_more(world: Path, monkeypatch: pytest.M
         names = [f"b{number}" for number in range(8)]
         for number, name in enumerate(names):
             repository.branch_add(name, "branch:x")
-            write(repository, name, 2, str(number).encode())
+            branch_write(repository, name, 2, str(number).encode())
         slots = repository._parts.branches._slots.values()
         assert sum(slot.branch is not None for slot in slots) <= 3
         for number, name in enumerate(names):
@@ -234,7 +225,7 @@ def test_asked_by_many_at_once(world: Path, monkeypatch: pytest.MonkeyPatch) -> 
         def come_and_go(name: str) -> None:
             for _ in range(6):
                 repository.branch_add(name, "branch:x")
-                write(repository, name, 2, name.encode())
+                branch_write(repository, name, 2, name.encode())
                 assert letters(repository, name) == f"px{name}ppp"
                 repository.branch_remove(name)
 
@@ -248,7 +239,7 @@ def test_asked_by_many_at_once(world: Path, monkeypatch: pytest.MonkeyPatch) -> 
             except BaseException as failure:  # noqa: BLE001  raised by the test
                 failures.append(failure)
 
-        works = [look, *(lambda name=name: come_and_go(name) for name in "abc")]  # type: ignore[misc]
+        works = [look, *(lambda name=name: come_and_go(name) for name in "abc")]
         threads = [threading.Thread(target=run, args=(work,)) for work in works]
         for thread in threads:
             thread.start()
