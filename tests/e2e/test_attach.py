@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -22,7 +23,7 @@ from tests.support.keeper import Workers
 from tests.support.processes import Mounted, child, make_repository, must, must_json, run, unmount
 from tests.support.waiting import eventually
 from vsnapfs.attach import Attached, attached, check_filesystem, device_of
-from vsnapfs.core.errors import StoreError, UsageError
+from vsnapfs.core.errors import BusyError, StoreError, UsageError
 
 FAILED, USAGE, NOT_FOUND, DENIED, BUSY = 1, 2, 3, 4, 5
 KINDS = ["ext4", "xfs", "btrfs"]
@@ -93,8 +94,9 @@ class History:
 
 
 @contextmanager
-def history_of(kind: str, place: Path) -> Iterator[History]:
+def history_of(kind: str, place: Path, settings: str = "") -> Iterator[History]:
     repository = make_repository(place / "repository", disk=SIZES[kind])
+    (repository / "vsnapfs.toml").write_text(settings)
     with serving(repository, place / "mount") as server:
         with loop_device(server.mountpoint / "live/disk") as device:
             sh(*MAKE[kind], device)
@@ -146,9 +148,18 @@ def test_points_of_one_filesystem_are_attached_at_once(history: History, tmp_pat
     assert history.listed() == []
 
 
-def test_a_copy_that_may_be_written_replays_its_journal(history: History, tmp_path: Path) -> None:
+def test_a_point_that_the_kernel_reads_by_itself(tmp_path: Path) -> None:
+    with history_of("ext4", tmp_path, '[mount]\ndata = "kernel"\n') as history:
+        history.attach("clean", tmp_path / "clean")
+        history.attach("later", tmp_path / "later")
+        assert (names(tmp_path / "clean"), (tmp_path / "later/three").read_text()) == (["one"], "3")
+        assert must_json(history.repository, "status")["data"]["open_kernel"] == 2
+        history.detach("--all")
+
+
+def test_a_copy_that_may_be_written_replays_its_journal(ext4: History, tmp_path: Path) -> None:
     copy = tmp_path / "copy.img"
-    sh("cp", "--sparse=always", history.mountpoint / "snaps/dirty/disk", copy)
+    sh("cp", "--sparse=always", ext4.mountpoint / "snaps/dirty/disk", copy)
     copy.chmod(0o600)
     with attached(copy, tmp_path / "branch", writable=True) as shown:
         assert shown.notes == []
@@ -159,6 +170,35 @@ def test_a_copy_that_may_be_written_replays_its_journal(history: History, tmp_pa
         assert (tmp_path / "again/new").read_text() == "written"
     with device_of(copy) as device:
         assert check_filesystem(device.path, device.filesystem).ok is True
+
+
+def test_a_branch_replays_and_is_written_to(history: History, tmp_path: Path) -> None:
+    """Beside its point and the branch's own branch; nothing reaches either."""
+    repository, point = history.repository, history.mountpoint / "snaps/dirty/disk"
+    before = sh("sha256sum", point)
+    must(repository, "branch", "add", "try", "--from", "dirty")
+    assert history.attach("branch:try", tmp_path / "read")["notes"] != []
+    history.detach(tmp_path / "read")
+    told = history.attach("branch:try", tmp_path / "shown", "--read-write")
+    assert (told["notes"], told["writable"], told["what"]) == ([], True, "branch:try disk")
+    assert names(tmp_path / "shown") == ["one", "two"]
+    synced(tmp_path / "shown/new", "written")
+    assert str(tmp_path / "shown") in refused(repository, BUSY, "attach", "branch:try", "disk", tmp_path / "again")
+    must(repository, "branch", "add", "second", "--from", "branch:try")
+    history.attach("branch:second", tmp_path / "second", "--read-write")
+    assert (tmp_path / "second/new").read_text() == "written"
+    (tmp_path / "second/new").unlink()
+    assert told["device"] in refused(repository, BUSY, "branch", "remove", "try")
+    history.detach("--all")
+    history.attach("branch:try", tmp_path / "shown")
+    assert (tmp_path / "shown/new").read_text() == "written"
+    history.detach(tmp_path / "shown")
+    with device_of(history.mountpoint / "branches/second/disk") as device:
+        assert check_filesystem(device.path, device.filesystem).ok is True
+    for name in ("second", "try"):
+        must(repository, "branch", "remove", name)
+    sh("sysctl", "-q", "vm.drop_caches=1")
+    assert sh("sha256sum", point) == before
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -310,7 +350,9 @@ def test_refusals(ext4: History, tmp_path: Path) -> None:
     assert "did you mean clean" in refused(repository, NOT_FOUND, "attach", "claen", "disk", shown)
     assert "did you mean disk?" in refused(repository, NOT_FOUND, "attach", "clean", "disc", shown)
     assert "no branch 'x'" in refused(repository, NOT_FOUND, "attach", "branch:x", "disk", shown)
-    assert "make a branch" in refused(repository, DENIED, "attach", "clean", "disk", shown, "--read-write")
+    assert "branch add NAME --from clean" in refused(
+        repository, DENIED, "attach", "clean", "disk", shown, "--read-write"
+    )
     assert "'rw'" in refused(repository, USAGE, "attach", "clean", "disk", shown, "--options", "rw")
     assert "missing argument DIR" in refused(repository, USAGE, "attach", "clean", "disk")
     assert "no partitions" in refused(repository, USAGE, "attach", "clean", "disk", shown, "--partition", "1")
@@ -358,8 +400,10 @@ def test_a_directory_that_was_there_stays(ext4: History, tmp_path: Path) -> None
     directory.mkdir()
     ext4.attach("latest", tmp_path / "link/../own", "--options", "noatime")
     assert "noatime" in ext4.listed()[0]["options"]
+    assert len(loops_on(tmp_path)) == 1
     ext4.detach(directory)
     assert list(directory.iterdir()) == []
+    assert eventually_none(tmp_path) == []
 
 
 def test_who_uses_it_is_named(ext4: History, tmp_path: Path) -> None:
@@ -385,23 +429,51 @@ def test_it_outlives_a_worker(ext4: History, tmp_path: Path) -> None:
     ext4.detach(directory)
 
 
-def test_what_a_dead_server_leaves_is_found_and_taken_away(tmp_path: Path) -> None:
-    repository = make_repository(tmp_path / "repository", disk=SIZES["ext4"])
-    image = make_image(tmp_path, "ext4", {"one": "1"})
-    must(repository, "import", f"disk={image}", "--bookmark", "taken")
-    directory = tmp_path / "shown"
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_dead_server_leaves_is_found_and_taken_away(kind: str, tmp_path: Path) -> None:
+    """Of a point, and of what was being written to, with data that cannot be written any more."""
+    from vsnapfs.attach import attach
+
+    repository = make_repository(tmp_path / "repository", disk=SIZES[kind])
     server = Mounted(repository, tmp_path / "mount", options=("--keeper", "none"))
     server.start()
     try:
-        must(repository, "attach", "taken", "disk", directory)
+        live = server.mountpoint / "live/disk"
+        sh(*MAKE[kind], live)
+        must(repository, "bookmark", "add", "made")
+        must(repository, "attach", "made", "disk", tmp_path / "point")
+        attach(live, tmp_path / "written", writable=True)
+        (tmp_path / "written/new").write_bytes(bytes(range(256)) * 4096)
         server.kill(leave_mount=True)
-        problem = must_json(repository, "attach", "list")["attached"][0]["problem"]
-        assert problem == f"nobody serves {tmp_path / 'mount'} any more"
+        problem = f"nobody serves {server.mountpoint} any more"
+        both = [(str(tmp_path / name), problem) for name in ("point", "written")]
+        told = must_json(repository, "attach", "list")["attached"]
+        assert [(each["directory"], each["problem"]) for each in told] == both
         found = must_json(repository, "detach", "--stale")["detached"]
-        assert [(each["directory"], each["problem"]) for each in found] == [(str(directory), problem)]
-        assert not directory.exists()
+        assert [(each["directory"], each["problem"]) for each in found] == both
+        assert not (tmp_path / "written").exists()
     finally:
         server.kill()
+
+
+def test_what_is_written_to_is_attached_once(tmp_path: Path) -> None:
+    from vsnapfs.attach import attach, detach
+
+    image = make_image(tmp_path, "ext4", {"one": "1"})
+    attach(image, tmp_path / "written", writable=True)
+    for writable in (False, True):
+        with pytest.raises(BusyError, match=f"attached for writing on {tmp_path}/written"):
+            attach(image, tmp_path / "second", writable=writable)
+    detach(tmp_path / "written")
+    attach(image, tmp_path / "read")
+    with pytest.raises(BusyError, match=f"attached read-only on {tmp_path}/read"):
+        attach(image, tmp_path / "second", writable=True)
+    attach(image, tmp_path / "second")
+    detach(tmp_path / "read")
+    detach(tmp_path / "second")
+    with loop_device(image) as device, pytest.raises(BusyError, match=f"in use by {device}"):
+        attach(image, tmp_path / "second", writable=True)
+    assert not (tmp_path / "second").exists()
 
 
 @pytest.mark.parametrize("how", ["umount", "deleted", "namespace"])
@@ -482,6 +554,30 @@ def _goes_on(number: int, image: Path, directory: Path) -> None:
         assert names(directory) == ["one"]
     if records_step() == "attached":
         detach(directory)
+
+
+def test_what_a_killed_command_has_started_is_waited_for(tmp_path: Path) -> None:
+    """mount(8) goes on when the command is killed: it has the device, and nobody cleans up under it."""
+    from vsnapfs.attach import records, stale
+
+    image, directory, gate = make_image(tmp_path, "ext4", {"one": "1"}), tmp_path / "shown", tmp_path / "gate"
+    os.mkfifo(gate)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/mount").write_text(f'#!/bin/sh\nread -r go < {gate}\nexec {shutil.which("mount")} "$@"\n')
+    (tmp_path / "bin/mount").chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    argv = [sys.executable, "-m", "tests.support.attaching", "0", "attach", str(image), str(directory)]
+    with child(argv, env=os.environ | {"PATH": path}) as attaching:
+        with gate.open("w") as opened:  # returns when mount(8) waits at it
+            attaching.kill()
+            attaching.wait()
+            assert stale.clean_all() == []
+            assert [record.step for record in records.all_records()] == ["mounting"]
+            assert loops_on(tmp_path) != []
+            opened.write("go\n")
+        eventually(lambda: names(directory) == ["one"], "mounted all the same")
+        eventually(lambda: [each.directory for each in stale.clean_all()] == [str(directory)], "taken away")
+    assert not directory.exists()
 
 
 def test_two_at_once_on_one_directory(tmp_path: Path) -> None:

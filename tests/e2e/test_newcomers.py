@@ -51,7 +51,7 @@ def tour(directory: Path) -> str:
 def test_the_demo_shows_all_and_leaves_nothing(tmp_path: Path) -> None:
     done = run([TOP / "scripts" / "demo"], tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "$ mount -o ro,noload,loop mnt/snaps/monday/db0 old" in done.stdout
+    assert "$ vsnapfs attach monday db0 old" in done.stdout
     assert "0 damaged" in done.stdout
     assert leftovers(tmp_path) == []
 

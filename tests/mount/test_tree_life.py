@@ -21,9 +21,11 @@ from tests.support.devices import loop_device
 from tests.support.processes import child, is_mounted, umount
 from tests.support.waiting import eventually
 from vsnapfs.core.errors import BusyError
+from vsnapfs.mounts.holders import holders
+from vsnapfs.mounts.table import mounts
 from vsnapfs.repository.repository import Repository
 from vsnapfs.tree.fuse import Connection, Mount, mount
-from vsnapfs.tree.mountpoint import holders, mounts, prepare
+from vsnapfs.tree.mountpoint import prepare
 
 pytestmark = [pytest.mark.mount, pytest.mark.requires_fuse]
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from vsnapfs.attach import mounting, records, stale
 from vsnapfs.attach.content import Content, look
 from vsnapfs.attach.filesystems import Way, checked_options, way_of
 from vsnapfs.attach.loop import loop
 from vsnapfs.attach.model import Attached, Record, Step
+from vsnapfs.attach.mounting import mount, unmount
+from vsnapfs.attach.records import Lock, locked
+from vsnapfs.attach.sharing import check_alone
+from vsnapfs.attach.stale import clean, clean_all, clean_one, is_ours, own_namespace, remove_directory
 from vsnapfs.core.errors import (
     BusyError,
     NameTakenError,
     NotFoundError,
     PermissionDeniedError,
+    StoreError,
     UsageError,
     from_os_error,
 )
@@ -62,16 +66,17 @@ def attach(
     Args: source_file: as a tree shows it, or any image. writable: False: nothing is written to it, whatever is in it. partition:
     its number. options: more mount options, comma-separated. what: the point and the volume, for people.
 
-    Raises: PermissionDeniedError: not root. UsageError: what is in it cannot be mounted. BusyError, NameTakenError: the directory.
-    NotFoundError, StoreError, TimedOutError.
+    Raises: PermissionDeniedError: not root. UsageError: what is in it cannot be mounted. BusyError: the directory is in use, or the
+    file is, and one of the two writes to it. NameTakenError: the directory is not empty. NotFoundError, StoreError, TimedOutError.
     """
     require_root()
     extra = checked_options(options, writable=writable)
-    stale.clean_all()
+    with suppress(StoreError):  # what cannot be taken away is not in the way of this one
+        clean_all()
     source = Path(os.path.realpath(source_file))
     target = Path(os.path.realpath(directory))
-    with records.locked(str(target)) as lock:
-        stale.clean_one(lock)  # of one who was killed, and has been waited for
+    with locked(str(target)) as lock:
+        clean_one(lock)  # of one who was killed, and has been waited for
         _check_directory(target, lock.read())
         content = look(source, partition)
         way = way_of(content, what or str(source), writable=writable)
@@ -90,21 +95,22 @@ def attach(
         return _attach(lock, _record(attached, made_directory=not target.exists()), content, way, extra)
 
 
-def _attach(lock: records.Lock, record: Record, content: Content, way: Way, extra: list[str]) -> Attached:
+def _attach(lock: Lock, record: Record, content: Content, way: Way, extra: list[str]) -> Attached:
     """Raises: what goes wrong; then it is all as it was."""
     target, source = Path(record.attached.directory), Path(record.attached.source)
     lock.write(record)
     try:
+        check_alone(record.attached)
         if record.made_directory:
             _make(target)
         place = {"offset_bytes": content.offset_bytes, "length_bytes": content.length_bytes}
         with loop(source, writable=record.attached.writable, **place) as device:
             record = _at(lock, record, "mounting", replace(record.attached, device=device.path))
-            done = mounting.mount(way, device, target, extra, content.uuid, lock.fd)
+            done = mount(way, device, target, extra, content.uuid, lock.fd)
         attached = replace(record.attached, options=done.options, notes=done.notes)
         return _at(lock, record, "attached", attached).attached
     except BaseException:
-        stale.clean(lock, record)
+        clean(lock, record)
         raise
 
 
@@ -117,20 +123,20 @@ def detach(directory: str | Path, *, lazy: bool = False) -> Attached:
     """
     require_root()
     target = os.path.realpath(directory)
-    with records.locked(target) as lock:
+    with locked(target) as lock:
         record = lock.read()
         if record is None:
             raise NotFoundError(f"nothing is attached at {target}", hint="vsnapfs attach list shows what is")
-        if record.namespace != stale.own_namespace():
+        if record.namespace != own_namespace():
             raise BusyError(f"{target} was attached in another mount namespace", hint="detach it there")
-        if stale.is_ours(record):
+        if is_ours(record):
             _at(lock, record, "detaching", record.attached)
             try:
-                mounting.unmount(target, lazy=lazy, lock_fd=lock.fd)
+                unmount(target, lazy=lazy, lock_fd=lock.fd)
             except BaseException:
                 _at(lock, record, record.step, record.attached)
                 raise
-        stale.remove_directory(record)
+        remove_directory(record)
         lock.forget()
         return record.attached
 
@@ -153,11 +159,11 @@ def _record(attached: Attached, *, made_directory: bool) -> Record:
         made_directory=made_directory,
         tree=tree.path if tree is not None and ours else "",
         tree_device=tree.device if tree is not None and ours else "",
-        namespace=stale.own_namespace(),
+        namespace=own_namespace(),
     )
 
 
-def _at(lock: records.Lock, record: Record, step: Step, attached: Attached) -> Record:
+def _at(lock: Lock, record: Record, step: Step, attached: Attached) -> Record:
     return lock.write(replace(record, step=step, pid=os.getpid(), attached=attached))
 
 

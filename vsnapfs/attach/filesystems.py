@@ -87,6 +87,6 @@ def checked_options(text: str, *, writable: bool) -> list[str]:
     wrong = {"bind", "rbind", "move", "remount", "loop", "user", "users"} | (set() if writable else {"rw"})
     for option in found:
         if option in wrong or option.startswith(("offset=", "sizelimit=", "loop=")):
-            hint = "a point is read-only; make a branch" if option == "rw" else "leave it out"
+            hint = "a point is read-only, a branch is not" if option == "rw" else "leave it out"
             raise UsageError(f"mount option {option!r} cannot be used here", hint=hint)
     return found

@@ -31,7 +31,10 @@ def place() -> Path:
     """The directory of records, made if need be. Raises: VsnapfsError: it cannot be."""
     path = Path(os.environ.get(VARIABLE) or PLACE) / "attached"
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(exist_ok=True)
+            path.parent.chmod(0o755)  # sockets of servers are in there too, also for others
+        path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise from_os_error(error, f"make {path}") from error
     return path

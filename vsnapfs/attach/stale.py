@@ -12,10 +12,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from vsnapfs.attach import records
 from vsnapfs.attach.loop import backing_file
 from vsnapfs.attach.model import Attached, Record
 from vsnapfs.attach.mounting import is_mounted, unmount
+from vsnapfs.attach.records import Lock, all_records, locked, sweep
 from vsnapfs.core.errors import BusyError
 from vsnapfs.mounts.table import UNSERVED, mounts
 
@@ -71,7 +71,7 @@ def is_ours(record: Record) -> bool:
     )  # of a mount that was taken away the kernel has the end alone
 
 
-def clean(lock: records.Lock, record: Record) -> None:
+def clean(lock: Lock, record: Record) -> None:
     """Take away all that a record tells of, and the record. Raises: StoreError: the kernel refuses."""
     if is_ours(record):
         try:
@@ -93,15 +93,15 @@ def clean_all() -> list[Attached]:
     """Take away all that is stale, but for what somebody is at work on. Returns: what it was, each with its problem."""
     look = Look()
     done: list[Attached] = []
-    for record in records.all_records():
+    for record in all_records():
         if look.problem_of(record):  # else it is left alone: whoever detaches it must not find it locked
-            with suppress(BusyError), records.locked(record.attached.directory, wait_s=0) as lock:
+            with suppress(BusyError), locked(record.attached.directory, wait_s=0) as lock:
                 done += clean_one(lock, look)
-    records.sweep()
+    sweep()
     return done
 
 
-def clean_one(lock: records.Lock, look: Look | None = None) -> list[Attached]:
+def clean_one(lock: Lock, look: Look | None = None) -> list[Attached]:
     """Take away what is on the directory of a lock, if it is stale. Returns: what it was, if it was."""
     record = lock.read()
     problem = "" if record is None else (look or Look()).problem_of(record)
@@ -114,7 +114,7 @@ def clean_one(lock: records.Lock, look: Look | None = None) -> list[Attached]:
 def listed() -> list[Attached]:
     """What is attached, by directory; ``problem`` says what is stale. What somebody is just at work on is not."""
     look = Look()
-    return [replace(record.attached, problem=_told(record, look)) for record in records.all_records()]
+    return [replace(record.attached, problem=_told(record, look)) for record in all_records()]
 
 
 def _told(record: Record, look: Look) -> str:
@@ -122,7 +122,7 @@ def _told(record: Record, look: Look) -> str:
     if not problem:
         return ""
     try:
-        with records.locked(record.attached.directory, wait_s=0) as lock:
+        with locked(record.attached.directory, wait_s=0) as lock:
             now = lock.read()
             return "" if now is None else look.problem_of(now)
     except BusyError:

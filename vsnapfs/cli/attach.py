@@ -71,7 +71,8 @@ def _attached(
     require_root()
     if read_write and branch_of(point) is None:
         raise ReadOnlyError(
-            f"{point} is a point, which never changes", hint="make a branch of it, and attach branch:NAME"
+            f"{point} is a point, which never changes",
+            hint=f"vsnapfs branch add NAME --from {point}; attach branch:NAME",
         )
     source, what = file_in(session, tree, point, volume)
     return attach(source, directory, writable=read_write, partition=partition, options=options, what=what)

@@ -49,7 +49,7 @@ def _all(lazy: bool) -> Iterator[Attached]:
     from vsnapfs.attach.stale import listed
 
     busy: list[str] = []
-    for each in listed():
+    for each in reversed(listed()):  # one that is within another first
         try:
             yield detach(each.directory, lazy=lazy)
         except BusyError as error:
