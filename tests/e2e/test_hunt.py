@@ -138,6 +138,23 @@ def test_a_test_writes_to_what_is_thrown_away(planted: Planted, place: Path, tmp
     leaves_nothing(planted.repository, place)
 
 
+def test_a_test_writes_no_more_than_it_may(planted: Planted, place: Path, tmp_path: Path) -> None:
+    """And then sees that there is no room, and can say what that means."""
+    test = (
+        "sh",
+        "-c",
+        f"dd if=/dev/urandom of=$1 bs=4096 count=8 seek=900 conv=notrunc || exit 125; ! {IS_THERE}",
+        "sh",
+        "{}",
+    )
+    found = hunted(planted.repository, tmp_path / "log", "--quota", "1M", test=test)
+    assert found["first_bad"]["seqno"] == planted.seqno
+    options = ("--quota", "16K", "--log", str(tmp_path / "log2"))
+    told = must(planted.repository, "hunt", *ENDS, *options, "--", *test, status=FAILED)
+    assert "could not be tested" in told
+    leaves_nothing(planted.repository, place)
+
+
 def test_people_see_what_goes_on_and_what_to_do_next(planted: Planted, place: Path, tmp_path: Path) -> None:
     done = run(planted.repository, "hunt", *ENDS, "--to-write", "--log", tmp_path / "log", "--", *WRONG)
     assert done.returncode == 0, done.stderr
@@ -273,6 +290,19 @@ def test_a_test_without_a_verdict_aborts_and_another_goes_on(
     found = must_json(planted.repository, "hunt", "--resume", log, "--timeout", "1min", "--jobs", "2", "--", *WRONG)
     assert found["first_bad"]["seqno"] == planted.seqno
     leaves_nothing(planted.repository, place)
+
+
+def test_when_its_server_ends_it_ends_and_goes_on_with_the_next(tmp_path: Path, place: Path) -> None:
+    planted = plant(tmp_path / "repository", 1)
+    with serving(planted.repository, tmp_path / "mount"):
+        held = Held(planted.repository, place)
+    held.runs.with_suffix(".go").touch()
+    _, said = held.process.communicate(timeout=60)
+    assert held.process.returncode == NOT_FOUND, said
+    assert "the server that the hunt needs has ended; start it again" in said.splitlines()[-1]
+    with serving(planted.repository, tmp_path / "mount"):
+        leaves_nothing(planted.repository, place)
+        assert must_json(planted.repository, "hunt", "--resume", held.log)["first_bad"]["seqno"] == planted.seqno
 
 
 def test_points_that_cannot_be_told_make_a_range(planted: Planted, place: Path, tmp_path: Path) -> None:

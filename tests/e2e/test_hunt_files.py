@@ -119,10 +119,15 @@ def test_several_files_under_one_write_are_all_told(tmp_path: Path) -> None:
 
 def test_the_journal_of_ext4_is_called_so(tmp_path: Path) -> None:
     image = Image(tmp_path, "ext4")
-    blocks = sh("debugfs", "-R", "blocks <8>", image.path).split()
-    assert [file.what for file in image.files(int(blocks[3]) * 1024)] == ["journal"] or [
-        file.what for file in image.files(int(blocks[3]) * BLOCK)
-    ] == ["journal"]
+    block = int(sh("debugfs", "-R", "blocks <8>", image.path).split()[3])
+    assert [file.what for file in image.files(block * BLOCK)] == ["journal"]
+
+
+@pytest.mark.parametrize(("path", "what"), [("/deep/er", "directory"), ("/", "directory")])
+def test_a_directory_is_called_so(tmp_path: Path, path: str, what: str) -> None:
+    image = Image(tmp_path, "ext4")
+    block = int(sh("debugfs", "-R", f"blocks {path}", image.path).split()[0])
+    assert [(file.path, file.what) for file in image.files(block * BLOCK)] == [(path, what)]
 
 
 def test_mounted_files_tell_where_they_are(tmp_path: Path) -> None:

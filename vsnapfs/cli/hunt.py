@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vsnapfs.cli.arguments import POINT, VOLUME, PointsCommand
+from vsnapfs.cli.arguments import POINT, SIZE, VOLUME, PointsCommand
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.table import moment, printable
 from vsnapfs.core.errors import DegradedError, HuntAbortedError, UsageError
@@ -19,7 +19,7 @@ from vsnapfs.core.units import parse_duration
 if TYPE_CHECKING:
     from vsnapfs.core.hunt import Hunt, HuntFile, HuntWrite
     from vsnapfs.core.model import Point
-    from vsnapfs.hunt.start import Cleaned
+    from vsnapfs.hunt.cleaning import Cleaned
 
 CLEAN = "clean"
 TIMEOUT = "10min"
@@ -27,7 +27,7 @@ STATUSES = {"found": 0, "range": DegradedError.exit_status, "unfinished": Degrad
 SKIPPED_MAX = 10
 """Told one by one."""
 ENDS = ("good", "bad")
-OPTIONS = {"volumes": "--volume", "timeout_s": "--timeout", "test": "a test"}
+OPTIONS = {"volumes": "--volume", "quota_bytes": "--quota", "timeout_s": "--timeout", "test": "a test"}
 """Those that are called otherwise than their parameters."""
 
 
@@ -47,6 +47,9 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]
 @click.option("--mount", is_flag=True, help="Mount the filesystems; else the test gets the volumes as files.")
 @click.option("--partition", type=int, metavar="N", help="With --mount: of volumes that have partitions.")
 @click.option("--read-only", is_flag=True, help="Test the points themselves, not writable branches of them.")
+@click.option(
+    "--quota", "quota_bytes", type=SIZE, metavar="SIZE", help="How much a test may write; default: as there is room."
+)
 @click.option("--timeout", "timeout_s", type=Seconds(), metavar="SPAN", help=f"Of one test; default: {TIMEOUT}.")
 @click.option(
     "--on-timeout",
@@ -117,7 +120,7 @@ def _replay(said: dict[str, Any]) -> Hunt:
 
 
 def _clean(session: Session, said: dict[str, Any]) -> int:
-    from vsnapfs.hunt.start import clean
+    from vsnapfs.hunt.cleaning import clean
 
     _, *logs = said.pop("test")
     _refuse(said, CLEAN, ())

@@ -31,7 +31,8 @@ FILES_MAX = 32
 EXT = {"ext2", "ext3", "ext4"}
 OWN_ADDRESSES = {"btrfs", "zfs_member"}
 """Their FIEMAP tells places in the filesystem, not on the volume."""
-SPECIAL_INODES = {1: "bad blocks", 2: "directory", 7: "metadata", 8: "journal"}
+SPECIAL_INODES = {1: "bad blocks", 7: "metadata", 8: "journal"}
+ROOT_INODE = 2
 SECTOR_BYTES = 512
 
 FS_IOC_FIEMAP = 0xC020660B
@@ -90,16 +91,22 @@ def _of_ext(device: str, place: Bytes) -> list[HuntFile]:
         raise UntestableError("debugfs cannot read the filesystem")
     told = _debugfs(device, f"icheck {' '.join(map(str, _blocks(place, int(size[1]))))}")
     found = [line.split("\t", 1)[1].strip() for line in told.splitlines() if re.match(r"\d+\t", line)]
-    inodes = sorted({int(word) for word in found if word.isdigit()})
+    inodes = sorted({int(word) for word in found if word.isdigit()})[:FILES_MAX]
+    plain = [number for number in inodes if number not in SPECIAL_INODES]
+    names = {ROOT_INODE: "/"} | (_ext_names(device, plain) if plain else {})
     files = [
-        HuntFile(path="", inode=number, what=SPECIAL_INODES[number]) for number in inodes if number in SPECIAL_INODES
+        HuntFile(path=names.get(number, ""), inode=number, what=SPECIAL_INODES.get(number) or _ext_type(device, number))
+        for number in inodes
     ]
-    plain = [number for number in inodes if number not in SPECIAL_INODES][:FILES_MAX]
-    names = _ext_names(device, plain) if plain else {}
-    files += [HuntFile(path=names.get(number, ""), inode=number, what="file") for number in plain]
     if len(inodes) == 0 or any(not word.isdigit() for word in found):
         files.append(HuntFile(path="", inode=None, what="metadata, or free"))
     return files
+
+
+def _ext_type(device: str, inode: int) -> str:
+    """``file``, ``directory``, ``symlink``."""
+    told = re.search(r"Type: (\w+)", _debugfs(device, f"stat <{inode}>"))
+    return "file" if told is None or told[1] == "regular" else told[1]
 
 
 def _ext_names(device: str, inodes: list[int]) -> dict[int, str]:

@@ -49,6 +49,10 @@ class Ground(Protocol):
         """
         ...
 
+    def check(self) -> None:
+        """Was all there during the test? A test that lost its volumes says anything. Raises: NotFoundError: it was not."""
+        ...
+
     def clear(self, spot: Making) -> None:
         """Remove all that ``make`` has made or begun to make, also if another process did. Twice is allowed."""
         ...

@@ -115,8 +115,8 @@ class Hunting:
             states = next_probes(candidates, known, past.verdicts, jobs)
             if not states:
                 return
-            left = probes_left(candidates, known, past.verdicts, jobs)
-            await self._probe_all(states, f"{what}, about {left} {'probes' if jobs == 1 else 'rounds'} left")
+            more = probes_left(candidates, known, past.verdicts, jobs) - 1
+            await self._probe_all(states, f"{what}, about {more} more {'probes' if jobs == 1 else 'rounds'}")
             past = self._past
 
     def _known(self) -> Known:
@@ -181,6 +181,7 @@ class Hunting:
         self._directory.mkdir(mode=0o700, exist_ok=True)
         words = [word.replace("{}", str(place.argument)) for word in self._begin.test]
         ran = await self._run_test(words, environment(spot.point, place), self._begin.timeout_s, output)
+        await in_thread(self._ground.check)
         on_timeout = msgspec.convert(self._begin.on_timeout, trial.OnTimeout)
         verdict, exit_status, why = trial.judged(ran, on_timeout, self._begin.timeout_s, shlex.quote(words[0]))
         seconds = round(ran.seconds, 3)

@@ -46,6 +46,7 @@ class Begin(msgspec.Struct, tag="begin", frozen=True, kw_only=True):
     on_timeout: str
     jobs: int
     partition: int | None
+    quota_bytes: int | None
     bookmarks_only: bool
     to_write: bool
     trust: bool

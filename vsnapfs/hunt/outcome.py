@@ -29,6 +29,8 @@ def outcome(past: Past, log: str, candidates: Sequence[int] | None = None, first
     points = _points(past)
     left = 0 if candidates is None or not isinstance(known, Narrowed) else untested(candidates, known, verdicts)
     state, why, against = _state(known, points, left, ended=candidates is not None)
+    if isinstance(known, WrongEnd):
+        why += "".join(f": {told.probe.why}" for told in past.told if told.state == known.state and told.probe.why)
     return Hunt(
         id=begin.id,
         state=state,

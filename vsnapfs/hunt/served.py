@@ -19,11 +19,12 @@ from vsnapfs.core.errors import (
     StoreError,
     UntestableError,
     UsageError,
+    from_os_error,
 )
 from vsnapfs.core.hunt import HuntWrite
 from vsnapfs.core.model import Bookmark, Point
 from vsnapfs.daemon.client import connect
-from vsnapfs.daemon.requests import BookmarkAdd, BookmarkShow, BranchAdd, BranchRemove, Request
+from vsnapfs.daemon.requests import BookmarkAdd, BookmarkShow, BranchAdd, BranchRemove, GetStatus, Request
 from vsnapfs.hunt.ground import Place
 from vsnapfs.hunt.log import Begin, Making, Named
 from vsnapfs.hunt.write import describe
@@ -47,6 +48,7 @@ class ServedGround:
         self._mountpoint = mountpoint
         self._label = label(begin.id, log)
         self._ids = frozenset(begin.volumes.values())
+        self._pid = self._ask(GetStatus()).pid
 
     def make_safe(self, name: str) -> Point:
         try:
@@ -74,8 +76,7 @@ class ServedGround:
         top = self._branch(spot) if spot.branch else self._mountpoint / "at" / f"@{spot.point.seqno}"
         volumes = {name: top / name for name in self._begin.volumes}
         for file in volumes.values():
-            if not file.exists():
-                raise PointGoneError(f"@{spot.point.seqno} is not there any more", seqno=spot.point.seqno)
+            self._look(file, spot.point)
         if spot.directory:
             top = Path(spot.directory)
             top.mkdir(
@@ -85,9 +86,20 @@ class ServedGround:
         only = next(iter(volumes.values())) if len(volumes) == 1 else top
         return Place(only, top, volumes)
 
+    def _look(self, file: Path, point: Point) -> None:
+        """Raises: PointGoneError: the volume is not there. NotFoundError: it is not shown, since the server is gone."""
+        try:
+            file.stat()
+        except FileNotFoundError as error:
+            self.check()
+            raise PointGoneError(f"@{point.seqno} is not there any more", seqno=point.seqno) from error
+        except OSError as error:
+            raise from_os_error(error, f"look at {file}") from error
+
     def _branch(self, spot: Making) -> Path:
         """Make it. Returns: the directory of its volumes."""
-        self._ask(BranchAdd(name=spot.branch, source=f"@{spot.point.seqno}", note=self._label))
+        quota_bytes = self._begin.quota_bytes
+        self._ask(BranchAdd(name=spot.branch, source=f"@{spot.point.seqno}", quota_bytes=quota_bytes, note=self._label))
         return self._mountpoint / "branches" / spot.branch
 
     def _attached(self, file: Path, directory: Path, spot: Making) -> Path:
@@ -97,6 +109,10 @@ class ServedGround:
         except (UsageError, StoreError) as error:
             raise UntestableError(str(error)) from error
         return directory
+
+    def check(self) -> None:
+        if self._ask(GetStatus()).pid != self._pid:
+            raise NotFoundError("the server that the hunt needs has ended", hint="start it again")
 
     def clear(self, spot: Making) -> None:
         if spot.directory:

@@ -1,4 +1,4 @@
-"""How a hunt begins, goes on from its log, and is cleaned up after."""
+"""How a hunt begins, goes on from its log, and is told again."""
 
 from __future__ import annotations
 
@@ -12,23 +12,16 @@ import msgspec
 import trio
 
 from vsnapfs.attach.attaching import require_root
-from vsnapfs.attach.stale import listed
-from vsnapfs.core.errors import (
-    BusyError,
-    FormatUnknownError,
-    IntegrityError,
-    NotFoundError,
-    UsageError,
-)
+from vsnapfs.core.errors import NotFoundError, UsageError
 from vsnapfs.core.hunt import Hunt
 from vsnapfs.core.model import Point
 from vsnapfs.core.times import iso
 from vsnapfs.daemon.client import Client
-from vsnapfs.daemon.requests import BranchList, BranchRemove, GetStatus
+from vsnapfs.daemon.requests import GetStatus
 from vsnapfs.hunt.hunting import Hunting, Say
-from vsnapfs.hunt.log import FORMAT, Again, Begin, Cleared, Log, Past, read
+from vsnapfs.hunt.log import FORMAT, Again, Begin, Log, Past, read
 from vsnapfs.hunt.outcome import outcome
-from vsnapfs.hunt.served import ServedGround, clear_directory, log_in, until_closed
+from vsnapfs.hunt.served import ServedGround
 from vsnapfs.hunt.trial import OnTimeout
 from vsnapfs.repository.repository import Repository
 
@@ -45,6 +38,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     mount: bool = False
     partition: int | None = None
     read_only: bool = False
+    quota_bytes: int | None = None
     timeout_s: float
     on_timeout: OnTimeout = "abort"
     jobs: int = 1
@@ -60,14 +54,6 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     on_timeout: OnTimeout | None = None
     jobs: int | None = None
-
-
-class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
-    """What was removed, and the logs of hunts that are at work."""
-
-    branches: list[str]
-    directories: list[str]
-    at_work: list[str]
 
 
 def hunt(client: Client, wanted: Wanted, log_path: Path | None, say: Say) -> Hunt:
@@ -111,61 +97,6 @@ def replay(path: Path) -> Hunt:
     return outcome(read(path.absolute()), str(path.absolute()))
 
 
-def clean(client: Client, path: Path | None) -> Cleaned:
-    """Remove what hunts that were killed have left: that of a log, or of all of which something is there.
-
-    Raises: BusyError: the hunt of ``path`` is at work, or somebody uses what is to be removed.
-    """
-    branches = {branch.name: found for branch in client.call(BranchList()).branches if (found := log_in(branch.note))}
-    directories = {each.directory: found for each in listed() if (found := log_in(each.what))}
-    paths = {path.absolute()} if path is not None else {*branches.values(), *directories.values()}
-    done = Cleaned(branches=[], directories=[], at_work=[])
-    for each in sorted(paths):
-        try:
-            _clean_one(client, each, branches, directories, done)
-        except BusyError:
-            if path is not None:
-                raise
-            done.at_work.append(str(each))
-    return done
-
-
-def _clean_one(
-    client: Client, path: Path, branches: dict[str, Path], directories: dict[str, Path], done: Cleaned
-) -> None:
-    """First what is there and carries the log's path, then what the log tells of and is not mounted any more."""
-    log, past = _log_of(path, needed=path not in {*branches.values(), *directories.values()})
-    try:
-        for directory in [directory for directory, found in directories.items() if found == path]:
-            clear_directory(Path(directory).parent)
-            done.directories.append(directory)
-        for branch in [branch for branch, found in branches.items() if found == path]:
-            _remove(client, branch)
-            done.branches.append(branch)
-        for spot in past.left if past is not None else ():
-            if spot.directory:
-                clear_directory(Path(spot.directory))
-            if log is not None:
-                log.add(Cleared(number=spot.number))
-    finally:
-        if log is not None:
-            log.close()
-
-
-def _log_of(path: Path, *, needed: bool) -> tuple[Log | None, Past | None]:
-    """Nobody is at work with a log that is not there, or that nobody could go on from."""
-    try:
-        return Log.resume(path)
-    except (NotFoundError, IntegrityError, FormatUnknownError):
-        if needed:
-            raise
-        return None, None
-
-
-def _remove(client: Client, branch: str) -> None:
-    until_closed(lambda: client.call(BranchRemove(name=branch)))
-
-
 def _mountpoint(client: Client) -> Path:
     mountpoint = client.call(GetStatus()).mountpoint
     if mountpoint is None:
@@ -200,6 +131,7 @@ def _begin(repository: Repository, wanted: Wanted, number: str) -> Begin:
         mount=wanted.mount,
         partition=wanted.partition,
         read_only=wanted.read_only,
+        quota_bytes=wanted.quota_bytes,
         timeout_s=wanted.timeout_s,
         on_timeout=wanted.on_timeout,
         jobs=wanted.jobs,
@@ -218,6 +150,8 @@ def _check(begin: Begin) -> None:
         raise UsageError("--bookmarks-only ends before --to-write begins", hint="give one of them")
     if begin.partition is not None and not begin.mount:
         raise UsageError("--partition says what --mount mounts", hint="give --mount too, or leave it out")
+    if begin.quota_bytes is not None and begin.read_only:
+        raise UsageError("--quota is of branches, and with --read-only there are none", hint="leave out one of them")
     if not 1 <= begin.jobs <= JOBS_MAX:
         raise UsageError(f"{begin.jobs} jobs are not possible", hint=f"1 to {JOBS_MAX} are")
     if begin.timeout_s <= 0:

@@ -26,6 +26,8 @@ PIECE_BYTES = 1 << 16
 DIE_S_MAX = 10.0
 """A killed process that waits for a disk ends when that answers."""
 LOOK_S = 0.01
+POLL_S_MAX = 3600.0
+"""poll(2) takes no more than some weeks."""
 CUT = b"\n[vsnapfs: the rest of what it printed is not kept]\n"
 
 
@@ -121,7 +123,7 @@ class Watched:
         for fd in (self._ended, self._output.source, *([] if line is None else [line])):
             poll.register(fd, select.POLLIN)
         while (left_s := until - time.monotonic()) > 0:
-            ready = {fd for fd, _ in poll.poll(left_s * 1000)}
+            ready = {fd for fd, _ in poll.poll(min(left_s, POLL_S_MAX) * 1000)}
             if self._output.source in ready and not self._output.take():
                 poll.unregister(self._output.source)
             if self._ended in ready:

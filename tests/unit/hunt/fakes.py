@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from vsnapfs.core.errors import PointGoneError, UntestableError
+from vsnapfs.core.errors import NotFoundError, PointGoneError, UntestableError
 from vsnapfs.core.hunt import HuntWrite, Verdict
 from vsnapfs.core.model import Point
 from vsnapfs.core.times import iso
@@ -34,6 +34,7 @@ class FakeGround:
         self.there: dict[int, Making] = {}
         self.most_there = 0
         self.safe: list[str] = []
+        self.lost = False
 
     def state(self, seqno: int) -> int:
         return max(state for state in self.states if state <= seqno)
@@ -66,6 +67,10 @@ class FakeGround:
         if spot.point.seqno in self.broken:
             raise UntestableError("it cannot be mounted")
         return Place(Path("/place/db"), Path("/place"), {"db": Path("/place/db")})
+
+    def check(self) -> None:
+        if self.lost:
+            raise NotFoundError("the ground was lost")
 
     def clear(self, spot: Making) -> None:
         self.there.pop(spot.number, None)
@@ -101,7 +106,7 @@ def begin(ground: FakeGround, good: int, bad: int, **options: object) -> Begin:
     given: dict[str, object] = {
         "format": FORMAT, "id": "0badcafe", "time": iso(0), "repository": "/repository", "uuid": "0", "good": point(good),
         "bad": point(bad), "good_state": ground.state(good), "bad_state": ground.state(bad), "volumes": {"db": 1},
-        "test": ("test", "{}", "at={}"), "mount": False, "partition": None, "read_only": False, "timeout_s": 60.0,
+        "test": ("test", "{}", "at={}"), "mount": False, "partition": None, "quota_bytes": None, "read_only": False, "timeout_s": 60.0,
         "on_timeout": "abort", "jobs": 1, "bookmarks_only": False, "to_write": False, "trust": False,
         "safety_bookmark": "before-hunt-0badcafe",
     }  # fmt: skip

@@ -11,8 +11,9 @@ import pytest
 import trio
 
 from tests.unit.hunt.fakes import FakeGround, FakeTest, begin, point
-from vsnapfs.core.errors import HuntAbortedError, StoreError
+from vsnapfs.core.errors import HuntAbortedError, NotFoundError, StoreError
 from vsnapfs.core.hunt import Hunt, Verdict
+from vsnapfs.hunt.ground import Place
 from vsnapfs.hunt.hunting import Hunting, variable
 from vsnapfs.hunt.log import Begin, Cleared, End, Log, Making, Past, Safe, Told, parse, read
 from vsnapfs.hunt.outcome import outcome
@@ -90,6 +91,14 @@ def test_an_end_that_is_not_as_said_ends_the_hunt(tmp_path: Path, ground: FakeGr
     assert ground.there == {}
 
 
+def test_an_end_that_cannot_be_shown_is_told_with_the_reason(tmp_path: Path, ground: FakeGround) -> None:
+    ground.broken.add(GOOD)
+    found = hunted(*begun(tmp_path / "log", begin(ground, GOOD, BAD)), ground, FakeTest(ground, threshold(FIRST_BAD)))
+    assert (found.state, found.why) == (
+        "contradiction", "@12 was said to be good and could not be tested: it cannot be mounted",
+    )  # fmt: skip
+
+
 def test_trust_leaves_the_ends_untested(tmp_path: Path, ground: FakeGround) -> None:
     test = FakeTest(ground, threshold(FIRST_BAD))
     found = hunted(*begun(tmp_path / "log", begin(ground, GOOD, BAD, trust=True)), ground, test)
@@ -151,6 +160,17 @@ def test_a_hunt_goes_on_from_every_moment_of_its_log(tmp_path: Path, jobs: int) 
 
 
 def test_what_is_made_is_written_down_before_and_after(tmp_path: Path, ground: FakeGround) -> None:
+    make, clear = ground.make, ground.clear
+
+    def made(spot: Making) -> Place:
+        assert spot in read(tmp_path / "log").left, "before it is made"
+        return make(spot)
+
+    def cleared(spot: Making) -> None:
+        assert spot.state in read(tmp_path / "log").verdicts, "before it is removed"
+        clear(spot)
+
+    ground.make, ground.clear = made, cleared  # type: ignore[method-assign]
     hunted(*begun(tmp_path / "log", begin(ground, GOOD, BAD)), ground, FakeTest(ground, threshold(FIRST_BAD)))
     kinds = [type(entry) for entry in read(tmp_path / "log").entries]
     assert kinds[:2] == [Begin, Safe]
@@ -176,6 +196,14 @@ def test_a_test_that_aborts_leaves_nothing_and_the_hunt_can_go_on(tmp_path: Path
     log, past = Log.resume(tmp_path / "log")
     assert past.left == []
     assert hunted(past, log, ground, test).first_bad.seqno == FIRST_BAD
+
+
+def test_a_verdict_from_a_place_that_was_lost_does_not_count(tmp_path: Path, ground: FakeGround) -> None:
+    ground.lost = True
+    with pytest.raises(NotFoundError, match="lost"):
+        hunted(*begun(tmp_path / "log", begin(ground, GOOD, BAD)), ground, FakeTest(ground, threshold(FIRST_BAD)))
+    assert read(tmp_path / "log").told == []
+    assert ground.there == {}
 
 
 def test_what_cannot_be_removed_ends_the_hunt_and_stays_in_the_log(tmp_path: Path, ground: FakeGround) -> None:
@@ -213,7 +241,7 @@ def test_a_defect_anywhere_among_many_bookmarks_is_found(tmp_path: Path) -> None
     """1 024 bookmarks with 20 writes between two: at most 10 probes for the bookmark, and 5 more for the write."""
     states = list(range(1, 20 * 1024 + 1))
     marks = {f"m{number}": 20 * number + 20 for number in range(1024)}
-    for seed in range(20):
+    for seed in range(6):
         first_bad = random.Random(seed).choice(states[20:])
         ground = FakeGround(states, marks, thin=64)
         test = FakeTest(ground, threshold(first_bad))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vsnapfs.hunt.write import ROW_BYTES, ROWS_MAX, difference
+from tests.support.pruned import grow, opened
+from vsnapfs.core.errors import PointGoneError
+from vsnapfs.hunt.write import ROW_BYTES, ROWS_MAX, describe, difference
+from vsnapfs.repository.repository import Repository
 
 pytestmark = pytest.mark.unit
 
@@ -48,3 +54,18 @@ def test_all_bytes_that_differ_are_counted(
     if cut % ROW_BYTES == 0 or cut >= len(before):
         rows = {(offset + at) // ROW_BYTES for at in range(len(after)) if filled[at] != after[at]}
         assert len(found.lines) == 2 * min(ROWS_MAX, len(rows)) or (offset % ROW_BYTES and cut < len(before))
+
+
+def test_where_records_are_gone_no_write_is_named(memory_path: Path) -> None:
+    """Between two bookmarks that a prune has left alone."""
+    path = memory_path / "repository"
+    Repository.create(path)
+    with opened(path, 'protection_window = "1ms"\nkeep_last = 100') as repository:
+        grow(repository, random.Random(1), [f"m{number}" for number in range(9)], 60)
+        repository.prune()
+        ids = {volume.id: volume.name for volume in repository.volumes()}
+        points = [repository.resolve(bookmark.name) for bookmark in repository.bookmarks()]
+        good, bad = (repository.state(ids, point) for point in points[2:4])
+        assert repository.instants(ids, good, bad, 100) == []
+        with pytest.raises(PointGoneError, match=r"not all are there any more|is not a write"):
+            describe(repository, ids, good, bad, memory_path, memory_path / "never")
