@@ -134,11 +134,11 @@ static void test_log_is_written_anew(const branch_ground *g) {
 
 /* Of a write that the kernel has cut in pieces whoever wrote may not hear of the last one: the next sync through that file says it, once. */
 static void test_no_room_is_told_by_a_sync(const branch_ground *g) {
-    const uint32_t layers[] = {0x60};
+    const uint32_t layers[] = {0x7700};
     vs_volume_file *f, *other;
     uint8_t bytes[2 * BLOCK];
     memset(bytes, 7, sizeof bytes);
-    layer_directory(0x60);
+    layer_directory(0x7700);
     vs_branch *b = branch_ground_get(g, 2 * BLOCK, layers, 1);
     CHECK_EQ(vs_branch_file(b, VOLUME, &f), 0);
     CHECK_EQ(vs_branch_file(b, VOLUME, &other), 0);
