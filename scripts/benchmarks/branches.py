@@ -121,7 +121,7 @@ def _fill(disk: Path, repository: Path, scale: int) -> None:
         _run("runuser", "-u", USER, "--", _program("initdb"), "-A", "trust", "--no-instructions", "-N", data)
         sockets = stack.enter_context(_sockets(disk))
         stack.enter_context(_database(data, sockets))
-        pgbench = ["runuser", "-u", USER, "--", _program("pgbench"), "-h", sockets]
+        pgbench: list[str | Path] = ["runuser", "-u", USER, "--", _program("pgbench"), "-h", sockets]
         _run(*pgbench, "-i", "-q", "-s", str(scale), USER)
         _run(*pgbench, "-n", "-c", "4", "-T", "3", USER)
         for number in range(BOOKMARKS):
