@@ -37,7 +37,7 @@ typedef struct vs_branch_options {
 
 typedef struct vs_branch_facts {
     uint64_t used_bytes;    /* of the last layers: what the quota is for */
-    uint64_t waiting_bytes; /* beside: given up since the last sync, in the files until the next */
+    uint64_t waiting_bytes; /* beside: given up since the last sync, not to be used again until the next */
     uint64_t shared_bytes;  /* of the layers before */
     uint64_t quota_bytes;
     uint64_t log_bytes;     /* of the last layers */

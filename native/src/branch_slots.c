@@ -121,19 +121,38 @@ void vs_branch_slots_sync_begin(vs_branch_slots *s) {
     s->syncing = s->waiting_count;
 }
 
-void vs_branch_slots_sync_end(vs_branch_slots *s, int failed) {
-    size_t runs = failed ? 0 : s->syncing;
-    for (size_t i = 0; i < runs; i++) {
+static void trim(vs_branch_slots *s) {
+    while (s->end > 0 && !is_taken(s, s->end - 1)) s->end -= s->end % WORD == 0 && s->bits[s->end / WORD - 1] == 0 ? WORD : 1;
+    if (s->cursor > s->end) s->cursor = 0;
+}
+
+/* The whole pieces around a run, if all of them is free; its own inner ones are. */
+static vs_slot_run pieces_of(const vs_branch_slots *s, const vs_slot_run *run) {
+    uint64_t from = (uint64_t)(run->first - 1) / VS_SLOT_PIECE * VS_SLOT_PIECE, to = ((uint64_t)run->first - 1 + run->count + VS_SLOT_PIECE - 1) / VS_SLOT_PIECE * VS_SLOT_PIECE;
+    if (to > s->end) to = s->end / VS_SLOT_PIECE * VS_SLOT_PIECE;
+    if (from < to && next(s, from, from + VS_SLOT_PIECE, 1) != from + VS_SLOT_PIECE) from += VS_SLOT_PIECE;
+    if (from < to && next(s, to - VS_SLOT_PIECE, to, 1) != to) to -= VS_SLOT_PIECE;
+    return from < to ? (vs_slot_run){(uint32_t)(from + 1), (uint32_t)(to - from), 1} : (vs_slot_run){0};
+}
+
+void vs_branch_slots_sync_end(vs_branch_slots *s) {
+    for (size_t i = 0; i < s->syncing; i++) {
         vs_branch_slots_give(s, s->waiting[i].first, s->waiting[i].count);
         s->waiting_slots -= s->waiting[i].count;
     }
-    s->waiting_count -= runs;
-    if (runs && s->waiting_count) memmove(s->waiting, s->waiting + runs, s->waiting_count * sizeof *s->waiting);
-    s->syncing = 0;
+    trim(s);
+    for (size_t i = 0; i < s->syncing; i++) {
+        vs_slot_run *run = &s->waiting[i];
+        *run = run->punch ? pieces_of(s, run) : (vs_slot_run){0};
+        if (run->count) set(s, (uint64_t)run->first - 1, run->count);
+        s->taken += run->count;
+    }
 }
 
-uint64_t vs_branch_slots_trim(vs_branch_slots *s) {
-    while (s->end > 0 && !is_taken(s, s->end - 1)) s->end -= s->end % WORD == 0 && s->bits[s->end / WORD - 1] == 0 ? WORD : 1;
-    if (s->cursor > s->end) s->cursor = 0;
-    return s->end;
+void vs_branch_slots_punched(vs_branch_slots *s) {
+    for (size_t i = 0; i < s->syncing; i++)
+        if (s->waiting[i].count) vs_branch_slots_give(s, s->waiting[i].first, s->waiting[i].count);
+    s->waiting_count -= s->syncing;
+    if (s->syncing && s->waiting_count) memmove(s->waiting, s->waiting + s->syncing, s->waiting_count * sizeof *s->waiting);
+    s->syncing = 0;
 }

@@ -12,7 +12,7 @@
 
 typedef struct vs_slot_run {
     uint32_t first, count;
-    uint32_t punch; /* its space is given back; else it is kept for the next writes */
+    uint32_t punch; /* its space shall be given back; else it is kept for the next writes */
 } vs_slot_run;
 
 typedef struct vs_branch_slots {
@@ -42,11 +42,13 @@ void vs_branch_slots_give(vs_branch_slots *s, uint32_t first, uint32_t count);
 int vs_branch_slots_reserve(vs_branch_slots *s, size_t runs);
 void vs_branch_slots_wait(vs_branch_slots *s, uint32_t first, uint32_t count, int punch);
 
-/* A sync begins: of what waits now; and it ends: that is free, or (failed) waits on. */
+/* A sync begins: of what waits now. */
 void vs_branch_slots_sync_begin(vs_branch_slots *s);
-void vs_branch_slots_sync_end(vs_branch_slots *s, int failed);
 
-/* Forget what is behind the last taken slot. Returns the end. */
-uint64_t vs_branch_slots_trim(vs_branch_slots *s);
+/* It has ended: what was its is free; end is behind the last slot that is taken. Then waiting[0 .. syncing) are runs whose space is to be given back (count 0: none), in
+ * whole pieces of VS_SLOT_PIECE; nobody gets those slots until vs_branch_slots_punched. */
+enum { VS_SLOT_PIECE = 8 };
+void vs_branch_slots_sync_end(vs_branch_slots *s);
+void vs_branch_slots_punched(vs_branch_slots *s);
 
 #endif

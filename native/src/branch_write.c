@@ -346,22 +346,25 @@ static int log_shorten(volume_state *v) {
     return 0;
 }
 
-/* sync_mu held. What waited is given back to the disk, then to later writes. */
+/* sync_mu held. What waited is free: first for the disk, then for later writes. */
 static int slots_free(volume_state *v) {
     vs_branch_layer *l = vs_branch_last(v);
     vs_store *s = l->log.store;
     v->reuse++;
+    pthread_mutex_lock(&v->write_mu);
+    uint64_t before = l->slots.end;
+    vs_branch_slots_sync_end(&l->slots);
+    uint64_t end = l->slots.end;
+    if (end < before && (end == 0 || before - end >= TRIM_SLOTS_MIN)) s->truncate(s, l->data, end * VS_BLOCK_BYTES);
+    pthread_mutex_unlock(&v->write_mu);
     for (size_t i = 0; i < l->slots.syncing; i++) {
         pthread_mutex_lock(&v->write_mu); /* the array may move */
         vs_slot_run run = l->slots.waiting[i];
         pthread_mutex_unlock(&v->write_mu);
-        if (run.punch) s->zero(s, l->data, (uint64_t)(run.first - 1) * VS_BLOCK_BYTES, (uint64_t)run.count * VS_BLOCK_BYTES);
+        if (run.count) s->zero(s, l->data, (uint64_t)(run.first - 1) * VS_BLOCK_BYTES, (uint64_t)run.count * VS_BLOCK_BYTES);
     }
     pthread_mutex_lock(&v->write_mu);
-    uint64_t before = l->slots.end;
-    vs_branch_slots_sync_end(&l->slots, 0);
-    uint64_t end = vs_branch_slots_trim(&l->slots);
-    if (end < before && (end == 0 || before - end >= TRIM_SLOTS_MIN)) s->truncate(s, l->data, end * VS_BLOCK_BYTES);
+    vs_branch_slots_punched(&l->slots);
     int r = log_shorten(v);
     pthread_mutex_unlock(&v->write_mu);
     return r;

@@ -10,15 +10,16 @@ import hashlib
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests.support.files import opened, pread_all, pwrite_all
 from tests.support.keeper import Killing, Workers, kills
-from tests.support.processes import Mounted, make_repository, must, must_json
+from tests.support.processes import Mounted, make_repository, must, must_json, run
 from tests.support.waiting import eventually
 
 KILLS = kills(6)
@@ -74,6 +75,32 @@ class Writer:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             found = pread_all(fd, BLOCKS * BLOCK_BYTES)
         assert found in {expected(before, self.answered + extra) for extra in range(uncertain + 1)}, self.path
+
+
+class Fork(NamedTuple):
+    """A branch of one that was written to meanwhile. told: it was made. From its first to its last: how many writes it may have."""
+
+    name: str
+    told: bool
+    first: int
+    last: int
+
+    def assert_moment(self, mountpoint: Path) -> None:
+        with opened(mountpoint / f"branches/{self.name}/db") as fd:
+            found = pread_all(fd, BLOCKS * BLOCK_BYTES)
+        newest = max(int.from_bytes(found[at : at + 8], "big") for at in range(0, len(found), BLOCK_BYTES))
+        assert self.first <= newest <= self.last, self
+        assert found == expected(bytes(len(found)), newest), self
+
+
+def fork_while(going: Callable[[], bool], repository: Path, writer: Writer) -> list[Fork]:
+    """Make branches of the one that the writer writes to; a kill may leave one made or not."""
+    forks: list[Fork] = []
+    while going():
+        name, first = f"fork{len(forks)}", writer.answered
+        done = run(repository, "branch", "add", name, "--from", f"branch:{writer.path.parent.name}")
+        forks.append(Fork(name, done.returncode == 0, first, writer.answered + 1))
+    return forks
 
 
 def block(number: int) -> bytes:
@@ -135,12 +162,19 @@ def test_a_killed_worker_is_not_noticed(server: Mounted) -> None:
     with server:
         before = begin(server)
         workers = Workers(server.repository, SEED)
-        with writing(server.mountpoint, may_fail=False) as writers, Killing(workers, KILLS):
-            pass
+        with writing(server.mountpoint, may_fail=False) as writers:
+            eventually(lambda: writers[0].answered > BLOCKS, "each block is written", deadline_s=60)
+            with Killing(workers, KILLS) as killing:
+                forks = fork_while(lambda: killing.going, server.repository, writers[0])
         for writer in writers:
             writer.assert_there(before, uncertain=0)
+        there = {branch["name"] for branch in must_json(server.repository, "branch", "list")["branches"]}
+        assert {fork.name for fork in forks if fork.told} <= there
+        for fork in forks:
+            if fork.name in there:
+                fork.assert_moment(server.mountpoint)
         assert_nothing_else_changed(server, before)
-        print(f"{workers}; {[writer.answered for writer in writers]} writes")
+        print(f"{workers}; {[writer.answered for writer in writers]} writes, {len(forks)} branches of one")
 
 
 def test_what_was_answered_survives_the_death_of_all_processes(server: Mounted) -> None:

@@ -30,7 +30,7 @@
 
 enum {
     BLOCK = 4096,
-    BLOCKS_MAX = 16,
+    BLOCKS_MAX = 28,
     SIZE_MAX_BYTES = BLOCKS_MAX * BLOCK,
     CHANGES_MAX = 96,
     LAYERS_MAX = 12,
@@ -41,7 +41,7 @@ enum {
     PATH_BYTES = 120,
 };
 
-static uint64_t states, failures, faults, nested, kills, rewrites, freezes, trace;
+static uint64_t states, failures, faults, nested, kills, rewrites, freezes, punches, trace;
 static const char *only; /* --at */
 static const uint8_t uuid[16] = "branch states...";
 
@@ -312,6 +312,7 @@ static int hook(void *arg, int kind, const char *path) {
     if (kind >= SIM_OPEN) return 0;
     r->calls++;
     if (kind == SIM_RENAME && strstr(path, ".log.new")) rewrites++;
+    if (kind == SIM_ZERO) punches++;
     if (r->one_in && mix(r->seed, r->calls) % (uint64_t)r->one_in == 0) crash_here(r);
     return 0;
 }
@@ -447,8 +448,8 @@ int main(int argc, char **argv) {
         if (seed % 2 == 0 || only) fault_points(seed);
     }
     printf("{\"harness\": \"branch_states\", \"seed\": %" PRIu64 ", \"seeds\": %" PRIu64 ", \"states\": %" PRIu64 ", \"nested\": %" PRIu64
-           ", \"kills\": %" PRIu64 ", \"faults\": %" PRIu64 ", \"rewrites\": %" PRIu64 ", \"freezes\": %" PRIu64 ", \"trace\": \"%016" PRIx64
+           ", \"kills\": %" PRIu64 ", \"faults\": %" PRIu64 ", \"rewrites\": %" PRIu64 ", \"freezes\": %" PRIu64 ", \"punches\": %" PRIu64 ", \"trace\": \"%016" PRIx64
            "\", \"failures\": %" PRIu64 "}\n",
-           first, done, states, nested, kills, faults, rewrites, freezes, trace, failures);
+           first, done, states, nested, kills, faults, rewrites, freezes, punches, trace, failures);
     return failures != 0;
 }

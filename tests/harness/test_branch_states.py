@@ -25,7 +25,7 @@ KEPT_SEEDS = {
 def test_a_crash_leaves_a_state_at_or_after_the_last_sync() -> None:
     line = result("branch_states", "--seed", str(SEED), "--states", str(STATES))
     assert line["states"] >= STATES
-    for what in ("nested", "kills", "faults", "rewrites", "freezes"):
+    for what in ("nested", "kills", "faults", "rewrites", "freezes", "punches"):
         assert line[what], what
 
 

@@ -107,6 +107,29 @@ static void test_quota(const branch_ground *g) {
     CHECK_EQ(vs_branch_close(b), 0);
 }
 
+static uint64_t stored(const char *path) {
+    struct stat st;
+    CHECK_EQ(stat(path, &st), 0);
+    return (uint64_t)st.st_blocks * 512;
+}
+
+/* A discard in the middle of what is there gives its space back to the disk, once it is synced. */
+static void test_space_goes_back(const branch_ground *g) {
+    const uint32_t layers[] = {5};
+    const char *path = "branches/layers/00000005/00000001.data";
+    layer_directory(5);
+    vs_branch *b = branch_ground_get(g, 0, layers, 1);
+    memcpy(image, point, SIZE);
+    put(b, 0, SIZE, 1);
+    CHECK_EQ(vs_branch_sync(b, 0), 0);
+    uint64_t before = stored(path);
+    clear(b, 8 * BLOCK, 24 * BLOCK);
+    CHECK_EQ(vs_branch_sync(b, 0), 0);
+    CHECK(stored(path) <= before - 24 * BLOCK);
+    check_image(b);
+    CHECK_EQ(vs_branch_close(b), 0);
+}
+
 /* Many changes of few blocks: the log stays short, and the data file. */
 static void test_log_is_written_anew(const branch_ground *g) {
     const uint32_t layers[] = {3};
@@ -442,6 +465,7 @@ int main(void) {
     test_bytes(&g);
     test_quota(&g);
     test_no_room_is_told_by_a_sync(&g);
+    test_space_goes_back(&g);
     test_log_is_written_anew(&g);
     test_seek_and_runs(&g);
     test_children(&g);

@@ -50,6 +50,7 @@ def _module(name: str, *options: str, counts: str = "states", in_tests: int, wan
 HARNESSES: dict[str, Harness] = {
     "crash_states": _program("crash_states", in_tests=25_000, wanted=1_000_000),
     "base_moves": _program("base_moves", in_tests=4_000, wanted=100_000),
+    "branch_states": _program("branch_states", in_tests=20_000, wanted=1_000_000),
     "damage": _program("damage", in_tests=20_000, wanted=1_000_000),
     "fault_points": _program("fault_points", in_tests=6_000, wanted=100_000),
     "kill_points": _program("kill_points", "--count", in_tests=400, wanted=40_000),

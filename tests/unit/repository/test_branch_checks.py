@@ -137,3 +137,29 @@ def test_branches_leave_the_journal_its_room(path: Path) -> None:
     (path / "vsnapfs.toml").write_text("")
     with Repository.open(path, owner=True) as repository:
         branch_write(repository, "x", 0, b"x")
+
+
+def test_a_long_check_can_be_given_up_on_its_way_and_misses_nothing(path: Path) -> None:
+    with Repository.open(path, owner=True) as repository:
+        repository.volume_add("db", size_bytes=160 * MIB)
+        repository.branch_add("x", "@1")
+        with branch_opened(repository, "x") as branch:
+            for at in range(0, 150 * MIB, MIB):
+                branch.write(1, at, bytes([at // MIB + 1]) * MIB)
+            branch.sync()
+        offsets = [10 * MIB, 100 * MIB, 149 * MIB]
+        for offset in offsets:
+            spoil(layer_files(path, "x", -1) / "00000001.data", offset)
+        said: list[Progress] = []
+        told = repository.check_branches(read_data=True, progress=said.append)
+        assert [damage.offset_bytes for damage in told.damages] == offsets
+        assert len(said) > 1 + len(offsets), "once at the branch, at each damage, and in between"
+
+        def give_up(progress: Progress) -> None:
+            if len(said) == 2:
+                raise BusyError("it is being closed")
+            said.append(progress)
+
+        said.clear()
+        with pytest.raises(BusyError):
+            repository.check_branches(read_data=True, progress=give_up)

@@ -193,6 +193,18 @@ class TestIds:
         assert set(file_of(path, "x")["layers"]).isdisjoint(file_of(path, "y")["layers"])
 
 
+class TestOpen:
+    def test_what_is_not_there(self, filled: Repository) -> None:
+        made = filled.branch_add("x", "a")
+        with pytest.raises(NotFoundError, match="did you mean x"):
+            filled.branch_file("X", "db")
+        with pytest.raises(NotFoundError, match="did you mean logs"):
+            filled.branch_file("x", "log")
+        with pytest.raises(NotFoundError, match="another"):
+            filled.branch_file("x", "db", made.id + 1)
+        assert filled.branch("x").in_use == 0
+
+
 class TestRemove:
     def test_nothing_is_left(self, filled: Repository, path: Path) -> None:
         filled.branch_add("x", "a")
