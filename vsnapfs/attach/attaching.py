@@ -132,7 +132,7 @@ def detach(directory: str | Path, *, lazy: bool = False) -> Attached:
         if is_ours(record):
             _at(lock, record, "detaching", record.attached)
             try:
-                unmount(target, lazy=lazy, lock_fd=lock.fd)
+                unmount(target, record.attached.device, lazy=lazy, lock_fd=lock.fd)
             except BaseException:
                 _at(lock, record, record.step, record.attached)
                 raise

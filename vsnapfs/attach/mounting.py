@@ -12,7 +12,7 @@ from vsnapfs.attach.loop import Loop
 from vsnapfs.attach.programs import run
 from vsnapfs.core.errors import BusyError, StoreError
 from vsnapfs.mounts.holders import holders
-from vsnapfs.mounts.table import entry_of
+from vsnapfs.mounts.table import entry_of, mounts
 
 PACKAGE = "mount"
 DRIVERS = Path("/proc/filesystems")
@@ -60,25 +60,26 @@ def _refused(way: Way, said: str, uuid: str) -> Exception:
 
 
 def is_mounted(directory: str, device: str) -> bool:
-    """The device is what one sees in the directory."""
-    top = entry_of(Path(directory))
-    return top is not None and top.source == device
+    """The device is mounted on the directory; something else may be mounted over it."""
+    return any(entry.path == directory and entry.source == device for entry in mounts())
 
 
-def unmount(directory: str, *, lazy: bool, lock_fd: int) -> None:
-    """Take what is on top of a directory away. lazy: at once, and for those who use it when they are done.
+def unmount(directory: str, device: str, *, lazy: bool, lock_fd: int) -> None:
+    """Take a device's mount away. lazy: at once, and for those who use it when they are done.
 
-    Raises: BusyError: who uses it. StoreError: the kernel refused.
+    Raises: BusyError: who uses it, or what is mounted over it. StoreError: the kernel refused.
     """
     end = time.monotonic() + BUSY_S
     while True:
+        top = entry_of(Path(directory))
+        if top is not None and top.source != device:
+            raise BusyError(f"{top.source} is mounted over {directory}", hint="unmount that first")
         done = run(["umount", *(["--lazy"] if lazy else []), "--", directory], PACKAGE, pass_fds=(lock_fd,))
         if done.status == 0:
             return
-        users = holders(Path(directory))
         if "busy" not in done.errors:
             raise StoreError(f"cannot unmount {directory}: {done.said()}")
         if time.monotonic() > end:
-            who = ", ".join(users) or "somebody whom /proc does not tell"
+            who = ", ".join(holders(Path(directory))) or "somebody whom /proc does not tell"
             raise BusyError(f"{directory} is in use: {who}", hint="end that, or detach with --lazy")
         time.sleep(TRY_EVERY_S)

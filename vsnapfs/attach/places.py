@@ -13,6 +13,9 @@ BRANCH = "branch:"
 """What stands before a branch's name where a point could stand."""
 
 
+SEQNO = "user.vsnapfs.seqno"
+
+
 def branch_of(text: str) -> str | None:
     """The branch that a text names; None: it names a point."""
     return text.removeprefix(BRANCH) if text.startswith(BRANCH) else None
@@ -31,14 +34,21 @@ def file_of(tree: Path, text: str, volume: str) -> Path:
     for name in (text if branch is None else branch, volume):
         if not name or "/" in name or name in (".", ".."):
             raise UsageError(f"{name!r} is no name", hint="give a point or branch:NAME, and a volume")
-    directory = tree / "at" / text if branch is None else tree / "branches" / branch
-    _look(directory, f"no point {text!r}" if branch is None else f"no branch {branch!r}")
+    directory = _exact(tree, text) if branch is None else tree / "branches" / branch
+    _look(directory, f"no branch {branch!r}")
     if not _look(directory / volume, None):
         others = [name for name in sorted(os.listdir(directory)) if name != MANIFEST]
         raise NotFoundError(
             f"no volume {volume!r} at {text}", near=near(volume, others), hint=f"it has {', '.join(others)}"
         )
     return directory / volume
+
+
+def _exact(tree: Path, text: str) -> Path:
+    """The directory of a point by its seqno: ``-5min`` would be another each time that it is looked up."""
+    directory = tree / "at" / text
+    _look(directory, f"no point {text!r}")
+    return tree / "at" / f"@{os.getxattr(directory, SEQNO).decode()}"
 
 
 def _look(path: Path, missing: str | None) -> bool:

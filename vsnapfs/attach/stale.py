@@ -57,7 +57,7 @@ class Look:
 
 
 def is_ours(record: Record) -> bool:
-    """What one sees in the directory is what the record tells of: the number of the device may belong to another by now."""
+    """What is mounted on the directory is what the record tells of: the number of the device may belong to another by now."""
     attached = record.attached
     if (
         not attached.device
@@ -72,12 +72,13 @@ def is_ours(record: Record) -> bool:
 
 
 def clean(lock: Lock, record: Record) -> None:
-    """Take away all that a record tells of, and the record. Raises: StoreError: the kernel refuses."""
+    """Take away all that a record tells of, and the record. Raises: StoreError: the kernel refuses. BusyError: something else is
+    mounted over it."""
     if is_ours(record):
         try:
-            unmount(record.attached.directory, lazy=False, lock_fd=lock.fd)
+            unmount(record.attached.directory, record.attached.device, lazy=False, lock_fd=lock.fd)
         except BusyError:
-            unmount(record.attached.directory, lazy=True, lock_fd=lock.fd)
+            unmount(record.attached.directory, record.attached.device, lazy=True, lock_fd=lock.fd)
     remove_directory(record)
     lock.forget()
 

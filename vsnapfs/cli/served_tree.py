@@ -27,7 +27,7 @@ def tree_of(session: Session, mount: str | None) -> Path:
 def file_in(session: Session, mount: str | None, point: str, volume: str) -> tuple[Path, str]:
     """The file of a volume at a point or of ``branch:NAME``, and what it is for people, such as ``@1234 db0``.
 
-    A server is asked which record the point is, so that what is shown stays the same, whatever the text means later.
+    A server is asked which record the point is: it knows the names that look like one that is not there.
     """
     from vsnapfs.attach.places import branch_of, file_of
     from vsnapfs.daemon.requests import Resolve

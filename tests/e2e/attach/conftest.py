@@ -1,0 +1,39 @@
+"""Records of each test apart, nothing left at its end; histories of filesystems."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.attach.ground import KINDS, History, eventually_none, history_of
+from tests.support.attaching import loops_on
+from tests.support.processes import unmount
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Records of this test alone; at its end there is nothing left, whatever it did."""
+    monkeypatch.setenv("VSNAPFS_RUN", str(tmp_path / "run"))
+    yield tmp_path
+    left = eventually_none(tmp_path)
+    for directory in [path for path in left if path.startswith(f"{tmp_path}/") and os.path.isdir(path)]:
+        unmount(Path(directory))
+    assert left == []
+
+
+@pytest.fixture(params=KINDS)
+def history(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[History]:
+    with history_of(request.param, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def ext4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    """One for all tests that change nothing in it."""
+    place = tmp_path_factory.mktemp("history")
+    with history_of("ext4", place) as made:
+        yield made
+        assert loops_on(place) == []
