@@ -26,6 +26,7 @@ HEADERS = (
     "compact",
     "hold",
     "view",
+    "replay",
     "branch",
     "kernel_view",
     "base",

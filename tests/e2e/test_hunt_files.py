@@ -30,6 +30,7 @@ SIZES = {"ext4": 32 * MIB, "xfs": 320 * MIB, "btrfs": 128 * MIB}
 MAKE = {"ext4": ["mkfs.ext4", "-q", "-b", "4096"], "xfs": ["mkfs.xfs", "-q"], "btrfs": ["mkfs.btrfs", "-q"]}
 BLOCK = 4096
 PARTITION_AT = 3 * MIB
+SEED = int(os.environ.get("VSNAPFS_HUNT_SEED") or int.from_bytes(os.urandom(4)))
 KILLS = int(os.environ.get("VSNAPFS_HUNT_KILLS", "5"))
 
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse]
@@ -223,9 +224,8 @@ def lines_of(log: Path) -> int:
 
 def test_killed_again_and_again_it_comes_to_the_same_end(tmp_path: Path) -> None:
     """While it makes branches, mounts, tests, unmounts: nothing is asked twice but what was being asked, nothing is left."""
-    seed = int.from_bytes(os.urandom(4))
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    print(f"seed {SEED}")
+    chance = random.Random(SEED)
     log = tmp_path / "log"
     with shop_of("ext4", tmp_path) as shop:
         words: tuple[str, ...] = (*shop.WORDS, "--log", str(log), *shop.TEST)

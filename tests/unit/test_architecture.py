@@ -29,7 +29,8 @@ ARROWS = {
     "tree": {"repository", "binding", "mounts", "core"},
     "daemon": {FACADE, "tree", "mounts", "quiesce", "repository", "policy", "binding", "core"},
     "hunt": {"daemon", "repository", "attach", "core"},
-    "cli": {FACADE, "hunt", "verify", "daemon", "repository", "attach", "mounts", "core"},
+    "replay": {"hunt", "daemon", "repository", "attach", "binding", "core"},
+    "cli": {FACADE, "verify", "replay", "hunt", "daemon", "repository", "attach", "mounts", "core"},
     FACADE: {"repository", "core"},
 }
 """A package, and those that it may import beside itself."""

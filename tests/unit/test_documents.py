@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from vsnapfs.cli.main import vsnapfs
-from vsnapfs.core import branch, errors, findings, hunt, keeping, model, state
+from vsnapfs.core import branch, errors, findings, hunt, keeping, model, replay, state
 from vsnapfs.core.events import KINDS, Event
 from vsnapfs.core.rights import RIGHTS
 from vsnapfs.daemon.api import VERBS
@@ -28,7 +28,7 @@ COMMAND = (TOP / "docs" / "command.md").read_text(encoding="utf-8")
 SETTINGS = (TOP / "docs" / "settings.md").read_text(encoding="utf-8")
 OBJECTS = [
     kind
-    for module in (model, state, keeping, findings, branch, hunt)
+    for module in (model, state, keeping, findings, branch, hunt, replay)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 ]

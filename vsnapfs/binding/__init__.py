@@ -28,6 +28,7 @@ from vsnapfs.binding.kernel_view import KernelViews, Limits
 from vsnapfs.binding.memory import Protection, protect_memory
 from vsnapfs.binding.plane import KeptFile, Plane, PlaneCount, Transport, detach, mount, mounted_at, resumable
 from vsnapfs.binding.priority import io_idle
+from vsnapfs.binding.replay import Replay, ReplayPiece
 from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
 
@@ -53,6 +54,8 @@ __all__ = [
     "Protection",
     "RecordKind",
     "RecordPiece",
+    "Replay",
+    "ReplayPiece",
     "Request",
     "Run",
     "RunKind",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -106,9 +107,17 @@ def _facts(branch: Branch) -> list[str]:
 
 
 def _report(branch: Branch) -> list[str]:
+    """What is kept with it: as who made it tells it, or as it is."""
     if branch.report is None:
         return []
     import msgspec
 
+    from vsnapfs.core.replay import REPORT_KIND, ReplayReport
+
+    if branch.report.get("kind") == REPORT_KIND:
+        from vsnapfs.cli.replay import report_lines
+
+        with suppress(msgspec.ValidationError):  # of another version
+            return ["", *report_lines(msgspec.convert(branch.report, ReplayReport))]
     text = msgspec.json.format(msgspec.json.encode(branch.report), indent=2).decode()
     return ["", "report:", *map(printable, text.splitlines())]

@@ -168,7 +168,8 @@ def _lines(found: Hunt) -> Iterator[str]:
         yield from _write(found.write)
     if found.write_problem:
         yield f"{'write:':14}not known: {printable(found.write_problem)}"
-    yield f"{'probes:':14}{len(found.probes)}"
+    ends = f", and {len(found.ends)} of the ends" if found.ends else ""
+    yield f"{'probes:':14}{len(found.probes)}{ends}"
     if found.safety_bookmark:
         yield f"{'now is kept:':14}bookmark {found.safety_bookmark}"
     yield f"{'log:':14}{printable(found.log)}"

@@ -34,6 +34,7 @@ COMMANDS = {
     "branch": "branch",
     "prune": "prune",
     "hunt": "hunt",
+    "replay": "replay",
     "import": "import_",
     "export": "export",
     "diff": "diff",

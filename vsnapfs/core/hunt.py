@@ -90,8 +90,10 @@ class Hunt(msgspec.Struct, frozen=True, kw_only=True):
     """Those between the two that could not be tested."""
     untested: int
     """So many more candidates lie between them."""
+    ends: list[HuntProbe]
+    """The tests of ``good`` and ``bad``."""
     probes: list[HuntProbe]
-    """In the order in which they ended."""
+    """Those between them, in the order in which they ended."""
     contradiction: list[Point]
     """The bad point, and the later one that is good; or the end that is not what it was said to be."""
     safety_bookmark: str

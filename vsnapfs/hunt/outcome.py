@@ -24,6 +24,7 @@ def outcome(past: Past, log: str, candidates: Sequence[int] | None = None, first
     if candidates is None and ended:
         return msgspec.structs.replace(ended[-1].hunt, log=log)
     begin, verdicts = past.begin, past.verdicts
+    ends = (begin.good_state, begin.bad_state)
     known = narrowed(begin.good_state, begin.bad_state, verdicts)
     good, bad = (known.good, known.bad) if isinstance(known, Narrowed) else (begin.good_state, begin.bad_state)
     points = _points(past)
@@ -45,7 +46,8 @@ def outcome(past: Past, log: str, candidates: Sequence[int] | None = None, first
         first_bad_bookmark=_oldest(past.named, bad),
         skipped=[points[skip][0] for skip in known.skipped] if isinstance(known, Narrowed) else [],
         untested=left,
-        probes=[told.probe for told in past.told],
+        ends=[told.probe for told in past.told if told.state in ends],
+        probes=[told.probe for told in past.told if told.state not in ends],
         contradiction=against,
         safety_bookmark=begin.safety_bookmark if past.is_safe else "",
         log=log,

@@ -111,6 +111,7 @@ class ServedGround:
         return directory
 
     def check(self) -> None:
+        self._repository.refresh()  # or files that a prune has replaced meanwhile wait for this reader
         if self._ask(GetStatus()).pid != self._pid:
             raise NotFoundError("the server that the hunt needs has ended", hint="start it again")
 

@@ -58,7 +58,7 @@ def test_a_hunt_ends_at_the_record_and_leaves_nothing(tmp_path: Path, ground: Fa
     assert (found.last_good_bookmark, found.first_bad_bookmark) == ("b34", "b35")
     assert found.write is not None
     assert (found.write.seqno, found.write.offset_bytes) == (FIRST_BAD, STATES[699])
-    assert len(test.tested) == len(set(test.tested)) == len(found.probes)
+    assert len(test.tested) == len(set(test.tested)) == len(found.ends) + len(found.probes)
     assert ground.there == {}
     assert ground.most_there == jobs
     assert ground.safe == ["before-hunt-0badcafe"]

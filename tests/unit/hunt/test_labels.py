@@ -1,0 +1,25 @@
+"""How a branch or a mount says whose it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vsnapfs.hunt.served import label, log_in
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize("log", ["/root/vsnapfs-hunt-0badcafe.log", "/a b/, log /x", "/"])
+def test_a_label_leads_to_the_log(log: str) -> None:
+    text = label("0badcafe", Path(log))
+    assert log_in(text) == Path(log)
+    assert log_in(f"@12 db0 of {text}") == Path(log)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "hunting", "hunt 12, log /x", "hunt 0badcafe, log x", "to hunt with", "ahunt 0badcafe, log /x"]
+)
+def test_what_is_no_label_leads_nowhere(text: str) -> None:
+    assert log_in(text) is None

@@ -1,0 +1,1 @@
+"""Later writes again, onto a branch, without those that did the harm."""
