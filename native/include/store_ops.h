@@ -27,6 +27,10 @@ typedef struct vs_store vs_store;
 /* A store on the directory dir_fd (borrowed: it must stay open until vs_store_close). */
 int vs_store_posix(int dir_fd, vs_store **out);
 void vs_store_close(vs_store *s);
+
+/* What the store's zero does, of a file that was opened elsewhere: what lies in it of the range then reads as zeros, its space given back where
+ * possible; the size stays. */
+int vs_store_zero(vs_store *s, int file, uint64_t offset_bytes, uint64_t length_bytes);
 /* CFFI-END */
 
 enum { VS_READ_CACHED = 1 };

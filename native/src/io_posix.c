@@ -440,3 +440,7 @@ int vs_store_posix(int dir_fd, vs_store **out) {
 void vs_store_close(vs_store *s) {
     if (s) s->destroy(s);
 }
+
+int vs_store_zero(vs_store *s, int file, uint64_t offset_bytes, uint64_t length_bytes) {
+    return s->zero(s, file, offset_bytes, length_bytes);
+}

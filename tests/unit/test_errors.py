@@ -33,6 +33,7 @@ STATUSES = [
     (e.UntestableError, 1, errno.EIO),
     (e.FormatUnknownError, 10, errno.EPROTONOSUPPORT),
     (e.StoreError, 1, errno.EIO),
+    (e.ServerGoneError, 1, errno.EIO),
 ]
 
 

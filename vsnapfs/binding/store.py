@@ -20,6 +20,11 @@ class Store(Closing):
         check(lib.vs_store_posix(dir_fd, out), "use the repository's directory")
         self.c: Any = out[0]
 
+    def zero(self, fd: int, offset_bytes: int, length_bytes: int) -> None:
+        """Make a range of an open file or device, of any place, read as zeros; its space is given back where that can be done. The
+        size stays. Raises: VsnapfsError."""
+        check(lib.vs_store_zero(self.c, fd, offset_bytes, length_bytes), "write zeros")
+
     def close(self) -> None:
         """Free it; journals and builders on it must be closed before. Twice is allowed."""
         if self.c is not None:

@@ -77,6 +77,25 @@ def show(session: Session, name: str) -> int:
     return IntegrityError.exit_status if branch.problem else 0
 
 
+@command.command("promote")
+@click.argument("name", type=BRANCH)
+@click.option("--bookmark", metavar="NAME", help="The bookmark after it; default: the branch's name.")
+@global_options()
+@pass_session
+def promote(session: Session, name: str, bookmark: str | None) -> None:
+    """Write what a branch holds to the live volumes, between two bookmarks. Only blocks that differ are written; the branch stays."""
+    from vsnapfs.cli.progress import shown
+    from vsnapfs.daemon.restore import promote as promote_branch
+
+    session.settle()
+    with shown(wanted=not session.json) as report:
+        done = promote_branch(session.client(), name, bookmark, report)
+    lines = [
+        f"promoted branch {name}, {format_size(done.changed_bytes)} written; this is bookmark {done.bookmark.name}"
+    ]
+    session.show(done, [*lines, "to undo it:", *done.undo])
+
+
 @command.command("remove")
 @click.argument("name", type=BRANCH)
 @global_options()

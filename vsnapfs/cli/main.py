@@ -37,6 +37,7 @@ COMMANDS = {
     "replay": "replay",
     "import": "import_",
     "export": "export",
+    "restore": "restore",
     "diff": "diff",
     "attach": "attach",
     "detach": "detach",

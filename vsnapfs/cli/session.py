@@ -105,15 +105,22 @@ class Session:
             return self.client().call(request, report)
 
     def _settle(self, request: Request[Any]) -> None:
+        if self._may_be_unsettled():
+            from vsnapfs.daemon.api import verb_of
+
+            if verb_of(request).place == "owner":
+                self.settle()
+
+    def settle(self) -> None:
         """Without a server it is the command's to ask what became of bookmarks over several repositories, before it changes
         anything."""
-        if self._socket_chosen() is not None or not os.path.isdir(self.repository / FEDERATED):
-            return
-        from vsnapfs.daemon.api import verb_of
-        from vsnapfs.daemon.settling import settle_unserved
+        if self._may_be_unsettled():
+            from vsnapfs.daemon.settling import settle_unserved
 
-        if verb_of(request).place == "owner":
             settle_unserved(self.repository)
+
+    def _may_be_unsettled(self) -> bool:
+        return self._socket_chosen() is None and os.path.isdir(self.repository / FEDERATED)
 
     def show(self, answer: Any, lines: Iterable[str]) -> None:
         """Print ``answer`` as one JSON object with --json, else ``lines``."""

@@ -211,6 +211,10 @@ class StoreError(VsnapfsError):
     errno = _errno.EIO
 
 
+class ServerGoneError(StoreError):
+    """A server ended before it had answered."""
+
+
 OS_CLASSES: dict[int, type[VsnapfsError]] = {
     _errno.ENOENT: NotFoundError,
     _errno.ENOTDIR: NotFoundError,

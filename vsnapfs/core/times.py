@@ -34,6 +34,11 @@ def iso(time_ns: int) -> str:
     return f"{whole:%Y-%m-%dT%H:%M:%S}.{fraction_ns:09d}Z"
 
 
+def stamp(time_ns: int) -> str:
+    """The same as part of a name: ``20261123T101500.500000000Z``."""
+    return iso(time_ns).replace("-", "").replace(":", "")
+
+
 def parse_iso(text: str) -> int:
     """Nanoseconds since 1970 UTC of an ISO-8601 time; a date alone is its midnight, a time without zone is local.
 

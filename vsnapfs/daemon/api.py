@@ -233,6 +233,29 @@ def import_images(repository: Repository, request: ask.Import, report: Report) -
     )
 
 
+def restore_live(repository: Repository, request: ask.RestoreLive, report: Report) -> ask.RestoredLive:
+    done = repository.restores.live(request.volume, request.source, request.name, report)
+    return ask.RestoredLive(
+        volume=request.volume,
+        source=done.source,
+        before=done.before,
+        after=done.after,
+        changed_bytes=done.changed_bytes,
+        undo=done.undo[0],
+    )
+
+
+def branch_promote(repository: Repository, request: ask.BranchPromote, report: Report) -> ask.Promoted:
+    done = repository.restores.promote(request.name, request.bookmark, request.before, report)
+    return ask.Promoted(
+        branch=request.name,
+        before=done.before,
+        bookmark=done.after,
+        changed_bytes=done.changed_bytes,
+        undo=done.undo,
+    )
+
+
 def diff(repository: Repository, request: ask.Diff, _: Report) -> ask.Diffs:
     since, until = repository.resolve(request.since), repository.resolve(request.until)
     if request.volume is not None:
@@ -349,6 +372,8 @@ VERBS: dict[str, Verb] = {
         Verb("federated_drop", ask.FederatedDrop, ask.Done, "owner", federated_drop),
         Verb("federated_verdict", ask.GetFederatedVerdict, ask.FederatedVerdict, "owner", federated_verdict),
         Verb("import", ask.Import, Bookmark, "owner", import_images),
+        Verb("branch_promote", ask.BranchPromote, ask.Promoted, "owner", branch_promote),
+        Verb("restore_live", ask.RestoreLive, ask.RestoredLive, "owner", restore_live),
         Verb("diff", ask.Diff, ask.Diffs, "reader", diff),
         Verb("commit", ask.Commit, ask.Committed, "owner", commit),
         Verb("plan", ask.MakePlan, Plan, "any", plan),

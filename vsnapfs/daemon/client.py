@@ -26,6 +26,7 @@ from vsnapfs.core.errors import (
     NoSpaceError,
     NotFoundError,
     PermissionDeniedError,
+    ServerGoneError,
     StoreError,
     TimedOutError,
     UsageError,
@@ -265,7 +266,7 @@ def _asked(sock: socket.socket, verb: Verb, request: Request[R], report: Report)
     except TimeoutError as error:
         raise TimedOutError(f"the server did not answer {verb.name} in {wire.SILENCE_S_MAX:g} s") from error
     except (http.client.HTTPException, OSError) as error:
-        raise StoreError(f"the server ended before it had answered {verb.name}", hint="see its log") from error
+        raise ServerGoneError(f"the server ended before it had answered {verb.name}", hint="see its log") from error
     except msgspec.DecodeError as error:
         raise StoreError(
             f"cannot read the server's answer to {verb.name}: {error}", hint="is it another version?"

@@ -8,7 +8,6 @@ is followed even then.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import stat
@@ -19,19 +18,11 @@ from pathlib import Path
 
 import msgspec
 
-from vsnapfs.core.errors import (
-    NameTakenError,
-    NoSpaceError,
-    PermissionDeniedError,
-    UsageError,
-    VsnapfsError,
-    from_os_error,
-    with_hint,
-)
+from vsnapfs.core.errors import NameTakenError, NoSpaceError, UsageError, from_os_error
 from vsnapfs.core.model import Point
 from vsnapfs.daemon.client import Client, Report
+from vsnapfs.daemon.targets import PARTIAL, failures_named, look, publish
 
-PARTIAL = ".partial"
 STDOUT_FD = 1
 BLKGETSIZE64 = 0x80081272
 
@@ -79,33 +70,16 @@ def _target(to: Path | None, size_bytes: int, *, force: bool) -> Iterator[int]:
     if to is None:
         if os.isatty(STDOUT_FD):
             raise UsageError("standard output is a terminal", hint="give --to FILE or a pipe")
-        with _failures_named("standard output", None):
+        with failures_named("standard output", None):
             yield STDOUT_FD
         return
-    found = _look(to, force)
+    found = look(to, force)
     if found is None or stat.S_ISREG(found.st_mode):
         with _new_file(to, force=force) as fd:
             yield fd
     else:
         with _device(to, found, size_bytes) as fd:
             yield fd
-
-
-def _look(to: Path, force: bool) -> os.stat_result | None:
-    """What stands at the target, None if nothing; refuses what must stay as it is."""
-    try:
-        found = to.lstat()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise from_os_error(error, f"write {to}") from error
-    if stat.S_ISDIR(found.st_mode):
-        raise UsageError(f"{to} is a directory", hint="give the name of a file in it")
-    if not force:
-        raise _taken(to)
-    if stat.S_ISLNK(found.st_mode):
-        raise PermissionDeniedError(f"{to} is a symlink, which is not followed", hint="give the file itself")
-    return found
 
 
 @contextmanager
@@ -125,47 +99,10 @@ def _new_file(to: Path, *, force: bool) -> Iterator[int]:
             raise from_os_error(error, f"write {partial}") from error
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise NameTakenError(f"{partial} is there, and is no file", hint="remove it")
-        with _failures_named(str(partial), partial):
+        with failures_named(str(partial), partial):
             yield fd
             os.fsync(fd)
-            _publish(directory_fd, partial.name, to, force=force)
-
-
-def _publish(directory_fd: int, partial: str, to: Path, *, force: bool) -> None:
-    """Give the complete file its name, durably."""
-    if force:
-        os.replace(partial, to.name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
-    else:
-        _rename_to_free_name(directory_fd, partial, to)
-    os.fsync(directory_fd)
-
-
-def _rename_to_free_name(directory_fd: int, partial: str, to: Path) -> None:
-    """A link cannot replace a file that came meanwhile; where a filesystem has no links, looking must do."""
-    try:
-        os.link(partial, to.name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd, follow_symlinks=False)
-    except FileExistsError as error:
-        raise _taken(to) from error
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-            raise
-        if _is_there(directory_fd, to.name):
-            raise _taken(to) from error
-        os.rename(partial, to.name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
-    else:
-        os.unlink(partial, dir_fd=directory_fd)
-
-
-def _is_there(directory_fd: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _taken(to: Path) -> NameTakenError:
-    return NameTakenError(f"{to} exists already", hint="--force writes over it")
+            publish(directory_fd, partial.name, to, force=force)
 
 
 @contextmanager
@@ -177,9 +114,9 @@ def _device(to: Path, found: os.stat_result, size_bytes: int) -> Iterator[int]:
     except OSError as error:
         raise from_os_error(error, f"write {to}") from error
     try:
-        if is_block and _device_bytes(fd) < size_bytes:
-            raise NoSpaceError(f"{to} has {_device_bytes(fd)} bytes, the volume {size_bytes}")
-        with _failures_named(str(to), None):
+        if is_block and device_bytes(fd) < size_bytes:
+            raise NoSpaceError(f"{to} has {device_bytes(fd)} bytes, the volume {size_bytes}")
+        with failures_named(str(to), None):
             yield fd
             if is_block:
                 os.fsync(fd)
@@ -187,21 +124,6 @@ def _device(to: Path, found: os.stat_result, size_bytes: int) -> Iterator[int]:
         os.close(fd)
 
 
-def _device_bytes(fd: int) -> int:
+def device_bytes(fd: int) -> int:
     (size_bytes,) = struct.unpack("Q", fcntl.ioctl(fd, BLKGETSIZE64, bytes(8)))
     return int(size_bytes)
-
-
-@contextmanager
-def _failures_named(target: str, partial: Path | None) -> Iterator[None]:
-    """Errors of the block say what was being written, and where the part that was written is."""
-    try:
-        yield
-    except OSError as error:
-        raise _told(from_os_error(error, f"write {target}"), partial) from error
-    except VsnapfsError as error:
-        raise _told(error, partial) from error
-
-
-def _told(error: VsnapfsError, partial: Path | None) -> VsnapfsError:
-    return error if partial is None else with_hint(error, f"what was written is in {partial}")

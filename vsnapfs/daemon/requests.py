@@ -94,6 +94,20 @@ class Promoted(msgspec.Struct, frozen=True, kw_only=True):
     before: Bookmark
     bookmark: Bookmark
     changed_bytes: int
+    undo: list[str]
+    """The commands that bring back what was before."""
+
+
+class RestoredLive(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of restore_live: the bookmarks before and after, and what had to be written."""
+
+    volume: str
+    source: str
+    before: Bookmark
+    after: Bookmark
+    changed_bytes: int
+    undo: str
+    """The command that brings back what was before."""
 
 
 class Committed(msgspec.Struct, frozen=True, kw_only=True):
@@ -292,6 +306,19 @@ class BranchPromote(Request[Promoted], frozen=True, kw_only=True):
     right: ClassVar[Right] = "admin"
     name: str
     bookmark: str | None = None
+    before: str | None = None
+    """The first one; None: named by the clock. One that a try before this one has made is taken."""
+
+
+class RestoreLive(Request[RestoredLive], frozen=True, kw_only=True):
+    """Bring a live volume to what it was at ``source``, a point or ``branch:NAME``, between bookmarks ``before-NAME`` and ``after-NAME``
+    (None: named by the clock; the first of a try before this one is taken). ``force``: also while it is open in the mount."""
+
+    right: ClassVar[Right] = "admin"
+    source: str
+    volume: str
+    name: str | None = None
+    force: bool = False
 
 
 class PrunePreview(Request[PruneResult], frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ Concurrency: trio runs names, calls and signals; whatever touches storage runs i
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from vsnapfs.daemon.housekeeping import TEND_EVERY_S, GapCloser, Housekeeping
 from vsnapfs.daemon.http import make_app
 from vsnapfs.daemon.news import News, telling
 from vsnapfs.daemon.pruning import pruning
-from vsnapfs.daemon.requests import BranchRemove, Events, GetEvents, Prune, Request
+from vsnapfs.daemon.requests import BranchPromote, BranchRemove, Events, GetEvents, Prune, Request, RestoreLive
 from vsnapfs.daemon.rights import Rights
 from vsnapfs.daemon.scheduling import Scheduler, maker, scheduling
 from vsnapfs.daemon.scrub import scrubbing
@@ -48,6 +48,7 @@ from vsnapfs.daemon.serving import (
 from vsnapfs.daemon.settling import settling
 from vsnapfs.daemon.verifying import Verifier, by_command, verifying
 from vsnapfs.mounts.holders import users_of
+from vsnapfs.tree.nodes import LiveFile
 
 if TYPE_CHECKING:
     from vsnapfs.repository.repository import Repository
@@ -59,6 +60,8 @@ TOUCHES_VOLUMES = {
     "volume_resize": False,
     "volume_resync": True,
     "import": True,
+    "restore_live": True,
+    "branch_promote": True,
 }
 """Verbs that change live volumes past the mount; True: their content too."""
 
@@ -168,23 +171,41 @@ class Answers:
 
     async def wait(self, request: Request[Any]) -> None:
         """Before a verb: in trio, so that who waits for the next event takes no thread of those who ask."""
-        if isinstance(request, Prune | BranchRemove):
+        if isinstance(request, (Prune, BranchRemove, RestoreLive, BranchPromote)):
             await self.shown.wait()
         if isinstance(request, GetEvents) and request.wait_s:
             await self._news.wait_newer(request.after, request.wait_s)
 
     def __call__(self, verb: Verb, request: Request[Any], report: Report) -> Any:
+        self._refuse_in_use(request)
         try:
             result = carried_out(self._repository, verb, request, report)
         except BusyError as error:
             raise self._naming_users(error, request) from error
+        finally:  # also what failed may have changed a part
+            if verb.name in TOUCHES_VOLUMES:
+                trio.from_thread.run(partial(self._mount.changed, content=TOUCHES_VOLUMES[verb.name]))
         if isinstance(result, Events):
             return msgspec.structs.replace(result, served=True, ending=self._news.ended)
         if isinstance(result, Status):
             return self._served(result)
-        if verb.name in TOUCHES_VOLUMES:
-            trio.from_thread.run(partial(self._mount.changed, content=TOUCHES_VOLUMES[verb.name]))
         return result
+
+    def _refuse_in_use(self, request: Request[Any]) -> None:
+        """Raises: BusyError: what shall be restored is open in the mount."""
+        if isinstance(request, RestoreLive) and not request.force:
+            self._refuse_open([request.volume], "or --force")
+        if isinstance(request, BranchPromote):
+            volumes = self._repository.branch(request.name).volumes
+            self._refuse_open([volume.name for volume in volumes], "then promote it")
+
+    def _refuse_open(self, names: Iterable[str], otherwise: str) -> None:
+        volumes = {self._repository.volume(name).id: name for name in names}
+        for _, node, _ in trio.from_thread.run(self._mount.open_volumes):
+            if isinstance(node, LiveFile) and node.volume_id in volumes:
+                live = f"live/{volumes[node.volume_id]}"
+                users = ", ".join(users_of(self._mount.mountpoint / live)) or "somebody"
+                raise BusyError(f"{live} is used by {users}", hint=f"stop that first, {otherwise}")
 
     def _naming_users(self, error: BusyError, request: Request[Any]) -> VsnapfsError:
         """Of a branch that is open: by whom."""

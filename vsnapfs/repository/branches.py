@@ -97,13 +97,13 @@ def volume_file(parts: Parts, name: str, volume: str, branch_id: int | None) -> 
     if branch_id not in (None, file.id):
         raise NotFoundError(f"branch {name!r} is another by now")
     with opened(parts, file) as branch:
-        return branch.file(_volume_of(file, volume).id)
+        return branch.file(volume_of(file, volume).id)
 
 
 def changed_ns(parts: Parts, name: str, volume: str) -> int:
     """When a volume of it was last written to, by the clock of then; when the branch was made, if it never was."""
     file = find(parts, name)
-    written = f"{_volume_of(file, volume).id:08x}.log"
+    written = f"{volume_of(file, volume).id:08x}.log"
     for layer in reversed(file.layers):
         found = parts.layout.stat(f"{branch_layer(layer)}/{written}")
         if found is not None:
@@ -267,7 +267,7 @@ def _unknown(name: str, why: str) -> Branch:
     )
 
 
-def _volume_of(file: BranchFile, name: str) -> BranchVolume:
+def volume_of(file: BranchFile, name: str) -> BranchVolume:
     for volume in file.volumes:
         if volume.name == name:
             return volume

@@ -67,7 +67,7 @@ def find_image(path: Path, layout: Layout) -> Path:
 
 def open_image(real: Path) -> OpenImage:
     """Open what ``find_image`` found, for reading. Raises: UsageError: no file or device, or of a size that cannot be."""
-    return _opened(real, os.O_RDONLY)
+    return _sized(_opened(real, os.O_RDONLY))
 
 
 def open_primary(real: Path) -> OpenImage:
@@ -75,9 +75,18 @@ def open_primary(real: Path) -> OpenImage:
 
     Raises: as ``open_image``; BusyError: mounted, behind a loop device, or claimed, and by whom.
     """
+    return _sized(claim(real))
+
+
+def claim(real: Path, dir_fd: int | None = None) -> OpenImage:
+    """Open a file or device that is there, of any size, for writing, and for nobody else who asks. dir_fd: of its directory, if that
+    may change under its path. No symlink is followed.
+
+    Raises: UsageError: it is neither. BusyError: mounted, behind a loop device, or claimed, and by whom.
+    """
     _refuse_loop(real)
     try:
-        image = _opened(real, os.O_RDWR | (os.O_EXCL if real.is_block_device() else 0))
+        image = _opened(real, os.O_RDWR | (os.O_EXCL if real.is_block_device() else 0), dir_fd)
     except BusyError as error:
         raise _busy(real) from error
     try:
@@ -89,6 +98,22 @@ def open_primary(real: Path) -> OpenImage:
     return image
 
 
+def refuse_open(image: OpenImage) -> None:
+    """Raises: BusyError: somebody else has the file open. Asks for a lease, which nobody gets then; where there are none (some
+    filesystems, files of others), nobody can tell."""
+    if image.is_device:
+        return
+    try:
+        fcntl.fcntl(image.fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(image.fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError as error:
+        raise BusyError(
+            f"{image.path} is open in another program", hint=f"stop that first; `fuser -v {image.path}` names it"
+        ) from error
+    except OSError:
+        return
+
+
 def check_size(size_bytes: int, what: str) -> int:
     """Return the size if a volume can have it. Raises: UsageError."""
     if not 0 < size_bytes <= VOLUME_BYTES_MAX or size_bytes % SECTOR_BYTES:
@@ -98,9 +123,10 @@ def check_size(size_bytes: int, what: str) -> int:
     return size_bytes
 
 
-def _opened(real: Path, flags: int) -> OpenImage:
+def _opened(real: Path, flags: int, dir_fd: int | None = None) -> OpenImage:
+    name = real if dir_fd is None else real.name
     try:
-        fd = os.open(real, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dir_fd)
     except OSError as error:
         if error.errno == errno.EISDIR:
             raise UsageError(f"{real} is a directory", hint="give a regular file or a block device") from error
@@ -119,8 +145,17 @@ def _measured(real: Path, fd: int) -> OpenImage:
     mode = os.fstat(fd).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
         raise UsageError(f"{real} is neither a regular file nor a block device")
-    size_bytes = os.lseek(fd, 0, os.SEEK_END)
-    return OpenImage(real, fd, check_size(size_bytes, str(real)), stat.S_ISBLK(mode))
+    return OpenImage(real, fd, os.lseek(fd, 0, os.SEEK_END), stat.S_ISBLK(mode))
+
+
+def _sized(image: OpenImage) -> OpenImage:
+    """The image, if a volume can have its size; else it is closed."""
+    try:
+        check_size(image.size_bytes, str(image.path))
+    except UsageError:
+        os.close(image.fd)
+        raise
+    return image
 
 
 def _refuse_loop(real: Path) -> None:

@@ -61,6 +61,7 @@ from vsnapfs.repository.lock import OwnerLock
 from vsnapfs.repository.marks import Marks
 from vsnapfs.repository.parts import Listener, Parts, Report
 from vsnapfs.repository.resolve import not_before, resolve
+from vsnapfs.repository.restores import Restores
 from vsnapfs.repository.settings import Settings
 from vsnapfs.repository.units import Unit, all_units
 
@@ -75,6 +76,8 @@ class Repository(Closing):
         self._parts = parts
         self.federated = federated
         """Its part in bookmarks over several repositories."""
+        self.restores = Restores(parts)
+        """Volumes as they were, in files and on live volumes."""
         self.marks = Marks(parts)
         """Positions taken while a profile's members are still, and the bookmarks made of them."""
         self._stack = stack

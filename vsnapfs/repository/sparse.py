@@ -70,6 +70,13 @@ def union(first: Iterable[Span], second: Iterable[Span], size_bytes: int) -> Ite
         yield whole
 
 
+def from_offset(spans: Iterable[Span], offset_bytes: int) -> Iterator[Span]:
+    """What of them lies at or behind an offset."""
+    for span in spans:
+        if span.end_bytes > offset_bytes:
+            yield Span(max(span.start_bytes, offset_bytes), span.end_bytes)
+
+
 def pieces(spans: Iterable[Span], size_bytes: int) -> Iterator[Piece]:
     """A whole file of ``size_bytes`` as pieces: the data of ``spans`` (whole blocks) in small ones, what is between
     as it is.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 import trio
 import trio.testing
 
-from vsnapfs.daemon.requests import BranchRemove, GetStatus, Prune, Request
+from vsnapfs.core.errors import BusyError
+from vsnapfs.daemon import api
+from vsnapfs.daemon.requests import BranchRemove, GetStatus, Import, Prune, Request
 from vsnapfs.daemon.server import Answers
 
 
@@ -32,3 +34,27 @@ async def test_what_takes_away_waits_until_what_was_open_is_open_again(
         assert not pruned.is_set()
         answers.shown.set()
         await pruned.wait()
+
+
+class Mounted:
+    """A mount that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[bool] = []
+
+    async def changed(self, *, content: bool) -> None:
+        self.told.append(content)
+
+
+async def test_what_failed_half_way_has_changed_volumes_too() -> None:
+    """An import that was broken off has journalled a part: the kernel must not go on showing what it remembers."""
+
+    def fail(*_: Any) -> NoReturn:
+        raise BusyError("half of it is there")
+
+    nobody, mount = cast(Any, None), Mounted()
+    answers = Answers(nobody, cast(Any, mount), nobody, nobody, nobody, nobody, nobody)
+    verb = api.VERBS["import"]._replace(run=fail)
+    with pytest.raises(BusyError):
+        await trio.to_thread.run_sync(answers, verb, Import(images={}, bookmark="b"), lambda _: None)
+    assert mount.told == [True]

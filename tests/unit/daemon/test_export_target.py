@@ -25,6 +25,7 @@ from vsnapfs.core.errors import (
 from vsnapfs.core.state import Progress
 from vsnapfs.daemon import export as export_module
 from vsnapfs.daemon import requests as ask
+from vsnapfs.daemon import targets
 from vsnapfs.daemon.client import Client, connect, create
 from vsnapfs.daemon.export import Export, export
 
@@ -129,7 +130,7 @@ def test_on_a_filesystem_without_links(
     (tmp_path / "late").touch()
     directory_fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     with pytest.raises(NameTakenError):
-        export_module._rename_to_free_name(directory_fd, "out", tmp_path / "late")
+        targets.rename_to_free_name(directory_fd, "out", tmp_path / "late")
     os.close(directory_fd)
 
 

@@ -16,6 +16,7 @@ from vsnapfs.daemon.api import VERBS
 from vsnapfs.daemon.client import Client, connect, create
 from vsnapfs.daemon.export import Export, export
 from vsnapfs.daemon.requests import Request
+from vsnapfs.daemon.restore import Wanted, restore
 
 pytestmark = pytest.mark.unit
 
@@ -58,6 +59,11 @@ DOORS: dict[str, Callable[[str], Request[Any]]] = {
     "branch_show": lambda name: ask.BranchShow(name=name),
     "branch_remove": lambda name: ask.BranchRemove(name=name),
     "branch_report": lambda name: ask.BranchReport(name=name, report={}),
+    "branch_promote": lambda name: ask.BranchPromote(name=name),
+    "restore_live source": lambda name: ask.RestoreLive(source=name, volume="db"),
+    "restore_live source branch": lambda name: ask.RestoreLive(source=f"branch:{name}", volume="db"),
+    "restore_live volume": lambda name: ask.RestoreLive(source="a", volume=name),
+    "restore_live name": lambda name: ask.RestoreLive(source="a", volume="db", name=name),
     "federated_reserve": lambda name: ask.FederatedReserve(id=FEDERATION, name=name, seconds=1),
     "federated_decide": lambda name: ask.FederatedDecide(
         name=name, federation=Federation(id=FEDERATION, repositories=())
@@ -123,8 +129,10 @@ def test_a_name_that_breaks_the_rule(client: Client, door: str) -> None:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_an_export(client: Client, tmp_path: Path, name: str) -> None:
+def test_an_export_and_a_restore(client: Client, tmp_path: Path, name: str) -> None:
     for wanted in (Export(point=name, volume="db"), Export(point="a", volume=name)):
         with pytest.raises((UsageError, NotFoundError)):
             export(client, wanted, tmp_path / "out", lambda _: None)
+        with pytest.raises((UsageError, NotFoundError)):
+            restore(client, Wanted(wanted.point, wanted.volume), tmp_path / "out", lambda _: None)
     assert os.listdir(tmp_path) == []

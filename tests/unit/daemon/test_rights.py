@@ -72,6 +72,8 @@ OF_VERBS: dict[str, Right] = {
     "volume_resize": "admin",
     "volume_resync": "admin",
     "import": "admin",
+    "restore_live": "admin",
+    "branch_promote": "admin",
     "repair": "admin",
     "verdict": "admin",
 }
