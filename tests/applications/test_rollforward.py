@@ -61,6 +61,8 @@ def history(postgresql: Application) -> Iterator[History]:
     member = of_postgresql(postgresql, mode="backup")
     try:
         with load(postgresql), closing(postgresql.session("postgres")) as session:
+            session.ask("ALTER SYSTEM SET wal_keep_size = '512MB'; SELECT 0;")  # the log stays until it is copied
+            session.ask("SELECT pg_reload_conf();")
             session.ask(f"CREATE TABLE orders AS SELECT generate_series(1, {ORDERS}) AS id; SELECT 0;")
             with frozen(member):
                 copied(postgresql.directory, ground / "base")
@@ -76,7 +78,8 @@ def history(postgresql: Application) -> Iterator[History]:
             yield History(ground / "base", ground / "label", ground / "later", xid, time)
     finally:
         with closing(postgresql.session("postgres")) as session:
-            session.ask("DROP TABLE IF EXISTS orders; SELECT 0;")
+            session.ask("ALTER SYSTEM RESET wal_keep_size; SELECT 0;")
+            session.ask("DROP TABLE IF EXISTS orders; SELECT pg_reload_conf();")
         shutil.rmtree(ground)
 
 

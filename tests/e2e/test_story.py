@@ -236,6 +236,8 @@ def test_forward_to_just_before_the_bad_transaction(ground: Path, with_label: bo
         with database(live, ground, "disk") as cluster:
             cluster.run("pgbench", "-i", "-q", "-s", "1", USER)
             shop = Shop(cluster)
+            cluster.query("ALTER SYSTEM SET wal_keep_size = '128MB'")  # so far back the log is in every later point
+            cluster.query("SELECT pg_reload_conf()")
             with customers(cluster):
                 must(repository, "bookmark", "add", "nightly", *(["--quiesce", "shop"] if with_label else []))
                 for _ in range(3):
