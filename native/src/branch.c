@@ -1,8 +1,7 @@
-/* branch.c: the volumes of a branch, its files, and holding it while its last layers become others' too. */
+/* branch.c: the volumes of a branch, and holding it while its last layers become others' too. */
 #include "branch.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,14 +18,14 @@ typedef struct vs_branch_volume_state volume_state;
 /* ---- holding ---- */
 
 /* Whoever changes something is inside; a branch that is held lets nobody in. */
-static void enter(vs_branch *b) {
+void vs_branch_enter(vs_branch *b) {
     pthread_mutex_lock(&b->mu);
     while (b->held) pthread_cond_wait(&b->changed, &b->mu);
     b->inside++;
     pthread_mutex_unlock(&b->mu);
 }
 
-static void leave(vs_branch *b) {
+void vs_branch_leave(vs_branch *b) {
     pthread_mutex_lock(&b->mu);
     if (--b->inside == 0) pthread_cond_broadcast(&b->changed);
     pthread_mutex_unlock(&b->mu);
@@ -113,9 +112,13 @@ static int volume_new(vs_branch *b, uint32_t volume, uint64_t size_bytes, const 
     v->edges = malloc(2 * VS_BLOCK_BYTES);
     v->records = malloc(VS_BRANCH_RECORD_MAX);
     int r = v->edges && v->records ? layers_open(v, layers, count) : -ENOMEM;
-    if (r < 0) volume_free(v);
-    else *out = v;
-    return r;
+    if (r < 0) {
+        volume_free(v);
+        return r;
+    }
+    if (vs_branch_last(v)->unnoted) v->noted_changes = UINT64_MAX;
+    *out = v;
+    return 0;
 }
 
 int vs_branch_volume(vs_branch *b, uint32_t volume, uint64_t size_bytes, vs_view *below, const uint32_t *layers, int count) {
@@ -132,6 +135,7 @@ int vs_branch_volume(vs_branch *b, uint32_t volume, uint64_t size_bytes, vs_view
 }
 
 int vs_branch_close(vs_branch *b) {
+    vs_branch_go_on(b);
     int r = b->options.writable ? vs_branch_sync(b, 0) : 0;
     for (size_t i = 0; i < b->volume_count; i++) {
         if (b->volumes[i]->below) vs_view_close(b->volumes[i]->below);
@@ -154,30 +158,30 @@ int64_t vs_branch_read(vs_branch *b, uint32_t volume, uint64_t offset_bytes, voi
 int64_t vs_branch_write(vs_branch *b, uint32_t volume, uint64_t offset_bytes, const void *buf, uint64_t length_bytes) {
     volume_state *v = vs_branch_find(b, volume);
     if (!v) return -ENOENT;
-    enter(b);
+    vs_branch_enter(b);
     int64_t n = vs_branch_volume_write(v, offset_bytes, buf, length_bytes);
-    leave(b);
+    vs_branch_leave(b);
     return n;
 }
 
 int vs_branch_zero(vs_branch *b, uint32_t volume, uint64_t offset_bytes, uint64_t length_bytes) {
     volume_state *v = vs_branch_find(b, volume);
     if (!v) return -ENOENT;
-    enter(b);
+    vs_branch_enter(b);
     int r = vs_branch_volume_zero(v, offset_bytes, length_bytes);
-    leave(b);
+    vs_branch_leave(b);
     return r;
 }
 
 int vs_branch_sync(vs_branch *b, uint32_t volume) {
     int r = volume && !vs_branch_find(b, volume) ? -ENOENT : 0;
-    enter(b);
+    vs_branch_enter(b);
     for (size_t i = 0; i < b->volume_count; i++) {
         volume_state *v = b->volumes[i];
         int done = volume == 0 || v->id == volume ? vs_branch_volume_sync(v) : 0;
         if (r == 0) r = done;
     }
-    leave(b);
+    vs_branch_leave(b);
     return r;
 }
 
@@ -238,80 +242,4 @@ static void volume_facts(volume_state *v, vs_branch_facts *out) {
 void vs_branch_facts_get(vs_branch *b, vs_branch_facts *out) {
     *out = (vs_branch_facts){.used_bytes = b->used_blocks * VS_BLOCK_BYTES, .quota_bytes = b->options.quota_bytes, .files = b->files};
     for (size_t i = 0; i < b->volume_count; i++) volume_facts(b->volumes[i], out);
-}
-
-/* ---- an open file ---- */
-
-typedef struct branch_file {
-    vs_volume_file ops;
-    volume_state *volume;
-    _Atomic int refused; /* a write had no room, and no sync has told of it yet */
-} branch_file;
-
-static volume_state *file_volume(vs_volume_file *f) {
-    return ((branch_file *)f)->volume;
-}
-
-static int64_t for_kernel(int64_t r) {
-    return r == -EBADMSG || r == -EUCLEAN ? -EIO : r;
-}
-
-static uint64_t file_size(vs_volume_file *f) {
-    return file_volume(f)->size_bytes;
-}
-
-static int64_t file_read(vs_volume_file *f, uint64_t offset_bytes, void *buf, size_t length_bytes) {
-    return for_kernel(vs_branch_volume_read(file_volume(f), offset_bytes, buf, length_bytes));
-}
-
-/* One that is sent again is made again: it was not answered, and what lies beside it is the same. */
-static int64_t file_write(vs_volume_file *f, uint64_t offset_bytes, const void *buf, size_t length_bytes, int durable, const vs_request *q) {
-    (void)q;
-    volume_state *v = file_volume(f);
-    enter(v->branch);
-    int64_t n = vs_branch_volume_write(v, offset_bytes, buf, length_bytes);
-    int r = n >= 0 && durable ? vs_branch_volume_sync(v) : 0;
-    if (n == -ENOSPC && offset_bytes < v->size_bytes) ((branch_file *)f)->refused = 1;
-    leave(v->branch);
-    return for_kernel(r < 0 ? r : n);
-}
-
-static int file_zero(vs_volume_file *f, uint64_t offset_bytes, uint64_t length_bytes, const vs_request *q) {
-    (void)q;
-    volume_state *v = file_volume(f);
-    enter(v->branch);
-    int r = vs_branch_volume_zero(v, offset_bytes, length_bytes);
-    leave(v->branch);
-    return (int)for_kernel(r);
-}
-
-/* The kernel makes several requests of a write that is not aligned to a page, and answers a short one when a later one is refused. A
- * loop device takes a short write for a whole one: a filesystem on it would never hear that its bytes are nowhere, so the flush says it. */
-static int file_sync(vs_volume_file *f) {
-    volume_state *v = file_volume(f);
-    enter(v->branch);
-    int r = vs_branch_volume_sync(v);
-    if (r == 0 && atomic_exchange(&((branch_file *)f)->refused, 0)) r = -ENOSPC;
-    leave(v->branch);
-    return r;
-}
-
-static int64_t file_seek(vs_volume_file *f, uint64_t offset_bytes, int whence) {
-    return for_kernel(vs_branch_volume_seek(file_volume(f), offset_bytes, whence));
-}
-
-static void file_release(vs_volume_file *f) {
-    file_volume(f)->branch->files--;
-    free(f);
-}
-
-int vs_branch_file(vs_branch *b, uint32_t volume, vs_volume_file **out) {
-    volume_state *v = vs_branch_find(b, volume);
-    if (!v) return -ENOENT;
-    branch_file *f = malloc(sizeof *f);
-    if (!f) return -ENOMEM;
-    *f = (branch_file){.ops = {file_size, file_read, file_write, file_zero, file_sync, file_seek, file_release}, .volume = v};
-    b->files++;
-    *out = &f->ops;
-    return 0;
 }

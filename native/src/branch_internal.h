@@ -1,8 +1,10 @@
 /* branch_internal.h: what the parts of a branch share.
  *
- *   branch.c          volumes, files, holding and freezing
+ *   branch.c          volumes, holding and freezing
+ *   branch_file.c     open files
  *   branch_read.c     bytes, kinds of runs, checks
- *   branch_write.c    writes, zeros, syncs
+ *   branch_write.c    writes, zeros
+ *   branch_sync.c     syncs
  *   branch_layer.c    a layer's map; branch_recovery.c: reading it from its files; branch_log.c, branch_slots.c: what it is made of
  *
  * Locks of a volume, in the order they are taken: sync_mu (one sync at a time, held over it), write_mu (one write at a time, held over its I/O), mu (the maps,
@@ -59,6 +61,10 @@ vs_branch_volume_state *vs_branch_find(const vs_branch *b, uint32_t volume); /* 
 static inline vs_branch_layer *vs_branch_last(const vs_branch_volume_state *v) {
     return v->layers[v->layer_count - 1];
 }
+
+/* Around all that changes something: a branch that is held lets nobody in. */
+void vs_branch_enter(vs_branch *b);
+void vs_branch_leave(vs_branch *b);
 
 /* Whole blocks into buf; what is behind the end of the volume is zeros. */
 int vs_branch_blocks_read(vs_branch_volume_state *v, uint64_t first, uint64_t count, uint8_t *buf);

@@ -23,6 +23,7 @@ typedef struct vs_branch_layer {
     size_t crc_room;
     uint64_t blocks;    /* that have a slot in the map */
     vs_branch_slots slots;
+    int unnoted;        /* opened: all is on the medium, but the log does not say so */
 } vs_branch_layer;
 
 /* Read the layer `id` of a volume; what a crash left is cut, and (owned) synced. */

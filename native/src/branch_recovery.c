@@ -173,33 +173,33 @@ static int scan(opening *o) {
 }
 
 /* Not what the cache has counts, but what is on the medium: after a sync that failed they differ. */
-static int medium_ask(opening *o) {
-    vs_branch_layer *l = o->layer;
+static int medium_ask(const vs_branch_layer *l, int file) {
     vs_store *s = l->log.store;
-    int r = s->sync(s, l->data);
-    if (r == 0) r = s->sync(s, l->log.file);
-    if (r == 0) r = s->forget(s, l->data);
-    return r == 0 ? s->forget(s, l->log.file) : r;
+    int r = s->sync(s, file);
+    return r == 0 ? s->forget(s, file) : r;
 }
 
-/* Owned: what does not count goes, and what does is on the medium before a slot is used anew. */
+/* Owned: what does not count goes, and what does is on the medium before a slot is used anew. A full disk may have no room for the note of it. */
 static int end_clean(opening *o) {
     vs_branch_layer *l = o->layer;
     vs_store *s = l->log.store;
     uint8_t record[VS_BRANCH_RECORD_HEAD];
-    int broken, r = o->file_bytes > o->cut_bytes ? s->truncate(s, l->log.file, o->cut_bytes) : 0;
+    int broken = 0, r = o->file_bytes > o->cut_bytes ? s->truncate(s, l->log.file, o->cut_bytes) : 0;
     if (r == 0) r = s->sync(s, l->log.file);
     if (r < 0) return r;
     size_t n = vs_branch_record_put(&l->log, &(vs_branch_record){.seq = o->cut_seq + 1, .first = o->cut_seq, .type = VS_BRANCH_SYNCED}, record);
-    return vs_branch_log_append(&l->log, record, n, o->cut_seq + 1, &broken);
+    r = vs_branch_log_append(&l->log, record, n, o->cut_seq + 1, &broken);
+    l->unnoted = r < 0;
+    return broken ? r : 0;
 }
 
 static int layer_load(opening *o) {
     vs_branch_layer *l = o->layer;
-    int r = scan(o);
+    int r = o->use == VS_BRANCH_OWNED ? medium_ask(l, l->log.file) : 0;
+    if (r == 0) r = scan(o);
     int clean = r == 0 && o->file_bytes == o->cut_bytes && o->changed_seq <= o->through;
     if (r == 0 && !clean && o->use == VS_BRANCH_FROZEN) r = vs_branch_layer_damaged(l, -EUCLEAN, "log", "its end is missing");
-    if (r == 0 && !clean && o->use == VS_BRANCH_OWNED && (r = medium_ask(o)) == 0) r = scan(o);
+    if (r == 0 && !clean && o->use == VS_BRANCH_OWNED && (r = medium_ask(l, l->data)) == 0) r = scan(o);
     if (r == 0 && !o->whole) r = cannot_be(l);
     if (r == 0) r = walk(o, map_load);
     l->log.end_bytes = o->cut_bytes;

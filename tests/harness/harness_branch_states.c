@@ -12,7 +12,7 @@
  *   * it is gone on with, and crashes again on the way.
  *
  * The same with each call failing, once or from there on: what fails has changed nothing that is read; after a sync that failed nothing is answered as durable
- * until the branch is opened again; then, and after a crash, the same holds.
+ * until the branch is opened again; then, and after a crash, the same holds, also where the disk is full.
  *
  * A state is a store that was opened and judged. A failure says its path: the call before which it crashed and which of its crashed stores, and the
  * same in that; --at takes it.
@@ -36,6 +36,7 @@ enum {
     LAYERS_MAX = 12,
     DEPTH_MAX = 3,
     ANY_TIMES = 2,
+    KILLED_ONE_IN = 12,
     FAILURES_MAX = 10,
     VOLUME = 7,
     PATH_BYTES = 120,
@@ -67,6 +68,7 @@ typedef struct run {
     int fail_code, fail_for_good, latched;
     int known; /* which state it is in: it was found, or made */
     int syncing; /* writes may come beside */
+    int full;    /* the disk is */
     uint64_t top; /* the seed */
     char path[PATH_BYTES], why[300];
 } run;
@@ -77,7 +79,9 @@ static uint64_t mix(uint64_t a, uint64_t b) {
 }
 
 static int wrong(run *r, const char *what, int64_t detail) {
-    if (!r->why[0]) snprintf(r->why, sizeof r->why, "%s (%" PRId64 ")", what, detail);
+    vs_fault fault;
+    vs_fault_last(&fault);
+    if (!r->why[0]) snprintf(r->why, sizeof r->why, "%s (%" PRId64 ")%s%s", what, detail, fault.code == detail ? ": " : "", fault.code == detail ? fault.text : "");
     return -1;
 }
 
@@ -260,7 +264,7 @@ static int run_judge(run *r, int exact) {
 }
 
 static void state_judge(const run *from, uint64_t number, vs_store *s, int exact, const char *how) {
-    static const int nested_one_in[DEPTH_MAX + 1] = {0, 24, 24, 0};
+    static const int nested_one_in[DEPTH_MAX + 1] = {0, 60, 60, 0};
     run r = {.seed = mix(mix(from->seed, from->calls), number), .depth = from->depth + 1, .s = s, .options = from->options, .top = from->top};
     int n = snprintf(r.path, sizeof r.path, "%s%s%" PRIu64 ".%" PRIu64, from->path, from->path[0] ? "/" : "", from->calls, number);
     CHECK(n > 0 && (size_t)n < sizeof r.path);
@@ -269,6 +273,7 @@ static void state_judge(const run *from, uint64_t number, vs_store *s, int exact
         return;
     }
     r.one_in = nested_one_in[r.depth];
+    if (r.one_in && exact) r.one_in = KILLED_ONE_IN; /* names and bytes that wait still wait */
     model_copy(&r.m, &from->m);
     store_sim_hook_set(s, hook, &r);
     states++;
@@ -305,6 +310,7 @@ static int change_beside(run *r) {
 static int hook(void *arg, int kind, const char *path) {
     run *r = arg;
     if (r->syncing && (kind == SIM_SYNC || kind == SIM_ZERO) && mix(r->seed, r->calls + 400) % 2 && change_beside(r) < 0) return -EIO;
+    if (r->full) return kind == SIM_WRITE || kind == SIM_CREATE ? -ENOSPC : 0;
     if (r->fail_from) {
         int fails = ++r->calls == r->fail_from || (r->fail_for_good && r->calls > r->fail_from);
         return fails ? r->fail_code : 0;
@@ -320,9 +326,9 @@ static int hook(void *arg, int kind, const char *path) {
 /* ---- a seed ---- */
 
 static void run_begin(run *r, uint64_t seed) {
-    uint64_t blocks = 3 + mix(seed, 10) % (BLOCKS_MAX - 3);
+    uint64_t blocks = 3 + mix(seed, 10) % (mix(seed, 15) % 3 ? 8 : BLOCKS_MAX - 3);
     *r = (run){.seed = seed, .s = store_sim_new(seed), .known = 1, .top = seed};
-    r->options = (vs_branch_options){.writable = 1, .rewrite_bytes = 400 + mix(seed, 11) % 2000, .unsynced_bytes = mix(seed, 12) % 3 ? 0 : 10 * BLOCK};
+    r->options = (vs_branch_options){.writable = 1, .rewrite_bytes = 300 + mix(seed, 11) % 1000, .unsynced_bytes = mix(seed, 12) % 3 ? 0 : 10 * BLOCK};
     r->m = (model){.size_bytes = blocks * BLOCK - (mix(seed, 13) % 3 ? 0 : 512 * (1 + mix(seed, 14) % 7)), .layers = {1}, .layer_count = 1};
     r->m.images = calloc(CHANGES_MAX + 2, sizeof *r->m.images);
     CHECK(r->m.images);
@@ -333,7 +339,7 @@ static int steps_of(uint64_t seed) {
 }
 
 static uint64_t crashes(uint64_t seed) {
-    static const int one_in[] = {3, 7, 12, 20};
+    static const int one_in[] = {5, 9, 15, 25};
     run r;
     run_begin(&r, seed);
     r.one_in = one_in[mix(seed, 4) % 4];
@@ -373,9 +379,15 @@ static int fault_aftermath(run *r) {
         branch_close(r); /* its sync may go well now, or be refused */
     }
     r->latched = 0;
+    r->full = (drawn & 16) != 0;
+    store_sim_hook_set(r->s, hook, r);
     int code = branch_open(r);
     if (code < 0) return wrong(r, "it cannot be opened", code);
     code = state_find(r, 0);
+    r->full = 0;
+    store_sim_hook_set(r->s, NULL, NULL);
+    if (code == 0 && drawn & 32) code = step_freeze(r);
+    if (code == 0 && drawn & 32) code = step_reopen(r);
     if (code == 0) code = state_is_sound(r);
     if (code == 0 && drawn & 8) code = power_cut(r, drawn); /* what the opening answered for is on the medium */
     if (code == 0) code = run_steps(r, 4);

@@ -1,5 +1,6 @@
 /* test_branch.c: a branch on a real directory: what it holds, its quota, damage of its files, memory and syncs that fail. */
 #include "branch_ground.h"
+#include "branch_slots.h"
 #include "codec.h"
 #include "faults.h"
 
@@ -257,6 +258,31 @@ static void test_children(const branch_ground *g) {
         }
 }
 
+/* What is given up while a sync is under way is not that sync's, also where it lies beside what is. */
+static void test_slots_wait_for_their_own_sync(void) {
+    vs_branch_slots s = {0};
+    uint32_t first;
+    CHECK_EQ(vs_branch_slots_take(&s, 4, &first), 4);
+    CHECK_EQ(first, 1);
+    CHECK_EQ(vs_branch_slots_reserve(&s, 2), 0);
+    vs_branch_slots_wait(&s, 1, 1, 0);
+    vs_branch_slots_sync_begin(&s);
+    vs_branch_slots_wait(&s, 2, 1, 0);
+    vs_branch_slots_sync_end(&s);
+    vs_branch_slots_punched(&s);
+    CHECK_EQ(s.waiting_slots, 1);
+    CHECK_EQ(vs_branch_slots_take(&s, 1, &first), 1);
+    CHECK_EQ(first, 1);
+    CHECK_EQ(vs_branch_slots_take(&s, 1, &first), 1);
+    CHECK_EQ(first, 5);
+    vs_branch_slots_sync_begin(&s);
+    vs_branch_slots_sync_end(&s);
+    vs_branch_slots_punched(&s);
+    CHECK_EQ(vs_branch_slots_take(&s, 1, &first), 1);
+    CHECK_EQ(first, 2);
+    vs_branch_slots_free(&s);
+}
+
 /* ---- damage ---- */
 
 static void flip(const char *path, off_t at) {
@@ -467,6 +493,7 @@ int main(void) {
     test_no_room_is_told_by_a_sync(&g);
     test_space_goes_back(&g);
     test_log_is_written_anew(&g);
+    test_slots_wait_for_their_own_sync();
     test_seek_and_runs(&g);
     test_children(&g);
     test_damaged_data(&g);

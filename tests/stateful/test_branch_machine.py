@@ -22,7 +22,7 @@ from tests.support.reference import BLOCK, Add, History, Write
 from vsnapfs.binding import Branch, RunKind
 from vsnapfs.core.errors import NoSpaceError
 
-EXAMPLES = int(os.environ.get("VSNAPFS_BRANCH_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("VSNAPFS_BRANCH_EXAMPLES", "300"))
 STEPS = int(os.environ.get("VSNAPFS_BRANCH_STEPS", "50"))
 RANDOM = os.environ.get("VSNAPFS_STATEFUL_RANDOM") == "1"
 
