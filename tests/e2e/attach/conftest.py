@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     left = eventually_none(tmp_path)
     for directory in [path for path in left if path.startswith(f"{tmp_path}/") and os.path.isdir(path)]:
         unmount(Path(directory))
+    taken_off(tmp_path)
     assert left == []
 
 
@@ -36,4 +38,12 @@ def ext4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     place = tmp_path_factory.mktemp("history")
     with history_of("ext4", place) as made:
         yield made
-        assert loops_on(place) == []
+        assert taken_off(place) == []
+
+
+def taken_off(place: Path) -> list[str]:
+    """Loop devices on files below a directory, which are not there any more; there should have been none."""
+    left = loops_on(place)
+    for device in left:
+        subprocess.run(["losetup", "--detach", f"/dev/{device}"], check=False)
+    return left
