@@ -76,7 +76,7 @@ def test_the_planted_write_is_found_and_named(
 ) -> None:
     found = hunted(planted.repository, tmp_path / "log", "--to-write", *way)
     assert (found["state"], found["volumes"]) == ("found", ["db"])
-    assert (found["last_good"]["seqno"], found["first_bad"]["seqno"]) == (planted.good, planted.seqno)
+    assert (found["last_good"]["seqno"], found["first_bad"]["seqno"]) == (planted.before, planted.seqno)
     write = found["write"]
     assert (write["seqno"], write["volume"], write["zero"]) == (planted.seqno, "db", False)
     assert (write["offset_bytes"], write["length_bytes"]) == (DEFECT_AT, len(DEFECT))
@@ -312,7 +312,7 @@ def test_points_that_cannot_be_told_make_a_range(planted: Planted, place: Path, 
     assert (found["state"], found["untested"]) == ("range", 0)
     assert found["last_good"]["seqno"] < planted.before
     assert found["first_bad"]["seqno"] > planted.seqno
-    assert [point["seqno"] for point in found["skipped"]] == [planted.good, planted.seqno]
+    assert [point["seqno"] for point in found["skipped"]] == [planted.before, planted.seqno]
     leaves_nothing(planted.repository, place)
 
 

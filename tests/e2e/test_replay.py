@@ -75,11 +75,10 @@ class Story:
 
 @pytest.fixture
 def story(repository: Path, mount: Path) -> Story:
-    (seqno, offset_bytes, data) = (0, 8 * BLOCK, b"old" * 5000)
-    fd = os.open(mount / "live/db", os.O_RDWR)
-    os.pwrite(fd, data, offset_bytes)
-    os.close(fd)
-    assert seqno == 0
+    """One whose volume holds something already."""
+    with (mount / "live/db").open("r+b") as file:
+        file.seek(8 * BLOCK)
+        file.write(b"old" * 5000)
     return Story(repository, mount)
 
 
@@ -470,22 +469,24 @@ def test_without_a_server_it_says_what_to_start(repository: Path) -> None:
     assert must_json(repository, "replay", "--from", "start", "--into", "b", "--dry-run")["state"] == "planned"
 
 
-def test_interrupted_it_says_so_and_leaves_no_process(story: Story, place: Path) -> None:
-    story.write(0, b"later")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_leaves_no_process_and_no_mount(story: Story, place: Path, tmp_path: Path, number: int) -> None:
+    with_filesystem(story, tmp_path)
+    story.write(3 * MIB, b"later")
     started = place.parent / "started"
     test = ["sh", "-c", f"echo $$ > {started}; exec sleep 600"]
-    command = [*vsnapfs(), "replay", "--from", "start", "--into", "b", "--", *test]
+    command = [*vsnapfs(), "replay", "--from", "made", "--mount", "--into", "b", "--", *test]
     process = subprocess.Popen(command, env=environment(story.repository), stdout=subprocess.DEVNULL)
     try:
         eventually(lambda: started.exists() and bool(started.read_text().strip()), "the test to run")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.wait(timeout=30) == 130
     finally:
         process.kill()
         process.wait()
     eventually(lambda: not is_alive(int(started.read_text())), "the test to be ended")
     assert report_of(story.repository, "b")["state"] == "done"
-    assert list(place.iterdir()) == []
+    eventually(lambda: not [*left_behind(place), *place.iterdir()], "nothing left behind")
 
 
 def spoiling(repository: Path, volume: str, spoiled: bytes) -> int:

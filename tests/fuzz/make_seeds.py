@@ -146,6 +146,16 @@ DOCUMENTS = (
         b's{"format":1,"id":1,"name":"x","source":"branch:w","parent":"w","seqno":5,"time_ns":7,"bookmark":"a","created_ns":8,"quota_bytes":4096,'
         b'"note":"","report":{"a":[1]},"volumes":[{"name":"db0","id":1,"size_bytes":4096}],"layers":[1,2]}'
     ),
+    (
+        b'h{"type":"begin","format":1,"id":"0badcafe","time":"","repository":"/r","uuid":"u","good":{"seqno":2,"time":"","time_ns":2},'
+        b'"bad":{"seqno":9,"time":"","time_ns":9},"good_state":1,"bad_state":8,"volumes":{"db0":1},"test":["t"],"mount":false,'
+        b'"read_only":false,"timeout_s":1.0,"on_timeout":"skip","jobs":1,"partition":null,"quota_bytes":null,"bookmarks_only":false,'
+        b'"to_write":false,"trust":false,"safety_bookmark":"s"}\n'
+        b'{"type":"named","bookmarks":[{"seqno":5,"time":"","time_ns":5,"bookmark":"b"}],"states":[5]}\n'
+        b'{"type":"making","number":1,"state":5,"point":{"seqno":5,"time":"","time_ns":5},"branch":"x","directory":"/x"}\n'
+        b'{"type":"told","state":5,"verdict":"bad","probe":{"number":1,"point":{"seqno":5,"time":"","time_ns":5},"verdict":"bad",'
+        b'"exit_status":1,"why":"","seconds":0.5,"output":""}}\n{"type":"cleared","number":1}\n'
+    ),
 )
 REQUESTS = (
     b'volume_add\n{"name": "db0", "size_bytes": 1048576}',

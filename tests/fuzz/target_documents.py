@@ -1,5 +1,5 @@
-"""JSON from elsewhere: ``repository.json``, bodies of events, bookmarks that are not decided, branches, and what a server answers. The
-first byte says which.
+"""JSON from elsewhere: ``repository.json``, bodies of events, bookmarks that are not decided, branches, logs of hunts, and what a
+server answers. The first byte says which.
 
 Each is understood, or refused by the one error that belongs to it.
 """
@@ -18,6 +18,8 @@ with atheris.instrument_imports(include=["vsnapfs"]):
     from vsnapfs.core.errors import FormatUnknownError, IntegrityError, UsageError
     from vsnapfs.core.names import check_name
     from vsnapfs.daemon import wire
+    from vsnapfs.hunt import log
+    from vsnapfs.hunt.outcome import outcome
     from vsnapfs.repository import branch_files, identity, reservations
     from vsnapfs.repository.layout import Layout
 
@@ -94,6 +96,18 @@ def answer(content: bytes) -> None:
         one_line(wire.error_of(line.error))
 
 
+def hunt(content: bytes) -> None:
+    """A log, and what it tells."""
+    try:
+        past = log.parse(content, Path("/log"))
+    except (FormatUnknownError, IntegrityError) as error:
+        one_line(error)
+        return
+    found = outcome(past, "/log")
+    assert len(found.ends) + len(found.probes) == len(past.told) or found.state != "unfinished"
+    assert len(past.left) <= len(past.entries)
+
+
 def run(content: bytes) -> None:
     which, rest = content[:1], content[1:]
     if which == b"r":
@@ -106,6 +120,8 @@ def run(content: bytes) -> None:
         undecided(rest)
     elif which == b"s":
         branch(rest)
+    elif which == b"h":
+        hunt(rest)
     elif which == b"n":
         event_body(rest, bodies.BookmarkNamed, "bookmark")
     else:

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.stateful, pytest.mark.timeout(600)]
 HISTORIES = int(os.environ.get("VSNAPFS_REPLAYED_HISTORIES", "40"))
 SEED = int(os.environ.get("VSNAPFS_REPLAYED_SEED", "1"))
 SIZES = {1: 100_000, 2: 80 * BLOCK, 3: 9 * BLOCK + 512}
-RECORDS = 150
+RECORDS = 130
 
 Met = dict[tuple[int, str, int, int], int]
 """(kept seqno, kind, volume, byte): skipped seqno."""
@@ -42,7 +42,7 @@ def grown(directory: Directory, rng: random.Random, journal: Journal) -> History
     append(journal, history, Add(1, SIZES[1], base))
     append(journal, history, Add(2, SIZES[2]))
     append(journal, history, Add(3, SIZES[3]))
-    trace = Trace(rng.randrange(2**32), {str(number): size for number, size in SIZES.items()}, write_max=30_000)
+    trace = Trace(rng.randrange(2**32), {str(number): size for number, size in SIZES.items()}, write_max=20_000)
     small = rng.random() < 0.3
     for _ in range(RECORDS):
         for record in steps(history, rng, trace, small=small):
@@ -125,20 +125,28 @@ class Model:
         content, wrote = self.content[volume], self.wrote[volume]
         places = range(offset_bytes, offset_bytes + len(data))
         keeps = self._choice.keeps(seqno, self._times[seqno], volume)
-        kept = {
-            at for at in places if keeps and not any(r.start_bytes <= at < r.end_bytes for r in self._ranges[volume])
-        }
+        kept = set(places) if keeps else set()
+        for left in self._ranges[volume]:
+            kept -= set(range(left.start_bytes, left.end_bytes))
         for at in kept:
             content[at] = data[at - offset_bytes]
             if wrote[at]:
                 self.met[seqno, "over", volume, at] = wrote[at]
             wrote[at] = 0
-        for block in {at // BLOCK for at in kept}:
-            for at in range(block * BLOCK, min(len(content), (block + 1) * BLOCK)):
+        for block in {at // BLOCK for at in (*places[:1], *places[-1:], *self._edges(volume))}:
+            blocks = range(block * BLOCK, min(len(content), (block + 1) * BLOCK))
+            if kept.isdisjoint(blocks):
+                continue
+            for at in blocks:
                 if at not in kept and wrote[at]:
                     self.met[seqno, "beside", volume, at] = wrote[at]
         for at in set(places) - kept:
             wrote[at] = seqno
+
+    def _edges(self, volume: int) -> Iterator[int]:
+        """Where a write may be kept on the one side alone."""
+        for left in self._ranges[volume]:
+            yield from (max(0, left.start_bytes - 1), left.end_bytes)
 
 
 def replayed(records: Replay, choice: Choice, path: Path, begin: dict[int, Image]) -> dict[int, bytes]:

@@ -25,19 +25,18 @@ COUNT_DIGITS = 8
 
 class Planted(NamedTuple):
     """A repository with the volumes ``db`` and ``side``. ``seqno``: of the write to ``db`` that is the defect; ``before``: of the
-    write to ``db`` before that; ``good``: of the newest point with a name at which ``db`` is as after that write, or of itself."""
+    write to ``db`` before that. No bookmark is beside either."""
 
     repository: Path
     seqno: int
     before: int
-    good: int
 
 
 def plant(path: Path, seed: int) -> Planted:
     """Writes of chance to both, a bookmark every few: ``b0`` to ``b9``."""
     chance = random.Random(seed)
-    number = chance.randrange(2, WRITES - 2)
-    before = good = planted = 0
+    number = EVERY * chance.randrange(WRITES // EVERY - 1) + chance.randrange(2, EVERY)
+    before = planted = 0
     Repository.create(path)
     with Repository.open(path, owner=True) as repository:
         db, side = (repository.volume_add(name, size_bytes=4 * MIB).id for name in ("db", "side"))
@@ -48,11 +47,9 @@ def plant(path: Path, seed: int) -> Planted:
             else:
                 seqno = repository.journal.write(db, chance.randrange(100) * BLOCK, chance.randbytes(BLOCK))
                 before = before if planted else seqno
-            good = good if planted else before
             if at % EVERY == 0:
-                marked = repository.bookmark_add(f"b{at // EVERY}").seqno
-                good = good if planted else marked
-    return Planted(path, planted, before, good)
+                repository.bookmark_add(f"b{at // EVERY}")
+    return Planted(path, planted, before)
 
 
 def count_up(path: Path, bookmarks: int, writes: int) -> list[int]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vsnapfs.cli.arguments import POINT, SIZE, VOLUME, PointsCommand
+from vsnapfs.cli.arguments import BRANCH, POINT, SIZE, VOLUME, PointsCommand
 from vsnapfs.cli.hunt import TIMEOUT, Seconds
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.table import moment, printable
@@ -30,7 +32,7 @@ LINES_SHOWN = 5
 @click.command("replay", cls=PointsCommand)
 @click.option("--from", "since", type=POINT, required=True, metavar="POINT", help="Where it begins.")
 @click.option("--to", "until", type=POINT, metavar="POINT", help="Where it ends; default: now.")
-@click.option("--into", required=True, metavar="BRANCH", help="Made from --from if it is not there.")
+@click.option("--into", type=BRANCH, required=True, metavar="BRANCH", help="Made from --from if it is not there.")
 @click.option("--skip", multiple=True, metavar="@A[..@B]", help="Leave out the write @A, or all from @A to @B.")
 @click.option("--skip-volume", "skip_volumes", type=VOLUME, multiple=True, help="Leave the volume as it is.")
 @click.option(
@@ -80,8 +82,20 @@ def _done(session: Session, wanted: Any) -> ReplayReport:
     from vsnapfs.cli.progress import shown
     from vsnapfs.replay.replaying import replay
 
-    with shown(wanted=not session.json) as report:
+    with _ended_as_by_hand(), shown(wanted=not session.json) as report:
         return replay(session.client(), wanted, report, _say(session))
+
+
+@contextmanager
+def _ended_as_by_hand() -> Iterator[None]:
+    """SIGTERM and SIGHUP do what Ctrl-C does: what was mounted and begun for a check or a test is taken away."""
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT)) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _say(session: Session) -> Callable[[str], None]:

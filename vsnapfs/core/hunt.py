@@ -12,6 +12,8 @@ import msgspec
 from vsnapfs.core.model import Point
 
 Verdict = Literal["good", "bad", "skip"]
+OnTimeout = Literal["abort", "bad", "skip"]
+"""What a test is that takes too long."""
 HuntState = Literal["found", "range", "contradiction", "unfinished"]
 """``found``: nothing lies between last_good and first_bad. ``range``: something does, which could not be tested.
 ``contradiction``: a later point is good and an earlier one bad, or an end is not what it was said to be. ``unfinished``: it was

@@ -182,8 +182,9 @@ class Hunting:
         words = [word.replace("{}", str(place.argument)) for word in self._begin.test]
         ran = await self._run_test(words, environment(spot.point, place), self._begin.timeout_s, output)
         await in_thread(self._ground.check)
-        on_timeout = msgspec.convert(self._begin.on_timeout, trial.OnTimeout)
-        verdict, exit_status, why = trial.judged(ran, on_timeout, self._begin.timeout_s, shlex.quote(words[0]))
+        verdict, exit_status, why = trial.judged(
+            ran, self._begin.on_timeout, self._begin.timeout_s, shlex.quote(words[0])
+        )
         seconds = round(ran.seconds, 3)
         return verdict, msgspec.structs.replace(
             probe, verdict=verdict, exit_status=exit_status, why=why, seconds=seconds, output=str(output)

@@ -19,7 +19,7 @@ import msgspec
 
 from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import BusyError, FormatUnknownError, IntegrityError, NameTakenError, from_os_error
-from vsnapfs.core.hunt import Hunt, HuntProbe, Verdict
+from vsnapfs.core.hunt import Hunt, HuntProbe, OnTimeout, Verdict
 from vsnapfs.core.model import Point
 
 FORMAT = 1
@@ -43,7 +43,7 @@ class Begin(msgspec.Struct, tag="begin", frozen=True, kw_only=True):
     mount: bool
     read_only: bool
     timeout_s: float
-    on_timeout: str
+    on_timeout: OnTimeout
     jobs: int
     partition: int | None
     quota_bytes: int | None
@@ -59,7 +59,7 @@ class Again(msgspec.Struct, tag="again", frozen=True, kw_only=True):
     time: str
     test: tuple[str, ...]
     timeout_s: float
-    on_timeout: str
+    on_timeout: OnTimeout
     jobs: int
 
 
@@ -252,6 +252,14 @@ def _check(entries: Sequence[Entry], path: Path) -> None:
         raise FormatUnknownError(f"{path} was written by a newer version", hint=f"this one knows format {FORMAT}")
     if any(isinstance(entry, Begin) for entry in entries[1:]):
         raise IntegrityError(f"{path} has a second beginning")
+    good, bad = entries[0].good_state, entries[0].bad_state
+    for entry in entries:
+        if isinstance(entry, Named) and len(entry.bookmarks) != len(entry.states):
+            raise IntegrityError(f"{path} has bookmarks without states")
+        if isinstance(entry, Told) and not good <= entry.state <= bad:
+            raise IntegrityError(f"{path} has a verdict of a state that was not searched")
+    if good >= bad:
+        raise IntegrityError(f"{path} begins with ends in the wrong order")
 
 
 def _content(fd: int, path: Path) -> bytes:

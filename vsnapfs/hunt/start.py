@@ -13,7 +13,7 @@ import trio
 
 from vsnapfs.attach.attaching import require_root
 from vsnapfs.core.errors import NotFoundError, UsageError
-from vsnapfs.core.hunt import Hunt
+from vsnapfs.core.hunt import Hunt, OnTimeout
 from vsnapfs.core.model import Point
 from vsnapfs.core.times import iso
 from vsnapfs.daemon.client import Client
@@ -22,7 +22,6 @@ from vsnapfs.hunt.hunting import Hunting, Say
 from vsnapfs.hunt.log import FORMAT, Again, Begin, Log, Past, read
 from vsnapfs.hunt.outcome import outcome
 from vsnapfs.hunt.served import ServedGround
-from vsnapfs.hunt.trial import OnTimeout
 from vsnapfs.repository.repository import Repository
 
 JOBS_MAX = 16

@@ -15,7 +15,7 @@ import trio
 
 from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import HuntAbortedError, TimedOutError
-from vsnapfs.core.hunt import Verdict
+from vsnapfs.core.hunt import OnTimeout, Verdict
 from vsnapfs.core.units import format_period
 from vsnapfs.hunt import warden
 
@@ -27,8 +27,6 @@ GRACE_S = 5.0
 TAIL_BYTES = 4096
 SAID_LENGTH_MAX = 160
 ANSWER_BYTES_MAX = 1 << 16
-
-OnTimeout = Literal["abort", "bad", "skip"]
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):

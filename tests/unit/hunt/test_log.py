@@ -93,10 +93,26 @@ def test_what_is_no_log_is_said_so(path: Path, content: bytes, error: type[Excep
 
 def test_a_line_that_makes_no_sense_is_damage(path: Path) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
-    for wrong in (b"{}\n", b'{"type":"cleared"}\n', lines[0]):
+    for wrong in (
+        b"{}\n",
+        b'{"type":"cleared"}\n',
+        b'{"type":"named","bookmarks":[],"states":[5]}\n',
+        lines[3].replace(b'"state":1', b'"state":10', 1),
+        lines[0],
+    ):
         path.write_bytes(lines[0] + wrong + lines[1])
         with pytest.raises(IntegrityError):
             read(path)
+
+
+def test_a_beginning_that_makes_no_sense_is_damage(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"bad_state":9', b'"bad_state":1', 1))
+    with pytest.raises(IntegrityError, match="wrong order"):
+        read(path)
+    path.write_bytes(content.replace(b'"on_timeout":"abort"', b'"on_timeout":"laugh"', 1))
+    with pytest.raises(FormatUnknownError):
+        read(path)
 
 
 def test_a_log_of_a_newer_version_is_refused(path: Path) -> None:
