@@ -103,7 +103,9 @@ def restore(
             written, shared, resumed = _write(opened, target, wanted, report, force, resume)
         except VsnapfsError as error:
             target.drop_untouched()
-            raise error if target.advice is None else with_hint(error, target.advice) from error
+            if target.advice is None:
+                raise
+            raise with_hint(error, "; ".join(filter(None, (error.hint, target.advice)))) from error
     return Restored(
         volume=wanted.volume,
         source=opened.said.source,
@@ -120,7 +122,7 @@ def restore(
 def restore_live(client: Client, source: str, volume: str, report: Report, *, force: bool = False) -> RestoredLive:
     """Bring a live volume to what it was, between two bookmarks. If the server dies over it, the next one goes on.
 
-    Raises: BusyError: somebody has it open, or writes to it. What ``Repository.restore_live`` raises.
+    Raises: BusyError: somebody has it open, or writes to it. What ``Restores.live`` raises.
     """
     point = _fixed(client, source)
     return _asked_on(

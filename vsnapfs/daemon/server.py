@@ -171,7 +171,7 @@ class Answers:
 
     async def wait(self, request: Request[Any]) -> None:
         """Before a verb: in trio, so that who waits for the next event takes no thread of those who ask."""
-        if isinstance(request, (Prune, BranchRemove, RestoreLive, BranchPromote)):
+        if isinstance(request, Prune | BranchRemove | BranchPromote | RestoreLive):
             await self.shown.wait()
         if isinstance(request, GetEvents) and request.wait_s:
             await self._news.wait_newer(request.after, request.wait_s)

@@ -22,6 +22,7 @@ SECTOR_BYTES = 512
 VOLUME_BYTES_MAX = 2**47
 MOUNTS = Path("/proc/self/mountinfo")
 BLOCK_DEVICES = Path("/sys/block")
+REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "fuse"})
 
 
 class OpenImage(NamedTuple):
@@ -100,8 +101,8 @@ def claim(real: Path, dir_fd: int | None = None) -> OpenImage:
 
 def refuse_open(image: OpenImage) -> None:
     """Raises: BusyError: somebody else has the file open. Asks for a lease, which nobody gets then; where there are none (some
-    filesystems, files of others), nobody can tell."""
-    if image.is_device:
+    filesystems, files of others), nobody can tell. A filesystem of other machines refuses one for reasons of its own."""
+    if image.is_device or _filesystem_of(image.fd) in REMOTE:
         return
     try:
         fcntl.fcntl(image.fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
@@ -186,6 +187,16 @@ def _mountpoint(device: int) -> str | None:
         if numbers == f"{os.major(device)}:{os.minor(device)}" or _device_of(source) == device:
             return _unescaped(mountpoint)
     return None
+
+
+def _filesystem_of(fd: int) -> str:
+    """The type of the filesystem that an open file is on, without what a FUSE one adds to it; "": not known."""
+    device = os.fstat(fd).st_dev
+    for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        if before.split()[2] == f"{os.major(device)}:{os.minor(device)}":
+            return after.split()[0].partition(".")[0]
+    return ""
 
 
 def _device_of(source: Path) -> int | None:

@@ -10,11 +10,15 @@ import trio.testing
 
 from vsnapfs.core.errors import BusyError
 from vsnapfs.daemon import api
-from vsnapfs.daemon.requests import BranchRemove, GetStatus, Import, Prune, Request
+from vsnapfs.daemon.requests import BranchPromote, BranchRemove, GetStatus, Import, Prune, Request, RestoreLive
 from vsnapfs.daemon.server import Answers
 
 
-@pytest.mark.parametrize("request_", [Prune(), BranchRemove(name="x")])
+@pytest.mark.parametrize(
+    "request_",
+    [Prune(), BranchRemove(name="x"), BranchPromote(name="x"), RestoreLive(source="a", volume="db")],
+    ids=lambda request: type(request).__name__,
+)
 async def test_what_takes_away_waits_until_what_was_open_is_open_again(
     autojump_clock: trio.testing.MockClock, request_: Request[Any]
 ) -> None:

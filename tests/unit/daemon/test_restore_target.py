@@ -29,6 +29,7 @@ from vsnapfs.daemon import requests as ask
 from vsnapfs.daemon.client import Client, connect, create
 from vsnapfs.daemon.restore import Restored, Wanted, restore
 from vsnapfs.repository import bring as bring_module
+from vsnapfs.repository import primary
 from vsnapfs.repository.file_target import FileTarget
 
 pytestmark = pytest.mark.unit
@@ -203,6 +204,20 @@ class TestWhatExists:
             restore(client, A, target, ignore, force=True)
         assert target.read_bytes() == NEWER
         assert names(target) == ["db.img"]
+
+    @pytest.mark.parametrize("kind", ["nfs4", "fuse.sshfs"])
+    def test_on_a_filesystem_that_grants_no_leases(
+        self, client: Client, target: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        """NFS refuses one whenever its server has not delegated the file: that says nothing of who has it open."""
+        target.write_bytes(NEWER)
+        device = target.stat().st_dev
+        mounts = target.with_name("mountinfo")
+        mounts.write_text(f"9 1 {os.major(device)}:{os.minor(device)} / /srv rw - {kind} server:/srv rw\n")
+        monkeypatch.setattr(primary, "MOUNTS", mounts)
+        with target.open("rb"):
+            restore(client, A, target, ignore, force=True)
+        assert target.read_bytes() == CONTENT
 
 
 class TestTheRepositoryItself:
