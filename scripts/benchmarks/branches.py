@@ -47,8 +47,11 @@ def measure(plan: Plan) -> None:
     if shutil.which("runuser") is None or not list(Path("/usr/lib/postgresql").glob("*/bin/postgres")):
         print("not measured: branches: needs PostgreSQL")
         return
-    for directory in (plan.disk, plan.disk.parent):
-        directory.chmod(0o755)
+    plan.disk.chmod(0o755)
+    reached = subprocess.run(["runuser", "-u", USER, "--", "test", "-x", str(plan.disk)], check=False, cwd="/")
+    if reached.returncode != 0:
+        print(f"not measured: branches: {USER} cannot reach {plan.disk}; choose another --disk")
+        return
     volume_bytes = max(plan.volume_bytes, VOLUME_BYTES_MIN)
     with _served(plan.disk, volume_bytes) as repository:
         _fill(plan.disk, repository, scale=max(1, volume_bytes // 4 // ROWS_BYTES))
