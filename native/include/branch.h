@@ -61,7 +61,7 @@ int vs_branch_volume(vs_branch *b, uint32_t volume, uint64_t size_bytes, vs_view
 /* An open file on a volume, for the plane; any number at once. Borrows b. -ENOENT: it has no such volume. */
 int vs_branch_file(vs_branch *b, uint32_t volume, vs_volume_file **out);
 
-/* The same without a file. Bytes read or written: short at the end of the volume, 0 and -ENOSPC at or past it. */
+/* The same without a file, where no sync tells of a write before it that had no room, as the first one through that file does. Bytes read or written: short at the end of the volume, 0 and -ENOSPC at or past it. */
 int64_t vs_branch_read(vs_branch *b, uint32_t volume, uint64_t offset_bytes, void *buf, uint64_t length_bytes);
 int64_t vs_branch_write(vs_branch *b, uint32_t volume, uint64_t offset_bytes, const void *buf, uint64_t length_bytes);
 int vs_branch_zero(vs_branch *b, uint32_t volume, uint64_t offset_bytes, uint64_t length_bytes);

@@ -9,6 +9,7 @@ typedef struct vs_branch_volume_state volume_state;
 typedef struct branch_file {
     vs_volume_file ops;
     volume_state *volume;
+    _Atomic int refused; /* a write had no room, and no sync has told of it yet */
 } branch_file;
 
 static volume_state *file_volume(vs_volume_file *f) {
@@ -34,6 +35,7 @@ static int64_t file_write(vs_volume_file *f, uint64_t offset_bytes, const void *
     vs_branch_enter(v->branch);
     int64_t n = vs_branch_volume_write(v, offset_bytes, buf, length_bytes);
     int r = n >= 0 && durable ? vs_branch_volume_sync(v) : 0;
+    if (n == -ENOSPC && offset_bytes < v->size_bytes) ((branch_file *)f)->refused = 1;
     vs_branch_leave(v->branch);
     return for_kernel(r < 0 ? r : n);
 }
@@ -47,10 +49,13 @@ static int file_zero(vs_volume_file *f, uint64_t offset_bytes, uint64_t length_b
     return (int)for_kernel(r);
 }
 
+/* The kernel makes several requests of a write that is not aligned to a page, and answers a short one when a later one is refused. A
+ * loop device takes a short write for a whole one: a filesystem on it would never hear that its bytes are nowhere, so the flush says it. */
 static int file_sync(vs_volume_file *f) {
     volume_state *v = file_volume(f);
     vs_branch_enter(v->branch);
     int r = vs_branch_volume_sync(v);
+    if (r == 0 && atomic_exchange(&((branch_file *)f)->refused, 0)) r = -ENOSPC;
     vs_branch_leave(v->branch);
     return r;
 }

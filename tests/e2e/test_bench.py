@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,17 @@ def test_a_quick_run_prints_its_table_and_leaves_nothing(group: str, tmp_path: P
     assert TITLES[group] in done.stdout
     assert list(tmp_path.iterdir()) == list(memory_path.iterdir()) == []
     assert before == (URING_SWITCH.read_text() if URING_SWITCH.exists() else "")
+
+
+def test_a_second_postgresql(memory_path: Path) -> None:
+    """On a disk that its user can reach, unlike pytest's; where it cannot, that is said."""
+    with tempfile.TemporaryDirectory(prefix="vsnapfs-bench-", dir="/var/tmp") as disk:
+        for mode, said in ((0o755, "A second PostgreSQL"), (0o700, "not measured: branches: postgres cannot reach")):
+            Path(disk).chmod(mode)
+            done = bench("--quick", "--disk", disk, "--memory", memory_path, "branches")
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert said in done.stdout
+            assert list(Path(disk).iterdir()) == []
 
 
 def test_without_libfuse_s_example_it_says_what_it_did_not_measure(tmp_path: Path, memory_path: Path) -> None:

@@ -19,6 +19,9 @@ from vsnapfs.repository.repository import Repository
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(180)]
 
 
+WRITE = os.O_RDWR | os.O_CREAT
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """With the thin volume ``db`` of 32 MiB, and bookmark ``a``."""
@@ -102,6 +105,22 @@ def test_a_filesystem_on_a_branch(repository: Path, server: Mounted, tmp_path: P
             assert not any(pread_all(fd, 32 * MIB))
     for name in ("x", "y"):
         must(repository, "branch", "remove", name)
+
+
+@pytest.mark.parametrize("block_bytes", [1024, 4096])
+def test_a_filesystem_on_a_full_branch_is_told(
+    repository: Path, server: Mounted, tmp_path: Path, block_bytes: int
+) -> None:
+    """A write that is not aligned to pages is several to the server, of which the first may have room. The kernel answers a short
+    write then, which a loop device takes for a whole one: an fsync must not say that all is well."""
+    must(repository, "branch", "add", "x", "--from", "a", "--quota", "4M")
+    shown = server.mountpoint / "branches/x/db"
+    sh("mkfs.ext4", "-q", "-b", str(block_bytes), shown)
+    with loop_device(shown) as device, mounted(device, tmp_path / "disk") as disk, opened(disk / "much", WRITE) as fd:
+        pwrite_all(fd, os.urandom(16 * MIB), 0)
+        with pytest.raises(OSError, match=r"No space|Input/output error|Read-only"):
+            os.fsync(fd)
+    must(repository, "branch", "remove", "x")
 
 
 def test_they_stay_over_restarts(repository: Path, tmp_path: Path) -> None:

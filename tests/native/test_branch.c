@@ -156,6 +156,30 @@ static void test_log_is_written_anew(const branch_ground *g) {
     CHECK_EQ(vs_branch_close(b), 0);
 }
 
+/* Of a write that the kernel has cut in pieces whoever wrote may not hear of the last one: the next sync through that file says it, once. */
+static void test_no_room_is_told_by_a_sync(const branch_ground *g) {
+    const uint32_t layers[] = {0x7700};
+    vs_volume_file *f, *other;
+    uint8_t bytes[2 * BLOCK];
+    memset(bytes, 7, sizeof bytes);
+    layer_directory(0x7700);
+    vs_branch *b = branch_ground_get(g, 2 * BLOCK, layers, 1);
+    CHECK_EQ(vs_branch_file(b, VOLUME, &f), 0);
+    CHECK_EQ(vs_branch_file(b, VOLUME, &other), 0);
+    CHECK_EQ(f->write(f, 0, bytes, BLOCK, 0, NULL), BLOCK);
+    CHECK_EQ(f->sync(f), 0);
+    CHECK_EQ(f->write(f, BLOCK, bytes, 2 * BLOCK, 0, NULL), -ENOSPC);
+    CHECK_EQ(f->write(f, BLOCK, bytes, BLOCK, 0, NULL), BLOCK);
+    CHECK_EQ(other->sync(other), 0);
+    CHECK_EQ(f->sync(f), -ENOSPC);
+    CHECK_EQ(f->sync(f), 0);
+    CHECK_EQ(f->write(f, SIZE, bytes, BLOCK, 0, NULL), -ENOSPC); /* no disk has room there: that is nobody's loss */
+    CHECK_EQ(f->sync(f), 0);
+    f->release(f);
+    other->release(other);
+    CHECK_EQ(vs_branch_close(b), 0);
+}
+
 static void test_seek_and_runs(const branch_ground *g) {
     const uint32_t layers[] = {4};
     vs_volume_file *f;
@@ -466,6 +490,7 @@ int main(void) {
     layer_directory(1);
     test_bytes(&g);
     test_quota(&g);
+    test_no_room_is_told_by_a_sync(&g);
     test_space_goes_back(&g);
     test_log_is_written_anew(&g);
     test_slots_wait_for_their_own_sync();

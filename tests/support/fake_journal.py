@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from vsnapfs.binding import Event, JournalFacts, RecordKind
-from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed, PrimaryPath, VolumeAdded, encode
+from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed, PrimaryPath, VerdictGiven, VolumeAdded, encode
 from vsnapfs.core.model import Federation
 
 NS_PER_RECORD = 1_000_000
@@ -66,6 +66,11 @@ class FakeJournal:
     def mark(self, name: str) -> int:
         """A moment that a bookmark may name later."""
         return self._committed(RecordKind.BOOKMARK_ADD, body=encode(BookmarkAdded(name, pending=True)))
+
+    def give_verdict(self, name: str, seqno: int, good: bool, profile: str = "") -> int:
+        """On the point of a bookmark."""
+        body = BookmarkAdded(name, pending=True, verdict=VerdictGiven(good, profile, 1500, ("db0",), ("mounted",)))
+        return self._committed(RecordKind.BOOKMARK_ADD, a=seqno, body=encode(body))
 
     def remove_bookmark(self, name: str) -> int:
         return self._committed(RecordKind.BOOKMARK_REMOVE, body=encode(BookmarkNamed(name)))

@@ -63,7 +63,7 @@ class Cluster:
     """A running cluster; programs connect through the socket in ``socket_directory``. ``log``: all it said."""
 
     def __init__(self, socket_directory: Path, log_path: Path) -> None:
-        self._socket_directory = socket_directory
+        self.socket_directory = socket_directory
         self._log_path = log_path
 
     @property
@@ -72,7 +72,7 @@ class Cluster:
 
     def run(self, name: str, *words: str | Path, timeout_s: float = 120.0) -> str:
         """A program that connects to it."""
-        return _run(name, "-h", self._socket_directory, *words, timeout_s=timeout_s)
+        return _run(name, "-h", self.socket_directory, *words, timeout_s=timeout_s)
 
     def query(self, text: str) -> str:
         """The one value of a query."""

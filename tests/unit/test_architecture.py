@@ -24,12 +24,13 @@ ARROWS = {
     "catalog": {"binding", "core"},
     "policy": {"core"},
     "quiesce": {"policy", "core"},
+    "verify": {"attach", "hunt", "policy", "core"},
     "repository": {"catalog", "policy", "binding", "core"},
     "tree": {"repository", "binding", "mounts", "core"},
     "daemon": {FACADE, "tree", "mounts", "quiesce", "repository", "policy", "binding", "core"},
     "hunt": {"daemon", "repository", "attach", "core"},
     "replay": {"hunt", "daemon", "repository", "attach", "binding", "core"},
-    "cli": {FACADE, "replay", "hunt", "daemon", "repository", "attach", "mounts", "core"},
+    "cli": {FACADE, "verify", "replay", "hunt", "daemon", "repository", "attach", "mounts", "core"},
     FACADE: {"repository", "core"},
 }
 """A package, and those that it may import beside itself."""

@@ -17,6 +17,7 @@ from vsnapfs.core.rights import RIGHTS
 from vsnapfs.daemon.api import VERBS
 from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, MariaDBSettings, PostgreSQLSettings, Profile
 from vsnapfs.policy.schedule import Schedule
+from vsnapfs.policy.verification import Verification
 from vsnapfs.repository.settings import Settings, parse
 
 pytestmark = pytest.mark.unit
@@ -32,9 +33,10 @@ OBJECTS = [
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 ]
 SECTIONS: dict[str, type[msgspec.Struct]] = {
-    **{f"[{field.name}]": field.type for field in msgspec.structs.fields(Settings) if field.name not in ("quiesce", "schedule")},
+    **{f"[{field.name}]": field.type for field in msgspec.structs.fields(Settings) if field.name not in ("quiesce", "schedule", "verify")},
     "[quiesce.NAME]": Profile,
     "[schedule.NAME]": Schedule,
+    "[verify.NAME]": Verification,
     "fsfreeze": FsfreezeSettings,
     "postgresql": PostgreSQLSettings,
     "mariadb": MariaDBSettings,

@@ -14,7 +14,7 @@ import msgspec
 
 from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import IntegrityError, UsageError
-from vsnapfs.core.model import Consistency, Federation, MemberOutcome, PrimaryKind
+from vsnapfs.core.model import Consistency, Federation, MemberOutcome, PrimaryKind, Proved
 from vsnapfs.core.names import NameKind, check_name
 
 BODY_BYTES_MAX = 32768
@@ -48,6 +48,17 @@ class VolumeAdded(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.primary.path if isinstance(self.primary, PrimaryPath) else None
 
 
+class VerdictGiven(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What came of a proof; when it was given is the time of the record."""
+
+    good: bool
+    profile: str = ""
+    took_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
+    volumes: tuple[str, ...] = ()
+    proved: tuple[Proved, ...] = ()
+    reason: str = ""
+
+
 class BookmarkAdded(msgspec.Struct, frozen=True):
     name: str
     consistency: Consistency = "crash"
@@ -62,6 +73,8 @@ class BookmarkAdded(msgspec.Struct, frozen=True):
     """Not there: somebody asked for it."""
     pending: bool | msgspec.UnsetType = msgspec.UNSET
     """True: the record is a position to be named, or not, by a later one; it makes no bookmark."""
+    verdict: VerdictGiven | msgspec.UnsetType = msgspec.UNSET
+    """There, with ``pending``: what was found out about the point, for the bookmark of that name if it is at it."""
 
 
 class BookmarkNamed(msgspec.Struct, frozen=True, omit_defaults=True):

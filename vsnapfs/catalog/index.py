@@ -13,10 +13,13 @@ import msgspec
 from sortedcontainers import SortedKeyList
 
 from vsnapfs.binding import Event, RecordKind
-from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed, VolumeAdded, decode, gap_reason
+from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed, VerdictGiven, VolumeAdded, decode, gap_reason
 from vsnapfs.core.errors import IntegrityError, PointGoneError
-from vsnapfs.core.model import Bookmark, PrimaryKind
+from vsnapfs.core.model import Bookmark, PrimaryKind, Verdict
 from vsnapfs.core.times import iso
+
+VERDICTS_MAX = 16
+"""Of a bookmark; the oldest go."""
 
 
 class VolumeEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,7 +215,7 @@ class Index:
     def _add_bookmark(self, event: Event, time_of: Callable[[int], int]) -> set[str]:
         body = decode(event.body, BookmarkAdded, "bookmark", event.seqno)
         if body.pending is True:
-            return set()
+            return set() if body.verdict is msgspec.UNSET else self._give_verdict(event, body.name, body.verdict)
         time_ns = event.time_ns if event.a == event.seqno else _time_of_point(event, time_of)
         self._put_bookmark(
             Bookmark(
@@ -233,6 +236,25 @@ class Index:
             )
         )
         return {body.name}
+
+    def _give_verdict(self, event: Event, name: str, given: VerdictGiven) -> set[str]:
+        """Of a bookmark that stands at the point it speaks of; of any other it says nothing."""
+        old = self._bookmarks.get(name)
+        if old is None or old.seqno != event.a:
+            return set()
+        verdict = Verdict(
+            profile=given.profile,
+            good=given.good,
+            time=iso(event.time_ns),
+            took_s=given.took_ms / 1000,
+            volumes=given.volumes,
+            proved=given.proved,
+            reason=given.reason,
+        )
+        others = [each for each in old.verdicts if each.profile != given.profile]
+        kept = (*others, verdict)[-VERDICTS_MAX:]
+        self._put_bookmark(msgspec.structs.replace(old, verdicts=kept))
+        return {name}
 
     def _remove_bookmark(self, event: Event) -> str:
         name = decode(event.body, BookmarkNamed, "bookmark", event.seqno).name

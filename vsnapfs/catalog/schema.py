@@ -6,7 +6,7 @@ Everything in here but ``events`` follows from the journal (native/FORMAT.md, se
 
 from __future__ import annotations
 
-VERSION = 3
+VERSION = 4
 
 TABLES = {
     "meta": """CREATE TABLE meta (
@@ -45,7 +45,8 @@ TABLES = {
   federation TEXT NOT NULL,        -- as in the record's body, "" where there is none
   schedule TEXT NOT NULL,          -- which made it, "" when somebody asked for it
   profile TEXT NOT NULL,           -- of the quiesce it was made in, "" of none
-  members TEXT NOT NULL            -- as in the record's body, "" where there are none
+  members TEXT NOT NULL,           -- as in the record's body, "" where there are none
+  verdicts TEXT NOT NULL           -- the last one of each profile, a JSON list, "" where there is none
 ) STRICT, WITHOUT ROWID""",
     "gaps": """CREATE TABLE gaps (
   begin_seqno INTEGER PRIMARY KEY, -- the record that tells of it

@@ -26,7 +26,7 @@ from vsnapfs.catalog.index import GapEntry, VolumeEntry
 from vsnapfs.catalog.schema import TABLES, VERSION
 from vsnapfs.core.errors import IntegrityError, NoSpaceError, StoreError, UsageError, VsnapfsError
 from vsnapfs.core.events import Event
-from vsnapfs.core.model import Bookmark, Consistency, Federation, MemberOutcome
+from vsnapfs.core.model import Bookmark, Consistency, Federation, MemberOutcome, Verdict
 from vsnapfs.core.names import check_name
 from vsnapfs.core.times import iso
 
@@ -35,7 +35,7 @@ FILE_MODE = 0o600
 CONSISTENCIES = frozenset(get_args(Consistency))
 
 _VOLUME_FIELDS = len(VolumeEntry.__struct_fields__)
-_BOOKMARK_COLUMNS = 15
+_BOOKMARK_COLUMNS = 16
 _GAP_FIELDS = len(GapEntry.__struct_fields__)
 
 
@@ -330,6 +330,7 @@ def _bookmark(row: tuple[Any, ...]) -> Bookmark:
         schedule,
         profile,
         members,
+        verdicts,
     ) = row
     if consistency not in CONSISTENCIES:
         raise msgspec.ValidationError(f"bookmark {name!r} has consistency {consistency!r}")
@@ -353,6 +354,7 @@ def _bookmark(row: tuple[Any, ...]) -> Bookmark:
         schedule=schedule,
         profile=profile,
         members=msgspec.json.decode(members, type=tuple[MemberOutcome, ...]) if members else (),
+        verdicts=msgspec.json.decode(verdicts, type=tuple[Verdict, ...]) if verdicts else (),
     )
 
 
@@ -381,4 +383,5 @@ def _bookmark_row(bookmark: Bookmark) -> tuple[str | int | None, ...]:
         bookmark.schedule,
         bookmark.profile,
         msgspec.json.encode(bookmark.members).decode() if bookmark.members else "",
+        msgspec.json.encode(bookmark.verdicts).decode() if bookmark.verdicts else "",
     )

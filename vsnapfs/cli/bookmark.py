@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from vsnapfs.core.model import Bookmark, Consistency, MemberOutcome, Undecided
     from vsnapfs.daemon.requests import BookmarkAdd
 
+GOOD = {None: "-", True: "good", False: "bad"}
+
 
 @click.group("bookmark", cls=NearGroup)
 @global_options()
@@ -90,11 +92,12 @@ def list_(session: Session, space: bool) -> None:
             bookmark.consistency,
             bookmark.application or "-",
             _held(bookmark),
+            GOOD[bookmark.is_good],
             bookmark.note,
         ]
         for bookmark in answer.bookmarks
     ]
-    listed = table(["NAME", "POINT", "TIME", "CONSISTENCY", "APP", "HELD", "NOTE"], rows)
+    listed = table(["NAME", "POINT", "TIME", "CONSISTENCY", "APP", "HELD", "VERIFIED", "NOTE"], rows)
     session.show(answer, [*listed, *map(_undecided, answer.undecided)])
 
 
@@ -121,7 +124,7 @@ def show(session: Session, name: str, space: bool) -> None:
     volumes = table(["VOLUME", "SIZE", "DATA", "LAST WRITE", "TIME"], rows)
     takes = [] if answer.space is None else _takes(answer.space)
     bookmark = answer.bookmark
-    lines = [*_facts(bookmark), *_places(bookmark), *_members(bookmark), *takes, "", *volumes]
+    lines = [*_facts(bookmark), *_verdicts(bookmark), *_places(bookmark), *_members(bookmark), *takes, "", *volumes]
     session.show(answer, lines)
 
 
@@ -217,6 +220,14 @@ def _members(bookmark: Bookmark) -> Iterator[str]:
         why = f": {member.error}" if member.error else ""
         what = f"{member.kind} member {member.name}, {member.outcome.replace('_', ' ')}{_still(member)}{why}"
         yield printable(what)
+
+
+def _verdicts(bookmark: Bookmark) -> Iterator[str]:
+    """One line for each proof of its point."""
+    for verdict in bookmark.verdicts:
+        by = f" by {verdict.profile}" if verdict.profile else ""
+        what = f"good ({', '.join(verdict.proved)})" if verdict.good else f"NOT good: {verdict.reason}"
+        yield printable(f"{'verified:':13}{verdict.time}{by}, {', '.join(verdict.volumes)}: {what}")
 
 
 def _still(member: MemberOutcome) -> str:

@@ -30,6 +30,7 @@ COMMANDS = {
     "serve": "serve",
     "mount": "mount",
     "bookmark": "bookmark",
+    "verify": "verify",
     "branch": "branch",
     "prune": "prune",
     "hunt": "hunt",

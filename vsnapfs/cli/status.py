@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vsnapfs.core.findings import Scrub
     from vsnapfs.core.keeping import Compaction
     from vsnapfs.core.model import Point
-    from vsnapfs.core.state import Gap, MountData, OpenFile, RequestCount, ScheduleState, Status
+    from vsnapfs.core.state import Gap, MountData, OpenFile, RequestCount, ScheduleState, Status, VerificationState
 
 BYTES = ("read", "write", "fsync", "fallocate")
 """Operations that people look at; --json has all."""
@@ -78,6 +78,8 @@ def _by_itself(status: Status) -> Iterator[str]:
         yield f"{'compaction:':12}{_compaction(status.compaction)}"
     for schedule in status.schedules:
         yield f"{'schedule:':12}{_schedule(schedule)}"
+    for verification in status.verifications:
+        yield f"{'verify:':12}{_verification(verification)}"
 
 
 def _conditions(status: Status) -> Iterator[str]:
@@ -118,6 +120,17 @@ def _schedule(schedule: ScheduleState) -> str:
     said = [f"{schedule.name}, {schedule.when}", made, due]
     said += [f"missed {schedule.missed}"] if schedule.missed else []
     said += [f"failed: {printable(schedule.last_error)}"] if schedule.last_error else []
+    return "; ".join(said)
+
+
+def _verification(state: VerificationState) -> str:
+    last = "none yet"
+    if state.last_bookmark is not None:
+        last = f"last {state.last_bookmark} {'good' if state.last_good else 'NOT good'}"
+    due = "running" if state.running else f"next {moment(state.next_due)}" if state.next_due else ""
+    said = [f"{state.name}, {state.when}", last, *([due] if due else [])]
+    said += [f"missed {state.missed}"] if state.missed else []
+    said += [f"no verdict: {printable(state.last_error)}"] if state.last_error else []
     return "; ".join(said)
 
 

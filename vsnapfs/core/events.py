@@ -58,6 +58,9 @@ EventKind = Literal[
     "compacted",
     "compaction_failed",
     "base_moved",
+    "verified",
+    "verify_failed",
+    "verify_missed",
     "hook_failed",
     "events_dropped",
 ]
@@ -110,6 +113,9 @@ KINDS: dict[EventKind, Wording] = {
     "compacted": Wording("info", "compacted"),
     "compaction_failed": Wording("error", "compaction failed"),
     "base_moved": Wording("info", "a base was moved"),
+    "verified": Wording("info", "the point was verified: it is good"),
+    "verify_failed": Wording("error", "the point was not shown to be good"),
+    "verify_missed": Wording("warning", "verification missed"),
     "hook_failed": Wording("warning", "the command for events failed"),
     "events_dropped": Wording("warning", "events were not told to the command, too many came at once"),
 }

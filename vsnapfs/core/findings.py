@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from vsnapfs.core.model import Point, Proved
+
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):
     """One place that is not as it was written."""
@@ -87,3 +89,20 @@ class Scrub(msgspec.Struct, frozen=True, kw_only=True):
     last_ended: str | None = None
     damages: list[Damage] = []
     """Found, and not found gone since."""
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``verify`` has come to."""
+
+    point: Point
+    bookmarks: list[str]
+    """Those that carry the verdict now."""
+    profile: str
+    good: bool
+    volumes: tuple[str, ...]
+    proved: tuple[Proved, ...]
+    took_s: float
+    reason: str
+    """Why it is not good; "": it is."""
+    remarks: tuple[str, ...]
+    """What could not be looked at."""

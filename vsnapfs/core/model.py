@@ -14,6 +14,7 @@ import msgspec
 
 Consistency = Literal["crash", "filesystem", "application"]
 PrimaryKind = Literal["repository", "path", "none"]
+Proved = Literal["mounted", "checked", "command"]
 DataMode = Literal["verify", "kernel", "auto"]
 """Who reads volumes at points: docs/tree.md, section on reading through the kernel."""
 
@@ -116,6 +117,22 @@ class Quiesce(msgspec.Struct, frozen=True, kw_only=True):
     deadline_s: float
 
 
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a proof that a point can be restored."""
+
+    profile: str
+    """Whose settings said how; "": those of the command line."""
+    good: bool
+    time: str
+    """When it was given, ISO-8601 UTC with nanoseconds."""
+    took_s: float
+    volumes: tuple[str, ...]
+    proved: tuple[Proved, ...]
+    """What was done to each of these volumes, or to all together, and went well."""
+    reason: str = ""
+    """Why it is not good."""
+
+
 class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
     """A name on a seqno."""
 
@@ -145,11 +162,18 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
     """Of the quiesce that it was made in; "": of none."""
     members: tuple[MemberOutcome, ...] = ()
     """Of that profile, in its order."""
+    verdicts: tuple[Verdict, ...] = ()
+    """The last of each profile that its point was verified with, the newest last."""
 
     @property
     def is_whole(self) -> bool:
         """All members were frozen, and thawed without an error; or there are none."""
         return all(member.outcome == "frozen" and not member.error for member in self.members)
+
+    @property
+    def is_good(self) -> bool | None:
+        """All of these verdicts are good; None: there is none."""
+        return all(verdict.good for verdict in self.verdicts) if self.verdicts else None
 
 
 class RemovedBookmark(Bookmark, frozen=True, kw_only=True):

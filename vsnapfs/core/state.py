@@ -170,6 +170,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """As far as it is known."""
     schedules: list[ScheduleState] = []
     """By name."""
+    verifications: list[VerificationState] = []
+    """By name."""
     quiesce: Quiesce | None = None
     """The one that is under way; None: none is, of this process."""
     branches: int = 0
@@ -193,6 +195,23 @@ class ScheduleState(msgspec.Struct, frozen=True, kw_only=True):
     """Why the last run failed; None: it did not."""
     missed: int = 0
     """So many times it was due and not run."""
+
+
+class VerificationState(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a profile of verifications; as a ScheduleState."""
+
+    name: str
+    when: str
+    next_due: str | None = None
+    running: bool = False
+    last_bookmark: str | None = None
+    """Of those that stand, the last one that it gave a verdict on."""
+    last_verdict: str | None = None
+    """When that was."""
+    last_good: bool | None = None
+    last_error: str | None = None
+    """Why the last run came to no verdict; None: it did, or there was none."""
+    missed: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

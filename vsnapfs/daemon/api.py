@@ -125,6 +125,19 @@ def bookmark_release(repository: Repository, request: ask.BookmarkRelease, _: Re
     return repository.bookmark_release(request.name)
 
 
+def verdict(repository: Repository, request: ask.GiveVerdict, _: Report) -> ask.Bookmarks:
+    given = repository.verdict_give(
+        request.seqno,
+        good=request.good,
+        profile=request.profile,
+        took_s=request.took_s,
+        volumes=request.volumes,
+        proved=request.proved,
+        reason=request.reason,
+    )
+    return ask.Bookmarks(bookmarks=given)
+
+
 def bookmark_space(repository: Repository, _request: ask.BookmarkSpace, _: Report) -> ask.Spaces:
     return ask.Spaces(spaces=repository.bookmark_space())
 
@@ -341,6 +354,7 @@ VERBS: dict[str, Verb] = {
         Verb("bookmark_remove", ask.BookmarkRemove, RemovedBookmark, "owner", bookmark_remove),
         Verb("bookmark_hold", ask.BookmarkHold, Bookmark, "owner", bookmark_hold),
         Verb("bookmark_release", ask.BookmarkRelease, Bookmark, "owner", bookmark_release),
+        Verb("verdict", ask.GiveVerdict, ask.Bookmarks, "owner", verdict),
         Verb("bookmark_space", ask.BookmarkSpace, ask.Spaces, "any", bookmark_space),
         Verb("branch_add", ask.BranchAdd, Branch, "owner", branch_add),
         Verb("branch_list", ask.BranchList, ask.Branches, "any", branch_list),

@@ -40,6 +40,7 @@ from vsnapfs.repository.layout import SOCKET
 
 if TYPE_CHECKING:
     from vsnapfs.binding import Keep
+    from vsnapfs.policy.verification import Verification
     from vsnapfs.repository.repository import Repository
 
 R = TypeVar("R")
@@ -150,6 +151,25 @@ def read_key(path: Path, repository: Path) -> bytes:
     from vsnapfs.repository import anchors
 
     return anchors.read_key(path, repository)
+
+
+def verification_in(path: Path, profile: str) -> Verification:
+    """How a profile of a repository's settings verifies; "": as by default. Raises: NotFoundError with names that look like it."""
+    from vsnapfs.core.names import near
+    from vsnapfs.policy.verification import Verification
+    from vsnapfs.repository import identity, settings, trust
+
+    if not profile:
+        return Verification()
+    layout = identity.find(path)
+    try:
+        trust.require(layout, owner=True)
+        known = settings.load(layout).verify
+    finally:
+        layout.close()
+    if profile not in known:
+        raise NotFoundError(f"there is no [verify.{profile}] in {path}/vsnapfs.toml", near=near(profile, known))
+    return known[profile]
 
 
 def open_repository(

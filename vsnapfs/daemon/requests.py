@@ -24,6 +24,7 @@ from vsnapfs.core.model import (
     Federation,
     MemberOutcome,
     Point,
+    Proved,
     RemovedBookmark,
     Undecided,
     Volume,
@@ -246,6 +247,19 @@ class BookmarkSpace(Request[Spaces], frozen=True, kw_only=True):
     """What every bookmark takes."""
 
     right: ClassVar[Right] = "read"
+
+
+class GiveVerdict(Request[Bookmarks], frozen=True, kw_only=True):
+    """Keep what a proof of a point has come to, with all its bookmarks; answers with those."""
+
+    right: ClassVar[Right] = "admin"
+    seqno: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+    good: bool
+    profile: str = ""
+    took_s: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0
+    volumes: tuple[str, ...] = ()
+    proved: tuple[Proved, ...] = ()
+    reason: str = ""
 
 
 class BranchAdd(Request[Branch], frozen=True, kw_only=True):

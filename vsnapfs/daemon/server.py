@@ -22,7 +22,7 @@ import trio
 import vsnapfs
 from vsnapfs.binding import protect_memory
 from vsnapfs.core.errors import BusyError, VsnapfsError, with_hint
-from vsnapfs.core.state import Memory, Status
+from vsnapfs.core.state import Memory, Status, VerificationState
 from vsnapfs.daemon.api import Report, Verb, carried_out
 from vsnapfs.daemon.client import open_repository
 from vsnapfs.daemon.control import control_sockets
@@ -46,6 +46,7 @@ from vsnapfs.daemon.serving import (
     mounted,
 )
 from vsnapfs.daemon.settling import settling
+from vsnapfs.daemon.verifying import Verifier, by_command, verifying
 from vsnapfs.mounts.holders import users_of
 from vsnapfs.tree.nodes import LiveFile
 
@@ -97,7 +98,8 @@ async def _answer_and_tend(
     repository: Repository, mount: Mount, announce: Announce, holding: Holding, memory: Memory, news: News
 ) -> None:
     scheduler = Scheduler(repository, maker(repository))
-    answers = Answers(repository, mount, holding, memory, news, scheduler)
+    verifier = Verifier(repository, by_command(repository))
+    answers = Answers(repository, mount, holding, memory, news, scheduler, verifier)
     app = make_app(answers, partial(_health, repository, mount), answers.wait)
     settings = repository.settings.control
     others = None if settings.socket is None else Path(settings.socket)
@@ -117,6 +119,7 @@ async def _answer_and_tend(
                 scrubbing(repository),
                 pruning(repository),
                 scheduling(scheduler),
+                verifying(verifier),
             ):
                 where = {"repository": str(repository.path), "mountpoint": str(mount.mountpoint)}
                 tell = partial(repository.tell, "served", **where, memory=msgspec.structs.asdict(memory))
@@ -155,6 +158,7 @@ class Answers:
         memory: Memory,
         news: News,
         scheduler: Scheduler,
+        verifier: Verifier,
     ) -> None:
         self._repository = repository
         self._mount = mount
@@ -162,6 +166,7 @@ class Answers:
         self._memory = memory
         self._news = news
         self._scheduler = scheduler
+        self._verifier = verifier
         self.shown = trio.Event()
 
     async def wait(self, request: Request[Any]) -> None:
@@ -220,11 +225,18 @@ class Answers:
             for state in schedules
             if state.last_error is not None
         ]
+        verifications = self._verifications(status)
+        failed += [
+            f"verification {state.name}: its last run came to no verdict: {state.last_error}"
+            for state in verifications
+            if state.last_error is not None
+        ]
         return msgspec.structs.replace(
             status,
             protected=status.protected and not failed,
             problems=[*status.problems, *failed],
             schedules=schedules,
+            verifications=verifications,
             served=True,
             mountpoint=str(self._mount.mountpoint),
             pid=self._holding.pid,
@@ -236,6 +248,22 @@ class Answers:
             open_files=open_files(opened, status.volumes),
             data=data,
         )
+
+    def _verifications(self, status: Status) -> list[VerificationState]:
+        """What the bookmarks tell, and what the server knows of those that it runs."""
+        running = trio.from_thread.run_sync(self._verifier.states)
+        return [
+            msgspec.structs.replace(
+                state,
+                next_due=running[state.name].next_due,
+                running=running[state.name].running,
+                last_error=running[state.name].last_error,
+                missed=running[state.name].missed,
+            )
+            if state.name in running
+            else state
+            for state in status.verifications
+        ]
 
 
 def _health(repository: Repository, mount: Mount) -> dict[str, Any]:

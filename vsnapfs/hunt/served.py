@@ -79,7 +79,9 @@ class ServedGround:
             self._look(file, spot.point)
         if spot.directory:
             top = Path(spot.directory)
-            top.mkdir(mode=0o700)
+            top.mkdir(
+                mode=0o711
+            )  # a test may become another user, as PostgreSQL's does; who may look in the filesystems say
             volumes = {name: self._attached(file, top / name, spot) for name, file in volumes.items()}
         only = next(iter(volumes.values())) if len(volumes) == 1 else top
         return Place(only, top, volumes)

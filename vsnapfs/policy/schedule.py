@@ -1,4 +1,5 @@
-"""``[schedule.NAME]`` of ``vsnapfs.toml``: when bookmarks are due, and what is to be done about those whose time has passed.
+"""When something is due that a server does by itself, and what is to be done about times that have passed; and
+``[schedule.NAME]`` of ``vsnapfs.toml``, whose bookmarks are.
 
 Pure: the time of day is given. A *due* time is what the schedule says; its *start* is a little later where there is a jitter,
 and always the same little for the same due time, so that a restart in between makes no second run. All are nanoseconds since 1970 UTC.
@@ -36,34 +37,32 @@ COUNTED_MAX = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
-    """One schedule. Exactly one of ``every`` and ``cron`` is given."""
+class Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """When something is due: by one of ``every`` and ``cron``; by neither of them never."""
 
     every: str = ""
     cron: str = ""
     timezone: str = LOCAL
     jitter: str = "0s"
-    quiesce: str = ""
-    bookmark: str = "{schedule}-{time}"
-    app: str = ""
-    note: str = ""
     catch_up: bool = True
 
     def __post_init__(self) -> None:
-        if bool(self.every) == bool(self.cron):
-            raise ValueError("a schedule needs either `every` or `cron`")
+        if self.every and self.cron:
+            raise ValueError("give either `every` or `cron`, not both")
         if self.every and self.every_ns < EVERY_NS_MIN:
             raise ValueError(f"every: {self.every} is less than a second")
-        if "{time}" not in self.bookmark:
-            raise ValueError(
-                f"bookmark: {self.bookmark!r} has no {{time}}, so each would have the name of the one before"
-            )
         if self.every and self.jitter_ns >= self.every_ns:
             raise ValueError(f"jitter: {self.jitter} is not less than {self.every}")
         try:
-            self.next_after(0)
+            if self.is_timed:
+                self.next_after(0)
         except (CronSimError, StopIteration) as error:
             raise ValueError(f"cron: {self.cron!r} is never due: {error}".removesuffix(": ")) from error
+
+    @property
+    def is_timed(self) -> bool:
+        """It is due at some time; else only when somebody asks for it."""
+        return bool(self.every or self.cron)
 
     @cached_property
     def every_ns(self) -> int:
@@ -110,11 +109,6 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         digest = hashlib.sha256(f"{seed}:{due_ns}".encode()).digest()
         return due_ns + int.from_bytes(digest[:8], "big") % self.jitter_ns
 
-    def name_at(self, name: str, time_ns: int) -> str:
-        """What a bookmark is called that is made then by the schedule of that name."""
-        moment = _EPOCH + timedelta(seconds=time_ns // NS_PER_S)
-        return self.bookmark.replace("{schedule}", name).replace("{time}", f"{moment:%Y%m%dT%H%M%SZ}")
-
     def _earlier(self, until_ns: int) -> int:
         """A due time that is not later; in an hour that comes a second time perhaps not the last one."""
         for due in CronSim(self.cron, self._clock(until_ns + NS_PER_S), reverse=True):
@@ -124,6 +118,29 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
 
     def _clock(self, time_ns: int) -> datetime:
         return (_EPOCH + timedelta(seconds=time_ns // NS_PER_S)).astimezone(self.zone)
+
+
+class Schedule(Timing, frozen=True, forbid_unknown_fields=True, dict=True):
+    """One schedule of bookmarks."""
+
+    quiesce: str = ""
+    bookmark: str = "{schedule}-{time}"
+    app: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.is_timed:
+            raise ValueError("a schedule needs either `every` or `cron`")
+        super().__post_init__()
+        if "{time}" not in self.bookmark:
+            raise ValueError(
+                f"bookmark: {self.bookmark!r} has no {{time}}, so each would have the name of the one before"
+            )
+
+    def name_at(self, name: str, time_ns: int) -> str:
+        """What a bookmark is called that is made then by the schedule of that name."""
+        moment = _EPOCH + timedelta(seconds=time_ns // NS_PER_S)
+        return self.bookmark.replace("{schedule}", name).replace("{time}", f"{moment:%Y%m%dT%H%M%SZ}")
 
 
 class Missed(NamedTuple):
@@ -144,7 +161,7 @@ class Step(NamedTuple):
     wait_ns: int
 
 
-def step(schedule: Schedule, seed: str, handled_ns: int, now_ns: int) -> Step:
+def step(schedule: Timing, seed: str, handled_ns: int, now_ns: int) -> Step:
     """Of several times that have passed one run is made at most: on time if the last one is, else if missed ones are made up for."""
     due_ns = schedule.next_after(handled_ns)
     start_ns = schedule.start_of(due_ns, seed)
@@ -157,7 +174,7 @@ def step(schedule: Schedule, seed: str, handled_ns: int, now_ns: int) -> Step:
     return Step(last_ns if schedule.catch_up else None, between(schedule, due_ns, last_ns), last_ns, 0)
 
 
-def overlapped(schedule: Schedule, seed: str, handled_ns: int, now_ns: int) -> Missed | None:
+def overlapped(schedule: Timing, seed: str, handled_ns: int, now_ns: int) -> Missed | None:
     """Those that should have begun while a run was going on that has ended now."""
     due_ns = schedule.next_after(handled_ns)
     if schedule.start_of(due_ns, seed) > now_ns:
@@ -165,7 +182,7 @@ def overlapped(schedule: Schedule, seed: str, handled_ns: int, now_ns: int) -> M
     return between(schedule, due_ns, _last_begun(schedule, seed, due_ns, now_ns))
 
 
-def between(schedule: Schedule, first_ns: int, last_ns: int) -> Missed:
+def between(schedule: Timing, first_ns: int, last_ns: int) -> Missed:
     """All due times from one to another, both of them due times."""
     if schedule.every:
         return Missed((last_ns - first_ns) // schedule.every_ns + 1, first_ns, last_ns)
@@ -176,7 +193,7 @@ def between(schedule: Schedule, first_ns: int, last_ns: int) -> Missed:
     return Missed(count, first_ns, last_ns, due_ns >= last_ns)
 
 
-def _last_begun(schedule: Schedule, seed: str, due_ns: int, now_ns: int) -> int:
+def _last_begun(schedule: Timing, seed: str, due_ns: int, now_ns: int) -> int:
     """The last due time from ``due_ns`` on whose run should have begun; that of ``due_ns`` should have."""
     last_ns = schedule.last_until(now_ns)
     while last_ns > due_ns and schedule.start_of(last_ns, seed) > now_ns:

@@ -11,7 +11,7 @@ from vsnapfs.core.findings import Damage
 from vsnapfs.core.state import Status
 from vsnapfs.core.times import NS_PER_S, iso
 from vsnapfs.core.units import format_period, format_size
-from vsnapfs.repository import base, branches, gaps, schedules, scrub, volumes
+from vsnapfs.repository import base, branches, gaps, schedules, scrub, verdicts, volumes
 from vsnapfs.repository.compaction_plan import first_instant_seqno
 from vsnapfs.repository.layout import BASE, CATALOG, MAPS
 from vsnapfs.repository.parts import Parts
@@ -73,6 +73,7 @@ def status(parts: Parts) -> Status:
         compaction=parts.compaction,
         scrub=scrubbed,
         schedules=schedules.states(parts),
+        verifications=verdicts.states(parts),
         quiesce=parts.quiesce,
         branches=len(branches.known(parts).files),
         branch_bytes=branches.allocated_bytes(parts),
@@ -98,6 +99,7 @@ def _problems(parts: Parts, facts: JournalFacts, disk: os.statvfs_result) -> Ite
     if catalog_problem is not None:
         yield f"the catalog is not kept: {catalog_problem}"
     yield from parts.reservations.strange
+    yield from verdicts.problems(parts)
     for entry in parts.entries():
         try:
             base.require(parts, entry)

@@ -3,13 +3,15 @@
 A bookmark that is removed has an event that adds it, some that hold and release it, and one that removes it. Who reads the
 journal from its beginning must never find the first without the last. So what added it goes first, and what removed it when the
 other is gone, or goes in the same step. A moment that was only marked (``pending``) is no bookmark: its event says nothing to
-who reads the journal.
+who reads the journal, but for one that carries a verdict on the point of a bookmark, which goes with that.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
+
+import msgspec
 
 from vsnapfs.binding import Event, RecordKind
 from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed, decode
@@ -54,10 +56,12 @@ class Forgotten:
         """lives: events of those that stand by then, the one that added each first."""
         if event.kind == RecordKind.BOOKMARK_ADD:
             added = decode(event.body, BookmarkAdded, "bookmark", event.seqno)
-            if added.pending is True:
-                self._droppable.append(event.seqno)
-            else:
+            if added.pending is not True:
                 lives[added.name] = [event.seqno]
+            elif added.verdict is not msgspec.UNSET and added.name in lives:
+                lives[added.name].append(event.seqno)
+            else:
+                self._droppable.append(event.seqno)
             return
         name = decode(event.body, BookmarkNamed, "bookmark", event.seqno).name
         life = lives.get(name)

@@ -22,6 +22,8 @@ from vsnapfs.core.errors import IntegrityError, NotFoundError, from_os_error
 IDENTITY = "repository.json"
 SETTINGS = "vsnapfs.toml"
 LOCK = "lock"
+VERIFY_LOCK = "verify.lock"
+"""Of the one verification."""
 CATALOG = "catalog.db"
 SOCKET = "vsnapfs.sock"
 SCRUB = "scrub.json"

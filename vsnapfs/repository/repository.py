@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vsnapfs.binding import Closing, Journal, Keep, Store, View, VolumeFile
+from vsnapfs.catalog.bodies import VerdictGiven
 from vsnapfs.catalog.catalog import behind
 from vsnapfs.catalog.events import EVENTS_MAX
 from vsnapfs.catalog.events import Wanted as WantedEvents
@@ -24,7 +25,7 @@ from vsnapfs.core.errors import IntegrityError, JournalBehindError, UsageError, 
 from vsnapfs.core.events import Event, EventKind
 from vsnapfs.core.findings import Anchor, BranchFindings, Check, Damage
 from vsnapfs.core.keeping import Plan, Prune, Space
-from vsnapfs.core.model import Bookmark, Consistency, Point, Volume, VolumeAt, VolumeDiff
+from vsnapfs.core.model import Bookmark, Consistency, Point, Proved, Volume, VolumeAt, VolumeDiff
 from vsnapfs.core.state import Status
 from vsnapfs.core.times import parse_iso
 from vsnapfs.repository import (
@@ -46,6 +47,7 @@ from vsnapfs.repository import (
     settings,
     space,
     trust,
+    verdicts,
     volumes,
 )
 from vsnapfs.repository.check import ALL_PERCENT, Wanted, check, check_unopened
@@ -313,6 +315,29 @@ class Repository(Closing):
         bookmark = bookmarks.release(self._parts, name)
         self.tell("bookmark_released", name)
         return bookmark
+
+    def verdict_give(
+        self,
+        seqno: int,
+        *,
+        good: bool,
+        profile: str = "",
+        took_s: float = 0,
+        volumes: tuple[str, ...] = (),
+        proved: tuple[Proved, ...] = (),
+        reason: str = "",
+    ) -> list[Bookmark]:
+        """Keep what a proof of a point has come to, with all its bookmarks, which are returned.
+
+        Args: proved: what was done and went well. reason: why it is not good.
+        Raises: UsageError: a name that cannot be. PointGoneError: by now. StoreError, NoSpaceError.
+        """
+        given = VerdictGiven(good, profile, round(took_s * 1000), volumes, proved, reason)
+        return verdicts.give(self._parts, seqno, verdicts.checked(given))
+
+    def verifications_handled_ns(self) -> dict[str, int]:
+        """Until when each profile of ``[verify.NAME]`` has had its runs, or it was told why not; of each that has begun."""
+        return verdicts.handled_ns(self._parts)
 
     def bookmark_space(self) -> list[Space]:
         """What each bookmark takes, in the order of ``bookmarks``. Reads maps of all of them: it takes its time."""

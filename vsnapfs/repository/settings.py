@@ -20,6 +20,7 @@ from vsnapfs.policy.events import EventsSettings
 from vsnapfs.policy.profiles import Profile, check_names
 from vsnapfs.policy.retention import RetentionSettings
 from vsnapfs.policy.schedule import Schedule, check_schedules
+from vsnapfs.policy.verification import Verification, check_verifications
 from vsnapfs.repository import mistakes
 from vsnapfs.repository.layout import SETTINGS, Layout
 
@@ -144,10 +145,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[quiesce.NAME]``: who can be made still for a bookmark."""
     schedule: dict[str, Schedule] = {}
     """``[schedule.NAME]``: bookmarks that a server makes by itself."""
+    verify: dict[str, Verification] = {}
+    """``[verify.NAME]``: how it is proved that points can be restored."""
 
     def __post_init__(self) -> None:
         check_names(self.quiesce)
         check_schedules(self.schedule, self.quiesce)
+        check_verifications(self.verify)
 
 
 DEFAULT_TEXT = """\
@@ -228,6 +232,20 @@ DEFAULT_TEXT = """\
 # app = ""
 # note = ""
 # catch_up = true         # one is made for those that were missed
+
+# [verify.NAME]            # proof that points can be restored, by `verify --profile NAME` and by itself; docs/verify.md
+# every = "1d"            # or cron = "0 4 * * *"; neither: only when asked
+# timezone = "local"      # of cron
+# jitter = "0s"           # each begins so much later at most
+# catch_up = true         # one run for those that were missed
+# bookmarks = "newest"    # or "each" that was made since the last one that this has verified
+# names = "*"             # bookmarks of such names alone
+# volumes = []            # of these alone; none: of all
+# mount = true            # its filesystem can be mounted
+# check = true            # ... and is sound
+# command = []            # and this program, which gets the places, succeeds
+# timeout = "10min"       # of the command, and of each check
+# quota = ""              # so much may be written meanwhile; "": as there is room
 """
 
 

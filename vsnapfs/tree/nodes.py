@@ -149,13 +149,15 @@ class PointDirectory(msgspec.Struct, frozen=True):
 
     def xattrs(self) -> Mapping[str, str]:
         """Any instant is as consistent as after a power cut, so a point without a bookmark says ``crash``."""
-        return {
+        shown = {
             "seqno": str(self.point.seqno),
             "time": self.point.time,
             "consistency": self.bookmark.consistency if self.bookmark else "crash",
             "application": self.bookmark.application if self.bookmark else "",
             "profile": self.bookmark.profile if self.bookmark else "",
         }
+        good = self.bookmark.is_good if self.bookmark else None
+        return shown if good is None else shown | {"verified": "good" if good else "bad"}
 
 
 class ViewFile(msgspec.Struct, frozen=True):
@@ -197,7 +199,7 @@ class ManifestFile(msgspec.Struct, frozen=True):
         return number(inodes.MANIFEST_OF[self.directory.kind], self.directory.value)
 
     def attributes(self, size_bytes: int) -> Attributes:
-        """Forgotten soon: a bookmark may be held or released."""
+        """Forgotten soon: a verdict may be given on its point."""
         mtime_ns = self.directory.point.time_ns
         return Attributes(
             ino=self.ino, mode=FILE_MODE, size_bytes=size_bytes, blocks=blocks_of(size_bytes), mtime_ns=mtime_ns

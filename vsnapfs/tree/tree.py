@@ -269,7 +269,9 @@ class Tree:
 
     def xattrs(self, node: Node) -> dict[str, str]:
         """Extended attributes without their prefix; of volumes in points, and of directories of points and branches."""
-        return dict(node.xattrs()) if isinstance(node, (PointDirectory, ViewFile, BranchDirectory)) else {}
+        if isinstance(node, PointDirectory):
+            return dict(self._today(node).xattrs())
+        return dict(node.xattrs()) if isinstance(node, (ViewFile, BranchDirectory)) else {}
 
     def latest(self) -> str:
         """Target of ``snaps/latest``. Raises: NotFoundError: there is no bookmark."""

@@ -6,8 +6,9 @@ import pytest
 
 from tests.support.fake_journal import FakeJournal
 from vsnapfs.binding import RecordKind
-from vsnapfs.catalog.index import Changes, Index
+from vsnapfs.catalog.index import VERDICTS_MAX, Changes, Index
 from vsnapfs.core.errors import IntegrityError, PointGoneError
+from vsnapfs.core.times import iso
 
 
 def folded(journal: FakeJournal) -> Index:
@@ -97,6 +98,59 @@ def test_hold_release_remove(journal: FakeJournal) -> None:
     assert index.latest() is None
 
 
+class TestVerdicts:
+    def test_the_last_one_of_each_profile_counts(self, journal: FakeJournal) -> None:
+        point = journal.add_bookmark("a")
+        journal.give_verdict("a", point, True, "files")
+        journal.give_verdict("a", point, False, "shop")
+        last = journal.give_verdict("a", point, False, "files")
+        found = folded(journal).bookmark("a")
+        assert found is not None
+        assert [(verdict.profile, verdict.good) for verdict in found.verdicts] == [("shop", False), ("files", False)]
+        assert (found.verdicts[1].time, found.verdicts[1].took_s) == (iso(journal.time_of(last)), 1.5)
+        assert (found.verdicts[1].volumes, found.verdicts[1].proved) == (("db0",), ("mounted",))
+
+    def test_all_of_them_have_to_be_good(self, journal: FakeJournal) -> None:
+        point = journal.add_bookmark("a")
+        assert self.is_good(journal) is None
+        journal.give_verdict("a", point, True, "files")
+        assert self.is_good(journal) is True
+        journal.give_verdict("a", point, False, "shop")
+        assert self.is_good(journal) is False
+        journal.give_verdict("a", point, True, "shop")
+        assert self.is_good(journal) is True
+
+    def test_one_on_another_point_or_name_says_nothing(self, journal: FakeJournal) -> None:
+        before = journal.give_verdict("a", 1, True)
+        point = journal.add_bookmark("a")
+        journal.give_verdict("b", point, True)
+        journal.give_verdict("a", before, True)
+        assert self.is_good(journal) is None
+        journal.remove_bookmark("a")
+        journal.give_verdict("a", point, True)
+        journal.add_bookmark("a", point)
+        assert self.is_good(journal) is None, "it was given to another of that name"
+
+    def test_it_makes_no_bookmark(self, journal: FakeJournal) -> None:
+        journal.skip(5)
+        journal.give_verdict("a", 3, True)
+        assert folded(journal).bookmarks() == ()
+
+    def test_they_are_bounded(self, journal: FakeJournal) -> None:
+        point = journal.add_bookmark("a")
+        for number in range(VERDICTS_MAX + 3):
+            journal.give_verdict("a", point, True, f"p{number}")
+        found = folded(journal).bookmark("a")
+        assert found is not None
+        assert [verdict.profile for verdict in found.verdicts] == [f"p{n}" for n in range(3, VERDICTS_MAX + 3)]
+
+    @staticmethod
+    def is_good(journal: FakeJournal) -> bool | None:
+        found = folded(journal).bookmark("a")
+        assert found is not None
+        return found.is_good
+
+
 def test_the_list_is_kept_until_a_name_changes(journal: FakeJournal) -> None:
     journal.add_bookmark("a")
     index = folded(journal)
@@ -127,6 +181,7 @@ def test_changes_name_what_was_touched(journal: FakeJournal) -> None:
         (RecordKind.VOLUME_ADD, b'{"name": "db0"}'),
         (RecordKind.BOOKMARK_ADD, b'{"name": "latest"}'),
         (RecordKind.BOOKMARK_ADD, b'{"name": "a", "consistency": "perfect"}'),
+        (RecordKind.BOOKMARK_ADD, b'{"name": "a", "pending": true, "verdict": {"good": 7}}'),
         (RecordKind.BOOKMARK_ADD, b"not json"),
         (RecordKind.BOOKMARK_REMOVE, b'{"name": 7}'),
         (RecordKind.BOOKMARK_HOLD, b""),

@@ -188,8 +188,8 @@ class TestBookmark:
         listed = assert_shape(vsnapfs("bookmark", "list", "--json").json(), requests.Bookmarks)
         assert listed.bookmarks == [added]
         heads, row = vsnapfs("bookmark", "list").out.splitlines()
-        assert heads.split() == ["NAME", "POINT", "TIME", "CONSISTENCY", "APP", "HELD", "NOTE"]
-        assert re.fullmatch(rf"monday  @1     {TIME}  filesystem   postgres  -     before the upgrade", row)
+        assert heads.split() == ["NAME", "POINT", "TIME", "CONSISTENCY", "APP", "HELD", "VERIFIED", "NOTE"]
+        assert re.fullmatch(rf"monday  @1     {TIME}  filesystem   postgres  -     -         before the upgrade", row)
 
     def test_add_says_where(self, vsnapfs: Command) -> None:
         assert re.fullmatch(rf"added bookmark monday at @1, {TIME}\n", vsnapfs("bookmark", "add", "monday").out)

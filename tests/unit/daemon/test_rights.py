@@ -75,6 +75,7 @@ OF_VERBS: dict[str, Right] = {
     "restore_live": "admin",
     "branch_promote": "admin",
     "repair": "admin",
+    "verdict": "admin",
 }
 
 

@@ -17,9 +17,11 @@ from vsnapfs.core.errors import BusyError, GapError, NotFoundError
 from vsnapfs.core.model import Bookmark
 from vsnapfs.core.state import ScheduleState
 from vsnapfs.core.times import NS_PER_S, iso, parse_iso
+from vsnapfs.daemon import due as due_module
 from vsnapfs.daemon import scheduling as scheduling_module
+from vsnapfs.daemon.due import NOT_SERVED, OVERLAPPED
 from vsnapfs.daemon.requests import BookmarkAdd
-from vsnapfs.daemon.scheduling import NOT_SERVED, OVERLAPPED, Scheduler, scheduling
+from vsnapfs.daemon.scheduling import Scheduler, scheduling
 from vsnapfs.policy.schedule import Schedule
 from vsnapfs.repository.repository import Repository
 
@@ -127,7 +129,7 @@ def state(scheduler: Scheduler) -> ScheduleState:
 @pytest.mark.parametrize("start", ["2026-09-01", "2027-02-01"], ids=["autumn", "spring"])
 async def test_ninety_days(autojump_clock: MockClock, start: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the change of the clocks in them: each due time has its bookmark, none is missed, none is made twice."""
-    monkeypatch.setattr(scheduling_module, "LOOK_S_MAX", H)
+    monkeypatch.setattr(due_module, "LOOK_S_MAX", H)
     schedules = {
         "often": Schedule(every="2h", jitter="5min"),
         "night": Schedule(cron="30 2 * * *", timezone="Europe/Berlin"),
@@ -179,7 +181,7 @@ class TestTheClock:
         async with world.served() as scheduler:
             await trio.sleep(30 * MIN)
             world.set_clock(5 * H)
-            await trio.sleep(scheduling_module.LOOK_S_MAX + 1)
+            await trio.sleep(due_module.LOOK_S_MAX + 1)
             assert world.minutes() == ["15:30"]
             assert world.missed() == [(5, NOT_SERVED, True)]
             _, _, detail = world.told[0]

@@ -25,19 +25,20 @@ def stays_in(standing: dict[str, Bookmark], name: str, seqno: int) -> bool:
 
 
 def lived(rng: random.Random) -> FakeCompactable:
-    """Names that come and go, are held and released, and come again."""
+    """Names that come and go, are held and released, have verdicts, and come again."""
     journal = FakeCompactable(10)
-    standing: set[str] = set()
+    standing: dict[str, int] = {}
     for _ in range(120):
         name = f"n{rng.randrange(6)}"
         if name not in standing:
-            journal.add_bookmark(name)
-            standing.add(name)
-        elif rng.random() < 0.5:
+            standing[name] = journal.add_bookmark(name)
+        elif rng.random() < 0.3:
             journal.hold_bookmark(name, rng.random() < 0.5)
+        elif rng.random() < 0.5:
+            journal.give_verdict(name, standing[name], rng.random() < 0.5)
         else:
             journal.remove_bookmark(name)
-            standing.discard(name)
+            del standing[name]
     return journal
 
 
@@ -63,6 +64,18 @@ def test_a_moment_that_was_only_marked_goes() -> None:
     journal.add_bookmark("a", marked)
     forgotten = Forgotten(journal.events(), lambda name, _: name == "a")
     assert forgotten.within(1, 10) == [marked]
+
+
+def test_a_verdict_stays_and_goes_with_its_bookmark() -> None:
+    journal = FakeCompactable(10)
+    point = journal.add_bookmark("a")
+    given = journal.give_verdict("a", point, True)
+    of_nobody = journal.give_verdict("b", point, True)
+    assert Forgotten(journal.events(), lambda name, _: name == "a").within(1, 10) == [of_nobody]
+    assert Forgotten(journal.events(), lambda _, __: False).within(1, 10) == [point, given, of_nobody]
+    removed = journal.remove_bookmark("a")
+    gone = Forgotten(journal.events(), lambda name, _: name == "a").within(1, 10)
+    assert gone == [point, given, of_nobody, removed]
 
 
 def test_oldest_first_nothing_is_left_but_what_stands() -> None:

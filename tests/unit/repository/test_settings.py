@@ -11,6 +11,7 @@ from tests.support.volumes import put
 from vsnapfs.core.errors import UsageError
 from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, Profile
 from vsnapfs.policy.schedule import Schedule
+from vsnapfs.policy.verification import Verification
 from vsnapfs.repository.repository import Repository
 from vsnapfs.repository.settings import DEFAULT_TEXT, Settings, parse
 
@@ -54,8 +55,10 @@ def test_the_file_that_init_writes_shows_every_key() -> None:
         "quiesce": ["NAME"],
         "events": events,
         "schedule": ["NAME"],
+        "verify": ["NAME"],
     }
     assert set(tomllib.loads(shown)["schedule"]["NAME"]) == {*Schedule.__struct_fields__} - {"cron"}
+    assert set(tomllib.loads(shown)["verify"]["NAME"]) == {*Verification.__struct_fields__} - {"cron"}
     profile = tomllib.loads(shown)["quiesce"]["NAME"]
     assert sorted(profile) == sorted(Profile.__struct_fields__)
     wanted = {"fsfreeze": FsfreezeSettings, "command": CommandSettings}
@@ -141,6 +144,15 @@ def test_who_reads_the_data() -> None:
         ('[schedule.a]\nevery = "1h"\nquiesce = "db"\n', ["line 1", "schedule: a: there is no profile [quiesce.db]"]),
         ('[schedule.a]\nevery = "1h"\nbookmark = "/{time}"\n', ["line 1", "schedule: a: ", "not a bookmark name"]),
         ('[schedule."a b"]\nevery = "1h"\n', ["line 1", "schedule: ", "not a schedule name"]),
+        ("[verify.a]\nmount = false\ncheck = false\n", ["line 1", "verify.a: ", "nothing would be proved"]),
+        ('[verify.a]\nevery = "1h"\ncron = "0 2 * * *"\n', ["line 1", "verify.a: ", "either `every` or `cron`"]),
+        ('[verify.a]\nevery = "0.1s"\n', ["line 2", "verify.a.every", "less than a second"]),
+        ('[verify.a]\nbookmarks = "all"\n', ["line 2", "verify.a.bookmarks", "'all'"]),
+        ('[verify.a]\ncommand = [""]\n', ["line 2", "verify.a.command", "no name"]),
+        ('[verify.a]\ntimeout = "2d"\n', ["line 2", "verify.a.timeout", "to 1d"]),
+        ('[verify.a]\nquota = "0"\n', ["line 2", "verify.a.quota", "nothing could be written"]),
+        ('[verify.a]\nvolumes = ["x/y"]\n', ["line 1", "verify: a: ", "not a volume name"]),
+        ('[verify."a b"]\nmount = true\n', ["line 1", "verify: ", "not a profile name"]),
         ('[events]\ntimeout = "1h"\n', ["line 2", "events.timeout", "600s"]),
         ('[events]\ntimeout = "soon"\n', ["line 2", "events.timeout", "soon"]),
         ("[events]\nhook = []\n", ["line 2", "unknown key 'hook' in [events]"]),

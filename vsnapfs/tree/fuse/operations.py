@@ -269,7 +269,7 @@ class Operations(pyfuse3.Operations):
         return [(XATTR_PREFIX + name).encode() for name in shown]
 
     async def _xattrs(self, node: Node) -> dict[str, str]:
-        shown = self._tree.xattrs(node)
+        shown = await in_thread(self._tree.xattrs, node)
         if isinstance(node, ViewFile):
             await self.probed.wait()
             reader = await in_thread(self._reader, node)
