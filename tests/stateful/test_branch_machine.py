@@ -223,12 +223,15 @@ class BranchMachine(RuleBasedStateMachine):
         assert list(scratch.open.check(VOLUME)) == []
 
     def teardown(self) -> None:
-        for scratch in self.scratches:
-            self.check(scratch)
-            scratch.open.close()
-        self.journal.close()
-        self.directory.close()
-        shutil.rmtree(self.path)
+        try:
+            for scratch in self.scratches:
+                self.check(scratch)
+        finally:
+            for scratch in self.scratches:
+                scratch.open.close()
+            self.journal.close()
+            self.directory.close()
+            shutil.rmtree(self.path)
 
 
 @pytest.mark.timeout(1800)
