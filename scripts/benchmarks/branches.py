@@ -122,6 +122,7 @@ def _fill(disk: Path, repository: Path, scale: int) -> None:
         data.mkdir()
         shutil.chown(data, USER, USER)
         _run("runuser", "-u", USER, "--", _program("initdb"), "-A", "trust", "--no-instructions", "-N", data)
+        _run("sync", "-f", data)  # once, for all files
         sockets = stack.enter_context(_sockets(disk))
         stack.enter_context(_database(data, sockets))
         pgbench: list[str | Path] = ["runuser", "-u", USER, "--", _program("pgbench"), "-h", sockets]
@@ -138,10 +139,12 @@ def _on_branch(disk: Path, repository: Path) -> Answered:
     made = time.perf_counter()
     vsnapfs(repository, "attach", "branch:bench", VOLUME, disk / "attached", "--read-write")
     mounted = time.perf_counter()
-    with _sockets(disk) as sockets, _database(disk / "attached" / "data", sockets):
-        started = time.perf_counter()
-        taken_bytes: int = vsnapfs_json(repository, "branch", "show", "bench")["used_bytes"]
-    vsnapfs(repository, "detach", disk / "attached")
+    try:
+        with _sockets(disk) as sockets, _database(disk / "attached" / "data", sockets):
+            started = time.perf_counter()
+            taken_bytes: int = vsnapfs_json(repository, "branch", "show", "bench")["used_bytes"]
+    finally:
+        vsnapfs(repository, "detach", disk / "attached")
     _removed(repository)
     return Answered(made - began, mounted - made, started - mounted, taken_bytes)
 
