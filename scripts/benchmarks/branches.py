@@ -122,12 +122,12 @@ def _fill(disk: Path, repository: Path, scale: int) -> None:
         data.mkdir()
         shutil.chown(data, USER, USER)
         _run("runuser", "-u", USER, "--", _program("initdb"), "-A", "trust", "--no-instructions", "-N", data)
-        _run("sync", "-f", data)  # once, for all files
         sockets = stack.enter_context(_sockets(disk))
         stack.enter_context(_database(data, sockets))
         pgbench: list[str | Path] = ["runuser", "-u", USER, "--", _program("pgbench"), "-h", sockets]
         _run(*pgbench, "-i", "-q", "-s", str(scale), USER)
         _run(*pgbench, "-n", "-c", "4", "-T", "3", USER)
+        _run("sync", "-f", root)  # what initdb and the script have written without
         for number in range(BOOKMARKS):
             vsnapfs(repository, "bookmark", "add", f"b{number:02}")
             _run(*pgbench, "-n", "-t", "1", USER)
