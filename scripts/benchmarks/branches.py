@@ -127,6 +127,7 @@ def _fill(disk: Path, repository: Path, scale: int) -> None:
         pgbench: list[str | Path] = ["runuser", "-u", USER, "--", _program("pgbench"), "-h", sockets]
         _run(*pgbench, "-i", "-q", "-s", str(scale), USER)
         _run(*pgbench, "-n", "-c", "4", "-T", "3", USER)
+        _run("sync", "-f", root)  # what initdb and the script have written without
         for number in range(BOOKMARKS):
             vsnapfs(repository, "bookmark", "add", f"b{number:02}")
             _run(*pgbench, "-n", "-t", "1", USER)
@@ -138,10 +139,12 @@ def _on_branch(disk: Path, repository: Path) -> Answered:
     made = time.perf_counter()
     vsnapfs(repository, "attach", "branch:bench", VOLUME, disk / "attached", "--read-write")
     mounted = time.perf_counter()
-    with _sockets(disk) as sockets, _database(disk / "attached" / "data", sockets):
-        started = time.perf_counter()
-        taken_bytes: int = vsnapfs_json(repository, "branch", "show", "bench")["used_bytes"]
-    vsnapfs(repository, "detach", disk / "attached")
+    try:
+        with _sockets(disk) as sockets, _database(disk / "attached" / "data", sockets):
+            started = time.perf_counter()
+            taken_bytes: int = vsnapfs_json(repository, "branch", "show", "bench")["used_bytes"]
+    finally:
+        vsnapfs(repository, "detach", disk / "attached")
     _removed(repository)
     return Answered(made - began, mounted - made, started - mounted, taken_bytes)
 
