@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -141,12 +141,18 @@ def opened(mountpoint: Path, branch: Branch, wanted: set[int]) -> Iterator[dict[
         for volume in branch.volumes:
             if volume.id in wanted:
                 files[volume.id] = fd = _open(volume_path(mountpoint, branch.name, volume.name))
-                stack.callback(os.close, fd)
+                stack.callback(_close, fd)
                 if os.fstat(fd).st_size != volume.size_bytes:
                     raise UsageError(f"volume {volume.name} of branch {branch.name} has not the size of its point")
         yield files
         for fd in files.values():
             _sync(fd)
+
+
+def _close(fd: int) -> None:
+    """A branch without room says so once more at the last close, and whoever writes to it has been told."""
+    with suppress(OSError):
+        os.close(fd)
 
 
 def _open(path: Path) -> int:
