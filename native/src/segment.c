@@ -344,11 +344,15 @@ void vs_rows_get(const vs_rows *r, uint64_t i, vs_row *out) {
     *out = (vs_row){v[0], v[1], v[2], v[3], v[4], v[5]};
 }
 
+int vs_segment_has_room_for(const vs_segment *g, uint64_t block, uint64_t offset_bytes, uint64_t length_bytes) {
+    uint64_t blocks = (offset_bytes % VS_BLOCK_BYTES + length_bytes + VS_BLOCK_BYTES - 1) / VS_BLOCK_BYTES, end = g->data_end / VS_BLOCK_BYTES;
+    return block < end && blocks <= end - block;
+}
+
 int vs_segment_row_is_sound(const vs_segment *g, const vs_row *row, uint64_t newer_seqno) {
-    uint64_t blocks = (row->offset_bytes % VS_BLOCK_BYTES + row->length_bytes + VS_BLOCK_BYTES - 1) / VS_BLOCK_BYTES, end = g->data_end / VS_BLOCK_BYTES;
     if (row->seqno < g->first_seqno || row->seqno > g->last_seqno || row->seqno > newer_seqno) return 0;
     if (row->length_bytes == 0 || row->length_bytes > VS_OFFSET_MAX || row->offset_bytes > VS_OFFSET_MAX) return 0;
-    return row->block == 0 || (row->length_bytes <= VS_WRITE_MAX && row->block < end && blocks <= end - row->block);
+    return row->block == 0 || (row->length_bytes <= VS_WRITE_MAX && vs_segment_has_room_for(g, row->block, row->offset_bytes, row->length_bytes));
 }
 
 uint64_t vs_rows_count_le(const vs_rows *r, uint64_t seqno) {

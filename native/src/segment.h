@@ -109,6 +109,8 @@ int vs_segment_rows(vs_segment *g, vs_rows *out);
 void vs_rows_get(const vs_rows *r, uint64_t i, vs_row *out);
 /* Rows of a footer are derived: it says what it says. newer_seqno: of the row behind it. */
 int vs_segment_row_is_sound(const vs_segment *g, const vs_row *row, uint64_t newer_seqno);
+/* Sealed: can so many bytes of a volume, from offset_bytes on, lie in its payload from that block on? */
+int vs_segment_has_room_for(const vs_segment *g, uint64_t block, uint64_t offset_bytes, uint64_t length_bytes);
 /* How many rows have seqno <= key. */
 uint64_t vs_rows_count_le(const vs_rows *r, uint64_t seqno);
 

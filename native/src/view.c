@@ -270,9 +270,7 @@ int vs_view_apply(vs_view *v, vs_store *s, int file) {
 /* Maps are derived: one may say of data that it lies where no batch can be. An unsealed segment has none but our own. */
 static int piece_check(const vs_view *v, const vs_view_piece *piece) {
     const vs_segment *g = piece->segment;
-    if (!g || piece->pinned || !g->sealed) return 0;
-    uint64_t blocks = (piece->offset_bytes % VS_BLOCK_BYTES + piece->length_bytes + VS_BLOCK_BYTES - 1) / VS_BLOCK_BYTES, end = g->data_end / VS_BLOCK_BYTES;
-    if (piece->block < end && blocks <= end - piece->block) return 0;
+    if (!g || piece->pinned || !g->sealed || vs_segment_has_room_for(g, piece->block, piece->offset_bytes, piece->length_bytes)) return 0;
     return vs_fault_set(-EBADMSG, v->volume, v->until, g->first_seqno, piece->offset_bytes,
                         "%s: there is no block %" PRIu64 " of volume %" PRIu32 " at @%" PRIu64 " in it", g->name, piece->offset_bytes / VS_BLOCK_BYTES,
                         v->volume, v->until);
