@@ -127,7 +127,8 @@ void vs_branch_layer_give_up(vs_branch_layer *l, const vs_branch_record *r) {
     }
 }
 
-static uint32_t entry_slot(const vs_branch_record *r, uint32_t i) {
+/* Of 64 bits, so that the one behind the greatest is not 0, which stands for zeros. */
+static uint64_t entry_slot(const vs_branch_record *r, uint32_t i) {
     return vs_get32(r->entries + (size_t)i * VS_BRANCH_ENTRY);
 }
 
@@ -136,7 +137,7 @@ static int extent_put(vs_branch_layer *l, uint64_t first, uint64_t count, uint64
 }
 
 /* Slots without a CRC: of a record that is of no use any more, whose part of the file is gone. */
-static void crcs_put(vs_branch_layer *l, uint32_t slot, uint32_t n, const uint8_t *entries) {
+static void crcs_put(vs_branch_layer *l, uint64_t slot, uint32_t n, const uint8_t *entries) {
     for (uint32_t k = 0; slot && k < n && slot + k <= l->crc_room; k++) l->crcs[slot - 1 + k] = vs_get32(entries + (size_t)k * VS_BRANCH_ENTRY + 4);
 }
 
@@ -146,7 +147,7 @@ int vs_branch_layer_put(vs_branch_layer *l, const vs_branch_record *r) {
     if (r->type == VS_BRANCH_ZERO) return extent_put(l, r->first, r->count, 0);
     int status = 0;
     for (uint32_t i = 0, n; status == 0 && i < r->count; i += n) {
-        uint32_t slot = entry_slot(r, i);
+        uint64_t slot = entry_slot(r, i);
         for (n = 1; i + n < r->count && entry_slot(r, i + n) == (slot ? slot + n : 0); n++) {}
         status = extent_put(l, r->first + i, n, slot);
         crcs_put(l, slot, n, r->entries + (size_t)i * VS_BRANCH_ENTRY);

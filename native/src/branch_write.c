@@ -36,7 +36,8 @@ static const uint8_t *block_of(const change *c, uint32_t i) {
     return c->bytes + ((size_t)i * VS_BLOCK_BYTES - c->skip);
 }
 
-static uint32_t slot_of(const change *c, uint32_t i) {
+/* Of 64 bits, so that the one behind the greatest is not 0, which stands for zeros. */
+static uint64_t slot_of(const change *c, uint32_t i) {
     return vs_get32(c->entries + (size_t)i * VS_BRANCH_ENTRY);
 }
 
@@ -74,7 +75,7 @@ static void entries_crc(change *c) {
 /* The slots of entries [0, end) are free again. */
 static void entries_give(vs_branch_layer *l, const change *c, uint32_t end) {
     for (uint32_t i = end; i-- > 0;)
-        if (slot_of(c, i)) vs_branch_slots_give(&l->slots, slot_of(c, i), 1);
+        if (slot_of(c, i)) vs_branch_slots_give(&l->slots, (uint32_t)slot_of(c, i), 1);
 }
 
 static int entries_take(vs_branch_layer *l, change *c) {
@@ -105,13 +106,13 @@ static int run_write(vs_branch_layer *l, const change *c, uint32_t i, uint32_t n
         if (last && (uint8_t *)last->iov_base + last->iov_len == block) last->iov_len += VS_BLOCK_BYTES;
         else parts[count++] = (struct iovec){(void *)(uintptr_t)block, VS_BLOCK_BYTES};
     }
-    return l->log.store->write(l->log.store, l->data, (uint64_t)(slot_of(c, i) - 1) * VS_BLOCK_BYTES, parts, count);
+    return l->log.store->write(l->log.store, l->data, (slot_of(c, i) - 1) * VS_BLOCK_BYTES, parts, count);
 }
 
 static int data_write(vs_branch_layer *l, const change *c) {
     int r = 0;
     for (uint32_t i = 0, n; r == 0 && i < c->count; i += n) {
-        uint32_t slot = slot_of(c, i);
+        uint64_t slot = slot_of(c, i);
         for (n = 1; slot && i + n < c->count && slot_of(c, i + n) == slot + n; n++) {}
         if (slot) r = run_write(l, c, i, n);
     }
