@@ -9,6 +9,7 @@
 #ifndef VS_EXTENT_MAP_H
 #define VS_EXTENT_MAP_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 typedef struct vs_extent {
@@ -25,6 +26,9 @@ void vs_extent_map_clear(vs_extent_map *m);
 
 /* Put an extent over what is there (length_bytes > 0, no overflow of offset + length). -ENOMEM leaves the map as it was. */
 int vs_extent_map_put(vs_extent_map *m, const vs_extent *e);
+
+/* Have room for so many puts: they do not fail. Room that was left over from the last time, and is more than this, is given back. -ENOMEM. */
+int vs_extent_map_reserve(vs_extent_map *m, size_t puts);
 
 uint64_t vs_extent_map_count(const vs_extent_map *m);
 

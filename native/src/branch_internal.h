@@ -34,7 +34,6 @@ typedef struct vs_branch_volume_state {
     uint64_t changes, synced_changes, noted_changes; /* made; on the medium; and the log says so */
     uint64_t rewrite_at_bytes; /* of the log: from there on it is looked whether to write it anew */
     int failed; /* -errno: takes no more writes */
-    _Atomic int lost; /* -errno: the map is not what the log says, nothing is read either */
     _Atomic uint64_t reuse; /* counts the syncs after which slots of the last layer may have got another content */
 } vs_branch_volume_state;
 

@@ -132,6 +132,25 @@ static uint64_t entry_slot(const vs_branch_record *r, uint32_t i) {
     return vs_get32(r->entries + (size_t)i * VS_BRANCH_ENTRY);
 }
 
+/* Entries from i on whose slots are in a row, or that are all zeros. */
+static uint32_t entries_in_a_row(const vs_branch_record *r, uint32_t i) {
+    uint64_t slot = entry_slot(r, i);
+    uint32_t n = 1;
+    while (i + n < r->count && entry_slot(r, i + n) == (slot ? slot + n : 0)) n++;
+    return n;
+}
+
+int vs_branch_layer_reserve(vs_branch_layer *l, const vs_branch_record *records, int count) {
+    size_t puts = 0;
+    for (int i = 0; i < count; i++) {
+        const vs_branch_record *r = &records[i];
+        if (r->type == VS_BRANCH_ZERO) puts++;
+        for (uint32_t k = 0; r->type == VS_BRANCH_WRITE && k < r->count; k += entries_in_a_row(r, k)) puts++;
+    }
+    int status = vs_branch_layer_crc_reserve(l, l->slots.end);
+    return status == 0 ? vs_extent_map_reserve(l->map, puts) : status;
+}
+
 static int extent_put(vs_branch_layer *l, uint64_t first, uint64_t count, uint64_t slot) {
     return vs_extent_map_put(l->map, &(vs_extent){at_of(first), at_of(count), slot});
 }
@@ -148,7 +167,7 @@ int vs_branch_layer_put(vs_branch_layer *l, const vs_branch_record *r) {
     int status = 0;
     for (uint32_t i = 0, n; status == 0 && i < r->count; i += n) {
         uint64_t slot = entry_slot(r, i);
-        for (n = 1; i + n < r->count && entry_slot(r, i + n) == (slot ? slot + n : 0); n++) {}
+        n = entries_in_a_row(r, i);
         status = extent_put(l, r->first + i, n, slot);
         crcs_put(l, slot, n, r->entries + (size_t)i * VS_BRANCH_ENTRY);
         if (slot) l->blocks += n;

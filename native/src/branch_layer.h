@@ -47,11 +47,15 @@ int vs_branch_layer_zero_in(const vs_branch_layer *l, uint64_t first, uint64_t c
 typedef int (*vs_branch_each_fn)(void *arg, uint64_t first, uint64_t count, uint64_t slot);
 int vs_branch_layer_each(const vs_branch_layer *l, uint64_t first, uint64_t end, vs_branch_each_fn each, void *arg);
 
-/* What a record replaces waits (vs_branch_slots_reserve); then the record is put into the map, for which there is room for the CRCs of its slots. -ENOMEM: the
- * map is not what the log says. */
+/* Room for the CRCs of so many slots. -ENOMEM. */
+int vs_branch_layer_crc_reserve(vs_branch_layer *l, uint64_t slots);
+/* Room for all that putting a few records needs, whose slots are taken: it does not fail. */
+int vs_branch_layer_reserve(vs_branch_layer *l, const vs_branch_record *records, int count);
+
+/* What a record replaces waits (vs_branch_slots_reserve); then the record is put into the map, for which there is room for the CRCs of its slots. -ENOMEM: a
+ * part of it is. */
 void vs_branch_layer_give_up(vs_branch_layer *l, const vs_branch_record *r);
 int vs_branch_layer_put(vs_branch_layer *l, const vs_branch_record *r);
-int vs_branch_layer_crc_reserve(vs_branch_layer *l, uint64_t slots);
 
 /* The log anew, of what the map holds; all of the data is synced. *broken: it cannot be used any more. */
 int vs_branch_layer_rewrite(vs_branch_layer *l, int *broken);

@@ -127,7 +127,7 @@ static int planned_read(vs_branch_volume_state *v, plan *p, uint64_t first, uint
 int vs_branch_blocks_read(vs_branch_volume_state *v, uint64_t first, uint64_t count, uint8_t *buf) {
     plan p;
     uint64_t end = first + count;
-    int r = v->lost;
+    int r = 0;
     for (uint64_t at = first; r == 0 && at < end; at = p.end) r = planned_read(v, &p, at, end, buf + (at - first) * VS_BLOCK_BYTES);
     return r;
 }
@@ -188,7 +188,6 @@ static int kind_at(vs_branch_volume_state *v, uint64_t offset_bytes, uint64_t *e
 
 int64_t vs_branch_volume_seek(vs_branch_volume_state *v, uint64_t offset_bytes, int whence) {
     if (whence != SEEK_DATA && whence != SEEK_HOLE) return -EINVAL;
-    if (v->lost) return v->lost;
     if (offset_bytes >= v->size_bytes) return -ENXIO;
     for (uint64_t at = offset_bytes, end; at < v->size_bytes; at = end) {
         int data = kind_at(v, at, &end);
@@ -201,7 +200,6 @@ int64_t vs_branch_volume_seek(vs_branch_volume_state *v, uint64_t offset_bytes, 
 int vs_branch_runs(vs_branch *b, uint32_t volume, uint64_t offset_bytes, vs_run *runs, int max, uint64_t *next) {
     vs_branch_volume_state *v = vs_branch_find(b, volume);
     if (!v) return -ENOENT;
-    if (v->lost) return v->lost;
     uint64_t at = offset_bytes;
     int n = 0;
     while (at < v->size_bytes) {
@@ -265,7 +263,6 @@ int vs_branch_check(vs_branch *b, uint32_t volume, vs_branch_cursor *c, vs_fault
     plan p;
     uint8_t block[VS_BLOCK_BYTES];
     if (!v) return -ENOENT;
-    if (v->lost) return v->lost;
     for (uint64_t left_bytes = CHECK_BYTES; checked_next(v, c, &p);) {
         uint64_t sound = piece_check(&p, block);
         if (v->reuse != p.reuse) continue; /* look again */

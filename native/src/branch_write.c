@@ -121,25 +121,23 @@ static int data_write(vs_branch_layer *l, const change *c) {
 
 /* ---- one record or a few, whole or not at all ---- */
 
-/* write_mu held. The records are in the log: change the map. */
+/* write_mu held. The records are in the log: change the map, for which room was made. */
 static void records_put(volume_state *v, const vs_branch_record *records, int count) {
     vs_branch_layer *l = vs_branch_last(v);
-    int r = 0;
     pthread_mutex_lock(&v->mu);
-    for (int i = 0; r == 0 && i < count; i++) {
+    for (int i = 0; i < count; i++) {
         vs_branch_layer_give_up(l, &records[i]);
-        r = vs_branch_layer_put(l, &records[i]);
+        vs_branch_layer_put(l, &records[i]);
     }
-    if (r < 0) v->lost = v->failed = -EIO;
     pthread_mutex_unlock(&v->mu);
     v->changes++;
 }
 
-/* Room for all that records_put needs: what they replace lies in so many runs. */
-static int records_reserve(volume_state *v, size_t runs) {
+/* Room for all that records_put needs, so that a record that is in the log gets into the map: what they replace lies in so many runs. */
+static int records_reserve(volume_state *v, const vs_branch_record *records, int count, size_t runs) {
     vs_branch_layer *l = vs_branch_last(v);
-    pthread_mutex_lock(&v->mu); /* readers look at the CRCs */
-    int r = vs_branch_layer_crc_reserve(l, l->slots.end);
+    pthread_mutex_lock(&v->mu); /* readers look at it */
+    int r = vs_branch_layer_reserve(l, records, count);
     pthread_mutex_unlock(&v->mu);
     return r == 0 ? vs_branch_slots_reserve(&l->slots, runs) : r;
 }
@@ -183,7 +181,7 @@ static int change_make(volume_state *v, vs_branch_record *records, int count, ch
     int r = has_room(b, blocks) ? quota_take(b, more) : -ENOSPC;
     if (r < 0) return r;
     r = slots_and_bytes(v, changes, change_count);
-    if (r == 0 && ((r = records_reserve(v, runs)) < 0 || (r = records_append(v, records, count)) < 0))
+    if (r == 0 && ((r = records_reserve(v, records, count, runs)) < 0 || (r = records_append(v, records, count)) < 0))
         for (int i = 0; i < change_count; i++) entries_give(l, &changes[i], changes[i].count);
     if (r < 0) {
         b->used_blocks -= more;

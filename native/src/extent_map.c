@@ -7,7 +7,8 @@
  *   2. make what shall stand there: what is left of the first, the new one, what is left of the last, joined where they continue,
  *   3. replace.
  *
- * Only the third changes anything, and it needs at most one more chunk, which is set aside before (`spare`): so -ENOMEM changes nothing.
+ * Only the third changes anything, and it needs at most one more chunk, which is set aside before (`spare`): so -ENOMEM changes nothing, and who has set
+ * aside as many as he wants to make puts will not see it.
  *
  * A full chunk is split in half, except at its ends: there the new extent gets a chunk of its own, so that extents put in ascending or
  * descending order fill their chunks. Neighbours that together fill less than 7/8 of one chunk are joined.
@@ -19,10 +20,12 @@
 #include <string.h>
 
 #include "format.h"
+#include "room.h"
 
 enum { CHUNK_EXTENTS = 256, CHUNK_JOIN_MAX = 224 };
 
 typedef struct chunk {
+    struct chunk *next; /* of those that are set aside */
     uint32_t count; /* > 0 once it is in a map */
     vs_extent extents[CHUNK_EXTENTS];
 } chunk;
@@ -31,6 +34,7 @@ struct vs_extent_map {
     chunk **chunks;
     size_t chunk_count, chunk_room;
     chunk *spare;
+    size_t spare_count;
     uint64_t count;
 };
 
@@ -61,27 +65,36 @@ static int continues(const vs_extent *left, const vs_extent *right) {
 
 /* ---- chunks ---- */
 
-static void chunk_release(vs_extent_map *m, chunk *c) {
-    if (m->spare) free(c);
-    else m->spare = c;
+static void spare_push(vs_extent_map *m, chunk *c) {
+    c->next = m->spare;
+    m->spare = c;
+    m->spare_count++;
 }
 
-static int reserve(vs_extent_map *m) {
-    if (!m->spare) m->spare = malloc(sizeof *m->spare);
-    if (!m->spare) return -ENOMEM;
-    if (m->chunk_count < m->chunk_room) return 0;
-    size_t room = m->chunk_room * 2 + 4;
-    chunk **grown = realloc(m->chunks, room * sizeof *grown);
-    if (!grown) return -ENOMEM;
-    m->chunks = grown;
-    m->chunk_room = room;
-    return 0;
+static chunk *spare_pop(vs_extent_map *m) {
+    chunk *c = m->spare;
+    m->spare = c->next;
+    m->spare_count--;
+    return c;
+}
+
+static void chunk_release(vs_extent_map *m, chunk *c) {
+    if (m->spare) free(c);
+    else spare_push(m, c);
+}
+
+static int reserve(vs_extent_map *m, size_t chunks) {
+    while (m->spare_count < chunks) {
+        chunk *c = malloc(sizeof *c);
+        if (!c) return -ENOMEM;
+        spare_push(m, c);
+    }
+    return vs_room(&m->chunks, &m->chunk_room, m->chunk_count, chunks, sizeof *m->chunks);
 }
 
 /* Put the reserved chunk, empty, before chunk number at. */
 static chunk *chunk_insert(vs_extent_map *m, size_t at) {
-    chunk *fresh = m->spare;
-    m->spare = NULL;
+    chunk *fresh = spare_pop(m);
     fresh->count = 0;
     memmove(m->chunks + at + 1, m->chunks + at, (m->chunk_count - at) * sizeof *m->chunks);
     m->chunks[at] = fresh;
@@ -216,8 +229,13 @@ static place insert_at(vs_extent_map *m, place p, const vs_extent *e) {
     return (place){p.chunk, p.index + 1};
 }
 
+int vs_extent_map_reserve(vs_extent_map *m, size_t puts) {
+    while (m->spare_count > puts) free(spare_pop(m));
+    return reserve(m, puts);
+}
+
 int vs_extent_map_put(vs_extent_map *m, const vs_extent *e) {
-    int r = reserve(m);
+    int r = reserve(m, 1);
     if (r < 0) return r;
     /* From the byte before e to the byte behind it: so that neighbours that only touch are seen too. */
     place first = place_before(m, e->offset_bytes > 0 ? e->offset_bytes - 1 : 0);
@@ -246,7 +264,7 @@ void vs_extent_map_clear(vs_extent_map *m) {
 void vs_extent_map_free(vs_extent_map *m) {
     if (!m) return;
     vs_extent_map_clear(m);
-    free(m->spare);
+    while (m->spare) free(spare_pop(m));
     free(m->chunks);
     free(m);
 }

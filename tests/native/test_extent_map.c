@@ -212,6 +212,29 @@ static void puts_without_memory_change_nothing(void) {
     free(o);
 }
 
+/* As many puts as there was room made for need no memory. */
+static void puts_with_room_need_no_memory(void) {
+    vs_extent_map *m;
+    model *o = model_new();
+    vs_extent last = {0, 0, 0};
+    uint64_t seed = 23;
+    CHECK_EQ(vs_extent_map_new(&m), 0);
+    for (int i = 0; i < 1000; i++) {
+        size_t puts = 1 + draw_below(&seed, 60);
+        CHECK_EQ(vs_extent_map_reserve(m, puts), 0);
+        faults_fail_allocations(0);
+        for (; puts > 0; puts--) {
+            vs_extent e = draw_extent(&seed, o, &last, 30, 10000);
+            put(m, o, &e);
+            last = e;
+        }
+        faults_fail_allocations(-1);
+    }
+    check_whole(m, o);
+    vs_extent_map_free(m);
+    free(o);
+}
+
 int main(void) {
     by_hand();
     huge_offsets();
@@ -223,5 +246,6 @@ int main(void) {
     many(50000, 49999);                 /* downwards */
     many(50000, 20011);                 /* all over */
     puts_without_memory_change_nothing();
+    puts_with_room_need_no_memory();
     return 0;
 }
