@@ -79,8 +79,8 @@ int vs_branch_runs(vs_branch *b, uint32_t volume, uint64_t offset_bytes, vs_run 
 
 void vs_branch_facts_get(vs_branch *b, vs_branch_facts *out);
 
-/* Compare every block of every layer of a volume with its CRC, also those that a later layer hides. 1: *fault says which does not match, call again; 2:
- * none so far, of much that was read, call again; 0: the end. */
+/* Compare every block that a read can meet with its CRC, layer by layer: not those that a later layer of this branch hides, which cost it nothing. The point's are
+ * not looked at. 1: *fault says which does not match, call again; 2: none so far, of much that was read, call again; 0: the end. */
 int vs_branch_check(vs_branch *b, uint32_t volume, vs_branch_cursor *c, vs_fault *fault);
 
 /* Sync, and free it. Files must be released before. Returns the sync's status. */

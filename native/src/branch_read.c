@@ -13,7 +13,7 @@
 #include "format.h"
 #include "status.h"
 
-enum { PIECES_MAX = 64, PLAN_BLOCKS_MAX = 512, TRIES = 3, CHECK_BYTES = 64 << 20 };
+enum { PIECES_MAX = 64, PLAN_BLOCKS_MAX = 512, TRIES = 3, CHECK_BLOCKS = 1 << 14 };
 
 typedef enum piece_kind { BELOW, ZEROS, DATA } piece_kind;
 
@@ -237,14 +237,23 @@ static int layer_next(const vs_branch_layer *l, uint64_t block, plan *p) {
     return 0;
 }
 
-/* 0: no more in any layer. */
-static int checked_next(vs_branch_volume_state *v, vs_branch_cursor *c, plan *p) {
-    int found = 0;
+/* mu held. A piece of a layer is cut to what the layers from `from` on say of its first block: 0: they hide it. */
+static int is_shown(const vs_branch_volume_state *v, int from, piece *at) {
+    piece above = piece_at(v, from, at->first, at->first + at->count);
+    at->count = above.count;
+    return above.kind == BELOW;
+}
+
+typedef enum checked { NO_MORE, HIDDEN, SHOWN } checked;
+
+/* The next piece of any layer. */
+static checked checked_next(vs_branch_volume_state *v, vs_branch_cursor *c, plan *p) {
+    checked found = NO_MORE;
     pthread_mutex_lock(&v->mu);
     p->reuse = v->reuse;
     while (!found && (int)c->layer < v->layer_count) {
-        found = layer_next(v->layers[c->layer], c->block, p);
-        if (!found) *c = (vs_branch_cursor){.layer = c->layer + 1};
+        if (!layer_next(v->layers[c->layer], c->block, p)) *c = (vs_branch_cursor){.layer = c->layer + 1};
+        else found = is_shown(v, (int)c->layer + 1, &p->pieces[0]) ? SHOWN : HIDDEN;
     }
     pthread_mutex_unlock(&v->mu);
     return found;
@@ -263,17 +272,19 @@ int vs_branch_check(vs_branch *b, uint32_t volume, vs_branch_cursor *c, vs_fault
     plan p;
     uint8_t block[VS_BLOCK_BYTES];
     if (!v) return -ENOENT;
-    for (uint64_t left_bytes = CHECK_BYTES; checked_next(v, c, &p);) {
-        uint64_t sound = piece_check(&p, block);
-        if (v->reuse != p.reuse) continue; /* look again */
-        c->block = p.pieces[0].first + sound + (sound < p.pieces[0].count);
-        if (sound < p.pieces[0].count) {
+    checked found;
+    for (uint64_t looked = 0; (found = checked_next(v, c, &p)) != NO_MORE;) {
+        const piece *at = &p.pieces[0];
+        uint64_t sound = found == SHOWN ? piece_check(&p, block) : at->count;
+        c->block = at->first + sound;
+        if (sound < at->count) {
+            if (v->reuse != p.reuse) continue; /* its slot may be another's by now: look again, at it alone */
+            c->block++;
             vs_fault_last(fault);
             return 1;
         }
-        uint64_t read_bytes = sound * VS_BLOCK_BYTES;
-        if (read_bytes >= left_bytes) return 2;
-        left_bytes -= read_bytes;
+        looked += found == SHOWN ? sound : 1;
+        if (looked >= CHECK_BLOCKS) return 2;
     }
     return 0;
 }

@@ -336,6 +336,65 @@ static void test_damaged_data(const branch_ground *g) {
     CHECK_EQ(opening(g, layers, 1), -EUCLEAN);
 }
 
+/* A damaged block that a later layer hides costs this branch nothing; a part of a run that it hides neither. */
+static void test_hidden_damage_is_none(const branch_ground *g) {
+    const uint32_t layers[] = {0x22, 0x23};
+    vs_fault fault;
+    layer_directory(0x22);
+    layer_directory(0x23);
+    vs_branch *b = branch_ground_get(g, 0, layers, 1);
+    memcpy(image, point, SIZE);
+    put(b, 4 * BLOCK, 6 * BLOCK, 1);
+    CHECK_EQ(vs_branch_freeze(b, 0x23), 0);
+    vs_branch_go_on(b);
+    for (uint64_t slot = 0; slot < 6; slot++) flip("branches/layers/00000022/00000001.data", (off_t)(slot * BLOCK + 9));
+    CHECK_EQ(faults_found(b, &fault), 6);
+    put(b, 3 * BLOCK, 2 * BLOCK, 2);
+    clear(b, 6 * BLOCK, BLOCK);
+    put(b, 8 * BLOCK, BLOCK, 3);
+    CHECK_EQ(faults_found(b, &fault), 3);
+    CHECK_EQ(fault.offset_bytes, 5 * BLOCK);
+    CHECK_EQ(vs_branch_close(b), 0);
+    CHECK_EQ(branch_ground_open(g, &(vs_branch_options){.writable = 1}, layers, 1, &b), 0);
+    CHECK_EQ(faults_found(b, &fault), 6); /* who has that layer alone is not helped */
+    CHECK_EQ(vs_branch_close(b), 0);
+}
+
+static int64_t (*plain_read)(vs_store *s, int file, uint64_t offset_bytes, void *buf, size_t length_bytes);
+static vs_branch *busy; /* is written to and synced beside each read */
+static int reads;
+
+static int64_t read_beside_a_sync(vs_store *s, int file, uint64_t offset_bytes, void *buf, size_t length_bytes) {
+    vs_branch *b = busy;
+    int64_t n = plain_read(s, file, offset_bytes, buf, length_bytes);
+    if (!b) return n;
+    busy = NULL;
+    CHECK(++reads < 100);
+    put(b, 20 * BLOCK, BLOCK, (uint64_t)reads);
+    CHECK_EQ(vs_branch_sync(b, 0), 0);
+    busy = b;
+    return n;
+}
+
+/* However many syncs there are beside it, a check comes to its end, and finds what there is. */
+static void test_check_of_a_busy_branch(const branch_ground *g) {
+    const uint32_t layers[] = {0x24};
+    vs_fault fault;
+    layer_directory(0x24);
+    vs_branch *b = branch_ground_get(g, 0, layers, 1);
+    memcpy(image, point, SIZE);
+    put(b, 4 * BLOCK, 6 * BLOCK, 1);
+    plain_read = g->store->read;
+    g->store->read = read_beside_a_sync;
+    busy = b;
+    CHECK_EQ(faults_found(b, &fault), 0);
+    busy = NULL;
+    CHECK(reads >= 6);
+    g->store->read = plain_read;
+    check_image(b);
+    CHECK_EQ(vs_branch_close(b), 0);
+}
+
 static void layer_written(const branch_ground *g, uint32_t layer) {
     layer_directory(layer);
     vs_branch *b = branch_ground_get(g, 0, &layer, 1);
@@ -497,6 +556,8 @@ int main(void) {
     test_seek_and_runs(&g);
     test_children(&g);
     test_damaged_data(&g);
+    test_hidden_damage_is_none(&g);
+    test_check_of_a_busy_branch(&g);
     test_damaged_log(&g);
     test_foreign_logs(&g);
     test_frozen_layer_that_was_not_ended(&g);

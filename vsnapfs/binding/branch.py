@@ -114,8 +114,8 @@ class Branch(Closing):
         return BranchFacts(*(getattr(c, name) for name in BranchFacts._fields))
 
     def check(self, volume: int, going_on: Callable[[], None] | None = None) -> Iterator[Fault]:
-        """Read every block of every layer of a volume: what does not match its checksum. ``going_on`` is called now and then, and
-        may raise."""
+        """Read every block of a volume's layers that no later layer hides: what does not match its checksum. ``going_on`` is called now
+        and then, and may raise."""
         cursor, fault = ffi.new("vs_branch_cursor *"), ffi.new("vs_fault *")
         while found := check(lib.vs_branch_check(self._c, volume, cursor, fault), "check the branch"):
             if found == 1:
