@@ -2,7 +2,7 @@
  *
  * A short run of free slots would take a large write apart. So as long as less than half of the file is free, runs shorter than the write (or
  * SHORT_RUN) are passed over and the file grows instead; what is free in it is mostly holes that cost nothing. The file is never longer
- * than twice what it held at its fullest, and a write.
+ * than twice what it held at its fullest, and a write. No more than PASSED_MAX of them are looked at for one write, the next ones for the next.
  */
 #include "branch_slots.h"
 
@@ -12,7 +12,7 @@
 
 #include "room.h"
 
-enum { SHORT_RUN = 32, WORD = 64 };
+enum { SHORT_RUN = 32, PASSED_MAX = 64, WORD = 64 };
 
 #define SLOTS_MAX ((uint64_t)UINT32_MAX)
 
@@ -54,24 +54,27 @@ static uint64_t next(const vs_branch_slots *s, uint64_t i, uint64_t end, int tak
     return end;
 }
 
-/* A run of free slots in [from, to) that is long enough. Returns its length; 0: there is none. */
-static uint64_t find(const vs_branch_slots *s, uint64_t from, uint64_t to, uint64_t least, uint64_t want, uint64_t *at) {
-    for (uint64_t i = next(s, from, to, 0); i < to; i = next(s, i, to, 0)) {
-        uint64_t limit = i + want < to ? i + want : to, end = next(s, i, limit, 1);
+/* A run of free slots from *from on that is long enough. Returns its length; 0: none was found, and *from is where to go on another time. */
+static uint64_t find(const vs_branch_slots *s, uint64_t *from, uint64_t least, uint64_t want, uint64_t *at) {
+    uint64_t i = next(s, *from, s->end, 0);
+    for (int passed = 0; i < s->end && passed < PASSED_MAX; passed++) {
+        uint64_t limit = i + want < s->end ? i + want : s->end, end = next(s, i, limit, 1);
         if (end - i >= least) {
             *at = i;
             return end - i;
         }
-        i = end;
+        i = next(s, end, s->end, 0);
     }
+    *from = i < s->end ? i : 0;
     return 0;
 }
 
 int64_t vs_branch_slots_take(vs_branch_slots *s, uint32_t want, uint32_t *first) {
     uint64_t least = s->end - s->taken > s->end / 2 ? 1 : want < SHORT_RUN ? want : SHORT_RUN, at = s->end, count = 0;
     if (s->end - s->taken >= least) {
-        count = find(s, s->cursor, s->end, least, want, &at);
-        if (count == 0) count = find(s, 0, s->end, least, want, &at);
+        uint64_t behind = s->cursor;
+        count = find(s, &behind, least, want, &at);
+        if (count == 0) count = find(s, &s->sought, least, want, &at);
     }
     if (count == 0) {
         at = s->end;
@@ -124,6 +127,7 @@ void vs_branch_slots_sync_begin(vs_branch_slots *s) {
 static void trim(vs_branch_slots *s) {
     while (s->end > 0 && !is_taken(s, s->end - 1)) s->end -= s->end % WORD == 0 && s->bits[s->end / WORD - 1] == 0 ? WORD : 1;
     if (s->cursor > s->end) s->cursor = 0;
+    if (s->sought > s->end) s->sought = 0;
 }
 
 /* The whole pieces around a run, if all of them is free; its own inner ones are. */

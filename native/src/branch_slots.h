@@ -20,7 +20,8 @@ typedef struct vs_branch_slots {
     size_t words;
     uint64_t end;   /* slots 1 .. end have been taken at some time */
     uint64_t taken; /* of them, bits that are set */
-    uint64_t cursor;
+    uint64_t cursor; /* behind the one that was taken last */
+    uint64_t sought; /* where to look next when there is nothing behind that */
     vs_slot_run *waiting;
     size_t waiting_count, waiting_room;
     uint64_t waiting_slots;

@@ -283,6 +283,24 @@ static void test_slots_wait_for_their_own_sync(void) {
     vs_branch_slots_free(&s);
 }
 
+/* One write does not look through all of a large file whose free slots lie alone; the next ones go on, and find what there is. */
+static void test_slots_are_sought_bit_by_bit(void) {
+    enum { ALONE = 1000, RUN = 40 };
+    vs_branch_slots s = {0};
+    uint32_t first, last, tries = 1;
+    CHECK_EQ(vs_branch_slots_take(&s, 3 * ALONE + RUN + 1, &first), 3 * ALONE + RUN + 1);
+    for (uint32_t i = 0; i < ALONE; i++) vs_branch_slots_give(&s, 3 * i + 1, 1);
+    vs_branch_slots_give(&s, 3 * ALONE + 1, RUN);
+    CHECK_EQ(vs_branch_slots_take(&s, RUN, &last), RUN);
+    CHECK_EQ(last, 3 * ALONE + RUN + 2); /* behind all */
+    while (vs_branch_slots_take(&s, RUN, &first) == RUN && first == last + RUN) {
+        last = first;
+        CHECK(++tries < 2 * ALONE);
+    }
+    CHECK_EQ(first, 3 * ALONE + 1);
+    vs_branch_slots_free(&s);
+}
+
 /* ---- damage ---- */
 
 static void flip(const char *path, off_t at) {
@@ -553,6 +571,7 @@ int main(void) {
     test_space_goes_back(&g);
     test_log_is_written_anew(&g);
     test_slots_wait_for_their_own_sync();
+    test_slots_are_sought_bit_by_bit();
     test_seek_and_runs(&g);
     test_children(&g);
     test_damaged_data(&g);
