@@ -31,6 +31,7 @@ typedef struct vs_branch_volume_state {
     uint8_t *edges;           /* two blocks: the first and the last one of a write, where it does not fill them */
     uint8_t *records;         /* room for the records of one change */
     uint64_t unsynced_bytes;
+    uint64_t begun_bytes; /* of them: the disk has begun to write so many */
     uint64_t changes, synced_changes, noted_changes; /* made; on the medium; and the log says so */
     uint64_t rewrite_at_bytes; /* of the log: from there on it is looked whether to write it anew */
     int failed; /* -errno: takes no more writes */

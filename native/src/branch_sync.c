@@ -85,7 +85,7 @@ static int sync_once(volume_state *v) {
     int r = v->failed, nothing = changes == v->synced_changes;
     if (r == 0 && !nothing) {
         vs_branch_slots_sync_begin(&l->slots);
-        v->unsynced_bytes = 0;
+        v->unsynced_bytes = v->begun_bytes = 0;
     }
     pthread_mutex_unlock(&v->write_mu);
     if (r < 0 || nothing) return r;

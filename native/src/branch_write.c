@@ -14,6 +14,7 @@
 enum {
     BLOCKS_MAX = VS_BRANCH_RECORD_BLOCKS,
     ZERO_BLOCKS_MAX = 1 << 30,
+    WRITE_BACK_BYTES = 8 << 20, /* after so many the disk begins with them, so that a sync has little left to wait for */
 };
 
 typedef struct vs_branch_volume_state volume_state;
@@ -230,6 +231,18 @@ static int change_begin(volume_state *v, change *c, uint64_t from, uint64_t end,
     return r;
 }
 
+/* write_mu held, which is given back: a change was made, or r says why not. Returns r. Begin to write back, or sync, when much has come together. */
+static int change_end(volume_state *v, int r) {
+    vs_branch_layer *l = vs_branch_last(v);
+    uint64_t end_bytes = l->slots.end * VS_BLOCK_BYTES;
+    int sync_due = v->unsynced_bytes >= v->branch->options.unsynced_bytes, write_due = v->unsynced_bytes - v->begun_bytes >= WRITE_BACK_BYTES;
+    if (write_due) v->begun_bytes = v->unsynced_bytes;
+    pthread_mutex_unlock(&v->write_mu);
+    if (r == 0 && sync_due) vs_branch_volume_sync(v); /* this one is made; if it fails, the next ones do */
+    else if (r == 0 && write_due) l->log.store->write_back(l->log.store, l->data, 0, end_bytes);
+    return r;
+}
+
 static int piece_write(volume_state *v, uint64_t from, uint64_t end, const uint8_t *bytes) {
     change c;
     uint8_t *entries = v->records + VS_BRANCH_RECORD_HEAD;
@@ -240,10 +253,7 @@ static int piece_write(volume_state *v, uint64_t from, uint64_t end, const uint8
         vs_branch_record record = {.first = c.first, .count = c.count, .type = VS_BRANCH_WRITE, .entries = entries};
         r = change_make(v, &record, 1, &c, 1);
     }
-    int due = v->unsynced_bytes >= v->branch->options.unsynced_bytes;
-    pthread_mutex_unlock(&v->write_mu);
-    if (r == 0 && due) vs_branch_volume_sync(v); /* this one is made; if it fails, the next ones do */
-    return r;
+    return change_end(v, r);
 }
 
 int64_t vs_branch_volume_write(volume_state *v, uint64_t offset_bytes, const void *buf, uint64_t length_bytes) {
@@ -300,10 +310,7 @@ static int piece_zero(volume_state *v, uint64_t from, uint64_t end) {
     int r = ready(v);
     if (r == 0) r = zeroing_begin(v, &z, from, end);
     if (r == 0 && z.record_count) r = change_make(v, z.records, z.record_count, z.changes, z.change_count);
-    int due = v->unsynced_bytes >= v->branch->options.unsynced_bytes;
-    pthread_mutex_unlock(&v->write_mu);
-    if (r == 0 && due) vs_branch_volume_sync(v); /* this one is made; if it fails, the next ones do */
-    return r;
+    return change_end(v, r);
 }
 
 int vs_branch_volume_zero(volume_state *v, uint64_t offset_bytes, uint64_t length_bytes) {
