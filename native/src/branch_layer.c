@@ -225,7 +225,7 @@ int vs_branch_layer_rewrite(vs_branch_layer *l, int *broken) {
     *broken = 0;
     if (!w.buf) return -ENOMEM;
     int r = vs_branch_log_begin(&l->log, &w.log);
-    if (r == 0 && (r = rewriting_fill(&w)) < 0) vs_branch_log_close(&w.log);
+    if (r == 0 && (r = rewriting_fill(&w)) < 0) vs_branch_log_drop(&w.log);
     if (r == 0) r = vs_branch_log_replace(&l->log, &w.log, broken);
     free(w.buf);
     return r;

@@ -134,8 +134,15 @@ int vs_branch_log_begin(const vs_branch_log *l, vs_branch_log *fresh) {
     head_put(fresh, head);
     struct iovec part = {head, sizeof head};
     r = l->store->write(l->store, fresh->file, 0, &part, 1);
-    if (r < 0) vs_branch_log_close(fresh);
+    if (r < 0) vs_branch_log_drop(fresh);
     return r;
+}
+
+void vs_branch_log_drop(vs_branch_log *fresh) {
+    char path[VS_BRANCH_PATH_BYTES];
+    vs_branch_path(path, fresh, "log.new");
+    vs_branch_log_close(fresh);
+    fresh->store->remove(fresh->store, path);
 }
 
 int vs_branch_log_replace(vs_branch_log *l, vs_branch_log *fresh, int *renamed) {
@@ -151,10 +158,9 @@ int vs_branch_log_replace(vs_branch_log *l, vs_branch_log *fresh, int *renamed) 
         *renamed = 1;
         r = s->sync_dir(s, directory);
     }
-    if (r < 0) {
-        vs_branch_log_close(fresh);
-        return r;
-    }
+    if (r < 0 && !*renamed) vs_branch_log_drop(fresh);
+    else if (r < 0) vs_branch_log_close(fresh);
+    if (r < 0) return r;
     vs_branch_log_close(l);
     l->file = fresh->file; /* what else readers look at is the same, and stays */
     l->salt = fresh->salt;

@@ -59,8 +59,10 @@ int vs_branch_log_append(vs_branch_log *l, const uint8_t *records, size_t length
 
 /* Begin a new file beside, to be filled by append and put into the old one's place: *fresh has no file but this. */
 int vs_branch_log_begin(const vs_branch_log *l, vs_branch_log *fresh);
+/* Give it up: it is closed, and its space goes back. */
+void vs_branch_log_drop(vs_branch_log *fresh);
 /* Sync it, rename it to the log's name, sync the directory. What was open as l is closed and replaced. *renamed: set when a failure came too late for the
- * old log to be used any more. When it fails fresh is closed. */
+ * old log to be used any more. When it fails fresh is closed, and gone if it was not renamed. */
 int vs_branch_log_replace(vs_branch_log *l, vs_branch_log *fresh, int *renamed);
 
 /* Walking: records from the head on. */

@@ -156,6 +156,53 @@ static void test_log_is_written_anew(const branch_ground *g) {
     CHECK_EQ(vs_branch_close(b), 0);
 }
 
+static int (*plain_open)(vs_store *s, const char *path, uint32_t flags);
+static int (*plain_write)(vs_store *s, int file, uint64_t offset_bytes, const struct iovec *parts, int part_count);
+static int fresh_log = -1, refused;
+
+static int open_seen(vs_store *s, const char *path, uint32_t flags) {
+    int file = plain_open(s, path, flags);
+    if (strstr(path, ".log.new")) fresh_log = file;
+    else if (file == fresh_log) fresh_log = -1;
+    return file;
+}
+
+/* The second write to a log that is written anew has no room: its records. */
+static int write_without_room(vs_store *s, int file, uint64_t offset_bytes, const struct iovec *parts, int part_count) {
+    if (file != fresh_log || offset_bytes == 0) return plain_write(s, file, offset_bytes, parts, part_count);
+    refused++;
+    return -ENOSPC;
+}
+
+/* On a full disk a log cannot be written anew: the old one goes on, and what was begun takes no space. */
+static void test_no_room_for_a_log_anew(const branch_ground *g) {
+    const uint32_t layers[] = {6};
+    const char *fresh = "branches/layers/00000006/00000001.log.new";
+    vs_branch_options o = {.writable = 1, .rewrite_bytes = 1000};
+    vs_branch *b;
+    layer_directory(6);
+    CHECK_EQ(branch_ground_open(g, &o, layers, 1, &b), 0);
+    memcpy(image, point, SIZE);
+    put(b, 0, BLOCK, 1);
+    plain_open = g->store->open;
+    plain_write = g->store->write;
+    g->store->open = open_seen;
+    g->store->write = write_without_room;
+    for (uint64_t i = 0; i < 200; i++) {
+        put(b, i % 3 * BLOCK, BLOCK, i);
+        if (i % 5 == 0) CHECK_EQ(vs_branch_sync(b, 0), 0);
+        CHECK_EQ(access(fresh, F_OK), -1);
+    }
+    CHECK(refused > 0);
+    g->store->open = plain_open;
+    g->store->write = plain_write;
+    check_image(b);
+    CHECK_EQ(vs_branch_close(b), 0);
+    b = branch_ground_get(g, 0, layers, 1);
+    check_image(b);
+    CHECK_EQ(vs_branch_close(b), 0);
+}
+
 /* Of a write that the kernel has cut in pieces whoever wrote may not hear of the last one: the next sync through that file says it, once. */
 static void test_no_room_is_told_by_a_sync(const branch_ground *g) {
     const uint32_t layers[] = {0x7700};
@@ -570,6 +617,7 @@ int main(void) {
     test_no_room_is_told_by_a_sync(&g);
     test_space_goes_back(&g);
     test_log_is_written_anew(&g);
+    test_no_room_for_a_log_anew(&g);
     test_slots_wait_for_their_own_sync();
     test_slots_are_sought_bit_by_bit();
     test_seek_and_runs(&g);
