@@ -55,7 +55,7 @@ int vs_branch_open(vs_journal *j, const vs_branch_options *o, vs_branch **out);
 
 /* Give it a volume of size_bytes over below (NULL: zeros), which is taken over where 0 is returned. layers: oldest first, at least one; the last one is written to. The
  * directories of all are there: whoever names a layer first makes its directory first, durably. Files are made by the first write. What a
- * crash left is cut and synced (writable). -EUCLEAN: a layer is missing or damaged; -EXDEV: of another repository; -EPROTONOSUPPORT; -EMLINK: too many. */
+ * crash left is cut and synced, and space that nobody has given back (writable). -EUCLEAN: a layer is missing or damaged; -EXDEV: of another repository; -EPROTONOSUPPORT; -EMLINK: too many. */
 int vs_branch_volume(vs_branch *b, uint32_t volume, uint64_t size_bytes, vs_view *below, const uint32_t *layers, int count);
 
 /* An open file on a volume, for the plane; any number at once. Borrows b. -ENOENT: it has no such volume. */

@@ -14,6 +14,8 @@
 #include "format.h"
 #include "status.h"
 
+enum { SPACE_SLOTS_MIN = 256 };
+
 typedef struct opening {
     vs_branch_layer *layer;
     vs_branch_use use;
@@ -193,6 +195,17 @@ static int end_clean(opening *o) {
     return broken ? r : 0;
 }
 
+/* Owned, and what counts is on the medium: the space of slots that nobody has goes back, where a crash came before that. It is no harm if it stays;
+ * short runs are not worth a call each. */
+static void space_give(const opening *o) {
+    const vs_branch_layer *l = o->layer;
+    vs_store *s = l->log.store;
+    uint64_t first = 1, n = 0;
+    if (o->slots_max > l->slots.end) s->truncate(s, l->data, l->slots.end * VS_BLOCK_BYTES);
+    while ((n = vs_branch_slots_free_run(&l->slots, first + n, SPACE_SLOTS_MIN, &first)) > 0)
+        s->zero(s, l->data, (first - 1) * VS_BLOCK_BYTES, n * VS_BLOCK_BYTES);
+}
+
 static int layer_load(opening *o) {
     vs_branch_layer *l = o->layer;
     int r = o->use == VS_BRANCH_OWNED ? medium_ask(l, l->log.file) : 0;
@@ -204,7 +217,9 @@ static int layer_load(opening *o) {
     if (r == 0) r = walk(o, map_load);
     l->log.end_bytes = o->cut_bytes;
     l->log.seq = o->cut_seq;
-    return r == 0 && !clean && o->use == VS_BRANCH_OWNED ? end_clean(o) : r;
+    if (r == 0 && !clean && o->use == VS_BRANCH_OWNED) r = end_clean(o);
+    if (r == 0 && o->use == VS_BRANCH_OWNED) space_give(o);
+    return r;
 }
 
 static int data_open(vs_branch_layer *l, vs_branch_use use) {

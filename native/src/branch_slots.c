@@ -102,6 +102,15 @@ int vs_branch_slots_mark(vs_branch_slots *s, uint32_t first, uint32_t count) {
     return 0;
 }
 
+uint64_t vs_branch_slots_free_run(const vs_branch_slots *s, uint64_t from, uint64_t least, uint64_t *first) {
+    for (uint64_t i = next(s, from - 1, s->end, 0), end; i < s->end; i = next(s, end, s->end, 0)) {
+        end = next(s, i, s->end, 1);
+        *first = i + 1;
+        if (end - i >= least) return end - i;
+    }
+    return 0;
+}
+
 void vs_branch_slots_give(vs_branch_slots *s, uint32_t first, uint32_t count) {
     uint64_t at = (uint64_t)first - 1;
     for (uint64_t i = at; i < at + count; i++) s->bits[i / WORD] &= ~(UINT64_C(1) << (i % WORD));

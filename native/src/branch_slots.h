@@ -36,6 +36,9 @@ int64_t vs_branch_slots_take(vs_branch_slots *s, uint32_t want, uint32_t *first)
 /* Take these. -EEXIST: one is taken; then none is. */
 int vs_branch_slots_mark(vs_branch_slots *s, uint32_t first, uint32_t count);
 
+/* The next run of free slots from `from` on that is at least so long. Returns its length, in *first where it begins; 0: there is no more. */
+uint64_t vs_branch_slots_free_run(const vs_branch_slots *s, uint64_t from, uint64_t least, uint64_t *first);
+
 /* At once free again: nobody knows them. */
 void vs_branch_slots_give(vs_branch_slots *s, uint32_t first, uint32_t count);
 

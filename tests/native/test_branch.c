@@ -131,6 +131,36 @@ static void test_space_goes_back(const branch_ground *g) {
     CHECK_EQ(vs_branch_close(b), 0);
 }
 
+/* A death between a discard and the sync that would have given its space back. */
+static void test_space_goes_back_at_an_opening(const branch_ground *g) {
+    enum { LARGE = 1024 * BLOCK };
+    const uint32_t layers[] = {7};
+    const char *path = "branches/layers/00000007/00000001.data";
+    vs_branch_options o = {.writable = 1};
+    uint8_t *bytes = malloc(LARGE), *read = malloc(LARGE);
+    vs_branch *b;
+    CHECK(bytes && read);
+    fill(bytes, LARGE, 1);
+    layer_directory(7);
+    for (int step = 0; step < 4; step++) {
+        CHECK_EQ(vs_branch_open(g->journal, &o, &b), 0);
+        CHECK_EQ(vs_branch_volume(b, VOLUME, LARGE, NULL, layers, 1), 0);
+        if (step == 0) CHECK_EQ(vs_branch_write(b, VOLUME, 0, bytes, LARGE), LARGE);
+        if (step == 0) CHECK_EQ(vs_branch_sync(b, 0), 0);
+        if (step > 0) CHECK(stored(path) <= (step == 1 ? 512 : 256) * BLOCK + 16 * BLOCK);
+        CHECK_EQ(vs_branch_read(b, VOLUME, 0, read, LARGE), LARGE);
+        CHECK_EQ(memcmp(read, bytes, LARGE), 0);
+        uint64_t at = step == 0 ? 128 * BLOCK : 768 * BLOCK, length = step == 0 ? 512 * BLOCK : 256 * BLOCK;
+        if (step < 2) CHECK_EQ(vs_branch_zero(b, VOLUME, at, length), 0);
+        if (step < 2) memset(bytes + at, 0, length);
+        faults_fail_syncs(step < 2);
+        CHECK_EQ(vs_branch_close(b), step < 2 ? -EIO : 0);
+        faults_fail_syncs(0);
+    }
+    free(bytes);
+    free(read);
+}
+
 /* Many changes of few blocks: the log stays short, and the data file. */
 static void test_log_is_written_anew(const branch_ground *g) {
     const uint32_t layers[] = {3};
@@ -616,6 +646,7 @@ int main(void) {
     test_quota(&g);
     test_no_room_is_told_by_a_sync(&g);
     test_space_goes_back(&g);
+    test_space_goes_back_at_an_opening(&g);
     test_log_is_written_anew(&g);
     test_no_room_for_a_log_anew(&g);
     test_slots_wait_for_their_own_sync();
