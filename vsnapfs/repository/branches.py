@@ -20,7 +20,7 @@ from vsnapfs.core.names import near
 from vsnapfs.core.times import iso
 from vsnapfs.repository import branch_files
 from vsnapfs.repository.branch_files import BranchFile, Found
-from vsnapfs.repository.layout import branch_layer
+from vsnapfs.repository.layout import branch_file, branch_layer
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.reading import MANIFEST_FORMAT, view_of
 
@@ -122,6 +122,17 @@ def problems(parts: Parts) -> list[str]:
     told = list(there.broken.values())
     sound = [file for name, file in there.files.items() if name not in there.broken]
     return told + [why for file in sound if (why := _lacks(parts, file)) is not None]
+
+
+def require_points_known(parts: Parts) -> None:
+    """Raises: IntegrityError: a branch file cannot be understood. Nobody knows which point that branch stands on, so all have to stay."""
+    there = known(parts)
+    for name, why in sorted(there.broken.items()):
+        if name not in there.files:
+            raise IntegrityError(
+                f"branch {name} keeps a point that nobody knows, so nothing is given up: {branch_file(name)}: {why}",
+                hint=f"put that file back from a copy, or give the branch up: `vsnapfs branch remove {name}`",
+            )
 
 
 @contextmanager

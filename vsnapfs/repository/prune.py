@@ -23,7 +23,7 @@ from vsnapfs.core.keeping import Compaction, Prune, Reach
 from vsnapfs.core.keeping import Fate as ToldFate
 from vsnapfs.core.times import iso
 from vsnapfs.policy.keep import Candidate, Facts, Fate, decide, shrink
-from vsnapfs.repository import base, compaction, events, gaps, leases, roots
+from vsnapfs.repository import base, branches, compaction, events, gaps, leases, roots
 from vsnapfs.repository.bookmarks import candidate
 from vsnapfs.repository.compactable import CompactableJournal
 from vsnapfs.repository.compaction_plan import Kept, Plan, estimate, first_instant_seqno
@@ -55,8 +55,8 @@ class _Decided(NamedTuple):
 
 
 def preview(parts: Parts) -> Prune:
-    """What ``prune`` would do now. Changes nothing. Raises: IntegrityError: a base is missing."""
-    base.require_all(parts)
+    """What ``prune`` would do now. Changes nothing. Raises: IntegrityError: as ``prune``."""
+    _require_known(parts)
     decided = _decide(parts)
     before = reach(parts)
     after = before
@@ -69,8 +69,8 @@ def preview(parts: Parts) -> Prune:
 def prune(parts: Parts, report: Report) -> Prune:
     """Owner: do it.
 
-    Raises: BusyError: it is being done already, or the repository is being closed. IntegrityError: a base is missing; then nothing is
-    dropped, so that all is as it was when it is put back. StoreError.
+    Raises: BusyError: it is being done already, or the repository is being closed. IntegrityError: a base is missing, or a branch's
+    file cannot be understood; then nothing is dropped, so that all is as it was when it is put back. StoreError.
     """
     parts.require_owner()
     with parts.beside("prune"):
@@ -79,7 +79,7 @@ def prune(parts: Parts, report: Report) -> Prune:
             parts.compaction, running=True, what="bookmarks", done_bytes=0, total_bytes=0
         )
         try:
-            base.require_all(parts)
+            _require_known(parts)
             result = _prune_in_gap(parts, report) if parts.journal.facts().gap else _prune(parts, report)
             parts.compaction = Compaction(
                 last_began=began,
@@ -95,6 +95,12 @@ def prune(parts: Parts, report: Report) -> Prune:
             raise
     _tell(parts, result)
     return result
+
+
+def _require_known(parts: Parts) -> None:
+    """Raises: IntegrityError: what stands on a point, or under all of them, cannot be read."""
+    base.require_all(parts)
+    branches.require_points_known(parts)
 
 
 def _tell(parts: Parts, result: Prune) -> None:
@@ -159,7 +165,9 @@ def _prune(parts: Parts, report: Report) -> Prune:
 
     def kept_now() -> Kept:
         with parts.names:
-            return roots.kept(parts, parts.index.bookmarks(), decided.window_seqno)
+            stays = roots.kept(parts, parts.index.bookmarks(), decided.window_seqno)
+        branches.require_points_known(parts)  # the files may have been looked at anew meanwhile
+        return stays
 
     outcome = compaction.run(parts, CompactableJournal(parts), kept_now, report)
     return msgspec.structs.replace(
