@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -39,14 +39,16 @@ CLOSE_POLL_S = 0.02
 
 
 def recover(parts: Parts) -> None:
-    """Owner, at a start: know the branches, and delete what a crash left half made or half removed."""
+    """Owner, at a start: know the branches, and delete what a crash left half made or half removed. What cannot be deleted takes room, and
+    keeps nobody from starting."""
     load(parts)
     _go_on_where_nothing_was_frozen(parts)
-    for directory in (BRANCHES, LAYERS):
-        for name in parts.layout.names(directory):
-            if name.endswith(PART):
-                parts.layout.remove(f"{directory}/{name}")
-    _delete_unnamed(parts)
+    with suppress(VsnapfsError):
+        for directory in (BRANCHES, LAYERS):
+            for name in parts.layout.names(directory):
+                if name.endswith(PART):
+                    parts.layout.remove(f"{directory}/{name}")
+        _delete_unnamed(parts)
 
 
 def _go_on_where_nothing_was_frozen(parts: Parts) -> None:
@@ -62,9 +64,8 @@ def _go_on_where_nothing_was_frozen(parts: Parts) -> None:
             and parts.layout.exists(branch_layer(file.last_layer))
             and not parts.layout.names(branch_layer(file.last_layer))
         ):
-            joined = msgspec.structs.replace(file, layers=file.layers[:-1])
-            branch_files.write(parts.layout, joined)
-            parts.branches.put(joined)
+            with suppress(VsnapfsError):  # where that cannot be written it says so to who opens it; nobody else suffers
+                _write(parts, msgspec.structs.replace(file, layers=file.layers[:-1]), file)
 
 
 def add(parts: Parts, name: str, source: str, quota_bytes: int | None, note: str) -> Branch:
@@ -83,8 +84,7 @@ def add(parts: Parts, name: str, source: str, quota_bytes: int | None, note: str
         made = msgspec.structs.replace(made, quota_bytes=quota_bytes, note=note)
         with parts.change:
             refuse_going(parts, made.seqno)
-            branch_files.write(parts.layout, made)
-            parts.branches.put(made)
+            _write(parts, made, None)
     detail = {
         "source": source,
         "seqno": made.seqno,
@@ -206,26 +206,39 @@ def _frozen(parts: Parts, file: BranchFile, layer: int) -> BranchFile:
     with opened(parts, file) as branch:
         branch.sync()  # writes are held for what is written from here on alone
         frozen = msgspec.structs.replace(file, layers=[*file.layers, layer])
-        branch_files.write(parts.layout, frozen)
+        _write(parts, frozen, file)
         try:
             branch.freeze(layer)
         except VsnapfsError as error:
-            _take_back(parts, file, error)
+            parts.branches.put(file)
+            _take_back(parts, file.name, file, error)
             raise
         branch.go_on()
-        parts.branches.put(frozen)
     return frozen
 
 
-def _take_back(parts: Parts, file: BranchFile, why: VsnapfsError) -> None:
-    """The branch goes on in the layer that it has; have its file say so. Where that fails too it is right again at the next start,
-    and until then nobody may take that layer for one that does not change."""
+def _write(parts: Parts, file: BranchFile, before: BranchFile | None) -> None:
+    """Have a branch's file say so; if that fails, what it said before (None: there was none). It may have failed with the new file in its
+    place already, which names a layer that is about to be deleted."""
     try:
         branch_files.write(parts.layout, file)
+    except VsnapfsError as error:
+        _take_back(parts, file.name, before, error)
+        raise
+    parts.branches.put(file)
+
+
+def _take_back(parts: Parts, name: str, before: BranchFile | None, why: VsnapfsError) -> None:
+    """Have a branch's file say what it said before: the branch goes on in the layer that it has. Where that fails too it is right again at
+    the next start; until then nobody may take that layer for one that does not change, and no layer is deleted."""
+    try:
+        if before is None:
+            parts.layout.remove(branch_file(name))
+        elif branch_files.read(parts.layout, name) != before:
+            branch_files.write(parts.layout, before)
     except VsnapfsError:
-        parts.branches.spoil(
-            file.name, f"branch {file.name} could not be copied ({why}); the next start of the server mends it"
-        )
+        what = f"{branch_file(name)} could neither be written ({why}) nor put back"
+        parts.branches.spoil(name, f"{what}; the next start of the server mends it")
         raise
 
 

@@ -53,8 +53,13 @@ def named(path: Path) -> set[int]:
 
 
 @pytest.fixture
-def world(path: Path) -> Path:
+def world(memory_path: Path) -> Path:
+    return make_world(memory_path / "repository")
+
+
+def make_world(path: Path) -> Path:
     """A repository with a branch ``x`` on a volume of ``p``s, with an ``x`` in block 1."""
+    Repository.create(path)
     with Repository.open(path, owner=True) as repository:
         repository.volume_add("db", size_bytes=MIB)
         for block in range(6):
