@@ -23,6 +23,7 @@ def branched(path: Path) -> int:
     (path / "vsnapfs.toml").write_text(SETTINGS)
     with Repository.open(path, owner=True) as repository:
         repository.volume_add("db", size_bytes=MIB)
+        seqno = 0
         for name in ("first", "second", "third"):
             put(repository, "db", 0, name.encode() * 8192)
             repository.journal.commit()
