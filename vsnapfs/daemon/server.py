@@ -209,7 +209,7 @@ class Answers:
 
     def _naming_users(self, error: BusyError, request: Request[Any]) -> VsnapfsError:
         """Of a branch that is open: by whom."""
-        if not isinstance(request, BranchRemove):
+        if not isinstance(request, BranchRemove | BranchPromote):
             return error
         users = users_of(self._mount.mountpoint / "branches" / request.name)
         return with_hint(error, f"used by {', '.join(users)}") if users else error

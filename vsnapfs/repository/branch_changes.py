@@ -27,15 +27,12 @@ from vsnapfs.core.times import iso
 from vsnapfs.repository import branch_files, events, identity
 from vsnapfs.repository.bookmarks import NOTE_LENGTH_MAX, check_text, refuse_going
 from vsnapfs.repository.branch_files import FORMAT, LAYERS_MAX, VOLUME_ID_MAX, BranchFile, Ids
-from vsnapfs.repository.branches import describe, find, known, load, opened, require_layers
+from vsnapfs.repository.branches import describe, find, known, load, opened, require_layers, wait_closed
 from vsnapfs.repository.layout import BRANCHES, LAYERS, PART, branch_file, branch_layer
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.resolve import resolve
 
 REPORT_BYTES_MAX = 1 << 20
-CLOSE_WAIT_S = 2.0
-"""The kernel tells of the last close in its own time."""
-CLOSE_POLL_S = 0.02
 
 
 def recover(parts: Parts) -> None:
@@ -99,7 +96,8 @@ def add(parts: Parts, name: str, source: str, quota_bytes: int | None, note: str
 def remove(parts: Parts, name: str) -> None:
     """Owner: delete it and all that no other branch needs. Raises: NotFoundError. BusyError: it is open."""
     parts.require_owner()
-    _wait_closed(parts, name)
+    if name in parts.branches.files:
+        wait_closed(parts, parts.branches.files[name])
     with parts.branches.changing, _tidied(parts):
         there = known(parts)
         file = there.files.get(name) if name in there.broken else find(parts, name)
@@ -277,11 +275,3 @@ def _delete_unnamed(parts: Parts) -> None:
     for layer in branch_files.layers_there(parts.layout):
         if layer not in named:
             parts.layout.remove_directory(branch_layer(layer))
-
-
-def _wait_closed(parts: Parts, name: str) -> None:
-    """Who has just closed the last file of it need not be told that it is open."""
-    file = parts.branches.files.get(name)
-    until_s = time.monotonic() + CLOSE_WAIT_S
-    while file is not None and parts.branches.in_use(file.id) and time.monotonic() < until_s:
-        time.sleep(CLOSE_POLL_S)

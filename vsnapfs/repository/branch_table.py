@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
+from vsnapfs.binding import VolumeFile
 from vsnapfs.binding.branch import Branch
-from vsnapfs.core.errors import NotFoundError, VsnapfsError
+from vsnapfs.core.errors import BusyError, NotFoundError, VsnapfsError
 from vsnapfs.repository.branch_files import BranchFile, Found
 
 IDLE_MAX = 32
@@ -34,6 +35,8 @@ class _Slot:
         self.users = 0
         """Threads that work with it."""
         self.gone = False
+        self.still_for: str | None = None
+        """For what nobody may open a file of it."""
 
     def close(self) -> None:
         branch, self.branch = self.branch, None
@@ -42,8 +45,12 @@ class _Slot:
 
     @property
     def in_use(self) -> int:
-        """Open files of it, and who works with it."""
-        return self.users + (0 if self.branch is None else self.branch.facts().files)
+        """Open files of it, who works with it, and who needs it as it is."""
+        return self.users + self.files + (self.still_for is not None)
+
+    @property
+    def files(self) -> int:
+        return 0 if self.branch is None else self.branch.facts().files
 
 
 class BranchTable:
@@ -116,8 +123,33 @@ class BranchTable:
                     slot.idle.notify_all()
         self._close_idle()
 
+    def file(self, branch: int, open_it: Open, volume: int) -> VolumeFile:
+        """An open file on a volume of it. Raises: as ``opened``. BusyError: it is kept as it is."""
+        with self.opened(branch, open_it) as found:
+            slot = self._slot(branch)
+            with slot.lock:
+                if slot.still_for is not None:
+                    raise BusyError(f"{slot.still_for} is under way", hint="wait until it has ended")
+                return found.file(volume)
+
+    @contextmanager
+    def still(self, branch: BranchFile, what: str) -> Iterator[None]:
+        """Nobody has a file of it open, or gets one, as long as the block lasts; what: that is for. Raises: BusyError: somebody has."""
+        slot = self._slot(branch.id)
+        with slot.lock:
+            if slot.still_for is not None:
+                raise BusyError(f"{slot.still_for} is under way", hint="wait until it has ended")
+            if slot.files:
+                raise BusyError(f"branch {branch.name} is open", hint="close it first, so that all of it is there")
+            slot.still_for = what
+        try:
+            yield
+        finally:
+            with slot.lock:
+                slot.still_for = None
+
     def in_use(self, branch: int) -> int:
-        """How many files of it are open, and who works with it."""
+        """How many files of it are open, and who works with it or needs it as it is."""
         slot = self._slot(branch)
         with slot.lock:
             return slot.in_use

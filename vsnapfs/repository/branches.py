@@ -6,6 +6,7 @@ Source: vsnapfs/repository/branch_changes.py for what they consist of.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,9 @@ from vsnapfs.repository.layout import branch_file, branch_layer
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.reading import MANIFEST_FORMAT, view_of
 
+CLOSE_WAIT_S = 2.0
+"""The kernel tells of the last close in its own time."""
+CLOSE_POLL_S = 0.02
 RESERVES = 2
 """So many times what the journal leaves free a branch does: it ends before the journal has to."""
 
@@ -92,12 +96,27 @@ def manifest(parts: Parts, name: str) -> dict[str, Any]:
 
 
 def volume_file(parts: Parts, name: str, volume: str, branch_id: int | None) -> VolumeFile:
-    """An open file on a volume of a branch, for the plane. Raises: NotFoundError. IntegrityError: the branch is damaged."""
+    """An open file on a volume of a branch, for the plane; of the owner's. Raises: NotFoundError. IntegrityError: the branch is
+    damaged. BusyError: it is ``still``."""
     file = find(parts, name)
     if branch_id not in (None, file.id):
         raise NotFoundError(f"branch {name!r} is another by now")
-    with opened(parts, file) as branch:
-        return branch.file(volume_of(file, volume).id)
+    return parts.branches.file(file.id, lambda: _open(parts, name, file.id), volume_of(file, volume).id)
+
+
+@contextmanager
+def still(parts: Parts, file: BranchFile, what: str) -> Iterator[None]:
+    """Owner: the branch stays as it is as long as the block lasts: nobody has a file of it open, or gets one. Raises: BusyError."""
+    wait_closed(parts, file)
+    with parts.branches.still(file, what):
+        yield
+
+
+def wait_closed(parts: Parts, file: BranchFile) -> None:
+    """Who has just closed the last file of it need not be told that it is open."""
+    until_s = time.monotonic() + CLOSE_WAIT_S
+    while parts.branches.in_use(file.id) and time.monotonic() < until_s:
+        time.sleep(CLOSE_POLL_S)
 
 
 def changed_ns(parts: Parts, name: str, volume: str) -> int:

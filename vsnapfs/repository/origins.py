@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple, Protocol
 
 from vsnapfs.binding import RunKind
@@ -49,6 +49,9 @@ class Origin(Protocol):
     def own(self, volume: Held) -> Iterator[Span]:
         """Where it differs from the point that it stands on."""
 
+    def still(self, what: str) -> AbstractContextManager[None]:
+        """It stays as it is as long as the block lasts; what: that is for. Raises: BusyError: somebody may change it."""
+
 
 class PointOrigin:
     """A point of the journal."""
@@ -77,9 +80,12 @@ class PointOrigin:
     def own(self, _volume: Held) -> Iterator[Span]:
         return iter(())
 
+    def still(self, _what: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
 
 class BranchOrigin:
-    """A branch. Nobody should write to it meanwhile: what is read is as it is then."""
+    """A branch. What is read is as it is then; of one state only within ``still``."""
 
     def __init__(self, parts: Parts, name: str) -> None:
         self._parts = parts
@@ -111,6 +117,9 @@ class BranchOrigin:
         with branches.opened(self._parts, self._file) as branch:
             runs = list(branch.changed(volume.id))
         return (Span(run.offset_bytes, run.offset_bytes + run.length_bytes) for run in runs)
+
+    def still(self, what: str) -> AbstractContextManager[None]:
+        return branches.still(self._parts, self._file, what)
 
 
 class _BranchSource:

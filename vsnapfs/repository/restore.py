@@ -95,11 +95,11 @@ def onto_live(parts: Parts, origin: Origin, names: Sequence[str], live: Live, re
     """Bring live volumes to what ``origin`` has of them, between two bookmarks. One that has another size gets that of then.
 
     Done again under the same names after a crash, it takes the first bookmark that it made then, and the second if that was all.
-    Raises: NotFoundError, UsageError, DegradedError, GapError, NameTakenError: nothing was written. BusyError: somebody wrote to them
-    meanwhile. IntegrityError: the primary does not read back.
+    Raises: NotFoundError, UsageError, DegradedError, GapError, NameTakenError: nothing was written. BusyError: the same, if the
+    origin is a branch that is open; or somebody wrote to them meanwhile. IntegrityError: the primary does not read back.
     """
     parts.require_owner()
-    with parts.working(live.what):
+    with parts.working(live.what), origin.still(live.what):
         wanted = [_judged(parts, origin, name) for name in names]
         gaps.refuse_now(parts, live.what)
         before, after = (_known(parts, body) for body in (live.before, live.after))

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from vsnapfs.catalog.bodies import BookmarkAdded
-from vsnapfs.core.errors import BusyError
 from vsnapfs.core.model import Bookmark
 from vsnapfs.core.names import check_name
 from vsnapfs.core.times import stamp
-from vsnapfs.repository import bookmarks, branches, events
+from vsnapfs.repository import bookmarks, events
 from vsnapfs.repository.bring import Source
 from vsnapfs.repository.origins import BranchOrigin, Origin, origin_of
 from vsnapfs.repository.parts import Parts, Report
@@ -55,7 +54,8 @@ class Restores:
         """Bring a live volume to what it was, as one new set of writes, between the bookmarks ``before-NAME`` and ``after-NAME``. Nobody
         may write to it meanwhile.
 
-        Raises: NotFoundError, UsageError, DegradedError: before anything is written. BusyError, IntegrityError.
+        Raises: NotFoundError, UsageError, DegradedError: before anything is written. BusyError: the source is a branch that is open, or
+        the volume was written to. IntegrityError.
         """
         origin = origin_of(self._parts, source)
         called = f"restore-{stamp(time.time_ns())}" if name is None else check_name(name, "bookmark")
@@ -71,12 +71,11 @@ class Restores:
         self, branch: str, bookmark: str | None = None, before: str | None = None, progress: Report = None
     ) -> RestoredVolumes:
         """Bring all live volumes of a branch to what it holds, between the bookmarks ``before`` and ``bookmark`` (None: of its name).
+        Nobody gets at the branch's files meanwhile.
 
-        Raises: as ``live``; BusyError: the branch is open.
+        Raises: as ``live``.
         """
         origin = BranchOrigin(self._parts, branch)
-        if branches.described(self._parts, branch).in_use:
-            raise BusyError(f"branch {branch} is open", hint="close it first, so that all of it is there")
         what = f"promotion of branch {branch}"
         live = Live(
             what=what,

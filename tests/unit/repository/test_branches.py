@@ -21,7 +21,7 @@ from vsnapfs.core.errors import (
     StoreError,
     UsageError,
 )
-from vsnapfs.repository import branch_changes, branch_files
+from vsnapfs.repository import branch_files, branches
 from vsnapfs.repository.layout import Layout
 from vsnapfs.repository.repository import Repository
 
@@ -220,7 +220,7 @@ class TestRemove:
             filled.branch_remove("mondai")
 
     def test_one_that_is_open_stays(self, filled: Repository, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(branch_changes, "CLOSE_WAIT_S", 0.0)
+        monkeypatch.setattr(branches, "CLOSE_WAIT_S", 0.0)
         filled.branch_add("x", "a")
         with (
             filled._parts.branches.opened(filled.branch("x").id, lambda: pytest.fail("it is open")),

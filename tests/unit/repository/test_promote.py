@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.volumes import content_at, mark, put
 from vsnapfs.core.errors import BusyError, IntegrityError, NameTakenError, NotFoundError
+from vsnapfs.core.state import Progress
 from vsnapfs.daemon.client import connect
 from vsnapfs.daemon.restore import Wanted, restore
-from vsnapfs.repository import branches, bring
+from vsnapfs.repository import branch_table, branches, bring
+from vsnapfs.repository.parts import Report
 from vsnapfs.repository.repository import Repository
 
 pytestmark = pytest.mark.unit
@@ -119,17 +122,44 @@ def test_a_live_volume_that_is_gone(branched: Repository) -> None:
     assert branched.journal.facts().last_seqno == was
 
 
-def test_a_branch_that_is_open(branched: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    described = branched.branch("fix")
+@pytest.mark.parametrize("way", ["promote", "live"])
+def test_a_branch_that_is_open(branched: Repository, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    monkeypatch.setattr(branches, "CLOSE_WAIT_S", 0)
+    was = branched.journal.facts().last_seqno
+    with monkeypatch.context() as patch:
+        patch.setattr(branch_table._Slot, "files", property(lambda _: 1))
+        with pytest.raises(BusyError, match="branch fix is open"):
+            WAYS[way](branched, None)
+    assert branched.journal.facts().last_seqno == was
+    WAYS[way](branched, None)
 
-    def used(*_: object) -> object:
-        import msgspec
 
-        return msgspec.structs.replace(described, in_use=1)
+WAYS: dict[str, Callable[[Repository, Report], object]] = {
+    "promote": lambda repository, report: repository.restores.promote("fix", progress=report),
+    "live": lambda repository, report: repository.restores.live("db", "branch:fix", progress=report),
+}
 
-    monkeypatch.setattr(branches, "described", used)
-    with pytest.raises(BusyError, match="branch fix is open"):
-        branched.restores.promote("fix")
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nobody_gets_at_the_branch_meanwhile(branched: Repository, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """What becomes of the volumes is one state of the branch: who wants to write to it, or remove it, has to wait."""
+    monkeypatch.setattr(branches, "CLOSE_WAIT_S", 0)
+    refused: list[str] = []
+
+    def meddle(_: Progress) -> None:
+        for change in (
+            lambda: branched.branch_file("fix", "log"),
+            lambda: branched.branch_remove("fix"),
+            lambda: branched.restores.promote("fix", "again"),
+        ):
+            with pytest.raises(BusyError) as error:
+                change()
+            refused.append(str(error.value))
+        branched.branch_add(f"copy{len(refused)}", "branch:fix")
+
+    WAYS[way](branched, meddle)
+    assert refused
+    branched.branch_remove("fix")
 
 
 def test_a_branch_that_is_damaged(branched: Repository, path: Path) -> None:
