@@ -112,7 +112,7 @@ def _damage_lines(damage: Damage) -> Iterator[str]:
     if damage.lost_first_seqno is not None:
         yield f"  costs all points from @{damage.lost_first_seqno} to @{damage.lost_last_seqno}"
     for cost in damage.costs:
-        yield f"  costs {cost}"
+        yield f"  costs {printable(cost)}"
     if not damage.derived and not damage.costs and damage.lost_first_seqno is None:
         yield "  costs no bookmark anything"
 

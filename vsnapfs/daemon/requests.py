@@ -268,7 +268,7 @@ class BranchAdd(Request[Branch], frozen=True, kw_only=True):
     right: ClassVar[Right] = "admin"
     name: str
     source: str
-    quota_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    quota_bytes: int | None = None
     note: str = ""
 
 

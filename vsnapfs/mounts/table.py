@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+MOUNTS = Path("/proc/self/mountinfo")
 VSNAPFS = "fuse.vsnapfs"
 """The type of our mounts."""
 UNSERVED = frozenset({errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED})
@@ -44,7 +45,9 @@ def entry_around(path: Path) -> MountEntry | None:
 
 def mounts() -> Iterator[MountEntry]:
     """Every mount of this process's namespace."""
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+    for line in (
+        MOUNTS.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
+    ):  # other line ends stand in paths
         first, _, second = line.partition(" - ")
         left, right = first.split(" "), second.split(" ")
         yield MountEntry(left[0], left[2], _unescape(left[4]), right[0], _unescape(right[1]))

@@ -49,7 +49,8 @@ class MountedAt(NamedTuple):
 
 def mounts() -> list[MountedAt]:
     """All that this process sees, the last of several on one directory being the one that counts."""
-    return [_mount(line) for line in MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
+    lines = MOUNTS.read_bytes().decode("utf-8", "surrogateescape").split("\n")  # other line ends stand in paths
+    return [_mount(line) for line in lines[:-1]]
 
 
 def _mount(line: str) -> MountedAt:

@@ -26,7 +26,7 @@ from vsnapfs.core.names import check_name
 from vsnapfs.core.times import iso
 from vsnapfs.repository import branch_files, events, identity
 from vsnapfs.repository.bookmarks import NOTE_LENGTH_MAX, check_text, refuse_going
-from vsnapfs.repository.branch_files import FORMAT, LAYERS_MAX, VOLUME_ID_MAX, BranchFile, Ids
+from vsnapfs.repository.branch_files import FORMAT, LAYERS_MAX, QUOTA_BYTES_MAX, VOLUME_ID_MAX, BranchFile, Ids
 from vsnapfs.repository.branches import describe, find, known, load, opened, require_layers, wait_closed
 from vsnapfs.repository.layout import BRANCHES, LAYERS, PART, branch_file, branch_layer
 from vsnapfs.repository.parts import Parts
@@ -72,7 +72,7 @@ def add(parts: Parts, name: str, source: str, quota_bytes: int | None, note: str
     parts.require_owner()
     check_name(name, "branch")
     check_text("note", note, NOTE_LENGTH_MAX)
-    if quota_bytes is not None and quota_bytes <= 0:
+    if quota_bytes is not None and not 0 < quota_bytes <= QUOTA_BYTES_MAX:
         raise UsageError(f"a quota of {quota_bytes} bytes", hint="leave it out for a branch without one")
     with parts.branches.changing, _tidied(parts):
         _refuse_taken(parts, name)
@@ -102,7 +102,7 @@ def remove(parts: Parts, name: str) -> None:
         there = known(parts)
         file = there.files.get(name) if name in there.broken else find(parts, name)
         if file is None:
-            parts.layout.remove(branch_file(name))
+            branch_files.remove(parts.layout, name)
             load(parts)
         else:
             _remove(parts, file)

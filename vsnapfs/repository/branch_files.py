@@ -7,6 +7,7 @@ Source: native/FORMAT.md, section on branches.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ LAYERS_MAX = 64
 VOLUME_ID_MAX = (1 << 27) - 1
 """An inode number of the tree has room for a branch's id and so much beside it."""
 ID_MAX = (1 << 32) - 1
+QUOTA_BYTES_MAX = (1 << 63) - 1
 
 
 class BranchFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,11 +72,14 @@ class Found(msgspec.Struct, kw_only=True):
 
 
 def read_all(layout: Layout) -> Found:
-    """Every branch file. Raises: StoreError: the directory cannot be read."""
+    """Every branch file. One whose name is no text is told with escapes for it. Raises: StoreError: the directory cannot be read."""
     found = Found()
     for entry in layout.names(BRANCHES):
         name = entry.removesuffix(SUFFIX)
         if name == entry:
+            continue
+        if name != _text(name):
+            found.broken[_text(name)] = f"{layout.absolute(_text(entry))} cannot be the file of a branch"
             continue
         try:
             found.files[name] = read(layout, name)
@@ -84,6 +89,17 @@ def read_all(layout: Layout) -> Found:
             found.broken[name] = str(error)
     _set_doubles_aside(found)
     return found
+
+
+def _text(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def remove(layout: Layout, name: str) -> None:
+    """Remove the file of a branch, or what stands in the place of one. Raises: StoreError."""
+    entries = [entry for entry in layout.names(BRANCHES) if _text(entry) == name + SUFFIX]
+    for entry in entries:
+        layout.remove(f"{BRANCHES}/{entry}")
 
 
 def _set_doubles_aside(found: Found) -> None:
@@ -107,6 +123,8 @@ def read(layout: Layout, name: str) -> BranchFile:
         found = decode(content)
     except (msgspec.DecodeError, UsageError) as error:
         raise IntegrityError(f"{place} cannot be understood: {error}") from error
+    except FormatUnknownError as error:
+        raise FormatUnknownError(f"{place} is of {error}") from error
     if found.name != name:
         raise IntegrityError(f"{place} is that of another branch, {found.name!r}")
     return found
@@ -116,16 +134,14 @@ def decode(content: bytes) -> BranchFile:
     """Raises: msgspec.DecodeError, UsageError: no program of ours wrote it. FormatUnknownError: a newer one did."""
     version = from_json(content, _Version).format
     if version > FORMAT:
-        raise FormatUnknownError(
-            f"a branch of format {version}, this program knows {FORMAT}", hint="use a newer vsnapfs"
-        )
+        raise FormatUnknownError(f"format {version}, this program knows {FORMAT}", hint="use a newer vsnapfs")
     found = from_json(content, BranchFile)
     check_name(found.name, "branch")
     _in_range("id", found.id, 1, ID_MAX)
     _in_range("seqno", found.seqno, 1, SEQNO_MAX)
     _in_range("time", found.time_ns, 0, TIME_NS_MAX)
     _in_range("time of creation", found.created_ns, 0, TIME_NS_MAX)
-    _in_range("quota", 1 if found.quota_bytes is None else found.quota_bytes, 1, SEQNO_MAX)
+    _in_range("quota", 1 if found.quota_bytes is None else found.quota_bytes, 1, QUOTA_BYTES_MAX)
     _in_range("number of layers", len(found.layers), 1, LAYERS_MAX)
     _check_distinct("layer", found.layers)
     for layer in found.layers:

@@ -21,7 +21,7 @@ from vsnapfs.core.names import near
 from vsnapfs.core.times import iso
 from vsnapfs.repository import branch_files
 from vsnapfs.repository.branch_files import BranchFile, Found
-from vsnapfs.repository.layout import branch_file, branch_layer
+from vsnapfs.repository.layout import branch_layer
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.reading import MANIFEST_FORMAT, view_of
 
@@ -149,7 +149,7 @@ def require_points_known(parts: Parts) -> None:
     for name, why in sorted(there.broken.items()):
         if name not in there.files:
             raise IntegrityError(
-                f"branch {name} keeps a point that nobody knows, so nothing is given up: {branch_file(name)}: {why}",
+                f"{why}; nobody knows which point branch {name} keeps, so all of them stay",
                 hint=f"put that file back from a copy, or give the branch up: `vsnapfs branch remove {name}`",
             )
 

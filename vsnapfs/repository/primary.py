@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -180,22 +181,27 @@ def _busy(real: Path) -> BusyError:
 
 def _mountpoint(device: int) -> str | None:
     """Where a block device is mounted, by its number or (btrfs has numbers of its own) by the name of its source."""
-    for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
-        before, _, after = line.partition(" - ")
-        numbers, mountpoint = before.split()[2], before.split()[4]
-        source = Path(_unescaped(after.split()[1]))
+    for before, after in _mounts():
+        numbers, mountpoint = before[2], before[4]
+        source = Path(_unescaped(after[1]))
         if numbers == f"{os.major(device)}:{os.minor(device)}" or _device_of(source) == device:
             return _unescaped(mountpoint)
     return None
 
 
+def _mounts() -> Iterator[tuple[list[str], list[str]]]:
+    """Of each mount its members before and after the dash. Only a line feed ends a line: any other that there is may stand in a path."""
+    for line in MOUNTS.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]:
+        before, _, after = line.partition(" - ")
+        yield before.split(" "), after.split(" ")
+
+
 def _filesystem_of(fd: int) -> str:
     """The type of the filesystem that an open file is on, without what a FUSE one adds to it; "": not known."""
     device = os.fstat(fd).st_dev
-    for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
-        before, _, after = line.partition(" - ")
-        if before.split()[2] == f"{os.major(device)}:{os.minor(device)}":
-            return after.split()[0].partition(".")[0]
+    for before, after in _mounts():
+        if before[2] == f"{os.major(device)}:{os.minor(device)}":
+            return after[0].partition(".")[0]
     return ""
 
 
