@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 PR_SET_CHILD_SUBREAPER = 36
 PIECE_BYTES = 1 << 16
@@ -32,11 +33,11 @@ CUT = b"\n[vsnapfs: the rest of what it printed is not kept]\n"
 
 
 class Output:
-    """What the test prints, to a file, up to a bound; the rest is read and dropped."""
+    """What the test prints, to a file, up to a bound; the rest is read and dropped. ``end``: for the test to print to."""
 
-    def __init__(self, source: int, path: str, bytes_max: int) -> None:
-        os.set_blocking(source, False)
-        self.source = source
+    def __init__(self, path: str, bytes_max: int) -> None:
+        self.source, self.end = os.pipe()
+        os.set_blocking(self.source, False)
         self._target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self._room = bytes_max
 
@@ -110,11 +111,11 @@ class Watched:
     """The test, from its start to its end."""
 
     def __init__(self, words: list[str], output: str, bytes_max: int) -> None:
+        self._output = Output(output, bytes_max)  # first: a test that nobody could listen to is not begun
         self._process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+            words, stdin=subprocess.DEVNULL, stdout=self._output.end, stderr=subprocess.STDOUT, start_new_session=True
         )
-        assert self._process.stdout is not None
-        self._output = Output(self._process.stdout.fileno(), output, bytes_max)
+        os.close(self._output.end)
         self._ended = os.pidfd_open(self._process.pid)
 
     def wait(self, until: float, line: int | None) -> str:
@@ -152,7 +153,7 @@ def attend(words: list[str], output: str, timeout_s: float, grace_s: float, byte
     try:
         test = Watched(words, output, bytes_max)
     except OSError as error:
-        return told | {"error": f"{error.filename or words[0]}: {error.strerror}"}
+        return told | {"stuck": kill_all(), "error": f"{error.filename or words[0]}: {error.strerror}"}
     how = test.wait(time.monotonic() + timeout_s, sys.stdin.fileno())
     if how == "ended":
         told["status"] = test.status()
@@ -170,7 +171,8 @@ def main() -> None:
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which the test would inherit
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     told = attend(words, output, float(timeout_s), float(grace_s), int(bytes_max))
-    os.write(1, json.dumps(told).encode())
+    with suppress(BrokenPipeError):  # who asked was killed
+        os.write(1, json.dumps(told).encode())
 
 
 if __name__ == "__main__":

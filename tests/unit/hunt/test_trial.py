@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.support.processes import is_alive
 from tests.support.waiting import eventually
 from vsnapfs.core.errors import HuntAbortedError, TimedOutError, VsnapfsError
 from vsnapfs.core.hunt import Verdict
-from vsnapfs.hunt import trial
+from vsnapfs.hunt import trial, warden
 from vsnapfs.hunt.trial import Judgement, Trial, judged, last_line, run
 
 pytestmark = pytest.mark.unit
@@ -141,6 +142,35 @@ def test_when_who_asked_is_killed_the_test_ends(output: Path, tmp_path: Path) ->
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     eventually(lambda: not is_alive(pid), "the test to end")
+
+
+def test_a_test_whose_output_cannot_be_kept_is_not_begun(output: Path, tmp_path: Path) -> None:
+    output.mkdir()
+    mark = str(tmp_path / "mark")
+    told = ran(sys.executable, "-c", "import time; time.sleep(60)", mark, output=output)
+    assert (told.how, told.status) == ("failed", None)
+    assert str(output) in told.error
+    assert [path for path in Path("/proc").glob("[0-9]*/cmdline") if mark.encode() in _content(path)] == []
+
+
+def _content(path: Path) -> bytes:
+    """Nothing, of a process that has ended."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_warden_whose_asker_is_gone_says_nothing(output: Path) -> None:
+    argv = [sys.executable, "-I", "-S", warden.__file__, str(output), str(LONG_S), str(SHORT_S), "1000", "sleep", "60"]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdin.close()
+    process.stdin = process.stdout = None
+    assert process.communicate(timeout=LONG_S)[1] == b""
+    assert process.returncode == 0
 
 
 ENDED: dict[int, Verdict] = {0: "good", 1: "bad", 124: "bad", 125: "skip"}
