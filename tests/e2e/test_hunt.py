@@ -286,6 +286,7 @@ def test_a_test_without_a_verdict_aborts_and_another_goes_on(
     assert said in error
     leaves_nothing(planted.repository, place)
     assert must_json(planted.repository, "hunt", "--replay", log, status=DEGRADED)["state"] == "unfinished"
+    assert "jobs are not possible" in refused(planted.repository, USAGE, "hunt", "--resume", log, "--jobs", "0")
     found = must_json(planted.repository, "hunt", "--resume", log, "--timeout", "1min", "--jobs", "2", "--", *WRONG)
     assert found["first_bad"]["seqno"] == planted.seqno
     leaves_nothing(planted.repository, place)
@@ -332,6 +333,9 @@ REFUSALS: list[tuple[int, str, tuple[str, ...]]] = [
     (NOT_FOUND, "there is no volume", ("--good", "b0", "--bad", "b3", "--volume", "dc", "--", "true")),
     (USAGE, "jobs are not possible", ("--good", "b0", "--bad", "b3", "--jobs", "99", "--", "true")),
     (USAGE, "jobs are not possible", ("--good", "b0", "--bad", "b3", "--jobs", "0", "--", "true")),
+    (USAGE, "is not text", ("--good", "b0", "--bad", "b3", "--", "grep", "\udcff")),
+    (USAGE, "cannot be printed", ("--good", "b0", "--bad", "b3", "--log", "a\nb", "--", "true")),
+    (USAGE, "--partition", ("--good", "b0", "--bad", "b3", "--mount", "--partition", "0", "--", "true")),
     (USAGE, "no time", ("--good", "b0", "--bad", "b3", "--timeout", "0s", "--", "true")),
     (USAGE, "is not a duration", ("--good", "b0", "--bad", "b3", "--timeout", "soon", "--", "true")),
     (USAGE, "ends before", ("--good", "b0", "--bad", "b3", "--bookmarks-only", "--to-write", "--", "true")),
@@ -356,6 +360,20 @@ def test_what_makes_no_sense_is_refused_before_anything_is_made(
         assert said in err, err
     assert must_json(repository, "bookmark", "list") == before
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hunt_goes_on_when_nobody_listens(planted: Planted, place: Path, tmp_path: Path) -> None:
+    """As with 2>&1 | head -1: what it says on the way is for people; the result is in the log."""
+    words = ["hunt", *ENDS, "--log", str(tmp_path / "log"), "--", *WRONG]
+    process = subprocess.Popen(
+        [*program(), *words], env=environment(planted.repository), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    process.stderr.close()
+    process.stderr = None
+    assert process.communicate(timeout=60)[0].startswith(b"last good:")
+    assert process.returncode == 0
+    assert must_json(planted.repository, "hunt", "--replay", tmp_path / "log")["first_bad"]["seqno"] == planted.seqno
 
 
 def test_without_a_server_it_says_what_to_start(tmp_path: Path) -> None:

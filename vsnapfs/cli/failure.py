@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import traceback
 
 import click
 
 from vsnapfs.cli.session import Session
+from vsnapfs.cli.streams import drop, say
 from vsnapfs.core.errors import UsageError, VsnapfsError, from_os_error, to_object
 
 
@@ -18,15 +18,15 @@ def report_failure(error: Exception, session: Session) -> int:
     if session.debug:
         traceback.print_exception(error)
     if isinstance(error, BrokenPipeError):
-        _drop_stdout()  # whoever read has seen enough, as with `vsnapfs bookmark list | head -1`
+        drop(sys.stdout)  # whoever read has seen enough, as with `vsnapfs bookmark list | head -1`
         return 1
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         print(error.format_message(), file=sys.stderr)
         return error.exit_code
     ours = _ours(error)
     if isinstance(error, OSError):
-        _drop_stdout()
-    _say(json.dumps({"error": to_object(ours)}) if session.json else f"vsnapfs: {ours}")
+        drop(sys.stdout)
+    say(json.dumps({"error": to_object(ours)}) if session.json else f"vsnapfs: {ours}")
     return ours.exit_status
 
 
@@ -48,17 +48,3 @@ def _usage(error: click.ClickException) -> UsageError:
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context is not None else "vsnapfs"
     return UsageError(text[:1].lower() + text[1:], hint=f"see {path} --help")
-
-
-def _say(line: str) -> None:
-    try:
-        print(line, file=sys.stderr, flush=True)
-    except OSError:
-        pass  # nobody listens; the status still says it
-
-
-def _drop_stdout() -> None:
-    """Let what is left in the buffer go nowhere, else the interpreter fails on it once more at its end."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import click
 
 from vsnapfs.cli.arguments import POINT, SIZE, VOLUME, PointsCommand
 from vsnapfs.cli.session import Session, global_options, pass_session
+from vsnapfs.cli.streams import say
 from vsnapfs.cli.table import moment, printable
 from vsnapfs.core.errors import DegradedError, HuntAbortedError, UsageError
 from vsnapfs.core.times import NS_PER_S
@@ -45,7 +45,9 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]
 @click.option("--bad", type=POINT, metavar="POINT", help="A later one at which the defect is there; -0s is now.")
 @click.option("--volume", "volumes", type=VOLUME, multiple=True, help="What the test looks at; default: all volumes.")
 @click.option("--mount", is_flag=True, help="Mount the filesystems; else the test gets the volumes as files.")
-@click.option("--partition", type=int, metavar="N", help="With --mount: of volumes that have partitions.")
+@click.option(
+    "--partition", type=click.IntRange(min=1), metavar="N", help="With --mount: of volumes that have partitions."
+)
 @click.option("--read-only", is_flag=True, help="Test the points themselves, not writable branches of them.")
 @click.option(
     "--quota", "quota_bytes", type=SIZE, metavar="SIZE", help="How much a test may write; default: as there is room."
@@ -140,12 +142,7 @@ def _refuse(said: dict[str, Any], way: str, allowed: Iterable[str]) -> None:
 
 def _say(session: Session) -> Callable[[str], None]:
     """Lines on standard error while it goes on, for people."""
-
-    def say(line: str) -> None:
-        if not session.json:
-            print(printable(line), file=sys.stderr, flush=True)
-
-    return say
+    return lambda line: None if session.json else say(printable(line))
 
 
 def _cleaned(cleaned: Cleaned) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import click
 from vsnapfs.cli.arguments import BRANCH, POINT, SIZE, VOLUME, PointsCommand
 from vsnapfs.cli.hunt import TIMEOUT, Seconds
 from vsnapfs.cli.session import Session, global_options, pass_session
+from vsnapfs.cli.streams import say
 from vsnapfs.cli.table import moment, printable
 from vsnapfs.core.errors import IntegrityError, UsageError, VsnapfsError
 from vsnapfs.core.times import NS_PER_S
@@ -99,11 +99,7 @@ def _ended_as_by_hand() -> Iterator[None]:
 
 
 def _say(session: Session) -> Callable[[str], None]:
-    def say(line: str) -> None:
-        if not session.json:
-            print(printable(line), file=sys.stderr, flush=True)
-
-    return say
+    return lambda line: None if session.json else say(printable(line))
 
 
 def _status(done: ReplayReport) -> int:

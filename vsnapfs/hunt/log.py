@@ -12,13 +12,14 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from vsnapfs.core.documents import from_json
-from vsnapfs.core.errors import BusyError, FormatUnknownError, IntegrityError, NameTakenError, from_os_error
+from vsnapfs.core.errors import BusyError, FormatUnknownError, IntegrityError, NameTakenError, UsageError, from_os_error
 from vsnapfs.core.hunt import Hunt, HuntProbe, OnTimeout, Verdict
 from vsnapfs.core.model import Point
 
@@ -162,15 +163,16 @@ class Past(NamedTuple):
 
 
 class Log:
-    """A log that is written to. Threads: one. Resource handling: ``close`` lets go of the lock."""
+    """A log that is written to. Threads: one. Resource handling: ``close`` lets go of the lock. ``whole_bytes``: of lines so far."""
 
-    def __init__(self, path: Path, fd: int) -> None:
+    def __init__(self, path: Path, fd: int, whole_bytes: int = 0) -> None:
         self.path = path
         self._fd = fd
+        self._whole_bytes = whole_bytes
 
     @classmethod
     def create(cls, path: Path, begin: Begin) -> Log:
-        """Raises: NameTakenError: there is such a file."""
+        """Raises: NameTakenError: there is such a file. Others, as ``add``: then there is none."""
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except FileExistsError as error:
@@ -179,10 +181,15 @@ class Log:
         except OSError as error:
             raise from_os_error(error, f"write {path}") from error
         log = cls(path, fd)
-        _lock(fd, path)
-        log.add(begin)
-        _sync_directory(path.parent)
-        return log
+        try:
+            _lock(fd, path)
+            log.add(begin)
+            _sync_directory(path.parent)
+            return log
+        except BaseException:
+            path.unlink(missing_ok=True)
+            log.close()
+            raise
 
     @classmethod
     def resume(cls, path: Path) -> tuple[Log, Past]:
@@ -198,18 +205,27 @@ class Log:
         except BaseException:
             os.close(fd)
             raise
-        return cls(path, fd), past
+        return cls(path, fd, past.whole_bytes), past
 
     def add(self, entry: Entry) -> None:
-        """Append it, and return when it is on stable storage."""
-        line = msgspec.json.encode(entry) + b"\n"
+        """Append it, and return when it is on stable storage; if that fails, no half of it is there for the next to be joined to.
+
+        Raises: UsageError: a word or a path in it is not UTF-8. NoSpaceError, StoreError.
+        """
+        try:
+            line = msgspec.json.encode(entry) + b"\n"
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{error.object!r} is not text", hint="the log of a hunt takes UTF-8") from error
         try:
             written = 0
             while written < len(line):
                 written += os.write(self._fd, line[written:])
             os.fsync(self._fd)
         except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._fd, self._whole_bytes)
             raise from_os_error(error, f"write {self.path}") from error
+        self._whole_bytes += len(line)
 
     def close(self) -> None:
         """Twice is allowed."""
@@ -221,13 +237,10 @@ class Log:
 def read(path: Path) -> Past:
     """What a log tells, also while its hunt is at work. Raises: NotFoundError, IntegrityError, FormatUnknownError."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with path.open("rb") as file:
+            return parse(_content(file.fileno(), path), path)
     except OSError as error:
         raise from_os_error(error, f"open the log {path}") from error
-    try:
-        return parse(_content(fd, path), path)
-    finally:
-        os.close(fd)
 
 
 def parse(content: bytes, path: Path) -> Past:

@@ -21,7 +21,8 @@ from vsnapfs.daemon.requests import GetStatus
 from vsnapfs.hunt.hunting import Hunting, Say
 from vsnapfs.hunt.log import FORMAT, Again, Begin, Log, Past, read
 from vsnapfs.hunt.outcome import outcome
-from vsnapfs.hunt.served import ServedGround
+from vsnapfs.hunt.served import ServedGround, label
+from vsnapfs.repository.bookmarks import NOTE_LENGTH_MAX, check_text
 from vsnapfs.repository.repository import Repository
 
 JOBS_MAX = 16
@@ -65,6 +66,7 @@ def hunt(client: Client, wanted: Wanted, log_path: Path | None, say: Say) -> Hun
     with client.reading() as repository:
         begin = _begin(repository, wanted, secrets.token_hex(4))
         path = (log_path or Path(f"vsnapfs-hunt-{begin.id}.log")).absolute()
+        check_text("path of the log", label(begin.id, path), NOTE_LENGTH_MAX)
         log = Log.create(path, begin)
         say(f"hunt {begin.id}: {_said(begin.good)} to {_said(begin.bad)}, {', '.join(begin.volumes)}; log {path}")
         return _run(Past([begin], 0), log, repository, mountpoint, say)
@@ -182,7 +184,7 @@ def _again(begin: Begin, changed: Changed) -> Again:
         test=changed.test or begin.test,
         timeout_s=begin.timeout_s if changed.timeout_s is None else changed.timeout_s,
         on_timeout=changed.on_timeout or begin.on_timeout,
-        jobs=changed.jobs or begin.jobs,
+        jobs=begin.jobs if changed.jobs is None else changed.jobs,
     )
 
 

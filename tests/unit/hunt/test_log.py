@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.unit.hunt.fakes import FakeGround, begin, point
-from vsnapfs.core.errors import BusyError, FormatUnknownError, IntegrityError, NameTakenError, NotFoundError
+from vsnapfs.core.errors import (
+    BusyError,
+    FormatUnknownError,
+    IntegrityError,
+    NameTakenError,
+    NoSpaceError,
+    NotFoundError,
+    UsageError,
+)
 from vsnapfs.core.hunt import HuntProbe
 from vsnapfs.hunt.log import Again, Cleared, Log, Making, Told, read
 
@@ -55,6 +66,35 @@ def test_half_a_line_is_cut_off_when_it_goes_on(path: Path) -> None:
     log.add(Cleared(number=2))
     log.close()
     assert path.read_bytes().startswith(whole + b'{"type":"cleared"')
+
+
+def test_a_line_that_found_no_room_does_not_spoil_the_next(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of it is written, then the disk is full; when there is room again the log goes on."""
+    whole = path.read_bytes()
+    log, _ = Log.resume(path)
+    write = os.write
+    pieces = iter([10])
+
+    def short(fd: int, content: bytes) -> int:
+        try:
+            return write(fd, content[: next(pieces)])
+        except StopIteration:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", short)
+        with pytest.raises(NoSpaceError, match="write"):
+            log.add(Cleared(number=1))
+    log.add(Cleared(number=2))
+    log.close()
+    assert path.read_bytes() == whole + b'{"type":"cleared","number":2}\n'
+
+
+def test_what_is_not_text_makes_no_log(tmp_path: Path) -> None:
+    beginning = begin(FakeGround([1, 9], {}), 1, 9)
+    with pytest.raises(UsageError, match="is not text"):
+        Log.create(tmp_path / "log", msgspec.structs.replace(beginning, test=("grep", "\udcff")))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_process_at_a_time_writes_and_any_may_read(path: Path) -> None:
