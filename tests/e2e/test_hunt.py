@@ -305,6 +305,18 @@ def test_when_its_server_ends_it_ends_and_goes_on_with_the_next(tmp_path: Path, 
         assert must_json(planted.repository, "hunt", "--resume", held.log)["first_bad"]["seqno"] == planted.seqno
 
 
+def test_a_worker_that_dies_between_two_steps_is_waited_for(tmp_path: Path, place: Path) -> None:
+    """At the end of each test, so that the hunt asks while the keeper starts the next one."""
+    planted = plant(tmp_path / "repository", 2)
+    with serving(planted.repository, tmp_path / "mount") as server:
+        kill = f"kill -9 $(cat /proc/{server.pid}/task/{server.pid}/children)"
+        test = ("sh", "-c", f"! {IS_THERE}; told=$?; {kill}; exit $told", "sh", "{}")
+        found = hunted(planted.repository, tmp_path / "log", "--trust", "--bookmarks-only", test=test)
+        assert found["last_good"]["seqno"] < planted.seqno < found["first_bad"]["seqno"]
+        assert server.log.count("the worker died, another goes on") == len(found["probes"])
+        leaves_nothing(planted.repository, place)
+
+
 def test_points_that_cannot_be_told_make_a_range(planted: Planted, place: Path, tmp_path: Path) -> None:
     """The test does not know what to say of the defect and what was written shortly before it."""
     skip = f"[ $VSNAPFS_SEQNO -le {planted.seqno} ] && [ $VSNAPFS_SEQNO -ge {planted.before} ] && exit 125"

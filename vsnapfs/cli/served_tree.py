@@ -15,7 +15,7 @@ def tree_of(session: Session, mount: str | None) -> Path:
 
     if mount is not None:
         return Path(os.path.realpath(mount))
-    told = session.ask(GetStatus())
+    told = session.ask_again(GetStatus())
     if told.mountpoint is None:
         raise NotFoundError(
             f"no server of {told.repository} runs",
@@ -35,5 +35,5 @@ def file_in(session: Session, mount: str | None, point: str, volume: str) -> tup
     tree = tree_of(session, mount)
     exact = point
     if mount is None and branch_of(point) is None:
-        exact = f"@{session.ask(Resolve(text=point)).seqno}"
+        exact = f"@{session.ask_again(Resolve(text=point)).seqno}"
     return file_of(tree, exact, volume), f"{point} {volume}"

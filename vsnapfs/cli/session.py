@@ -104,6 +104,13 @@ class Session:
         with shown(wanted=not self.json) as report:
             return self.client().call(request, report)
 
+    def ask_again(self, request: Request[R]) -> R:
+        """The same of what may be done twice: if a worker dies over it, the next one is asked."""
+        from vsnapfs.daemon.again import call_again
+
+        self._settle(request)
+        return call_again(self.client(), request)
+
     def _settle(self, request: Request[Any]) -> None:
         if self._may_be_unsettled():
             from vsnapfs.daemon.api import verb_of

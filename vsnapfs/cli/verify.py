@@ -64,10 +64,10 @@ def _verified(session: Session, text: str, profile: str, chosen: list[str]) -> V
     from vsnapfs.verify.proof import prove
 
     tree = tree_of(session, None)
-    status = session.ask(GetStatus())
+    status = session.ask_again(GetStatus())
     verification = verification_in(Path(status.repository), profile)
     with _alone(session, Path(status.repository), status.uuid) as base:
-        point = session.ask(Resolve(text=text))
+        point = session.ask_again(Resolve(text=text))
         volumes = _volumes(session, point, chosen or list(verification.volumes))
         name = f"{PREFIX}{point.seqno}"
         occasion = Occasion(point=point, branch=name, profile=profile, repository=status.repository)
@@ -83,7 +83,7 @@ def _verified(session: Session, text: str, profile: str, chosen: list[str]) -> V
             proved=proof.proved,
             reason=proof.reason,
         )
-        bookmarks = session.ask(verdict).bookmarks
+        bookmarks = session.ask_again(verdict).bookmarks
     return Verified(
         point=point,
         bookmarks=[bookmark.name for bookmark in bookmarks],
@@ -101,7 +101,7 @@ def _volumes(session: Session, point: Point, chosen: list[str]) -> list[str]:
     """Raises: NotFoundError: one did not stand then. UsageError: there is none, or they are too many for a verdict."""
     from vsnapfs.daemon.requests import VolumeList
 
-    standing = [volume.name for volume in session.ask(VolumeList(point=f"@{point.seqno}")).volumes]
+    standing = [volume.name for volume in session.ask_again(VolumeList(point=f"@{point.seqno}")).volumes]
     for volume in chosen:
         if volume not in standing:
             raise NotFoundError(f"there is no volume {volume!r} at @{point.seqno}", near=near(volume, standing))
@@ -132,7 +132,7 @@ def _alone(session: Session, repository: Path, uuid: str) -> Iterator[Path]:
         if os.geteuid() == 0:  # else nothing is mounted
             base = place().parent / "verify" / uuid
             clear(base)
-        for branch in session.ask(BranchList()).branches:
+        for branch in session.ask_again(BranchList()).branches:
             if branch.name.startswith(PREFIX) and branch.note == NOTE:
                 _remove(session, branch.name)
         yield base
@@ -143,9 +143,11 @@ def _alone(session: Session, repository: Path, uuid: str) -> Iterator[Path]:
 @contextmanager
 def _branch(session: Session, name: str, point: Point, quota_bytes: int | None) -> Iterator[None]:
     """A throw-away branch on the point."""
+    from vsnapfs.daemon.again import make_branch
     from vsnapfs.daemon.requests import BranchAdd
 
-    session.ask(BranchAdd(name=name, source=f"@{point.seqno}", quota_bytes=quota_bytes, note=NOTE))
+    source = f"@{point.seqno}"
+    make_branch(session.client(), BranchAdd(name=name, source=source, quota_bytes=quota_bytes, note=NOTE))
     try:
         yield
     finally:
@@ -157,7 +159,7 @@ def _remove(session: Session, name: str) -> None:
     from vsnapfs.daemon.requests import BranchRemove
     from vsnapfs.hunt.served import until_closed
 
-    until_closed(lambda: session.ask(BranchRemove(name=name)))
+    until_closed(lambda: session.ask_again(BranchRemove(name=name)))
 
 
 def _say(session: Session, step: str) -> None:

@@ -107,6 +107,12 @@ class Client:
         with _connected(self.path / SOCKET) as sock:
             return sock is not None
 
+    def is_held(self) -> bool:
+        """True if a process has the right to change the repository: a server, a keeper without a worker, a command."""
+        from vsnapfs.repository.lock import is_held
+
+        return is_held(self.path)
+
 
 class SocketClient(Client):
     """A repository of which only its server's socket at ``path`` is known: all is asked there, nothing is opened here."""
@@ -125,6 +131,9 @@ class SocketClient(Client):
     def is_served(self) -> bool:
         with _connected(self.path, follow=True) as sock:
             return sock is not None
+
+    def is_held(self) -> bool:
+        return self.is_served()
 
 
 def connect(path: Path) -> Client:

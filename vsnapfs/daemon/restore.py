@@ -18,7 +18,6 @@ from vsnapfs.core.branch import SOURCE_PREFIX, Branch, BranchVolume, source_bran
 from vsnapfs.core.errors import (
     BusyError,
     IntegrityError,
-    LockedError,
     NotFoundError,
     ServerGoneError,
     VsnapfsError,
@@ -28,6 +27,7 @@ from vsnapfs.core.errors import (
 from vsnapfs.core.model import Point, Volume
 from vsnapfs.core.names import near
 from vsnapfs.core.times import stamp
+from vsnapfs.daemon.again import call_again
 from vsnapfs.daemon.client import Client, Report, open_repository
 from vsnapfs.daemon.requests import (
     BranchPromote,
@@ -49,10 +49,6 @@ if TYPE_CHECKING:
 
 
 R = TypeVar("R")
-TRIES_MAX = 10
-COMES_BACK_S_MAX = 10.0
-"""So long a keeper may need for the next worker."""
-LOOK_EVERY_S = 0.1
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,7 +186,7 @@ def _shown(client: Client, repository: Repository, name: str, volume: str, force
     """A branch by its file in the mount of the server, which alone may write to it."""
     from vsnapfs.repository.sources import FileSource
 
-    branch, mountpoint = client.call(BranchShow(name=name)), client.call(GetStatus()).mountpoint
+    branch, mountpoint = call_again(client, BranchShow(name=name)), call_again(client, GetStatus()).mountpoint
     held = _volume_of(branch, volume)
     if branch.in_use and not force:
         raise BusyError(f"branch {name} is open", hint="close it first, or --force takes it as it is while it is read")
@@ -246,31 +242,12 @@ def _said(repository: Repository, source: str, source_id: int, volume: Volume | 
 
 def _fixed(client: Client, source: str) -> str:
     """A source that means the same when it is asked for again."""
-    return source if source_branch(source) is not None else f"@{client.call(Resolve(text=source)).seqno}"
+    return source if source_branch(source) is not None else f"@{call_again(client, Resolve(text=source)).seqno}"
 
 
 def _asked_on(client: Client, request: Request[R], report: Report) -> R:
-    """Ask, and ask the next worker again if one dies over it: the same bookmarks are meant, and what is done is not done twice."""
-    for left in reversed(range(TRIES_MAX)):
-        try:
-            return client.call(request, report)
-        except LockedError:  # by a keeper, perhaps, between two workers
-            if left == 0 or not _comes_back(client):
-                raise
-        except ServerGoneError as error:
-            if left == 0 or not _comes_back(client):
-                raise with_hint(error, "a part may be written: do it again to complete it") from error
-    raise AssertionError("the last try returns or raises")
-
-
-def _comes_back(client: Client) -> bool:
-    """Whether a server answers, soon."""
-    end = time.monotonic() + COMES_BACK_S_MAX
-    while time.monotonic() < end:
-        try:
-            if client.is_served():
-                return True
-        except VsnapfsError:
-            """It does not take connections yet."""
-        time.sleep(LOOK_EVERY_S)
-    return False
+    """The next worker is asked again if one dies over it: the same bookmarks are meant, and what is done is not done twice."""
+    try:
+        return call_again(client, request, report)
+    except ServerGoneError as error:
+        raise with_hint(error, "a part may be written: do it again to complete it") from error

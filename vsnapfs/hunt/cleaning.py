@@ -9,6 +9,7 @@ import msgspec
 from vsnapfs.attach import Attached
 from vsnapfs.attach.stale import listed
 from vsnapfs.core.errors import BusyError, FormatUnknownError, IntegrityError, NotFoundError, PermissionDeniedError
+from vsnapfs.daemon.again import call_again
 from vsnapfs.daemon.client import Client
 from vsnapfs.daemon.requests import BranchList, BranchRemove
 from vsnapfs.hunt.log import Cleared, Log, Past
@@ -28,7 +29,9 @@ def clean(client: Client, path: Path | None) -> Cleaned:
 
     Raises: BusyError: the hunt of ``path`` is at work, or somebody uses what is to be removed.
     """
-    branches = {branch.name: found for branch in client.call(BranchList()).branches if (found := log_in(branch.note))}
+    branches = {
+        branch.name: found for branch in call_again(client, BranchList()).branches if (found := log_in(branch.note))
+    }
     directories = {each.directory: found for each in _attached() if (found := log_in(each.what))}
     paths = {path.absolute()} if path is not None else {*branches.values(), *directories.values()}
     done = Cleaned(branches=[], directories=[], at_work=[])
@@ -83,4 +86,4 @@ def _log_of(path: Path, *, needed: bool) -> tuple[Log | None, Past | None]:
 
 
 def _remove(client: Client, branch: str) -> None:
-    until_closed(lambda: client.call(BranchRemove(name=branch)))
+    until_closed(lambda: call_again(client, BranchRemove(name=branch)))

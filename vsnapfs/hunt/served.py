@@ -23,6 +23,7 @@ from vsnapfs.core.errors import (
 )
 from vsnapfs.core.hunt import HuntWrite
 from vsnapfs.core.model import Bookmark, Point
+from vsnapfs.daemon.again import call_again, make_branch
 from vsnapfs.daemon.client import connect
 from vsnapfs.daemon.requests import BookmarkAdd, BookmarkShow, BranchAdd, BranchRemove, GetStatus, Request
 from vsnapfs.hunt.ground import Place
@@ -99,7 +100,9 @@ class ServedGround:
     def _branch(self, spot: Making) -> Path:
         """Make it. Returns: the directory of its volumes."""
         quota_bytes = self._begin.quota_bytes
-        self._ask(BranchAdd(name=spot.branch, source=f"@{spot.point.seqno}", quota_bytes=quota_bytes, note=self._label))
+        source = f"@{spot.point.seqno}"
+        request = BranchAdd(name=spot.branch, source=source, quota_bytes=quota_bytes, note=self._label)
+        make_branch(connect(self._repository.path), request)
         return self._mountpoint / "branches" / spot.branch
 
     def _attached(self, file: Path, directory: Path, spot: Making) -> Path:
@@ -126,7 +129,7 @@ class ServedGround:
         return describe(self._repository, names, good, bad, self._branch(spot), Path(spot.directory))
 
     def _ask(self, request: Request[R]) -> R:
-        return connect(self._repository.path).call(request)
+        return call_again(connect(self._repository.path), request)
 
 
 def label(number: str, log: Path) -> str:

@@ -16,6 +16,7 @@ from vsnapfs.core.errors import NotFoundError, UsageError
 from vsnapfs.core.hunt import Hunt, OnTimeout
 from vsnapfs.core.model import Point
 from vsnapfs.core.times import iso
+from vsnapfs.daemon.again import call_again
 from vsnapfs.daemon.client import Client
 from vsnapfs.daemon.requests import GetStatus
 from vsnapfs.hunt.hunting import Hunting, Say
@@ -99,7 +100,7 @@ def replay(path: Path) -> Hunt:
 
 
 def _mountpoint(client: Client) -> Path:
-    mountpoint = client.call(GetStatus()).mountpoint
+    mountpoint = call_again(client, GetStatus()).mountpoint
     if mountpoint is None:
         raise NotFoundError("a hunt needs the mount of a server, and none runs", hint="start `vsnapfs serve MOUNT`")
     return Path(mountpoint)

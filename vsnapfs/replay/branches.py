@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -14,30 +13,26 @@ from vsnapfs.core.branch import Branch
 from vsnapfs.core.errors import (
     BusyError,
     IntegrityError,
-    LockedError,
     NameTakenError,
     NotFoundError,
-    StoreError,
     UsageError,
     from_os_error,
 )
 from vsnapfs.core.model import Point
 from vsnapfs.core.names import check_name
 from vsnapfs.core.replay import REPORT_KIND, ReplayReport
+from vsnapfs.daemon.again import call_again, make_branch
 from vsnapfs.daemon.client import Client
 from vsnapfs.daemon.requests import BranchAdd, BranchReport, BranchShow, GetStatus
 
 CONFLICTS_KEPT = 1000
 """With the branch."""
 BRANCHES = "branches"
-BACK_S_MAX = 15.0
-"""Until then another worker answers."""
-TRY_EVERY_S = 0.05
 
 
 def mountpoint_of(client: Client) -> Path:
     """Where the server has its tree. Raises: NotFoundError: none runs."""
-    status = client.call(GetStatus())
+    status = call_again(client, GetStatus())
     if status.mountpoint is None:
         raise NotFoundError(
             f"no server of {status.repository} runs, so there are no branches to write to",
@@ -53,7 +48,7 @@ def find(client: Client, name: str, since: Point) -> Branch | None:
     """
     check_name(name, "branch")
     try:
-        branch = client.call(BranchShow(name=name))
+        branch = call_again(client, BranchShow(name=name))
     except NotFoundError:
         return None
     if branch.problem:
@@ -99,31 +94,21 @@ def _parent(client: Client, branch: Branch) -> Branch | None:
     if branch.parent is None:
         return None
     try:
-        return client.call(BranchShow(name=branch.parent))
+        return call_again(client, BranchShow(name=branch.parent))
     except NotFoundError:
         return None
 
 
 def make(client: Client, name: str, since: Point, quota_bytes: int | None) -> Branch:
     note = f"replay from {since.bookmark or f'@{since.seqno}'}"
-    return client.call(BranchAdd(name=name, source=f"@{since.seqno}", quota_bytes=quota_bytes, note=note))
+    return make_branch(client, BranchAdd(name=name, source=f"@{since.seqno}", quota_bytes=quota_bytes, note=note))
 
 
 def keep(client: Client, report: ReplayReport) -> None:
     """Keep the report with its branch, in place of the one before. A server whose worker dies over it is asked again: that is no
     reason for a replay to fail, whose writes wait for the next one too."""
     short = msgspec.structs.replace(report, conflicts=report.conflicts[:CONFLICTS_KEPT])
-    request = BranchReport(name=report.branch, report=msgspec.to_builtins(short))
-    end = time.monotonic() + BACK_S_MAX
-    while True:
-        try:
-            client.call(request)
-        except (StoreError, LockedError):
-            if time.monotonic() > end:
-                raise
-            time.sleep(TRY_EVERY_S)
-        else:
-            return
+    call_again(client, BranchReport(name=report.branch, report=msgspec.to_builtins(short)))
 
 
 def volume_path(mountpoint: Path, branch: str, volume: str) -> Path:

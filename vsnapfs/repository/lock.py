@@ -78,6 +78,22 @@ def lock_repository(path: Path, fd: int | None = None) -> OwnerLock:
         layout.close()
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process has the lock of the repository at ``path`` at this moment. Who may not look is told that none has."""
+    try:
+        fd = os.open(path / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(fd)
+
+
 def _pid(fd: int) -> int | None:
     seen = _pid_seen_from_here(os.fstat(fd))
     if seen is not None:

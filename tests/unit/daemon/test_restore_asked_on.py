@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from vsnapfs.core.errors import LockedError, ServerGoneError, VsnapfsError
-from vsnapfs.daemon import restore as restore_module
+from vsnapfs.daemon import again
 from vsnapfs.daemon.requests import BranchPromote, Resolve, RestoreLive
 from vsnapfs.daemon.restore import promote, restore_live
 
@@ -36,8 +36,8 @@ class FakeClient:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restore_module, "COMES_BACK_S_MAX", 0.01)
-    monkeypatch.setattr(restore_module, "LOOK_EVERY_S", 0.001)
+    monkeypatch.setattr(again, "COMES_BACK_S_MAX", 0.01)
+    monkeypatch.setattr(again, "LOOK_EVERY_S", 0.001)
 
 
 def ignore(_: object) -> None:
@@ -87,4 +87,4 @@ def test_workers_that_all_die_over_it() -> None:
     client = FakeClient(*(ServerGoneError("gone") for _ in range(100)))
     with pytest.raises(ServerGoneError):
         restore_live(cast(Any, client), "good", "db", ignore)
-    assert len(client.asked) == restore_module.TRIES_MAX
+    assert len(client.asked) == again.TRIES_MAX
