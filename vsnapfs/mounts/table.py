@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +23,13 @@ class MountEntry(msgspec.Struct, frozen=True):
 
     mount_id: str
     device: str
-    """``major:minor`` in decimal."""
+    """``major:minor`` of the filesystem in decimal. For a file in btrfs stat() tells another: there each subvolume has its own."""
     path: str
     filesystem_type: str
     source: str
+    """As whoever mounted it said."""
+    options: str
+    """Of the filesystem, not of the mount."""
 
 
 def entry_of(target: Path) -> MountEntry | None:
@@ -43,14 +47,20 @@ def entry_around(path: Path) -> MountEntry | None:
     return found
 
 
+def entry_of_fd(fd: int) -> MountEntry | None:
+    """The mount that an open file is in; None: this process does not see it."""
+    lines = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii").splitlines()
+    number = next(line.split()[1] for line in lines if line.startswith("mnt_id:"))
+    return next((entry for entry in mounts() if entry.mount_id == number), None)
+
+
 def mounts() -> Iterator[MountEntry]:
-    """Every mount of this process's namespace."""
-    for line in (
-        MOUNTS.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
-    ):  # other line ends stand in paths
-        first, _, second = line.partition(" - ")
-        left, right = first.split(" "), second.split(" ")
-        yield MountEntry(left[0], left[2], _unescape(left[4]), right[0], _unescape(right[1]))
+    """Every mount of this process's namespace; of several on one directory the last is on top."""
+    for line in os.fsdecode(MOUNTS.read_bytes()).split("\n"):  # what else ends a line elsewhere may be in a path
+        if line:
+            first, _, second = line.partition(" - ")
+            left, right = first.split(" "), second.split(" ")
+            yield MountEntry(left[0], left[2], _unescape(left[4]), right[0], _unescape(right[1]), _unescape(right[2]))
 
 
 def is_below(path: str, directory: str) -> bool:

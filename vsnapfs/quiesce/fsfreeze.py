@@ -24,8 +24,9 @@ from vsnapfs.core.errors import (
     from_os_error,
 )
 from vsnapfs.core.model import Consistency, MemberFile
+from vsnapfs.mounts.table import MountEntry, entry_of_fd
 from vsnapfs.policy.profiles import FsfreezeSettings
-from vsnapfs.quiesce.ground import Ground, MountedAt, lies_on, mount_of_fd
+from vsnapfs.quiesce.ground import Ground, lies_on
 from vsnapfs.quiesce.member import Lifeline, MountLifeline
 
 FIFREEZE = 0xC0045877
@@ -63,17 +64,17 @@ class FsfreezeMember:
         """Raises: QuiesceError: nothing is mounted there. UsageError: a filesystem that cannot be frozen, or must not."""
         try:
             self._fd = os.open(self._mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            mount = mount_of_fd(self._fd)
+            mount = entry_of_fd(self._fd)
         except OSError as error:
             raise from_os_error(error, f"freeze {self._mountpoint}") from error
-        if mount is None or mount.point != os.path.realpath(self._mountpoint):
-            where = "" if mount is None else f", but lies in what is mounted on {mount.point}"
+        if mount is None or mount.path != os.path.realpath(self._mountpoint):
+            where = "" if mount is None else f", but lies in what is mounted on {mount.path}"
             raise QuiesceError(f"{self._mountpoint} is not a mount point{where}")
-        if mount.kind in _kinds_without_device():
-            raise UsageError(f"{self._mountpoint} is {mount.kind}, which cannot be frozen")
+        if mount.filesystem_type in _kinds_without_device():
+            raise UsageError(f"{self._mountpoint} is {mount.filesystem_type}, which cannot be frozen")
         self._refuse_ground(mount)
 
-    def _refuse_ground(self, mount: MountedAt) -> None:
+    def _refuse_ground(self, mount: MountEntry) -> None:
         for ground in self._grounds:
             try:
                 below = [found.device for found in lies_on(ground.path)]

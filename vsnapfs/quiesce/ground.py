@@ -12,21 +12,17 @@ be one of ours, which waits for us.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
-MOUNTS = Path("/proc/self/mountinfo")
+from vsnapfs.mounts.table import VSNAPFS, MountEntry, entry_around, entry_of_fd
+
 DEVICES = Path("/sys/dev/block")
 BTRFS = Path("/sys/fs/btrfs")
 DELETED = " (deleted)"
-VSNAPFS = "fuse.vsnapfs"
-
-_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 class Ground(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,52 +32,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     path: str
 
 
-class MountedAt(NamedTuple):
-    """A line of mountinfo. device: ``major:minor`` of the filesystem. source, kind: as whoever mounted it said."""
-
-    id: int
-    device: str
-    point: str
-    kind: str
-    source: str
-    options: str
-
-
-def mounts() -> list[MountedAt]:
-    """All that this process sees, the last of several on one directory being the one that counts."""
-    lines = MOUNTS.read_bytes().decode("utf-8", "surrogateescape").split("\n")  # other line ends stand in paths
-    return [_mount(line) for line in lines[:-1]]
-
-
-def _mount(line: str) -> MountedAt:
-    before, _, after = line.partition(" - ")
-    number, _, device, _, point, *_ = before.split(" ")
-    kind, source, options = after.split(" ")[:3]
-    return MountedAt(int(number), device, _plain(point), kind, _plain(source), _plain(options))
-
-
-def _plain(text: str) -> str:
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)
-
-
-def mount_of_fd(fd: int) -> MountedAt | None:
-    """The mount that an open file is in; None: this process does not see it."""
-    lines = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii").splitlines()
-    number = next(int(line.split()[1]) for line in lines if line.startswith("mnt_id:"))
-    return next((mount for mount in mounts() if mount.id == number), None)
-
-
-def mount_of_name(path: str) -> MountedAt | None:
-    """The same by the name alone, which is absolute and without symlinks; nothing is looked up in it."""
-    found = None
-    for mount in mounts():
-        inside = mount.point == "/" or path == mount.point or path.startswith(f"{mount.point}/")
-        if inside and (found is None or len(mount.point) >= len(found.point)):
-            found = mount
-    return found
-
-
-def lies_on(path: str) -> Iterator[MountedAt]:
+def lies_on(path: str) -> Iterator[MountEntry]:
     """Every filesystem that must take writes if ``path``, a file, directory or block device, is to; the nearest first.
 
     Raises: OSError: it cannot be looked at.
@@ -92,7 +43,7 @@ def lies_on(path: str) -> Iterator[MountedAt]:
         found = os.fstat(fd)
         if stat.S_ISBLK(found.st_mode):
             yield from _below_device(_number(found.st_rdev), seen)
-        elif (mount := mount_of_fd(fd)) is not None:
+        elif (mount := entry_of_fd(fd)) is not None:
             yield from _from_mount(mount, seen)
     finally:
         os.close(fd)
@@ -102,7 +53,7 @@ def _number(device: int) -> str:
     return f"{os.major(device)}:{os.minor(device)}"
 
 
-def _from_mount(mount: MountedAt, seen: set[str]) -> Iterator[MountedAt]:
+def _from_mount(mount: MountEntry, seen: set[str]) -> Iterator[MountEntry]:
     yield mount
     if mount.device in seen:
         return
@@ -116,13 +67,13 @@ def _from_mount(mount: MountedAt, seen: set[str]) -> Iterator[MountedAt]:
         yield from _named(path, seen)
 
 
-def _named(path: str, seen: set[str]) -> Iterator[MountedAt]:
-    mount = mount_of_name(path)
+def _named(path: str, seen: set[str]) -> Iterator[MountEntry]:
+    mount = entry_around(Path(path))
     if mount is not None:
         yield from _from_mount(mount, seen)
 
 
-def _below_device(device: str, seen: set[str]) -> Iterator[MountedAt]:
+def _below_device(device: str, seen: set[str]) -> Iterator[MountEntry]:
     if device in seen:
         return
     seen.add(device)
@@ -144,7 +95,7 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _devices_of(mount: MountedAt) -> Iterator[str]:
+def _devices_of(mount: MountEntry) -> Iterator[str]:
     """Block devices of a filesystem that has a number of its own: that which was mounted, and those that btrfs has beside it."""
     first = _number_of(mount.source)
     if first is None:
@@ -165,11 +116,11 @@ def _number_of(path: str) -> str | None:
     return _number(found.st_rdev) if stat.S_ISBLK(found.st_mode) else None
 
 
-def _directories_of(mount: MountedAt) -> Iterator[str]:
+def _directories_of(mount: MountEntry) -> Iterator[str]:
     """Directories that a filesystem without a device has its files in: an overlay, or another repository's mount."""
-    if mount.kind == "overlay":
+    if mount.filesystem_type == "overlay":
         for option in mount.options.split(","):
             if option.startswith("upperdir="):
                 yield option.removeprefix("upperdir=")
-    if mount.kind == VSNAPFS and mount.source.startswith("/"):
+    if mount.filesystem_type == VSNAPFS and mount.source.startswith("/"):
         yield mount.source

@@ -10,18 +10,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from vsnapfs.core.errors import BusyError, UsageError, VsnapfsError, from_os_error
+from vsnapfs.mounts.table import entry_of_fd, mounts
 from vsnapfs.repository.layout import Layout
 
 SECTOR_BYTES = 512
 VOLUME_BYTES_MAX = 2**47
-MOUNTS = Path("/proc/self/mountinfo")
 BLOCK_DEVICES = Path("/sys/block")
 REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "fuse"})
 
@@ -181,28 +179,15 @@ def _busy(real: Path) -> BusyError:
 
 def _mountpoint(device: int) -> str | None:
     """Where a block device is mounted, by its number or (btrfs has numbers of its own) by the name of its source."""
-    for before, after in _mounts():
-        numbers, mountpoint = before[2], before[4]
-        source = Path(_unescaped(after[1]))
-        if numbers == f"{os.major(device)}:{os.minor(device)}" or _device_of(source) == device:
-            return _unescaped(mountpoint)
-    return None
-
-
-def _mounts() -> Iterator[tuple[list[str], list[str]]]:
-    """Of each mount its members before and after the dash. Only a line feed ends a line: any other that there is may stand in a path."""
-    for line in MOUNTS.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]:
-        before, _, after = line.partition(" - ")
-        yield before.split(" "), after.split(" ")
+    number = f"{os.major(device)}:{os.minor(device)}"
+    found = (entry for entry in mounts() if entry.device == number or _device_of(Path(entry.source)) == device)
+    return next((entry.path for entry in found), None)
 
 
 def _filesystem_of(fd: int) -> str:
     """The type of the filesystem that an open file is on, without what a FUSE one adds to it; "": not known."""
-    device = os.fstat(fd).st_dev
-    for before, after in _mounts():
-        if before[2] == f"{os.major(device)}:{os.minor(device)}":
-            return after[0].partition(".")[0]
-    return ""
+    entry = entry_of_fd(fd)
+    return "" if entry is None else entry.filesystem_type.partition(".")[0]
 
 
 def _device_of(source: Path) -> int | None:
@@ -211,8 +196,3 @@ def _device_of(source: Path) -> int | None:
     except OSError:
         return None
     return found.st_rdev if stat.S_ISBLK(found.st_mode) else None
-
-
-def _unescaped(text: str) -> str:
-    """mountinfo writes space, tab, line end and backslash in octal."""
-    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), text)

@@ -28,8 +28,8 @@ from vsnapfs.core.state import Progress
 from vsnapfs.daemon import requests as ask
 from vsnapfs.daemon.client import Client, connect, create
 from vsnapfs.daemon.restore import Restored, Wanted, restore
+from vsnapfs.mounts import table
 from vsnapfs.repository import bring as bring_module
-from vsnapfs.repository import primary
 from vsnapfs.repository.file_target import FileTarget
 
 pytestmark = pytest.mark.unit
@@ -211,11 +211,12 @@ class TestWhatExists:
     ) -> None:
         """NFS refuses one whenever its server has not delegated the file: that says nothing of who has it open."""
         target.write_bytes(NEWER)
-        device = target.stat().st_dev
-        mounts = target.with_name("mountinfo")
-        mounts.write_text(f"9 1 {os.major(device)}:{os.minor(device)} / /srv rw - {kind} server:/srv rw\n")
-        monkeypatch.setattr(primary, "MOUNTS", mounts)
-        with target.open("rb"):
+        with target.open("rb") as file:
+            mount = table.entry_of_fd(file.fileno())
+            assert mount is not None
+            mounts = target.with_name("mountinfo")
+            mounts.write_text(f"{mount.mount_id} 1 {mount.device} / /srv rw - {kind} server:/srv rw\n")
+            monkeypatch.setattr(table, "MOUNTS", mounts)
             restore(client, A, target, ignore, force=True)
         assert target.read_bytes() == CONTENT
 

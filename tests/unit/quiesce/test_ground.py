@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from vsnapfs.mounts import table
+from vsnapfs.mounts.table import entry_around, entry_of_fd
 from vsnapfs.quiesce import ground
-from vsnapfs.quiesce.ground import MountedAt, lies_on, mount_of_fd, mount_of_name
+from vsnapfs.quiesce.ground import lies_on
 
 pytestmark = pytest.mark.unit
 
@@ -56,38 +58,16 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     device("loop4", "7:4", file="/live/live/db0")
     (tmp_path / "mountinfo").write_text(MOUNTS.lstrip("\n"))
     monkeypatch.setattr(ground, "DEVICES", devices)
-    monkeypatch.setattr(ground, "MOUNTS", tmp_path / "mountinfo")
+    monkeypatch.setattr(table, "MOUNTS", tmp_path / "mountinfo")
     monkeypatch.setattr(ground, "BTRFS", tmp_path / "btrfs")
     return tmp_path
 
 
 def below(path: str) -> list[str]:
     """Mount points of the filesystems that a made-up path lies on."""
-    mount = mount_of_name(path)
+    mount = entry_around(Path(path))
     assert mount is not None
-    return [found.point for found in ground._from_mount(mount, set())]
-
-
-def test_a_line_is_understood() -> None:
-    assert ground.mounts()[2] == MountedAt(31, "7:3", "/srv/on loop", "ext4", "/dev/loop3", "rw")
-    assert ground.mounts()[3].kind == "btrfs"
-
-
-@pytest.mark.parametrize(
-    ("path", "point"), [("/", "/"), ("/srvx", "/"), ("/srv", "/srv"), ("/srv/on loop/a", "/srv/on loop")]
-)
-def test_the_mount_of_a_name(path: str, point: str) -> None:
-    found = mount_of_name(path)
-    assert found is not None
-    assert found.point == point
-
-
-def test_the_last_of_several_mounts_on_a_directory_counts(machine: Path) -> None:
-    with (machine / "mountinfo").open("a") as file:
-        file.write("40 30 0:90 / /srv rw - tmpfs tmpfs rw\n")
-    found = mount_of_name("/srv/a")
-    assert found is not None
-    assert found.kind == "tmpfs"
+    return [found.path for found in ground._from_mount(mount, set())]
 
 
 def test_a_partition_lies_on_no_other_filesystem() -> None:
@@ -135,7 +115,7 @@ def test_all_devices_of_btrfs_are_followed(machine: Path, monkeypatch: pytest.Mo
 def test_a_real_file_lies_on_its_own_filesystem_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     with (tmp_path / "file").open("w") as file:
-        mount = mount_of_fd(file.fileno())
+        mount = entry_of_fd(file.fileno())
     assert next(lies_on(str(tmp_path / "file"))) == mount
 
 
