@@ -131,14 +131,25 @@ def test_a_directory_is_called_so(tmp_path: Path, path: str, what: str) -> None:
     assert [(file.path, file.what) for file in image.files(block * BLOCK)] == [(path, what)]
 
 
-def test_mounted_files_tell_where_they_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_mounted_files_tell_where_they_are(kind: str, tmp_path: Path) -> None:
     """What stands in where no program of the filesystem can be asked."""
-    image = Image(tmp_path, "ext4")
+    image = Image(tmp_path, kind)
     with loop_device(image.path) as device, mounted(device, tmp_path / "shown", options="ro") as top:
         for name in ("one", "deep/er/two three"):
             assert [file.path for file in _of_mounted(top, Bytes(image.at[name], BLOCK))] == [f"/{name}"]
+            assert [file.path for file in _of_mounted(top, Bytes(image.at[name] + 100, 12))] == [f"/{name}"]
         with pytest.raises(UntestableError, match="no file has a piece there"):
             _of_mounted(top, Bytes(0, BLOCK))
+
+
+def test_a_name_that_is_no_text_can_be_told(tmp_path: Path) -> None:
+    image = Image(tmp_path, "ext4")
+    with loop_device(image.path) as device, mounted(device, tmp_path / "shown") as top:
+        os.rename(top / "one", os.fsencode(top) + b"/\xff")
+        found = _of_mounted(top, Bytes(image.at["one"], BLOCK))
+    assert [file.path for file in found] == ["/\ufffd"]
+    assert [file.path for file in image.files(image.at["one"])] == ["/\ufffd"]
 
 
 def test_what_nobody_can_tell_is_said_so(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def attach(
         clean_all()
     source = Path(os.path.realpath(source_file))
     target = Path(os.path.realpath(directory))
+    _check_text(source, target)
     with locked(str(target)) as lock:
         clean_one(lock)  # of one who was killed, and has been waited for
         _check_directory(target, lock.read())
@@ -165,6 +166,15 @@ def _record(attached: Attached, *, made_directory: bool) -> Record:
 
 def _at(lock: Lock, record: Record, step: Step, attached: Attached) -> Record:
     return lock.write(replace(record, step=step, pid=os.getpid(), attached=attached))
+
+
+def _check_text(*paths: Path) -> None:
+    """Raises: UsageError: a path that a record, which is JSON, cannot have."""
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{str(path)!r} is not text", hint="attach takes paths in UTF-8") from error
 
 
 def _check_directory(target: Path, record: Record | None) -> None:

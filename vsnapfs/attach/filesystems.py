@@ -27,10 +27,14 @@ class Way(NamedTuple):
     noted: str = NOT_REPLAYED
 
 
+ON_ERROR = "errors=remount-ro"
+"""Else the filesystem itself says what the kernel does when it is found damaged; it may say: panic."""
+EXT_READ_ONLY = Way("ext4", (f"ro,{ON_ERROR}", f"ro,noload,{ON_ERROR}"))
+EXT_WRITABLE = Way("ext4", (f"rw,{ON_ERROR}",))
 READ_ONLY = {
-    "ext2": Way("ext4", ("ro", "ro,noload")),
-    "ext3": Way("ext4", ("ro", "ro,noload")),
-    "ext4": Way("ext4", ("ro", "ro,noload")),
+    "ext2": EXT_READ_ONLY,
+    "ext3": EXT_READ_ONLY,
+    "ext4": EXT_READ_ONLY,
     "xfs": Way("xfs", ("ro,nouuid", "ro,norecovery,nouuid")),
     "btrfs": Way("btrfs", ("ro", "ro,rescue=nologreplay")),
     "vfat": Way("vfat", ("ro",)),
@@ -43,9 +47,9 @@ READ_ONLY = {
 look, and btrfs gives the second one an identity of its own (Linux 6.7)."""
 
 WRITABLE = READ_ONLY | {
-    "ext2": Way("ext4", ("rw",)),
-    "ext3": Way("ext4", ("rw",)),
-    "ext4": Way("ext4", ("rw",)),
+    "ext2": EXT_WRITABLE,
+    "ext3": EXT_WRITABLE,
+    "ext4": EXT_WRITABLE,
     "xfs": Way("xfs", ("rw,nouuid",)),
     "btrfs": Way("btrfs", ("rw",)),
     "vfat": Way("vfat", ("rw",)),

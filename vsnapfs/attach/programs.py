@@ -28,25 +28,32 @@ class Ended(NamedTuple):
 def run(argv: Sequence[str], package: str, *, timeout_s: float | None = None, pass_fds: Sequence[int] = ()) -> Ended:
     """Run a program to its end. package: what it belongs to on Debian. pass_fds: what it shall hold open as long as it lives.
 
+    Whatever ends this, the program has ended then: a mount(8) that lived on would mount after all has been taken away.
+
     Raises: NotFoundError: it is not installed. TimedOutError: it was killed after ``timeout_s``. VsnapfsError: it cannot be run.
     """
     try:
-        done = subprocess.run(
+        with subprocess.Popen(
             argv,
             env=os.environ | {"LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=timeout_s,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             pass_fds=pass_fds,
-        )
+        ) as process:
+            try:
+                output, errors = process.communicate(timeout=timeout_s)
+            except BaseException:
+                process.kill()
+                process.wait()  # subprocess.run does not, after a KeyboardInterrupt
+                raise
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no program {argv[0]}", hint=f"it is in {package}") from error
     except subprocess.TimeoutExpired as error:
         raise TimedOutError(f"{argv[0]} did not end in {timeout_s:g} s and was killed") from error
     except OSError as error:
         raise from_os_error(error, f"run {argv[0]}") from error
-    return Ended(done.returncode, _text(done.stdout), _text(done.stderr))
+    return Ended(process.returncode, _text(output), _text(errors))
 
 
 def _text(printed: bytes) -> str:

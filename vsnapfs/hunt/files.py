@@ -152,7 +152,8 @@ def _of_mounted(directory: Path, place: Bytes) -> list[HuntFile]:
         except OSError as error:
             raise UntestableError(f"this filesystem does not tell where its files are: {error.strerror}") from error
         if found:
-            files.append(HuntFile(path=f"/{path.relative_to(directory)}", inode=path.lstat().st_ino, what="file"))
+            name = os.fsencode(path.relative_to(directory)).decode(errors="replace")
+            files.append(HuntFile(path=f"/{name}", inode=path.lstat().st_ino, what="file"))
     if not files:
         raise UntestableError(
             "no file has a piece there: it is metadata, or free, or there are too many files to look at"

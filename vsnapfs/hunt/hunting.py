@@ -101,12 +101,19 @@ class Hunting:
         return candidates
 
     async def _search_instants(self, candidates: Sequence[int]) -> Sequence[int]:
-        """Between two bookmarks; of too many instants first some, then those between two of them."""
+        """Between two bookmarks; of too many instants first some, then those between two of them. What a prune takes meanwhile is
+        between two others, which are told anew."""
+        gone: set[int | None] = set()
         while isinstance(known := self._known(), Narrowed):
             candidates = await in_thread(self._ground.instants, known.good, known.bad)
             if not next_probes(candidates, known, self._past.verdicts):
                 break
-            await self._search(candidates, "instants")
+            try:
+                await self._search(candidates, "instants")
+            except PointGoneError as error:
+                if error.seqno in gone:
+                    raise
+                gone.add(error.seqno)
         return candidates
 
     async def _search(self, candidates: Sequence[int], what: str) -> None:

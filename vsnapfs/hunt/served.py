@@ -145,7 +145,8 @@ def log_in(text: str) -> Path | None:
 
 def clear_directory(directory: Path) -> None:
     """Detach what is attached below it, and remove it. Raises: BusyError: somebody uses it, and who."""
-    clean_all()
+    with suppress(StoreError):  # of another's, which is not in the way
+        clean_all()
     for each in listed():
         if directory.resolve() in (Path(each.directory), Path(each.directory).parent):
             detach(Path(each.directory))

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.attach.ground import SIZES, History, history_of, make_image, names, synced
+from tests.e2e.attach.ground import SIZES, History, eventually_none, history_of, make_image, names, synced
 from tests.e2e.ground import refused, shown
 from tests.support.attaching import loops_on
 from tests.support.devices import loop_device, mounted, sh
 from tests.support.keeper import Workers
 from tests.support.processes import child, make_repository, must, must_json, run
 from tests.support.waiting import eventually
-from vsnapfs.attach import Attached, attached, check_filesystem, device_of
+from vsnapfs.attach import Attached, attach, attached, check_filesystem, detach, device_of
 from vsnapfs.core.errors import BusyError
 
 FAILED, USAGE, NOT_FOUND, DENIED, BUSY = 1, 2, 3, 4, 5
@@ -121,11 +122,26 @@ def test_refusals(ext4: History, tmp_path: Path) -> None:
     assert "not a directory" in refused(repository, USAGE, "attach", "clean", "disk", full / "file")
     assert "make the directory" in refused(repository, NOT_FOUND, "attach", "clean", "disk", tmp_path / "no/where")
     assert "is mounted on" in refused(repository, BUSY, "attach", "clean", "disk", ext4.mountpoint)
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    assert "is not text" in refused(repository, USAGE, "attach", "clean", "disk", odd)
+    assert "nothing is attached" in refused(repository, NOT_FOUND, "detach", odd)
     assert "nothing is attached" in refused(repository, NOT_FOUND, "detach", shown)
     assert "say what to detach" in refused(repository, USAGE, "detach")
     ext4.attach("clean", shown)
     assert "shows clean disk already" in refused(repository, BUSY, "attach", "later", "disk", shown)
     ext4.detach(shown)
+
+
+@pytest.mark.parametrize("name", ["a b", "-x", "back\\slash", "tab\tand\nline", "\r\x0c\x85\u2028"])
+def test_a_directory_of_any_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = make_image(tmp_path, "ext4", {"one": "1"})
+    monkeypatch.chdir(tmp_path)
+    assert attach(image, name).directory == str(tmp_path / name)
+    assert names(tmp_path / name) == ["one"]
+    with (tmp_path / name / "one").open(), pytest.raises(BusyError, match=rf"pid {os.getpid()}, open"):
+        detach(name)
+    assert detach(name).directory == str(tmp_path / name)
+    assert eventually_none(tmp_path) == []
 
 
 def test_only_root_may() -> None:

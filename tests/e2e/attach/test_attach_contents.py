@@ -15,6 +15,7 @@ from tests.e2e.ground import MIB
 from tests.support.devices import sh
 from vsnapfs.attach import attached, check_filesystem, device_of
 from vsnapfs.core.errors import StoreError, UsageError
+from vsnapfs.mounts.table import entry_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse]
 
@@ -161,3 +162,14 @@ def test_a_damaged_one_is_told_in_one_line(tmp_path: Path) -> None:
         _attached(image, tmp_path),
     ):
         pass
+
+
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_damaged_ext4_does_not_take_the_machine_along(writable: bool, tmp_path: Path) -> None:
+    """Its superblock may ask for a panic of the kernel."""
+    image = make_image(tmp_path, "ext4", {"one": "1"})
+    sh("tune2fs", "-e", "panic", image)
+    with attached(image, tmp_path / "shown", writable=writable):
+        entry = entry_of(tmp_path / "shown")
+        assert entry is not None
+        assert "errors=remount-ro" in entry.options.split(",")

@@ -13,8 +13,8 @@ import pytest
 
 from tests.e2e.attach.ground import KINDS, MAKE, SIZES, eventually_none, make_image, names
 from tests.support.attaching import loops_on
-from tests.support.devices import sh
-from tests.support.processes import Mounted, child, make_repository, must, must_json
+from tests.support.devices import loop_device, mounted, sh
+from tests.support.processes import Mounted, child, children_of, is_alive, make_repository, must, must_json
 from tests.support.waiting import eventually
 from vsnapfs.attach import attached
 
@@ -150,3 +150,40 @@ def test_what_a_killed_command_has_started_is_waited_for(tmp_path: Path) -> None
         eventually(lambda: names(directory) == ["one"], "mounted all the same")
         eventually(lambda: [each.directory for each in stale.clean_all()] == [str(directory)], "taken away")
     assert not directory.exists()
+
+
+RUNS = "import sys; from vsnapfs.attach.programs import run; run(['touch', sys.argv[1]], 'coreutils')"
+
+
+def test_an_interrupt_waits_for_what_was_started(tmp_path: Path) -> None:
+    """mount(8) may be in the kernel where no signal ends it: what it does there must not come after all was taken away."""
+    image = make_image(tmp_path, "ext4", {})
+    with loop_device(image) as device, mounted(device, tmp_path / "frozen") as frozen:
+        sh("fsfreeze", "--freeze", frozen)
+        try:
+            argv = [sys.executable, "-c", RUNS, str(frozen / "new")]
+            with child(argv, cwd=Path(__file__).parents[3], stderr=subprocess.DEVNULL) as process:
+                try:
+                    eventually(lambda: [pid for pid in children_of(process.pid) if _state(pid) == "D"], "touch to wait")
+                    (pid,) = children_of(process.pid)
+                    process.send_signal(signal.SIGINT)
+                    eventually(lambda: _is_killed(pid), "it to be killed")
+                    with pytest.raises(subprocess.TimeoutExpired):
+                        process.wait(2.0)
+                finally:
+                    sh("fsfreeze", "--unfreeze", frozen)
+                assert process.wait(30.0) != 0
+                assert not is_alive(pid)
+        except BaseException:
+            subprocess.run(["fsfreeze", "--unfreeze", str(frozen)], check=False, capture_output=True)
+            raise
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+
+
+def _is_killed(pid: int) -> bool:
+    """SIGKILL was sent to it and waits there."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return bool(int(status.partition("ShdPnd:")[2].split()[0], 16) & 1 << (signal.SIGKILL - 1))

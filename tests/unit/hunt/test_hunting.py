@@ -11,8 +11,9 @@ import pytest
 import trio
 
 from tests.unit.hunt.fakes import FakeGround, FakeTest, begin, point
-from vsnapfs.core.errors import HuntAbortedError, NotFoundError, StoreError
+from vsnapfs.core.errors import HuntAbortedError, NotFoundError, PointGoneError, StoreError
 from vsnapfs.core.hunt import Hunt, Verdict
+from vsnapfs.core.model import Point
 from vsnapfs.hunt.ground import Place
 from vsnapfs.hunt.hunting import Hunting, variable
 from vsnapfs.hunt.log import Begin, Cleared, End, Log, Making, Past, Safe, Told, parse, read
@@ -24,7 +25,8 @@ pytestmark = pytest.mark.unit
 STATES = list(range(10, 4000, 3))
 MARKS = {f"b{number}": seqno for number, seqno in enumerate(range(12, 4000, 61))}
 GOOD, BAD = 12, 3990
-FIRST_BAD = STATES[700]
+FIRST_BAD_AT = 700
+FIRST_BAD = STATES[FIRST_BAD_AT]
 
 
 def threshold(first_bad: int) -> Callable[[int], Verdict]:
@@ -128,6 +130,36 @@ def test_points_that_are_gone_or_cannot_be_shown_are_skipped(tmp_path: Path, gro
     assert found.write is None
     assert found.write_problem != ""
     assert {probe.why for probe in found.probes if probe.verdict == "skip"} == {"it is gone", "it cannot be mounted"}
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_an_instant_that_a_prune_takes_before_its_turn_is_left_out(tmp_path: Path, jobs: int) -> None:
+    """Those that were told are looked up one by one: meanwhile some go, and the others are told anew."""
+
+    class Pruned(FakeGround):
+        def point(self, state: int) -> Point:
+            if state in taken:
+                self.states = [other for other in self.states if other not in taken]
+                raise PointGoneError(f"@{state} is gone", seqno=state)
+            return super().point(state)
+
+    taken = set(STATES[FIRST_BAD_AT - 3 : FIRST_BAD_AT : 2])
+    ground = Pruned(STATES, MARKS)
+    test = FakeTest(ground, threshold(FIRST_BAD))
+    found = hunted(*begun(tmp_path / "log", begin(ground, GOOD, BAD, jobs=jobs)), ground, test)
+    assert (found.state, found.first_bad.seqno) == ("found", FIRST_BAD)
+    assert found.last_good.seqno == STATES[FIRST_BAD_AT - 2], "the one before it was taken"
+    assert ground.there == {}
+
+
+def test_an_instant_that_is_told_again_and_gone_again_ends_the_hunt(tmp_path: Path) -> None:
+    class Inconsistent(FakeGround):
+        def point(self, state: int) -> Point:
+            raise PointGoneError(f"@{state} is gone", seqno=state)
+
+    ground = Inconsistent(STATES, MARKS)
+    with pytest.raises(PointGoneError):
+        hunted(*begun(tmp_path / "log", begin(ground, GOOD, BAD)), ground, FakeTest(ground, threshold(FIRST_BAD)))
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

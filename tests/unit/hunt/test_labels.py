@@ -1,4 +1,4 @@
-"""How a branch or a mount says whose it is."""
+"""How a branch or a mount says whose it is; and how a place for mounts is removed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from vsnapfs.hunt.served import label, log_in
+from vsnapfs.core.errors import StoreError
+from vsnapfs.hunt import served
+from vsnapfs.hunt.served import clear_directory, label, log_in
 
 pytestmark = pytest.mark.unit
 
@@ -23,3 +25,17 @@ def test_a_label_leads_to_the_log(log: str) -> None:
 )
 def test_what_is_no_label_leads_nowhere(text: str) -> None:
     assert log_in(text) is None
+
+
+def test_a_place_is_removed_though_something_of_another_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused() -> None:
+        raise StoreError("cannot unmount /another's")
+
+    monkeypatch.setenv("VSNAPFS_RUN", str(tmp_path / "run"))
+    monkeypatch.setattr(served, "clean_all", refused)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "place/db").mkdir(parents=True)
+    clear_directory(tmp_path / "place")
+    assert not (tmp_path / "place").exists()
