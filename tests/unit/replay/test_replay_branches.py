@@ -14,7 +14,7 @@ from vsnapfs.core.errors import (
     LockedError,
     NameTakenError,
     NotFoundError,
-    StoreError,
+    ServerGoneError,
     UsageError,
 )
 from vsnapfs.core.model import Point
@@ -45,7 +45,10 @@ class Server:
         self.branches = {branch.name: branch for branch in branches}
         self.asked: list[Any] = []
 
-    def call(self, request: Any) -> Any:
+    def is_served(self) -> bool:
+        return True
+
+    def call(self, request: Any, _report: Any = None) -> Any:
         self.asked.append(request)
         if isinstance(request, BranchShow):
             if request.name not in self.branches:
@@ -108,10 +111,10 @@ def test_a_name_that_is_none_is_refused_before_anybody_is_asked() -> None:
 
 def test_a_server_that_dies_over_a_report_is_asked_again() -> None:
     server = Server()
-    answers = iter([StoreError("the server ended"), LockedError("its keeper has the lock"), None])
+    answers = iter([ServerGoneError("the server ended"), LockedError("its keeper has the lock"), None])
     call = server.call
 
-    def dying(request: Any) -> Any:
+    def dying(request: Any, _report: Any) -> Any:
         error = next(answers)
         if error is not None:
             raise error
