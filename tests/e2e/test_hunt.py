@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 from collections.abc import Iterator
-from math import ceil, log2
+from math import log2
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,6 @@ from tests.support.hunting import (
     EVERY,
     Planted,
     branches,
-    count_up,
-    counted_below,
     leaves_nothing,
     plant,
     taken_away,
@@ -36,8 +33,6 @@ IS_THERE = f"grep -q '{DEFECT.decode()}' $1"
 WRONG = ("sh", "-c", f"! {IS_THERE}", "sh", "{}")
 """Good where the planted bytes are not."""
 SEED = int(os.environ.get("VSNAPFS_HUNT_SEED") or int.from_bytes(os.urandom(4)))
-HUNTS = int(os.environ.get("VSNAPFS_HUNTS", "2"))
-BOOKMARKS, WRITES = 1024, 4
 
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse]
 
@@ -92,32 +87,6 @@ def test_the_planted_write_is_found_and_named(
     assert must_json(planted.repository, "hunt", "--replay", tmp_path / "log") == found
     assert {Path(probe["output"]).parent for probe in found["probes"]} == {tmp_path / "log.d"}
     leaves_nothing(planted.repository, place)
-
-
-def test_a_defect_anywhere_among_a_thousand_bookmarks(tmp_path: Path, place: Path) -> None:
-    """Ten probes find the bookmark, and two more the write among four."""
-    repository = tmp_path / "repository"
-    seqnos = count_up(repository, BOOKMARKS, WRITES)
-    print(f"seed {SEED}")
-    chance = random.Random(SEED)
-    with serving(repository, tmp_path / "mount"):
-        for number in range(HUNTS):
-            first_bad = chance.randrange(WRITES, len(seqnos))
-            ends = [
-                "--good",
-                "m0",
-                "--bad",
-                f"m{BOOKMARKS - 1}",
-                "--to-write",
-                f"--log={tmp_path}/log{number}",
-            ]
-            found = must_json(repository, "hunt", *ends, "--", *counted_below(first_bad))
-            assert found["write"]["seqno"] == seqnos[first_bad], found
-            assert found["last_good"]["seqno"] in (seqnos[first_bad - 1], seqnos[first_bad - 1] + 1), "or its bookmark"
-            named = [probe for probe in found["probes"] if probe["point"]["bookmark"] is not None]
-            assert len(named) <= 10
-            assert len(found["probes"]) - len(named) <= ceil(log2(WRITES)) + 2
-        leaves_nothing(repository, place)
 
 
 def test_several_volumes_are_in_one_directory(planted: Planted, place: Path, tmp_path: Path) -> None:

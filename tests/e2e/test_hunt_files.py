@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import pytest
 from tests.e2e.ground import MIB, serving
 from tests.support.attaching import left_behind
 from tests.support.devices import loop_device, mounted, sh
-from tests.support.hunting import branches, taken_away
+from tests.support.hunting import branches, killed_at_line, lines_of, taken_away
 from tests.support.partition_table import write_gpt
 from tests.support.processes import Mounted, environment, make_repository, must, must_json, program
 from tests.support.waiting import eventually
@@ -215,22 +214,6 @@ def check(shop: Shop, found: Any) -> None:
     assert [file["path"] for file in write["files"]] == ["/shop/orders.csv"], write
     assert (write["offset_bytes"], write["length_bytes"], write["changed_bytes"]) == (shop.at, BLOCK, len(shop.ORDERS))
     assert "4711,Meyer" in write["hex_diff"][0]
-
-
-def killed_at_line(repository: Path, log: Path, line: int, words: tuple[str, ...]) -> None:
-    """Run a hunt, and kill it when its log has so many lines; it may be quicker, and end."""
-    process = subprocess.Popen(
-        [*program(), *words], env=environment(repository), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        eventually(lambda: process.poll() is not None or lines_of(log) >= line, f"line {line}")
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-
-
-def lines_of(log: Path) -> int:
-    return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
 def test_killed_again_and_again_it_comes_to_the_same_end(tmp_path: Path) -> None:

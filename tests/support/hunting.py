@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.attaching import left_behind
-from tests.support.processes import must_json, unmount
+from tests.support.processes import environment, must_json, program, unmount
 from tests.support.waiting import eventually
 from vsnapfs.mounts.table import mounts
 from vsnapfs.repository.repository import Repository
@@ -85,6 +87,22 @@ def taken_away(place: Path) -> Iterator[Path]:
         for entry in mounts():
             if entry.path.startswith(f"{place}/"):
                 unmount(Path(entry.path))
+
+
+def killed_at_line(repository: Path, log: Path, line: int, words: tuple[str, ...]) -> None:
+    """Run a hunt, and kill it when its log has so many lines; it may be quicker, and end."""
+    process = subprocess.Popen(
+        [*program(), *words], env=environment(repository), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        eventually(lambda: process.poll() is not None or lines_of(log) >= line, f"line {line}")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def lines_of(log: Path) -> int:
+    return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
 def branches(repository: Path) -> list[str]:

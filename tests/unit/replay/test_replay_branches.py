@@ -114,7 +114,7 @@ def test_a_server_that_dies_over_a_report_is_asked_again() -> None:
     answers = iter([ServerGoneError("the server ended"), LockedError("its keeper has the lock"), None])
     call = server.call
 
-    def dying(request: Any, _report: Any) -> Any:
+    def dying(request: Any, _report: Any = None) -> Any:
         error = next(answers)
         if error is not None:
             raise error
