@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -135,7 +136,7 @@ def test_a_good_point(server: Mounted) -> None:
     [
         ("ill", "shop", ["mounted", "checked"], "sh ended with 1"),
         ("torn", "shop", ["mounted"], "disk: "),
-        ("gone", "shop", [], "disk: "),
+        ("gone", "shop", ["read"], "sh ended with 2"),
         ("gone", "raw", [], "sh ended with 2"),
         ("room", "greedy", ["mounted", "checked"], "sh ended with"),
     ],
@@ -160,10 +161,45 @@ def test_without_a_mount_the_command_has_the_file(server: Mounted) -> None:
     assert verified(server, "good", "--profile", "raw")["proved"] == ["command"]
 
 
+def test_what_no_filesystem_explains_is_read_whole(ground: Path, server: Mounted) -> None:
+    """It is good as far as it reads back with its checksums; one bit in the journal, and it is not."""
+    found = verified(server, "gone")
+    assert (found["good"], found["proved"]) == (True, ["read"])
+    assert found["remarks"] == ["disk was read whole, and that is all: it holds no filesystem that blkid knows"]
+    verdict = bookmark(server, "gone")["verdicts"][-1]
+    assert (verdict["profile"], verdict["good"], verdict["remarks"]) == ("", True, found["remarks"])
+    assert found["remarks"][0] in must(server.repository, "bookmark", "show", "gone")
+    assert "is good: disk; read whole" in must(server.repository, "verify", "gone")
+
+
+def test_damage_in_what_no_filesystem_explains(tmp_path: Path) -> None:
+    repository = make_repository(tmp_path / "repository", disk=8 * MIB)
+    content = random.Random(7).randbytes(MIB)
+    with serving(repository, tmp_path / "mount") as server:
+        with (server.mountpoint / "live/disk").open("r+b") as live:
+            live.write(content)
+            os.fsync(live.fileno())
+        must(repository, "bookmark", "add", "raw")
+        assert verified(server, "raw")["good"]
+        needle = content[MIB // 2 :][:64]
+        (segment,) = (path for path in repository.rglob("*") if path.is_file() and journalled(path, needle))
+        with segment.open("r+b") as file:
+            at = file.read().index(needle)
+            file.seek(at)
+            file.write(bytes([needle[0] ^ 1]))
+        found = verified(server, "raw", status=NOT_GOOD)
+        assert (found["good"], found["proved"]) == (False, [])
+        assert "read disk" in found["reason"]
+
+
+def journalled(path: Path, needle: bytes) -> bool:
+    return path.parent.name == "journal" and needle in path.read_bytes()
+
+
 def test_points_of_every_form(server: Mounted) -> None:
     seqno = bookmark(server, "good")["seqno"]
     assert verified(server, f"@{seqno}")["bookmarks"] == ["good"]
-    assert verified(server, "--latest", status=NOT_GOOD)["bookmarks"] == ["gone"]
+    assert verified(server, "--latest")["bookmarks"] == ["gone"]
     nameless = verified(server, f"@{seqno - 1}")
     assert (nameless["good"], nameless["bookmarks"]) == (True, [])
     told = must_json(server.repository, "events", "--kind", "verified")["events"][-1]
@@ -241,7 +277,7 @@ def test_a_server_does_it_by_itself(tmp_path: Path) -> None:
         assert branches(server) == []
 
 
-SLOW_NIGHT = '[verify.night]\nevery = "1s"\ncommand = ["sh", "-c", \'touch {}/began; sleep 600\']\ntimeout = "1h"\n'
+SLOW_NIGHT = '[verify.night]\nevery = "1s"\nnames = "good"\ncommand = ["sh", "-c", \'touch {}/began; sleep 600\']\ntimeout = "1h"\n'
 
 
 def test_a_server_that_ends_meanwhile_leaves_nothing(tmp_path: Path, run_directory: Path) -> None:

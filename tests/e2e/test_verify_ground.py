@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.devices import mounted, sh
+from tests.support.partition_table import write_gpt
 from tests.support.processes import child, environment
 from tests.support.waiting import eventually
 from vsnapfs.attach.stale import listed
@@ -95,9 +96,32 @@ def test_a_filesystem_that_is_not_there_any_more(tree: Path, tmp_path: Path) -> 
     with (tree / "files").open("r+b") as image:
         image.seek(0)
         image.write(bytes(MIB))
-    proof = proof_of(tree, tmp_path, "true")
-    assert (proof.good, proof.proved) == (False, ())
-    assert proof.reason.startswith("files: ")
+    proof = proof_of(tree, tmp_path, "test", "-d", "{}/files")
+    assert (proof.good, proof.proved) == (False, ("mounted", "checked", "read"))
+    assert "holds no filesystem" in proof.remarks[0]
+
+
+def test_contents_that_are_no_filesystem(tree: Path, tmp_path: Path) -> None:
+    """The command has their files beside the mounts of the others."""
+    with (tree / "raw").open("wb") as image:
+        image.truncate(MIB)
+        image.write(b"rows of a database")
+    with (tree / "swap").open("wb") as image:
+        image.truncate(MIB)
+    sh("mkswap", tree / "swap")
+    with (tree / "disk").open("wb") as image:
+        image.truncate(4 * MIB)
+    write_gpt(tree / "disk", [(MIB, MIB)])
+    script = 'grep -q rows {}/raw && test -f {}/swap && test -d {}/files && echo more >> "$VSNAPFS_VOLUME_DISK"'
+    proof = proof_of(tree, tmp_path, "sh", "-c", script, volumes=("raw", "swap", "disk", "files"))
+    assert (proof.reason, proof.proved) == ("", ("mounted", "checked", "read", "command"))
+    assert [remark.partition(": ")[2].split(" (")[0] for remark in proof.remarks] == [
+        "it holds no filesystem that blkid knows",
+        "it holds swap space, no filesystem",
+        "it has partitions: 1",
+    ]
+    assert list((tmp_path / "base/0").iterdir()) == []
+    assert proof_of(tree, tmp_path, volumes=("raw",)).proved == ("read",)
 
 
 def test_a_filesystem_that_is_not_sound(tree: Path, tmp_path: Path) -> None:
@@ -146,12 +170,14 @@ KILLED = """
 import sys
 from pathlib import Path
 from tests.e2e.test_verify_ground import proof_of
-proof_of(Path(sys.argv[1]), Path(sys.argv[2]), "sh", "-c", "touch {}/db0/began; sleep 600")
+volumes = ("db0", "files", "raw")
+proof_of(Path(sys.argv[1]), Path(sys.argv[2]), "sh", "-c", "touch {}/db0/began; sleep 600", volumes=volumes)
 """
 
 
 def test_what_a_killed_one_has_left_is_cleared(tree: Path, tmp_path: Path) -> None:
     base = tmp_path / "base/0"
+    (tree / "raw").write_bytes(bytes(MIB))
     place = {"VSNAPFS_RUN": os.environ["VSNAPFS_RUN"]}
     with child([sys.executable, "-c", KILLED, str(tree), str(tmp_path)], env=environment() | place) as process:
         try:

@@ -45,8 +45,8 @@ class Content(NamedTuple):
 def look(source: Path, partition: int | None) -> Content:
     """What there is to be mounted in a file, or in a partition of it.
 
-    Raises: UsageError: which partition has to be said, or there is no such one. NotFoundError, PermissionDeniedError: the file
-    cannot be read. TimedOutError. StoreError: blkid cannot tell.
+    Raises: UsageError: which partition has to be said, or there is no such one; or it may be one of several filesystems. NotFoundError,
+    PermissionDeniedError: the file cannot be read. TimedOutError. StoreError: blkid cannot tell.
     """
     _check_file(source)
     whole = _probed(source)
@@ -88,11 +88,11 @@ def _check_file(source: Path) -> None:
 
 
 def _probed(source: Path, part: Partition | None = None) -> Content:
-    """Raises: StoreError: several things at once, or blkid broke."""
+    """Raises: UsageError: several things at once. StoreError: blkid broke."""
     place = [] if part is None else ["--offset", str(part.offset_bytes), "--size", str(part.length_bytes)]
     done = run(["blkid", "--probe", *place, "--output", "export", "--", str(source)], PACKAGE, timeout_s=TIMEOUT_S)
     if done.status == AMBIVALENT:
-        raise StoreError(f"{source} has marks of several filesystems", hint="wipefs lists them, on a copy or a branch")
+        raise UsageError(f"{source} has marks of several filesystems", hint="wipefs lists them, on a copy or a branch")
     if done.status not in (0, NOTHING):
         raise StoreError(f"cannot tell what {source} holds: {done.said()}")
     told = dict(line.split("=", 1) for line in done.output.splitlines() if "=" in line)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from vsnapfs.attach.filesystems import UNTRUSTED, Way
 from vsnapfs.attach.loop import Loop
 from vsnapfs.attach.programs import run
-from vsnapfs.core.errors import BusyError, StoreError
+from vsnapfs.core.errors import BusyError, StoreError, UsageError
 from vsnapfs.mounts.holders import holders
 from vsnapfs.mounts.table import entry_of, mounts
 
@@ -32,7 +32,8 @@ class Done(NamedTuple):
 def mount(way: Way, device: Loop, directory: Path, extra: Sequence[str], uuid: str, lock_fd: int) -> Done:
     """Mount a device, by the first attempt of ``way`` that works. uuid: of its filesystem.
 
-    Raises: BusyError: a filesystem with this identity is mounted, and the kernel cannot have two. StoreError: the kernel refused all.
+    Raises: BusyError: a filesystem with this identity is mounted, and the kernel cannot have two. UsageError: it has no driver for it.
+    StoreError: it refused all.
     """
     said = ""
     for number, attempt in enumerate(way.attempts):
@@ -48,7 +49,7 @@ def mount(way: Way, device: Loop, directory: Path, extra: Sequence[str], uuid: s
 
 def _refused(way: Way, said: str, uuid: str) -> Exception:
     if way.driver not in DRIVERS.read_text(encoding="ascii").split():
-        return StoreError(
+        return UsageError(
             f"this kernel cannot mount {way.driver}", hint="copy the image to a machine that can: vsnapfs export"
         )
     if way.driver == "btrfs" and (BTRFS / uuid).exists():

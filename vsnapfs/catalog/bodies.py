@@ -57,6 +57,7 @@ class VerdictGiven(msgspec.Struct, frozen=True, omit_defaults=True):
     volumes: tuple[str, ...] = ()
     proved: tuple[Proved, ...] = ()
     reason: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 class BookmarkAdded(msgspec.Struct, frozen=True):

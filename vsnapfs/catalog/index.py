@@ -250,6 +250,7 @@ class Index:
             volumes=given.volumes,
             proved=given.proved,
             reason=given.reason,
+            remarks=given.remarks,
         )
         others = [each for each in old.verdicts if each.profile != given.profile]
         kept = (*others, verdict)[-VERDICTS_MAX:]

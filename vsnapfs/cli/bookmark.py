@@ -228,6 +228,7 @@ def _verdicts(bookmark: Bookmark) -> Iterator[str]:
         by = f" by {verdict.profile}" if verdict.profile else ""
         what = f"good ({', '.join(verdict.proved)})" if verdict.good else f"NOT good: {verdict.reason}"
         yield printable(f"{'verified:':13}{verdict.time}{by}, {', '.join(verdict.volumes)}: {what}")
+        yield from (printable(f"{'':13}{remark}") for remark in verdict.remarks)
 
 
 def _still(member: MemberOutcome) -> str:

@@ -18,13 +18,14 @@ from vsnapfs.cli.arguments import POINT, VOLUME, PointsCommand
 from vsnapfs.cli.served_tree import tree_of
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.table import moment, printable
-from vsnapfs.core.errors import BusyError, IntegrityError, NotFoundError, UsageError
+from vsnapfs.core.errors import BusyError, IntegrityError, NotFoundError, ServerGoneError, UsageError
 from vsnapfs.core.names import near
 from vsnapfs.repository.layout import VERIFY_LOCK
 
 if TYPE_CHECKING:
     from vsnapfs.core.findings import Verified
     from vsnapfs.core.model import Point
+    from vsnapfs.verify.proof import Proof
 
 PREFIX = "verify-"
 NOTE = "of vsnapfs verify; it goes when that ends"
@@ -74,6 +75,7 @@ def _verified(session: Session, text: str, profile: str, chosen: list[str]) -> V
         with _branch(session, name, point, verification.quota_bytes):
             ground = BranchGround(tree / "branches" / name, base, verification.command, occasion)
             proof = prove(verification, volumes, ground, partial(_say, session))
+        _refuse_another(session, status.pid, proof)
         verdict = GiveVerdict(
             seqno=point.seqno,
             good=proof.good,
@@ -82,6 +84,7 @@ def _verified(session: Session, text: str, profile: str, chosen: list[str]) -> V
             volumes=tuple(volumes),
             proved=proof.proved,
             reason=proof.reason,
+            remarks=proof.remarks,
         )
         bookmarks = session.ask_again(verdict).bookmarks
     return Verified(
@@ -93,8 +96,16 @@ def _verified(session: Session, text: str, profile: str, chosen: list[str]) -> V
         proved=verdict.proved,
         took_s=verdict.took_s,
         reason=verdict.reason,
-        remarks=proof.remarks,
+        remarks=verdict.remarks,
     )
+
+
+def _refuse_another(session: Session, pid: int | None, proof: Proof) -> None:
+    """Raises: ServerGoneError: the server that showed the branch is not there any more. What failed then is not the point's fault."""
+    from vsnapfs.daemon.requests import GetStatus
+
+    if not proof.good and session.ask(GetStatus()).pid != pid:
+        raise ServerGoneError("the server ended over the verification", hint="do it again with that which runs now")
 
 
 def _volumes(session: Session, point: Point, chosen: list[str]) -> list[str]:
@@ -184,7 +195,7 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-WORDS = {"mounted": "mounted", "checked": "filesystems sound", "command": "command succeeded"}
+WORDS = {"mounted": "mounted", "checked": "filesystems sound", "read": "read whole", "command": "command succeeded"}
 
 
 def _lines(found: Verified) -> Iterator[str]:

@@ -105,4 +105,4 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     """Why it is not good; "": it is."""
     remarks: tuple[str, ...]
-    """What could not be looked at."""
+    """Which volumes were not looked at as the others, and why."""

@@ -14,7 +14,7 @@ import msgspec
 
 Consistency = Literal["crash", "filesystem", "application"]
 PrimaryKind = Literal["repository", "path", "none"]
-Proved = Literal["mounted", "checked", "command"]
+Proved = Literal["mounted", "checked", "read", "command"]
 DataMode = Literal["verify", "kernel", "auto"]
 """Who reads volumes at points: docs/tree.md, section on reading through the kernel."""
 
@@ -128,9 +128,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     took_s: float
     volumes: tuple[str, ...]
     proved: tuple[Proved, ...]
-    """What was done to each of these volumes, or to all together, and went well."""
+    """What was done to each of these volumes, or to all together, and went well; but for what the remarks say."""
     reason: str = ""
     """Why it is not good."""
+    remarks: tuple[str, ...] = ()
+    """Which of them were not mounted, or not checked, and why."""
 
 
 class Bookmark(msgspec.Struct, frozen=True, kw_only=True):

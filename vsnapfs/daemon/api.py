@@ -134,6 +134,7 @@ def verdict(repository: Repository, request: ask.GiveVerdict, _: Report) -> ask.
         volumes=request.volumes,
         proved=request.proved,
         reason=request.reason,
+        remarks=request.remarks,
     )
     return ask.Bookmarks(bookmarks=given)
 

@@ -260,6 +260,7 @@ class GiveVerdict(Request[Bookmarks], frozen=True, kw_only=True):
     volumes: tuple[str, ...] = ()
     proved: tuple[Proved, ...] = ()
     reason: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 class BranchAdd(Request[Branch], frozen=True, kw_only=True):

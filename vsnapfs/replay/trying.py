@@ -14,7 +14,7 @@ import trio
 
 from vsnapfs.attach import attached, check_filesystem, device_of
 from vsnapfs.core.branch import Branch
-from vsnapfs.core.errors import VsnapfsError
+from vsnapfs.core.errors import IntegrityError, StoreError, VsnapfsError
 from vsnapfs.core.replay import FilesystemVerdict, ReplayReport, TrialVerdict
 from vsnapfs.hunt import trial
 from vsnapfs.hunt.ground import Place
@@ -51,16 +51,16 @@ def _volumes(course: Course, branch: Branch) -> list[str]:
 
 def _checked(file: Path, volume: str, partition: int | None) -> FilesystemVerdict:
     """Mounted for a moment before, so that the filesystem replays its own journal: without that it looks damaged."""
-    problem = ""
+    problem, damaged = "", False
     try:
         with _directory() as scratch, attached(file, scratch / VOLUMES, writable=True, partition=partition):
             pass
     except VsnapfsError as error:
-        problem = str(error)
+        problem, damaged = str(error), isinstance(error, StoreError | IntegrityError)
     try:
         with device_of(file, partition=partition) as device:
             verdict = check_filesystem(device.path, device.filesystem)
-            ok = False if problem and verdict.ok else verdict.ok
+            ok = False if damaged and verdict.ok else verdict.ok
             text = "\n".join(line for line in (problem, verdict.text) if line)
             return FilesystemVerdict(volume=volume, filesystem=device.filesystem, ok=ok, text=text)
     except VsnapfsError as error:

@@ -326,13 +326,15 @@ class Repository(Closing):
         volumes: tuple[str, ...] = (),
         proved: tuple[Proved, ...] = (),
         reason: str = "",
+        remarks: tuple[str, ...] = (),
     ) -> list[Bookmark]:
         """Keep what a proof of a point has come to, with all its bookmarks, which are returned.
 
-        Args: proved: what was done and went well. reason: why it is not good.
+        Args: proved: what was done and went well. reason: why it is not good. remarks: which volumes were not looked at as
+        the others.
         Raises: UsageError: a name that cannot be. PointGoneError: by now. StoreError, NoSpaceError.
         """
-        given = VerdictGiven(good, profile, round(took_s * 1000), volumes, proved, reason)
+        given = VerdictGiven(good, profile, round(took_s * 1000), volumes, proved, reason, remarks)
         return verdicts.give(self._parts, seqno, verdicts.checked(given))
 
     def verifications_handled_ns(self) -> dict[str, int]:

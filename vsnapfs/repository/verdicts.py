@@ -24,6 +24,9 @@ from vsnapfs.repository.parts import Parts
 
 VOLUMES_MAX = 64
 REASON_LENGTH_MAX = 500
+REMARK_LENGTH_MAX = 240
+REMARKS_BYTES_MAX = 16384
+"""A record holds a body of twice that."""
 OF_RUNS = frozenset({"verified", "verify_failed", "verify_missed"})
 
 
@@ -36,8 +39,14 @@ def checked(given: VerdictGiven) -> VerdictGiven:
     if len(given.volumes) > VOLUMES_MAX:
         count = len(given.volumes)
         raise UsageError(f"a verdict names {VOLUMES_MAX} volumes at most, not {count}", hint="verify some of them")
-    line = "".join(c if c.isprintable() else " " for c in given.reason)[:REASON_LENGTH_MAX]
-    return msgspec.structs.replace(given, reason=line)
+    remarks = tuple(_line(remark, REMARK_LENGTH_MAX) for remark in given.remarks[:VOLUMES_MAX])
+    while len(msgspec.json.encode(remarks)) > REMARKS_BYTES_MAX:
+        remarks = remarks[:-1]
+    return msgspec.structs.replace(given, reason=_line(given.reason, REASON_LENGTH_MAX), remarks=remarks)
+
+
+def _line(text: str, length_max: int) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)[:length_max]
 
 
 def give(parts: Parts, seqno: int, verdict: VerdictGiven) -> list[Bookmark]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from vsnapfs.hunt.ground import Place
 from vsnapfs.hunt.hunting import environment
 from vsnapfs.verify.proof import Checked
 
+PIECE_BYTES = 1 << 20
 DIRECTORY_MODE = 0o711
 """A program may become another user, as PostgreSQL has to: who may look in is what the filesystems say."""
 
@@ -52,6 +55,25 @@ class BranchGround:
         _make(self._base)
         with attached(self.file(volume), self._base / volume, writable=True) as made:
             yield Path(made.directory)
+
+    @contextmanager
+    def shown(self, volume: str) -> Iterator[Path]:
+        _make(self._base)
+        place = self._base / volume
+        place.symlink_to(self.file(volume))
+        try:
+            yield place
+        finally:
+            place.unlink()
+
+    def read(self, volume: str) -> None:
+        """Through the mount, where each block is compared with its checksum."""
+        with _naming_errors(f"read {volume}"):
+            fd = os.open(self.file(volume), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                _read_whole(fd)
+            finally:
+                os.close(fd)
 
     def check(self, volume: str, timeout_s: float) -> Checked:
         with device_of(self.file(volume)) as device:
@@ -88,8 +110,12 @@ def _failure(ran: trial.Trial, program: str, timeout_s: float, output: Path) -> 
 
 
 def clear(base: Path) -> None:
-    """Take away what a proof that was killed has left mounted below ``base``. Raises: BusyError, StoreError."""
+    """Take away what a proof that was killed has left mounted or shown below ``base``. Raises: BusyError, StoreError."""
     if base.is_dir():
+        with _naming_errors(f"clear {base}"):
+            for place in base.iterdir():
+                if place.is_symlink():
+                    place.unlink()
         for left in listed():
             if Path(left.directory).parent == base:
                 try:
@@ -98,10 +124,33 @@ def clear(base: Path) -> None:
                     continue  # by somebody else, in between
 
 
-def _make(base: Path) -> None:
+def _read_whole(fd: int) -> None:
+    """All of a file's data. What comes before a block that cannot be had is read, and what comes next is the error. Raises: OSError."""
+    at, size_bytes = 0, os.fstat(fd).st_size
+    while at < size_bytes:
+        try:
+            at = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            raise
+        done = len(os.pread(fd, PIECE_BYTES, at))
+        if done == 0:
+            raise OSError(errno.EIO, f"it ends at {at}")
+        os.posix_fadvise(fd, at, done, os.POSIX_FADV_DONTNEED)
+        at += done
+
+
+@contextmanager
+def _naming_errors(doing: str) -> Iterator[None]:
     try:
+        yield
+    except OSError as error:
+        raise from_os_error(error, doing) from error
+
+
+def _make(base: Path) -> None:
+    with _naming_errors(f"make {base}"):
         base.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         for directory in (base, base.parent):
             directory.chmod(DIRECTORY_MODE)
-    except OSError as error:
-        raise from_os_error(error, f"make {base}") from error
