@@ -8,6 +8,7 @@ say so, and by the next.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from vsnapfs.core.branch import Branch
@@ -24,15 +25,22 @@ COMES_BACK_S_MAX = 15.0
 LOOK_EVERY_S = 0.1
 
 
-def call_again(client: Client, request: Request[R], report: Report | None = None) -> R:
-    """The answer of this worker, or of a next one.
+def call_again(
+    client: Client,
+    request: Request[R],
+    report: Report | None = None,
+    died: Callable[[VsnapfsError], object] = lambda _: None,
+) -> R:
+    """The answer of this worker, or of a next one. died: is told of each that was gone before it answered.
 
     Raises: what ``Client.call`` raises; of it ServerGoneError and LockedError only if no worker comes that can answer.
     """
     for left in reversed(range(TRIES_MAX)):
         try:
             answer = client.call(request, report)
-        except (ServerGoneError, LockedError):
+        except (ServerGoneError, LockedError) as error:
+            if isinstance(error, ServerGoneError):
+                died(error)
             if left == 0 or not _comes_back(client):
                 raise
         else:

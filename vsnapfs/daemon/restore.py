@@ -247,7 +247,18 @@ def _fixed(client: Client, source: str) -> str:
 
 def _asked_on(client: Client, request: Request[R], report: Report) -> R:
     """The next worker is asked again if one dies over it: the same bookmarks are meant, and what is done is not done twice."""
+    died: list[VsnapfsError] = []
     try:
-        return call_again(client, request, report)
-    except ServerGoneError as error:
-        raise with_hint(error, "a part may be written: do it again to complete it") from error
+        return call_again(client, request, report, died.append)
+    except VsnapfsError as error:
+        if died:
+            raise _half_done(error) from error
+        raise
+
+
+def _half_done(error: VsnapfsError) -> VsnapfsError:
+    """Of a restore that a server died over, which said nothing of that any more."""
+    again = "do it again to complete it"
+    if error.hint and again in error.hint:
+        return error
+    return with_hint(error, "; ".join(filter(None, (error.hint, f"a part may be written: {again}"))))

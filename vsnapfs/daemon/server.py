@@ -10,7 +10,7 @@ Concurrency: trio runs names, calls and signals; whatever touches storage runs i
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -46,9 +46,9 @@ from vsnapfs.daemon.serving import (
     mounted,
 )
 from vsnapfs.daemon.settling import settling
+from vsnapfs.daemon.undisturbed import undisturbed
 from vsnapfs.daemon.verifying import Verifier, by_command, verifying
 from vsnapfs.mounts.holders import users_of
-from vsnapfs.tree.nodes import LiveFile
 
 if TYPE_CHECKING:
     from vsnapfs.repository.repository import Repository
@@ -177,35 +177,19 @@ class Answers:
             await self._news.wait_newer(request.after, request.wait_s)
 
     def __call__(self, verb: Verb, request: Request[Any], report: Report) -> Any:
-        self._refuse_in_use(request)
-        try:
-            result = carried_out(self._repository, verb, request, report)
-        except BusyError as error:
-            raise self._naming_users(error, request) from error
-        finally:  # also what failed may have changed a part
-            if verb.name in TOUCHES_VOLUMES:
-                trio.from_thread.run(partial(self._mount.changed, content=TOUCHES_VOLUMES[verb.name]))
+        with undisturbed(self._repository, self._mount, request):
+            try:
+                result = carried_out(self._repository, verb, request, report)
+            except BusyError as error:
+                raise self._naming_users(error, request) from error
+            finally:  # also what failed may have changed a part
+                if verb.name in TOUCHES_VOLUMES:
+                    trio.from_thread.run(partial(self._mount.changed, content=TOUCHES_VOLUMES[verb.name]))
         if isinstance(result, Events):
             return msgspec.structs.replace(result, served=True, ending=self._news.ended)
         if isinstance(result, Status):
             return self._served(result)
         return result
-
-    def _refuse_in_use(self, request: Request[Any]) -> None:
-        """Raises: BusyError: what shall be restored is open in the mount."""
-        if isinstance(request, RestoreLive) and not request.force:
-            self._refuse_open([request.volume], "or --force")
-        if isinstance(request, BranchPromote):
-            volumes = self._repository.branch(request.name).volumes
-            self._refuse_open([volume.name for volume in volumes], "then promote it")
-
-    def _refuse_open(self, names: Iterable[str], otherwise: str) -> None:
-        volumes = {self._repository.volume(name).id: name for name in names}
-        for _, node, _ in trio.from_thread.run(self._mount.open_volumes):
-            if isinstance(node, LiveFile) and node.volume_id in volumes:
-                live = f"live/{volumes[node.volume_id]}"
-                users = ", ".join(users_of(self._mount.mountpoint / live)) or "somebody"
-                raise BusyError(f"{live} is used by {users}", hint=f"stop that first, {otherwise}")
 
     def _naming_users(self, error: BusyError, request: Request[Any]) -> VsnapfsError:
         """Of a branch that is open: by whom."""

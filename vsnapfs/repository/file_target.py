@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from vsnapfs.binding import Store
 from vsnapfs.core.errors import BusyError, IntegrityError, NoSpaceError, VsnapfsError, from_os_error
-from vsnapfs.repository.sparse import Span, data_spans
+from vsnapfs.repository.sparse import Span, data_spans, read_up_to
 
 
 class FileTarget:
@@ -35,7 +35,7 @@ class FileTarget:
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         with self._named("read"):
-            content = os.pread(self._fd, length_bytes, offset_bytes)
+            content = read_up_to(self._fd, length_bytes, offset_bytes)
         if len(content) != length_bytes:
             raise self._shorter()
         return content

@@ -30,6 +30,7 @@ class LiveVolume(Closing):
         self._parts, self._entry = parts, entry
         self.seqno = parts.journal.facts().committed_seqno
         self._last_seqno = self.seqno
+        self._records = 0
         self._head = view_of(parts, entry, self.seqno)
 
     @property
@@ -45,9 +46,11 @@ class LiveVolume(Closing):
 
     def write(self, offset_bytes: int, content: bytes) -> None:
         self._last_seqno = self._parts.journal.write(self._entry.id, offset_bytes, content)
+        self._records += 1
 
     def zero(self, offset_bytes: int, length_bytes: int) -> None:
         self._last_seqno = self._parts.journal.zero(self._entry.id, offset_bytes, length_bytes)
+        self._records += 1
 
     def settle(self) -> None:
         self._parts.journal.commit()
@@ -61,16 +64,27 @@ class LiveVolume(Closing):
         os.posix_fadvise(primary, offset_bytes, length_bytes, os.POSIX_FADV_DONTNEED)
         return journal.read_live(self._entry.id, offset_bytes, length_bytes)
 
+    def refuse_others(self) -> None:
+        """Raises: BusyError: somebody else wrote to it since it was taken as it was, and that was committed."""
+        pieces = self._parts.journal.pieces(self.seqno)
+        records = len({piece.seqno for piece in pieces if piece.volume == self._entry.id})
+        if records != self._records:
+            raise self._written_meanwhile()
+
     def mismatch(self, offset_bytes: int) -> VsnapfsError:
         name = self._entry.name
         state = self._parts.journal.volume_at(self._entry.id, self._parts.journal.facts().committed_seqno)
         if state is not None and state.last_write_seqno > self._last_seqno:
-            return BusyError(
-                f"live/{name} was written to meanwhile", volume=name, hint="stop whoever uses it, and try again"
-            )
+            return self._written_meanwhile()
         return IntegrityError(
             f"volume {name} does not read back at {offset_bytes} as it was written",
             volume=name,
             offset_bytes=offset_bytes,
             hint="see whether its primary is sound",
+        )
+
+    def _written_meanwhile(self) -> BusyError:
+        name = self._entry.name
+        return BusyError(
+            f"live/{name} was written to meanwhile", volume=name, hint="stop whoever uses it, and try again"
         )

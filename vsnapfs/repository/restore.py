@@ -161,7 +161,9 @@ def _onto(parts: Parts, origin: Origin, volume: Held, tally: Tally) -> int:
         entry = parts.entry(volume.name)
         with LiveVolume(parts, entry) as live:
             spans = _candidates(parts, origin, volume, entry, source, live)
-            return bring(source, live, spans, tally, verify=True)
+            written = bring(source, live, spans, tally, verify=True)
+            live.refuse_others()
+            return written
 
 
 def _candidates(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from vsnapfs.binding import RunKind, View
 from vsnapfs.core.errors import BusyError, from_os_error
-from vsnapfs.repository.sparse import Span, data_spans
+from vsnapfs.repository.sparse import Span, data_spans, read_up_to
 
 
 def data_of(view: View) -> Iterator[Span]:
@@ -52,7 +51,7 @@ class FileSource:
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         try:
-            content = os.pread(self._fd, length_bytes, offset_bytes)
+            content = read_up_to(self._fd, length_bytes, offset_bytes)
         except OSError as error:
             raise from_os_error(error, f"read {self._what}") from error
         if len(content) != length_bytes:

@@ -54,6 +54,20 @@ def data_spans(fd: int, size_bytes: int) -> Iterator[Span]:
         at = end
 
 
+def read_up_to(fd: int, length_bytes: int, offset_bytes: int) -> bytes:
+    """Part of a file; less only at its end. A read ends before what cannot be had, too: what comes next says which of both it was.
+
+    Raises: OSError.
+    """
+    content = b""
+    while len(content) < length_bytes:
+        more = os.pread(fd, length_bytes - len(content), offset_bytes + len(content))
+        if not more:
+            break
+        content += more
+    return content
+
+
 def union(first: Iterable[Span], second: Iterable[Span], size_bytes: int) -> Iterator[Span]:
     """What either has, widened to whole blocks, joined where it touches."""
     whole: Span | None = None

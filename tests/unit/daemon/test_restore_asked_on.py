@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from vsnapfs.core.errors import LockedError, ServerGoneError, VsnapfsError
+from vsnapfs.core.errors import BusyError, LockedError, ServerGoneError, VsnapfsError
 from vsnapfs.daemon import again
 from vsnapfs.daemon.requests import BranchPromote, Resolve, RestoreLive
 from vsnapfs.daemon.restore import promote, restore_live
@@ -75,6 +75,19 @@ def test_gone_for_good() -> None:
     with pytest.raises(ServerGoneError, match="a part may be written: do it again to complete it"):
         restore_live(cast(Any, client), "good", "db", ignore)
     assert len(client.asked) == 1
+
+
+def test_what_the_next_worker_refuses_is_half_done() -> None:
+    """Somebody opened the volume before it was asked on."""
+    client = FakeClient(ServerGoneError("gone"), BusyError("live/db is used by fio", hint="stop that first"))
+    with pytest.raises(BusyError, match="stop that first; a part may be written"):
+        restore_live(cast(Any, client), "good", "db", ignore)
+
+
+def test_what_is_refused_at_once_is_not() -> None:
+    with pytest.raises(BusyError) as refused:
+        restore_live(cast(Any, FakeClient(BusyError("live/db is used"))), "good", "db", ignore)
+    assert refused.value.hint is None
 
 
 def test_a_repository_that_somebody_else_has() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vsnapfs.core.errors import IntegrityError, VsnapfsError
+from vsnapfs.core.errors import BusyError, IntegrityError, StoreError, VsnapfsError
 from vsnapfs.repository import bring as bring_module
 from vsnapfs.repository.bring import bring, differences, everything
+from vsnapfs.repository.file_target import FileTarget
+from vsnapfs.repository.sources import FileSource
 from vsnapfs.repository.sparse import BLOCK_BYTES, Span, from_offset
 
 pytestmark = pytest.mark.unit
@@ -194,3 +200,29 @@ def test_runs_are_apart_where_zeros_begin() -> None:
         (4 * block, 4 * block + 512, False),
     ]
     assert list(differences(new, new)) == []
+
+
+def test_what_cannot_be_read_is_told_from_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read ends before a block that is damaged, as it does before the end of the file."""
+    image = tmp_path / "image"
+    image.write_bytes(b"x" * 2 * BLOCK_BYTES)
+    pread = os.pread
+
+    def damaged(fd: int, length_bytes: int, offset_bytes: int) -> bytes:
+        if offset_bytes >= BLOCK_BYTES:
+            raise OSError(errno.EIO, "damaged")
+        return pread(fd, min(length_bytes, BLOCK_BYTES - offset_bytes), offset_bytes)
+
+    no_store: Any = None
+    with image.open("r+b") as file:
+        both: list[Any] = [
+            FileSource(file.fileno(), 3 * BLOCK_BYTES, "it"),
+            FileTarget(no_store, file.fileno(), 3 * BLOCK_BYTES, "it"),
+        ]
+        for each in both:
+            with pytest.raises(BusyError, match="shorter"):
+                each.read(0, 3 * BLOCK_BYTES)
+        monkeypatch.setattr(os, "pread", damaged)
+        for each in both:
+            with pytest.raises(StoreError, match="cannot read it"):
+                each.read(0, 2 * BLOCK_BYTES)

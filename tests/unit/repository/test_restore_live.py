@@ -309,3 +309,24 @@ def test_somebody_who_writes_meanwhile_is_noticed(live: Repository, monkeypatch:
     monkeypatch.setattr(LiveVolume, "settle", write_before)
     with pytest.raises(BusyError, match="written to meanwhile"):
         live.restores.live("db", "good")
+
+
+@pytest.mark.parametrize("place", [5 * BLOCK, 3 * MIB])
+def test_also_where_nothing_was_to_be_restored_or_before_it_was(
+    live: Repository, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """What was written over, and what reads back as it should, was somebody's write all the same."""
+    good = content_at(live, "db", "good")
+    put(live, "db", 5 * BLOCK, b"bad")
+    write = LiveVolume.write
+
+    def after_another(volume: LiveVolume, offset_bytes: int, content: bytes) -> None:
+        put(live, "db", place, b"theirs")
+        write(volume, offset_bytes, content)
+
+    monkeypatch.setattr(LiveVolume, "write", after_another)
+    with pytest.raises(BusyError, match="written to meanwhile"):
+        live.restores.live("db", "good", "r")
+    monkeypatch.undo()
+    assert live.restores.live("db", "good", "r").before.name == "before-r"
+    assert primary(live) == good

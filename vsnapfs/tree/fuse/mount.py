@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL
@@ -115,6 +116,7 @@ class Mount:
         self._plane: Plane | None = None
         self._tree: Tree | None = None
         self._operations: Operations | None = None
+        self._shut: Counter[int] = Counter()
         self._control = trio.Lock()
         """Held while a thread unmounts or ends the plane, so that neither finds it freed by the other."""
         self._scope = trio.CancelScope()
@@ -179,7 +181,9 @@ class Mount:
 
     async def _serve(self, plane: Plane, tree: Tree, task_status: trio.TaskStatus[None]) -> None:
         self._data = KernelData(self._repository.journal, plane, self._rules, self._scratch)
-        operations = self._operations = Operations(tree, plane, self._data, self._repository.path, self._owner)
+        operations = self._operations = Operations(
+            tree, plane, self._data, self._repository.path, self._owner, self._shut
+        )
         told = False
         try:
             with _session(plane, operations):
@@ -254,6 +258,13 @@ class Mount:
                 kept_by = await in_thread(holders, self.mountpoint)
                 log.warning("the mount is busy; its name is taken away", path=str(self.mountpoint), kept_by=kept_by)
                 await in_thread(partial(self._detach, plane, lazy=True))
+
+    def shut(self, inos: Iterable[int]) -> None:
+        """Refuse to open files for writing until ``unshut``; who has them open keeps them. On the trio loop only."""
+        self._shut.update(inos)
+
+    def unshut(self, inos: Iterable[int]) -> None:
+        self._shut.subtract(inos)
 
     def counts(self) -> dict[int, PlaneCount]:
         """Requests by FUSE opcode since the mount began. On the trio loop only."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -89,12 +90,21 @@ def _answers(
 
 
 class Operations(pyfuse3.Operations):
-    """One for each mount. Runs on the trio loop only. owner: uid and gid of all that is shown."""
+    """One for each mount. Runs on the trio loop only. owner: uid and gid of all that is shown. shut: inodes that are not to be opened
+    for writing now, where the count is not 0."""
 
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, tree: Tree, plane: Plane, data: KernelData, repository: Path, owner: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        plane: Plane,
+        data: KernelData,
+        repository: Path,
+        owner: tuple[int, int],
+        shut: Counter[int],
+    ) -> None:
         super().__init__()
         self._tree = tree
         self._plane = plane
@@ -104,6 +114,7 @@ class Operations(pyfuse3.Operations):
         self._opening: dict[int, trio.Lock] = {}
         self._repository = repository
         self._uid, self._gid = owner
+        self._shut = shut
         self._registry = Registry()
         self._registry.remember(Fixed(inodes.ROOT))
         self._texts = Texts()
@@ -201,8 +212,11 @@ class Operations(pyfuse3.Operations):
             case LiveFile() | BranchFile():
                 if flags & os.O_TRUNC:
                     self._refuse_change("truncate", node)
-                past_cache = bool(flags & os.O_DIRECT)
-                return _volume(await in_thread(self._open_writable, node), past_cache=past_cache)
+                fh = await in_thread(self._open_writable, node)
+                if self._shut[node.ino] > 0 and flags & os.O_ACCMODE != os.O_RDONLY:
+                    await in_thread(self._plane.remove_file, fh)
+                    raise FUSEError(errno.EBUSY)
+                return _volume(fh, past_cache=bool(flags & os.O_DIRECT))
             case ViewFile() | ManifestFile() | DiffFile() | BranchManifest() if (
                 flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC
             ):
