@@ -100,6 +100,18 @@ class TestLive:
         assert done["changed_bytes"] == BLOCK
         assert (repository / "primary/00000001.img").read_bytes() == good
 
+    def test_what_the_mount_shows_is_no_target(self, spoiled: Path, repository: Path) -> None:
+        for name in ("live/db", "snaps/good/db", "new"):
+            words = ("restore", "good", "db", "--force", "--to", str(spoiled / name))
+            assert "lies in the mount" in refused(repository, USAGE, *words)
+
+    def test_a_name_that_is_no_text(self, spoiled: Path, repository: Path, tmp_path: Path, good: bytes) -> None:
+        target = os.fsdecode(bytes(tmp_path) + b"/a\xff\nb")
+        said = must(repository, "restore", "good", "db", "--to", target)
+        assert len(said.splitlines()) == 1
+        assert must_json(repository, "restore", "good", "db", "--to", target, "--force")["to"] == target
+        assert Path(target).read_bytes() == good
+
     def test_wrong_usage(self, repository: Path) -> None:
         assert "either --to PATH or --live" in refused(repository, USAGE, "restore", "@1", "db")
         refused(repository, USAGE, "restore", "@1", "db", "--live", "--to", "/tmp/x")

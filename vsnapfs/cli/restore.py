@@ -10,6 +10,7 @@ import click
 from vsnapfs.cli.arguments import SOURCE, VOLUME, PointsCommand
 from vsnapfs.cli.progress import shown
 from vsnapfs.cli.session import Session, global_options, pass_session
+from vsnapfs.cli.table import printable
 from vsnapfs.core.errors import UsageError
 from vsnapfs.core.units import format_size
 
@@ -57,7 +58,7 @@ def _to_file(session: Session, source: str, volume: str, to: Path, *, force: boo
         done = restore(session.client(), Wanted(source, volume, verify), to, report, force=force, resume=resume)
     sizes = f"{format_size(done.size_bytes)}, {format_size(done.written_bytes)} written"
     shared = f", {format_size(done.shared_bytes)} shared" if done.shared_bytes else ""
-    session.show(done, [f"restored {done.volume} at {done.source} to {to}, {sizes}{shared}"])
+    session.show(done, [printable(f"restored {done.volume} at {done.source} to {to}, {sizes}{shared}")])
 
 
 def _to_live(session: Session, source: str, volume: str, *, force: bool) -> None:

@@ -132,9 +132,14 @@ class Session:
     def show(self, answer: Any, lines: Iterable[str]) -> None:
         """Print ``answer`` as one JSON object with --json, else ``lines``."""
         if self.json:
+            import json
+
             import msgspec
 
-            lines = [msgspec.json.encode(answer).decode()]
+            try:
+                lines = [msgspec.json.encode(answer).decode()]
+            except UnicodeEncodeError:  # a path that is no UTF-8: its odd bytes as lone surrogates, as Python has them
+                lines = [json.dumps(msgspec.to_builtins(answer), separators=(",", ":"))]
         for line in lines:
             sys.stdout.write(line + "\n")
         sys.stdout.flush()

@@ -27,6 +27,8 @@ from vsnapfs.core.errors import (
 )
 from vsnapfs.daemon.restore_state import State, StateFile, place_of
 from vsnapfs.daemon.targets import PARTIAL, look, publish
+from vsnapfs.daemon.underneath import underneath
+from vsnapfs.mounts.table import VSNAPFS, entry_around
 from vsnapfs.repository.primary import OpenImage, claim, is_same, refuse_open
 
 
@@ -98,14 +100,26 @@ class Target:
         return f"what was written is in {where}; --resume goes on with it"
 
     def refuse_inside(self, repository: Path, primaries: Iterable[tuple[str, str]]) -> None:
-        """Raises: UsageError: the target lies in the repository, or is the primary of one of its volumes (name and path)."""
+        """Raises: UsageError: the target lies in the repository or in its mount, or is the primary of one of its volumes (name and
+        path), by whatever name; or it is a device that lies on one of these."""
         real = self.to.parent.resolve() / self.to.name
-        if real.is_relative_to(repository):
+        if any(_is_one(above, repository) for above in real.parents):
             raise UsageError(f"{self.to} lies in the repository {repository}", hint="give a target elsewhere")
+        around = entry_around(real)
+        if around is not None and around.filesystem_type == VSNAPFS:
+            raise UsageError(f"{self.to} lies in the mount {around.path}", hint="--live restores what is in live/")
+        named = list(primaries)
+        for place in (real, *underneath(real)) if self._is_there() else ():
+            self._refuse_primary(place, named)
+            if place != real and place.resolve().is_relative_to(repository):
+                raise UsageError(f"{self.to} lies on {place}, in the repository", hint="give another device")
+
+    def _refuse_primary(self, place: Path, primaries: Iterable[tuple[str, str]]) -> None:
         for name, path in primaries:
-            if self._is_there() and _is_one(self.to, Path(path)):
+            if _is_one(place, Path(path)):
+                what = "is" if place.name == self.to.name else f"lies on {place},"
                 raise UsageError(
-                    f"{self.to} is the primary of volume {name}", hint="--live restores it, and can be undone"
+                    f"{self.to} {what} the primary of volume {name}", hint="--live restores it, and can be undone"
                 )
 
     def _refuse_unless(self, resume: bool, found: State) -> None:

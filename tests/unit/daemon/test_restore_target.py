@@ -240,6 +240,35 @@ class TestTheRepositoryItself:
         finally:
             client.call(ask.VolumeRemove(name="outside"))
 
+    @pytest.mark.requires_root
+    def test_nor_a_device_that_lies_on_it(self, client: Client, tmp_path: Path) -> None:
+        """Written past the splitter, by whatever way."""
+        outside, mapped = tmp_path / "outside.img", tmp_path / "mapped.img"
+        outside.write_bytes(bytes(SIZE))
+        client.call(ask.VolumeAdd(name="outside", primary=str(outside)))
+        try:
+            with loop_device(outside) as device, loop_device(device) as above:
+                for path in (device, above):
+                    with pytest.raises(UsageError, match="the primary of volume outside; --live"):
+                        restore(client, A, path, ignore, force=True)
+            inside = next((client.path / "base").glob("*.img"), client.path / "vsnapfs.toml")
+            with loop_device(inside) as device, pytest.raises(UsageError, match="in the repository"):
+                restore(client, A, device, ignore, force=True)
+            assert outside.read_bytes() == bytes(SIZE)
+            mapped.write_bytes(bytes(SIZE))
+            with loop_device(mapped) as device:
+                restore(client, A, device, ignore, force=True)
+        finally:
+            client.call(ask.VolumeRemove(name="outside"))
+
+    @pytest.mark.requires_root
+    def test_by_another_path(self, client: Client, tmp_path: Path) -> None:
+        with (
+            mounted(client.path, tmp_path / "again", options="bind") as again,
+            pytest.raises(UsageError, match="lies in the repository"),
+        ):
+            restore(client, A, again / "new", ignore)
+
 
 @pytest.mark.usefixtures("often")
 class TestBrokenOff:
