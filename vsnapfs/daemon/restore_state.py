@@ -7,8 +7,10 @@ target is neither what it was nor what it shall be.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,8 @@ PART = ".part"
 FILE_BYTES_MAX = 65536
 MODE = 0o600
 DEVICES = Path("/sys/dev/block")
+GET_GENERATION = 0x80087601
+"""ioctl FS_IOC_GETVERSION of uapi/linux/fs.h; the kernel writes an int."""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +47,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     device: int
     inode: int
     """Of the file that is written to; of a block device its number, and what tells it from others that bear that."""
+    generation: int = 0
+    """Of a file, where its filesystem tells one: what is made in place of one that was removed often gets its inode number, but not
+    this. 0: not known."""
     in_place: bool
     """False: it is new, and gets its name at the end."""
     done_bytes: int
@@ -57,8 +64,13 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         return source_branch(self.source) is None
 
     def is_of(self, found: os.stat_result) -> bool:
-        """True of the file or device that was written to."""
+        """True of the file or device that was written to, as far as its number tells."""
         return (self.device, self.inode) == place_of(found)
+
+    def is_open_at(self, fd: int) -> bool:
+        """True of that very one."""
+        generation = generation_of(fd)
+        return self.is_of(os.fstat(fd)) and (not self.generation or not generation or self.generation == generation)
 
 
 def place_of(found: os.stat_result) -> tuple[int, int]:
@@ -66,6 +78,15 @@ def place_of(found: os.stat_result) -> tuple[int, int]:
     if not stat.S_ISBLK(found.st_mode):
         return found.st_dev, found.st_ino
     return found.st_rdev, _disk_sequence(os.major(found.st_rdev), os.minor(found.st_rdev))
+
+
+def generation_of(fd: int) -> int:
+    """Of an open file; 0: its filesystem does not tell."""
+    try:
+        answer = fcntl.ioctl(fd, GET_GENERATION, bytes(8))
+    except OSError:
+        return 0
+    return int.from_bytes(answer[:4], sys.byteorder)
 
 
 def _disk_sequence(major: int, minor: int) -> int:

@@ -25,7 +25,7 @@ from vsnapfs.core.errors import (
     VsnapfsError,
     from_os_error,
 )
-from vsnapfs.daemon.restore_state import State, StateFile, place_of
+from vsnapfs.daemon.restore_state import State, StateFile, generation_of, place_of
 from vsnapfs.daemon.targets import PARTIAL, look, publish
 from vsnapfs.daemon.underneath import underneath
 from vsnapfs.mounts.table import VSNAPFS, entry_around
@@ -144,7 +144,14 @@ class Target:
         else:
             self._make_new(resume=resume)
         device, inode = place_of(os.fstat(self.fd))
-        state = msgspec.structs.replace(wanted, device=device, inode=inode, in_place=not self.is_new, done_bytes=0)
+        state = msgspec.structs.replace(
+            wanted,
+            device=device,
+            inode=inode,
+            generation=generation_of(self.fd),
+            in_place=not self.is_new,
+            done_bytes=0,
+        )
         self._file.write(state)
         self._state = state
         self._set_size(wanted.size_bytes)
@@ -160,7 +167,7 @@ class Target:
             self.is_new = True
         else:
             self._open_existing(found.size_bytes, force=True)
-        if not found.is_of(os.fstat(self.fd)):
+        if not found.is_open_at(self.fd):
             raise NotFoundError(
                 f"{self.to} is not what {self._file.path} speaks of", hint="remove that to begin the restore anew"
             )

@@ -282,6 +282,21 @@ class TestBrokenOff:
         assert done.written_bytes == 3 * MIB
         assert names(target) == ["db.img"]
 
+    def test_another_file_with_the_same_number(self, client: Client, target: Path) -> None:
+        """A filesystem gives the number of a file that was removed to the next one: of that nothing is done."""
+        target.write_bytes(NEWER)
+        left_in_the_middle(client, target, force=True)
+        number = target.stat().st_ino
+        target.unlink()
+        target.write_bytes(os.urandom(SIZE))
+        if target.stat().st_ino != number:
+            state = target.with_name("db.img.vsnapfs-restore")
+            state.write_bytes(msgspec.json.encode(state_of(target) | {"inode": target.stat().st_ino}))
+        if not state_of(target)["generation"]:
+            pytest.skip("this filesystem does not tell one file from the next")
+        with pytest.raises(NotFoundError, match="is not what"):
+            restore(client, A, target, ignore, resume=True)
+
     def test_what_lies_before_is_not_looked_at_again(self, client: Client, target: Path) -> None:
         """It was read back already: that is what the state says."""
         left_in_the_middle(client, target)
