@@ -19,7 +19,6 @@ from vsnapfs.core.errors import (
     BusyError,
     IntegrityError,
     NotFoundError,
-    ServerGoneError,
     VsnapfsError,
     from_os_error,
     with_hint,

@@ -355,7 +355,7 @@ class TestDamage:
     @pytest.mark.parametrize("name", [b"\xff\xfe", b"a b", b"line\nend", b"", b"\\xff"])
     def test_a_file_whose_name_is_none(self, two: Path, name: bytes) -> None:
         """It is told in words that every answer can hold, and is given up by them."""
-        place = os.path.join(os.fsencode(two), b"branches", name + b".json")
+        place = Path(os.fsdecode(os.path.join(os.fsencode(two), b"branches", name + b".json")))
         shutil.copy(two / "branches/x.json", place)
         with Repository.open(two, owner=True) as repository:
             (odd,) = [branch for branch in repository.branches() if branch.name not in ("x", "y")]
