@@ -9,8 +9,9 @@
  *
  * Threads: any, at once, but for open, volume and close, which nobody else may be in or beside. Lock order: sync before write before map, of one volume each.
  * Writes of one volume are one after the other; reads wait for neither them nor a sync. No lock of one volume is held over I/O of another.
- * Errors: -errno, with vs_fault_last where more is known. -EBADMSG: a block does not match. -ENOSPC: the quota, or the disk; nothing was changed. After
- * a sync that failed, writes and syncs of that volume give -EIO (-ENOSPC) until the branch is opened again. vs_branch_file maps -EBADMSG to -EIO.
+ * Errors: -errno, with vs_fault_last where more is known. -EBADMSG: a block does not match. -ENOSPC: the quota, or the disk; -ENOMEM: nothing was
+ * changed, or of a write of more than 1 MiB what comes before; the next one may go well. After a sync that failed, writes and syncs of that volume
+ * give -EIO (-ENOSPC) until the branch is opened again. vs_branch_file maps -EBADMSG to -EIO.
  * Memory: for each block that a layer holds up to 50 bytes in its map, as extents that join where blocks were written in a row (then next to
  * none), and at most 9 for the slots of its data; for each layer that is open beside, one or two files. It does not grow with writes over what is there.
  */
