@@ -161,6 +161,39 @@ static void test_space_goes_back_at_an_opening(const branch_ground *g) {
     free(read);
 }
 
+static uint64_t begun_count, begun_bytes;
+
+static void begun_seen(vs_store *s, int file, uint64_t offset_bytes, uint64_t length_bytes) {
+    (void)s, (void)file;
+    begun_count++;
+    begun_bytes = offset_bytes + length_bytes;
+}
+
+/* The disk begins with what was written now and then, so that a sync finds little left; a sync ends that. */
+static void test_much_is_begun_before_a_sync(const branch_ground *g) {
+    enum { MIB = 1 << 20, LARGE = 32 * MIB };
+    const uint32_t layers[] = {8};
+    void (*plain)(vs_store *, int, uint64_t, uint64_t) = g->store->write_back;
+    uint8_t *bytes = malloc(MIB);
+    vs_branch_options o = {.writable = 1};
+    vs_branch *b;
+    CHECK(bytes);
+    fill(bytes, MIB, 3);
+    layer_directory(8);
+    CHECK_EQ(vs_branch_open(g->journal, &o, &b), 0);
+    CHECK_EQ(vs_branch_volume(b, VOLUME, LARGE, NULL, layers, 1), 0);
+    g->store->write_back = begun_seen;
+    for (uint64_t at = 0; at < 20 * MIB; at += MIB) CHECK_EQ(vs_branch_write(b, VOLUME, at, bytes, MIB), MIB);
+    CHECK_EQ(begun_count, 2);
+    CHECK_EQ(begun_bytes, 16 * MIB);
+    CHECK_EQ(vs_branch_sync(b, 0), 0);
+    for (uint64_t at = 20 * MIB; at < 27 * MIB; at += MIB) CHECK_EQ(vs_branch_write(b, VOLUME, at, bytes, MIB), MIB);
+    CHECK_EQ(begun_count, 2);
+    g->store->write_back = plain;
+    CHECK_EQ(vs_branch_close(b), 0);
+    free(bytes);
+}
+
 /* Many changes of few blocks: the log stays short, and the data file. */
 static void test_log_is_written_anew(const branch_ground *g) {
     const uint32_t layers[] = {3};
@@ -647,6 +680,7 @@ int main(void) {
     test_no_room_is_told_by_a_sync(&g);
     test_space_goes_back(&g);
     test_space_goes_back_at_an_opening(&g);
+    test_much_is_begun_before_a_sync(&g);
     test_log_is_written_anew(&g);
     test_no_room_for_a_log_anew(&g);
     test_slots_wait_for_their_own_sync();
