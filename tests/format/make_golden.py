@@ -14,10 +14,13 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.support.processes import must
 from vsnapfs import Repository
+from vsnapfs.binding import Branch
+from vsnapfs.repository import branches
 
 GOLDEN = Path(__file__).parent / "golden"
 MIB = 1 << 20
@@ -102,12 +105,43 @@ def _some_writes(repository: Repository, rng: random.Random) -> None:
         repository.journal.zero(id_, rng.randrange(last_block) * 4096, 5000)
 
 
-SAMPLES: dict[str, Callable[[Path, Path], None]] = {"v1": _v1, "v1-pruned": _v1_pruned}
+def _v1_branches(path: Path, image: Path) -> None:
+    """A branch that was written to before and after another was made of it, and one that nobody has written to: whole blocks and parts,
+    zeros, the end of a volume that is no block's, and a log that was written anew."""
+    with Repository.open(path, owner=True) as repository:
+        repository.volume_add("thin", size_bytes=20 * 4096 + 512)
+        repository.volume_add("old", primary=image)
+        _write(repository, "thin", 3000, b"below" * 3000)
+        repository.bookmark_add("a")
+        repository.branch_add("x", "a", quota_bytes=MIB, note="why")
+        with _opened(repository, "x") as branch:
+            thin, old = (repository.volume(name).id for name in ("thin", "old"))
+            branch.write(thin, 4096, b"x" * 9000)
+            branch.write(thin, 20 * 4096 + 500, b"the end")
+            branch.write(old, 40 * 4096, b"y" * 4096 + bytes(8192) + b"z" * 4096)
+            branch.zero(thin, 5000, 8000)
+            for number in range(2000):
+                branch.write(thin, (10 + number % 3) * 4096, number.to_bytes(2, "little") * 2048)
+                if number % 100 == 99:
+                    branch.sync()
+        repository.branch_add("y", "branch:x")
+        with _opened(repository, "x") as branch:
+            branch.zero(old, 0, 41 * 4096)
+        with _opened(repository, "y") as branch:
+            branch.write(thin, 10 * 4096 + 1, b"of the child")
+        repository.branch_add("z", "a")
+
+
+def _opened(repository: Repository, name: str) -> AbstractContextManager[Branch]:
+    return branches.opened(repository._parts, branches.find(repository._parts, name))
+
+
+SAMPLES: dict[str, Callable[[Path, Path], None]] = {"v1": _v1, "v1-branches": _v1_branches, "v1-pruned": _v1_pruned}
 """What is done to an empty repository, with an image of a disk."""
 
 
 def contents(repository: Repository) -> dict[str, str]:
-    """SHA-256 of every volume at every bookmark, by ``BOOKMARK/VOLUME``."""
+    """SHA-256 of every volume at every bookmark, by ``BOOKMARK/VOLUME``; and of every branch, by ``branch:NAME/VOLUME``."""
     found = {}
     for bookmark in repository.bookmarks():
         point = repository.resolve(bookmark.name)
@@ -115,6 +149,17 @@ def contents(repository: Repository) -> dict[str, str]:
             with repository.view(volume.name, point) as view:
                 content = view.read(0, view.size_bytes)
             found[f"{bookmark.name}/{volume.name}"] = hashlib.sha256(content).hexdigest()
+    for name, held in branch_contents(repository).items():
+        found |= {f"branch:{name}/{volume}": hashlib.sha256(content).hexdigest() for volume, content in held.items()}
+    return found
+
+
+def branch_contents(repository: Repository) -> dict[str, dict[str, bytes]]:
+    """What each volume of each branch holds, by their names."""
+    found = {}
+    for told in repository.branches():
+        with _opened(repository, told.name) as branch:
+            found[told.name] = {each.name: branch.read(each.id, 0, each.size_bytes) for each in told.volumes}
     return found
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.format.make_golden import GOLDEN, SAMPLES, contents
-from tests.support import format_reader
+from tests.format.make_golden import GOLDEN, SAMPLES, branch_contents, contents
+from tests.support import format_branches, format_reader
 from tests.support.format_repository import Shown, read_repository
 from vsnapfs import Repository
 from vsnapfs.core.errors import PointGoneError
@@ -101,6 +101,30 @@ def test_the_pruned_one_has_what_prunes_make(tmp_path: Path) -> None:
     bases = [format_reader.read_base(file.read_bytes(), plain.uuid) for file in sorted(path.glob("base/*.idx"))]
     assert [base.volume for base in bases if base.seqno] == [1, 2]
     assert any(base.patches for base in bases)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_second_reader_reads_branches_the_same(version: str, tmp_path: Path) -> None:
+    path = unpack(version, tmp_path)
+    plain = read_repository(path)
+    found = {branch["name"]: format_branches.contents(plain, branch) for branch in format_branches.branches(plain)}
+    with Repository.open(path, owner=False) as repository:
+        assert found == branch_contents(repository)
+
+
+def test_the_one_with_branches_has_what_writing_makes(tmp_path: Path) -> None:
+    """Or else it would not show that the page tells of it."""
+    plain = read_repository(unpack("v1-branches", tmp_path))
+    assert plain.features == ["branches"]
+    told = {branch["name"]: branch for branch in format_branches.branches(plain)}
+    x, y, z = (told[name]["layers"] for name in "xyz")
+    assert len(x) == len(y) == 2
+    assert (x[0], x[1] == y[1], len(z)) == (y[0], False, 1)
+    assert not format_branches.logs(plain, z[0])
+    file = format_branches.logs(plain, x[0])[1]
+    log = format_branches.read_log(file.read_bytes(), plain.uuid, x[0], 1, 20 * 4096 + 512)
+    assert log.after > 0  # it was written anew
+    assert {slot != 0 for slot, _ in log.slots.values()} == {True, False}
 
 
 def test_the_worked_example_is_in_it(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from tests.support.format_reader import (
     read_journal,
 )
 
-FEATURES = {"gaps", "compaction"}
+FEATURES = {"gaps", "compaction", "branches"}
 
 
 @dataclass
