@@ -18,6 +18,13 @@ LAYERS_MAX = int(lib.VS_BRANCH_LAYERS_MAX)
 """Of one volume of a branch."""
 
 
+class CheckPlace(NamedTuple):
+    """Where a check is. ``layer``: which of those that the volume was given."""
+
+    layer: int
+    block: int
+
+
 class BranchFacts(NamedTuple):
     """A branch's figures; each is explained in branch.h."""
 
@@ -113,13 +120,21 @@ class Branch(Closing):
         lib.vs_branch_facts_get(self._c, c)
         return BranchFacts(*(getattr(c, name) for name in BranchFacts._fields))
 
+    def check_next(self, volume: int, place: CheckPlace) -> tuple[Fault | None, CheckPlace | None]:
+        """A part of ``check``, from a place on. Returns: a block that does not match, if one was met; where to go on, if there is more."""
+        cursor, fault = ffi.new("vs_branch_cursor *"), ffi.new("vs_fault *")
+        cursor.layer, cursor.block = place
+        found = check(lib.vs_branch_check(self._c, volume, cursor, fault), "check the branch")
+        return fault_from(fault) if found == 1 else None, CheckPlace(cursor.layer, cursor.block) if found else None
+
     def check(self, volume: int, going_on: Callable[[], None] | None = None) -> Iterator[Fault]:
         """Read every block of a volume's layers that no later layer hides: what does not match its checksum. ``going_on`` is called now
         and then, and may raise."""
-        cursor, fault = ffi.new("vs_branch_cursor *"), ffi.new("vs_fault *")
-        while found := check(lib.vs_branch_check(self._c, volume, cursor, fault), "check the branch"):
-            if found == 1:
-                yield fault_from(fault)
+        place: CheckPlace | None = CheckPlace(0, 0)
+        while place is not None:
+            fault, place = self.check_next(volume, place)
+            if fault is not None:
+                yield fault
             if going_on is not None:
                 going_on()
 

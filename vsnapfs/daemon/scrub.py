@@ -1,10 +1,10 @@
 """The thread of a server that reads everything, a little at a time.
 
 It looks with a reader of its own, which knows nothing of what the server has in memory, so it finds what anybody who
-opens the repository would find. A pass is spread over the time that the settings give it. After each unit the thread
-rests at least as long as that took, and ten times as long while volumes are written to. Its reads wait for those of
-others where the disk's scheduler knows such a thing. While a unit is not due, for days perhaps, the reader is closed: it would
-keep the files that compactions have replaced.
+opens the repository would find; at branches as the server has them, which alone may read what it writes to. A pass is spread
+over the time that the settings give it. After each piece the thread rests at least as long as that took, and ten times as long
+while volumes are written to. Its reads wait for those of others where the disk's scheduler knows such a thing. While a unit is
+not due, for days perhaps, the reader is closed: it would keep the files that compactions have replaced.
 
 What is read lies in the page cache where it was there before; damage of the medium below is found when it is not.
 
@@ -24,7 +24,7 @@ import structlog
 import trio
 
 from vsnapfs.binding import io_idle
-from vsnapfs.core.errors import IntegrityError, VsnapfsError
+from vsnapfs.core.errors import IntegrityError, StoreError, VsnapfsError
 from vsnapfs.core.times import NS_PER_S, iso, parse_iso
 from vsnapfs.daemon.client import open_repository
 from vsnapfs.repository.scrub import START
@@ -74,6 +74,8 @@ class Scrubber:
         self._reader: Repository | None = None
         self._looked_again = False
         self._waited = False
+        self._piece = 0, 0.0
+        """What the journal had when the piece under way was begun, and when that was."""
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="vsnapfs-scrub", daemon=True)
@@ -170,13 +172,28 @@ class Scrubber:
         """At units in which damage is known, of those that are there. They count as nothing: it is not their turn."""
         for place in there & {found.unit[:3] for found in self._progress.found}:
             unit = Unit(*place)
-            self._found(unit, self._progress.next, reader.scrub_unit(unit))
+            self._found(unit, self._progress.next, self._compared(reader, unit))
 
     def _read(self, reader: Repository, unit: Unit, following: Unit) -> None:
-        appended, began = self._appended(), time.monotonic()
-        self._found(unit, following, reader.scrub_unit(unit))
-        took = time.monotonic() - began
-        self._rest(took * (REST_BUSY if self._appended() != appended else REST))
+        self._found(unit, following, self._compared(reader, unit))
+        self._rest_after_piece()
+
+    def _compared(self, reader: Repository, unit: Unit) -> list[Damage]:
+        self._piece = self._appended(), time.monotonic()
+        if unit.kind != Kind.BRANCH:
+            return reader.scrub_unit(unit)
+        return self._repository.scrub_branch(unit, self._between_pieces)
+
+    def _between_pieces(self) -> None:
+        """Raises: StoreError: it has to end."""
+        self._rest_after_piece()
+        if self._ending.is_set():
+            raise StoreError("the scrub ends")
+
+    def _rest_after_piece(self) -> None:
+        appended, began = self._piece
+        self._rest((time.monotonic() - began) * (REST_BUSY if self._appended() != appended else REST))
+        self._piece = self._appended(), time.monotonic()
 
     def _found(self, unit: Unit, following: Unit, damages: list[Damage]) -> None:
         known = self._progress.found

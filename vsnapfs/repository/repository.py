@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import uuid as uuids
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -567,11 +567,15 @@ class Repository(Closing):
 
     def scrub_units(self) -> list[Unit]:
         """What there is to read, in order."""
-        return all_units(self._parts)
+        return [*all_units(self._parts), *branch_check.units(self._parts)]
 
     def scrub_unit(self, unit: Unit) -> list[Damage]:
-        """Compare one. Raises: StoreError: after ``scrub_end``."""
+        """Compare one that is no branch. Raises: StoreError: after ``scrub_end``."""
         return scrub.read_unit(self._parts, unit)
+
+    def scrub_branch(self, unit: Unit, rest: Callable[[], None]) -> list[Damage]:
+        """Owner: compare a branch. rest: is called after each piece, and may raise."""
+        return scrub.read_branch(self._parts, unit, rest)
 
     def scrub_end(self) -> None:
         """Have ``scrub_unit`` give up, now and from now on."""

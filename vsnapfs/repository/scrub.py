@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from vsnapfs.binding import SegmentFacts
 from vsnapfs.core.errors import StoreError, VsnapfsError
 from vsnapfs.core.findings import Damage, Scrub
+from vsnapfs.repository import branch_check
 from vsnapfs.repository.check import Checking
-from vsnapfs.repository.layout import SCRUB, Layout
+from vsnapfs.repository.layout import BRANCHES, SCRUB, Layout
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.units import Kind, Unit
 
@@ -87,24 +89,53 @@ def told(parts: Parts) -> Scrub:
         total_bytes=known.total_bytes,
         last_began=known.last_began,
         last_ended=known.last_ended,
-        damages=[found.damage for found in known.found],
+        damages=_joined(found.damage for found in known.found if _matters(parts, found.damage)),
     )
 
 
+def _joined(damages: Iterable[Damage]) -> list[Damage]:
+    """One for each place: what branches share was read with each of them."""
+    places: dict[tuple[str, int], Damage] = {}
+    for damage in damages:
+        place = damage.file, damage.offset_bytes
+        before = places.get(place)
+        costs = damage.costs if before is None else [*before.costs, *damage.costs]
+        places[place] = damage if before is None else msgspec.structs.replace(before, costs=costs)
+    return list(places.values())
+
+
+def _matters(parts: Parts, damage: Damage) -> bool:
+    """False of a branch that was removed since."""
+    try:
+        return not damage.file.startswith(f"{BRANCHES}/") or parts.layout.exists(damage.file)
+    except VsnapfsError:
+        return True
+
+
 def read_unit(parts: Parts, unit: Unit) -> list[Damage]:
-    """Compare one unit. parts: of a reader that is used for nothing else. Raises: StoreError: it was told to end."""
+    """Compare one unit that is no branch. parts: of a reader that is used for nothing else. Raises: StoreError: it was told to end."""
     run = Checking(parts, None)
     if unit.kind == Kind.STRUCTURE:
         run.structure(repair=False)
         for entry in run.bases:
             run.base(entry, [])
+        run.damages += branch_check.unknown(parts)
     elif unit.kind == Kind.BASE:
         for entry in run.bases:
             if entry.id == unit.number:  # it may be gone since the unit was listed
                 run.base(entry, [unit])
     else:
         run.segment(_segment(run.segments, unit.number), read=True)
-    return [msgspec.structs.replace(damage, costs=damage.costs[:COSTS_MAX]) for damage in run.damages]
+    return _shortened(run.damages)
+
+
+def read_branch(parts: Parts, unit: Unit, rest: Callable[[], None]) -> list[Damage]:
+    """Owner: the same of a branch. rest: is called after each piece, and may raise; no thread needs the branch meanwhile."""
+    return _shortened(branch_check.scrub(parts, unit.number, rest))
+
+
+def _shortened(damages: list[Damage]) -> list[Damage]:
+    return [msgspec.structs.replace(damage, costs=damage.costs[:COSTS_MAX]) for damage in damages]
 
 
 def _segment(segments: list[SegmentFacts], first_seqno: int) -> SegmentFacts:

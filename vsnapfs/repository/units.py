@@ -1,4 +1,4 @@
-"""What can be read to be compared, in pieces: a segment, or a window of a base image."""
+"""What can be read to be compared, in pieces: a segment, a window of a base image, or a branch."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class Kind(IntEnum):
     STRUCTURE = 0
     BASE = 1
     SEGMENT = 2
+    BRANCH = 3
 
 
 class Unit(NamedTuple):
@@ -28,7 +29,7 @@ class Unit(NamedTuple):
 
     kind: Kind
     number: int
-    """Volume id of a base, first seqno of a segment."""
+    """Volume id of a base, first seqno of a segment, id of a branch."""
     offset_bytes: int = 0
     """Of a base: where the window of WINDOW_BYTES begins."""
     held_bytes: int = 0
@@ -36,7 +37,7 @@ class Unit(NamedTuple):
 
 
 def all_units(parts: Parts) -> list[Unit]:
-    """Everything that holds data, in order. A base that cannot be opened has none."""
+    """Every base and segment, in order. A base that cannot be opened has none."""
     found = [unit for entry in base.needed(parts) for unit in _windows(parts, entry)]
     segments = parts.journal.segments()
     return found + [Unit(Kind.SEGMENT, segment.first_seqno, held_bytes=segment.size_bytes) for segment in segments]
