@@ -262,15 +262,7 @@ class LiveFile(msgspec.Struct, frozen=True):
         return number(Kind.LIVE_VOLUME, self.volume_id)
 
     def attributes(self, size_bytes: int, mtime_ns: int) -> Attributes:
-        """It counts as full, as a block device does: an exact count costs a walk after each write."""
-        return Attributes(
-            ino=self.ino,
-            mode=LIVE_MODE,
-            size_bytes=size_bytes,
-            blocks=blocks_of(size_bytes),
-            mtime_ns=mtime_ns,
-            attr_timeout_s=LIVE_TIMEOUT_S,
-        )
+        return _writable(self.ino, size_bytes, mtime_ns)
 
 
 class BranchDirectory(msgspec.Struct, frozen=True):
@@ -339,18 +331,23 @@ class BranchFile(msgspec.Struct, frozen=True):
         return inodes.branch_volume(self.place.id, self.volume.id)
 
     def attributes(self, mtime_ns: int) -> Attributes:
-        """It counts as full, as a live volume does."""
-        return Attributes(
-            ino=self.ino,
-            mode=LIVE_MODE,
-            size_bytes=self.volume.size_bytes,
-            blocks=blocks_of(self.volume.size_bytes),
-            mtime_ns=mtime_ns,
-            attr_timeout_s=LIVE_TIMEOUT_S,
-        )
+        return _writable(self.ino, self.volume.size_bytes, mtime_ns)
+
+
+def _writable(ino: int, size_bytes: int, mtime_ns: int) -> Attributes:
+    """It counts as full, as a block device does: an exact count costs a walk after each write."""
+    return Attributes(
+        ino=ino,
+        mode=LIVE_MODE,
+        size_bytes=size_bytes,
+        blocks=blocks_of(size_bytes),
+        mtime_ns=mtime_ns,
+        attr_timeout_s=LIVE_TIMEOUT_S,
+    )
 
 
 Directory = Fixed | PointDirectory | DiffPair | BranchDirectory
 Text = ManifestFile | DiffFile | BranchManifest
-VolumeNode = ViewFile | LiveFile | BranchFile
+Writable = LiveFile | BranchFile
+VolumeNode = ViewFile | Writable
 Node = Directory | Text | VolumeNode

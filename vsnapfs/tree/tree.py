@@ -46,6 +46,7 @@ from vsnapfs.tree.nodes import (
     Source,
     Text,
     ViewFile,
+    Writable,
 )
 from vsnapfs.tree.remembered import Remembered
 
@@ -304,12 +305,13 @@ class Tree:
         """The volume at its point, to be closed or opened. It stays readable when its bookmark is removed."""
         return self._source.view(node.volume.name, node.point)
 
-    def live_file(self, node: LiveFile) -> Any:
-        """An open file for the plane, which takes it over."""
-        return self._source.journal.live_file(self._live_volume(node).id)
+    def writable_file(self, node: Writable) -> Any:
+        """An open file for the plane, which takes it over.
 
-    def branch_file(self, node: BranchFile) -> Any:
-        """The same of a branch's volume. Raises: StaleError: the branch was removed. IntegrityError: it is damaged."""
+        Raises: NotFoundError, StaleError: it was removed. IntegrityError: the branch is damaged. BusyError: it is promoted.
+        """
+        if isinstance(node, LiveFile):
+            return self._source.journal.live_file(self._live_volume(node).id)
         place = self._branch(node.place.id).place
         return self._source.branch_file(place.name, node.volume.name, place.id)
 
@@ -324,10 +326,8 @@ class Tree:
         volume, or cannot be found again."""
         node = self.node(ino)
         match node:
-            case LiveFile():
-                return self.live_file(node)
-            case BranchFile():
-                return self.branch_file(node)
+            case LiveFile() | BranchFile():
+                return self.writable_file(node)
             case ViewFile():
                 return self.view(node).file()
         raise StaleError("not a volume")

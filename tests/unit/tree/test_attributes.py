@@ -126,7 +126,7 @@ def test_a_live_volume_that_was_removed_is_not_there(repository: FakeRepository,
     with pytest.raises(NotFoundError):
         tree.attributes(node)
     with pytest.raises(NotFoundError):
-        tree.live_file(node)
+        tree.writable_file(node)
 
 
 @pytest.mark.parametrize("path", ["snaps/a/MANIFEST.json", "at/@2/MANIFEST.json", "diff/@1..a/db.json"])
@@ -223,5 +223,5 @@ def test_a_view_is_opened_at_a_point_with_its_content(repository: FakeRepository
 def test_live_is_opened_by_id(tree: Tree) -> None:
     node = walk(tree, "live/logs")
     assert isinstance(node, LiveFile)
-    assert tree.live_file(node) == "live 2"
+    assert tree.writable_file(node) == "live 2"
     assert tree.live_nodes() == [LiveFile(1), LiveFile(2)]

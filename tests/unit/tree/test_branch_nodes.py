@@ -98,7 +98,7 @@ def test_it_is_opened_by_branch_and_volume_and_opened_again_by_number(repository
     repository.branch("x")
     node = walk(tree, "branches/x/logs")
     assert isinstance(node, BranchFile)
-    assert tree.branch_file(node) == "logs of x"
+    assert tree.writable_file(node) == "logs of x"
     assert Tree(repository, live=True).open_again(node.ino) == "logs of x"
 
 
@@ -115,7 +115,7 @@ def test_a_removed_branch_is_gone_also_when_there_is_a_new_one_of_its_name(
         assert caught.value.errno == ESTALE
     assert isinstance(nodes[1], BranchFile)
     with pytest.raises(StaleError):
-        tree.branch_file(nodes[1])
+        tree.writable_file(nodes[1])
     with pytest.raises(StaleError):
         tree.attributes(nodes[1])
     assert walk(tree, "branches/x/db").ino != nodes[1].ino

@@ -45,6 +45,7 @@ from vsnapfs.tree.nodes import (
     Node,
     Text,
     ViewFile,
+    Writable,
 )
 from vsnapfs.tree.registry import Registry
 from vsnapfs.tree.tree import Tree
@@ -58,8 +59,6 @@ USE_THE_COMMAND = {
     inodes.BRANCHES: "branches change by command alone: `vsnapfs branch add`, `branch remove`",
 }
 """By the directory that they are in."""
-
-Writable = LiveFile | BranchFile
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -233,8 +232,7 @@ class Operations(pyfuse3.Operations):
         return self._data.open(node.ino, node.point.bookmark, self._tree.view(node), direct=direct)
 
     def _open_writable(self, node: Writable) -> int:
-        file = self._tree.live_file(node) if isinstance(node, LiveFile) else self._tree.branch_file(node)
-        return self._plane.add_file(file, node.ino)
+        return self._plane.add_file(self._tree.writable_file(node), node.ino)
 
     @asynccontextmanager
     async def _alone(self, ino: int) -> AsyncIterator[None]:
