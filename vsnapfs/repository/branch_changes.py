@@ -33,6 +33,8 @@ from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.resolve import resolve
 
 REPORT_BYTES_MAX = 1 << 20
+REPORT_DEPTH_MAX = 100
+"""A branch whose file could be written and not be read again would be lost."""
 
 
 def recover(parts: Parts) -> None:
@@ -121,8 +123,10 @@ def _remove(parts: Parts, file: BranchFile) -> None:
 
 
 def report(parts: Parts, name: str, said: dict[str, Any]) -> Branch:
-    """Owner: keep a report with it, in place of the one before. Raises: NotFoundError. UsageError: too long."""
+    """Owner: keep a report with it, in place of the one before. Raises: NotFoundError. UsageError: too long, or nested too deeply."""
     parts.require_owner()
+    if _is_deeper(said, REPORT_DEPTH_MAX):
+        raise UsageError("the report is nested too deeply", hint=f"at most {REPORT_DEPTH_MAX} levels are kept")
     if len(msgspec.json.encode(said)) > REPORT_BYTES_MAX:
         raise UsageError("the report is too long", hint=f"at most {REPORT_BYTES_MAX} bytes are kept")
     with parts.branches.changing:
@@ -130,6 +134,14 @@ def report(parts: Parts, name: str, said: dict[str, Any]) -> Branch:
         branch_files.write(parts.layout, file)
         parts.branches.put(file)
     return describe(parts, file)
+
+
+def _is_deeper(value: Any, levels_max: int) -> bool:
+    level = [value]
+    for _ in range(levels_max):
+        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level = [each for values in inner for each in values]
+    return any(isinstance(each, dict | list) for each in level)
 
 
 def _refuse_taken(parts: Parts, name: str) -> None:

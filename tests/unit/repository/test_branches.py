@@ -262,6 +262,24 @@ class TestReport:
             filled.branch_report("x", {"text": "n" * MIB})
         assert filled.branch("x").report is None
 
+    @pytest.mark.parametrize(("depth", "kept"), [(99, True), (100, False), (995, False), (10_000, False)])
+    def test_what_is_kept_can_be_read_again(self, path: Path, depth: int, kept: bool) -> None:
+        """A branch whose file nobody can read any more would be lost."""
+        report: dict[str, Any] = {}
+        for _ in range(depth):
+            report = {"a": report}
+        with Repository.open(path, owner=True) as repository:
+            repository.volume_add("db", size_bytes=MIB)
+            repository.branch_add("x", "@1")
+            if kept:
+                repository.branch_report("x", report)
+            else:
+                with pytest.raises(UsageError, match="nested"):
+                    repository.branch_report("x", report)
+        with Repository.open(path, owner=True) as repository:
+            assert repository.branch("x").problem == ""
+            assert repository.branch("x").report == (report if kept else None)
+
     def test_a_branch_of_it_has_none(self, filled: Repository) -> None:
         filled.branch_add("x", "a")
         filled.branch_report("x", {"a": 1})
