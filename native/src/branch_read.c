@@ -13,7 +13,7 @@
 #include "format.h"
 #include "status.h"
 
-enum { PIECES_MAX = 64, PLAN_BLOCKS_MAX = 512, TRIES = 3, CHECK_BLOCKS = 1 << 14 };
+enum { PIECES_MAX = 64, PLAN_BLOCKS_MAX = 512, TRIES = 3, CHECK_BLOCKS = 1 << 12 };
 
 typedef enum piece_kind { BELOW, ZEROS, DATA } piece_kind;
 
