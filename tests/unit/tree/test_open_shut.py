@@ -39,7 +39,7 @@ class FakePlane:
 
 
 def operations_on(plane: FakePlane) -> Operations:
-    tree = SimpleNamespace(node=lambda _: NODE, live_file=lambda _: object())
+    tree = SimpleNamespace(node=lambda _: NODE, writable_file=lambda _: object())
     return Operations(cast(Any, tree), cast(Any, plane), cast(Any, None), Path(), (0, 0), plane.shut)
 
 
