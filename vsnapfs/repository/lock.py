@@ -7,6 +7,7 @@ namespace, so where the kernel can say who holds the lock as seen from here, tha
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -34,8 +35,7 @@ class OwnerLock:
         self.fd = layout.open(LOCK, os.O_RDWR | os.O_CREAT) if fd is None else fd
         try:
             _take(self.fd)
-            os.ftruncate(self.fd, 0)
-            os.pwrite(self.fd, b"%d\n" % os.getpid(), 0)
+            _name_holder(self.fd)
         except BlockingIOError as error:
             pid = _pid(self.fd)
             os.close(self.fd)
@@ -47,6 +47,16 @@ class OwnerLock:
     def release(self) -> None:
         os.ftruncate(self.fd, 0)
         os.close(self.fd)
+
+
+def _name_holder(fd: int) -> None:
+    """For whoever finds it locked. A disk without room for that keeps nobody from pruning."""
+    os.ftruncate(fd, 0)
+    try:
+        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def _take(fd: int) -> None:

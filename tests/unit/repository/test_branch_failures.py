@@ -3,6 +3,7 @@ Whoever asked is told, what was written is kept, and no file names a layer that 
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.devices import mounted
 from tests.support.scratch import branch_write
 from tests.unit.repository.test_branch_steps import CHANGES, POSSIBLE, layers, letters, make_world, named
 from vsnapfs.binding.branch import Branch as OpenBranch
-from vsnapfs.core.errors import StoreError, VsnapfsError
+from vsnapfs.core.errors import NoSpaceError, StoreError, VsnapfsError
 from vsnapfs.repository.layout import Layout
 from vsnapfs.repository.repository import Repository
 
@@ -108,3 +110,23 @@ def test_storage_that_fails_at_a_step(memory_path: Path, change: str, after: boo
             assert seen(repository).keys() == POSSIBLE[change][-1].keys()
         shutil.rmtree(path)
     assert step > 3
+
+
+@pytest.mark.requires_root
+def test_a_disk_without_any_room(memory_path: Path) -> None:
+    """Branches are still there to be read, and to be removed, which gives room back."""
+    with mounted(Path("tmpfs"), memory_path / "small", options="size=4M", kind="tmpfs") as top:
+        path = make_world(top / "r")
+        with Repository.open(path, owner=True) as repository:
+            repository.branch_add("y", "branch:x")
+            repository.branch_remove("y")
+        left = os.statvfs(top)
+        (top / "ballast").write_bytes(bytes(left.f_bavail * left.f_frsize))
+        assert os.statvfs(top).f_bavail == 0
+        with Repository.open(path, owner=True) as repository:
+            assert seen(repository) == POSSIBLE["remove"][0]
+            with pytest.raises(NoSpaceError):
+                repository.branch_add("y", "branch:x")
+            repository.branch_remove("x")
+            assert os.statvfs(top).f_bavail > 0
+            assert repository.branches() == []
