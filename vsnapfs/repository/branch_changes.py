@@ -24,7 +24,7 @@ from vsnapfs.core.errors import BusyError, NameTakenError, UsageError, VsnapfsEr
 from vsnapfs.core.model import Point
 from vsnapfs.core.names import check_name
 from vsnapfs.core.times import iso
-from vsnapfs.repository import branch_files, events, identity
+from vsnapfs.repository import branch_files, branches, events, identity
 from vsnapfs.repository.bookmarks import NOTE_LENGTH_MAX, check_text, refuse_going
 from vsnapfs.repository.branch_files import FORMAT, LAYERS_MAX, QUOTA_BYTES_MAX, VOLUME_ID_MAX, BranchFile, Ids
 from vsnapfs.repository.branches import describe, find, known, load, opened, require_layers, wait_closed
@@ -112,7 +112,7 @@ def remove(parts: Parts, name: str) -> None:
 
 
 def _remove(parts: Parts, file: BranchFile) -> None:
-    with parts.branches.going(file.id) as in_use:
+    with parts.branches.going(file.id, branches.CLOSE_WAIT_S) as in_use:
         if in_use:
             raise BusyError(f"branch {file.name} is in use", hint="close its files first")
         parts.layout.remove(branch_file(file.name))

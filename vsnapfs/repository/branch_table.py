@@ -155,11 +155,12 @@ class BranchTable:
             return slot.in_use
 
     @contextmanager
-    def going(self, branch: int) -> Iterator[int]:
+    def going(self, branch: int, wait_s: float) -> Iterator[int]:
         """How many use it; nobody else begins to meanwhile. If the block ends well it is closed for good, and
-        the block has dropped it: who opens it from then on finds no file of it."""
+        the block has dropped it: who opens it from then on finds no file of it. wait_s: so long threads that work with it may need."""
         slot = self._slot(branch)
         with slot.lock:
+            slot.idle.wait_for(lambda: slot.users == 0, wait_s)
             yield slot.in_use
             slot.gone = True
             with suppress(VsnapfsError):  # what it holds is of no use any more

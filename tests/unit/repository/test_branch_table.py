@@ -91,7 +91,7 @@ def test_who_waited_for_a_removal_finds_it_removed() -> None:
         except BaseException as error:  # noqa: BLE001  looked at by the test
             caught.append(error)
 
-    with table.going(1) as in_use:
+    with table.going(1, 0) as in_use:
         assert in_use == 0
         slot = table._slots[1]
         announcing = Announcing(slot.lock)
@@ -104,12 +104,33 @@ def test_who_waited_for_a_removal_finds_it_removed() -> None:
     assert made.closed == 1
 
 
+def test_who_works_with_it_for_a_moment_is_waited_for() -> None:
+    table, made = BranchTable(), Made()
+    works, may_end = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with table.opened(1, lambda: made.branch):
+            works.set()
+            may_end.wait(30)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert works.wait(30)
+    with pytest.raises(ValueError, match="1 in use"), table.going(1, 0) as in_use:
+        raise ValueError(f"{in_use} in use")
+    may_end.set()
+    with table.going(1, 30) as in_use:
+        assert in_use == 0
+    thread.join()
+    assert made.closed == 1
+
+
 def test_one_that_stays_after_all_is_not_closed() -> None:
     table, made = BranchTable(), Made()
     with table.opened(1, lambda: made.branch):
         made.files = 2
         assert table.in_use(1) == 3
-    with pytest.raises(ValueError, match="2 in use"), table.going(1) as in_use:
+    with pytest.raises(ValueError, match="2 in use"), table.going(1, 0) as in_use:
         raise ValueError(f"{in_use} in use")
     with table.opened(1, never):
         assert made.closed == 0
