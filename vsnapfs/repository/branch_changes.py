@@ -27,7 +27,8 @@ from vsnapfs.core.times import iso
 from vsnapfs.repository import branch_files, branches, events, identity
 from vsnapfs.repository.bookmarks import NOTE_LENGTH_MAX, check_text, refuse_going
 from vsnapfs.repository.branch_files import FORMAT, LAYERS_MAX, QUOTA_BYTES_MAX, VOLUME_ID_MAX, BranchFile, Ids
-from vsnapfs.repository.branches import describe, find, known, load, opened, require_layers, wait_closed
+from vsnapfs.repository.branch_told import describe
+from vsnapfs.repository.branches import find, known, load, opened, require_layers, wait_closed
 from vsnapfs.repository.layout import BRANCHES, LAYERS, PART, branch_file, branch_layer
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.resolve import resolve
@@ -69,7 +70,7 @@ def _go_on_where_nothing_was_frozen(parts: Parts) -> None:
 
 def add(parts: Parts, name: str, source: str, quota_bytes: int | None, note: str) -> Branch:
     """Owner: make one. Raises: NameTakenError. NotFoundError: no such source. UsageError: a name, note or size that cannot be.
-    BusyError: its point is going. PointGoneError, GapError. NoSpaceError, StoreError.
+    BusyError: its point is going. PointGoneError, GapError. IntegrityError: the point or the source is damaged. NoSpaceError, StoreError.
     """
     parts.require_owner()
     check_name(name, "branch")
@@ -80,6 +81,7 @@ def add(parts: Parts, name: str, source: str, quota_bytes: int | None, note: str
         _refuse_taken(parts, name)
         parent = source_branch(source)
         made = _add_on_point(parts, name, source) if parent is None else _add_on_branch(parts, name, source, parent)
+        branches.require_volumes(parts, made)
         made = msgspec.structs.replace(made, quota_bytes=quota_bytes, note=note)
         with parts.change:
             refuse_going(parts, made.seqno)

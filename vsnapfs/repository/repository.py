@@ -33,6 +33,7 @@ from vsnapfs.repository import (
     bookmarks,
     branch_changes,
     branch_check,
+    branch_told,
     branches,
     events,
     gaps,
@@ -347,18 +348,18 @@ class Repository(Closing):
 
     def branches(self) -> list[Branch]:
         """All of them, by name; those too that are damaged, with their problem. Opens each: it takes its time."""
-        return branches.listed(self._parts)
+        return branch_told.listed(self._parts)
 
     def branch(self, name: str) -> Branch:
         """One of them. Raises: NotFoundError with names that look like it."""
-        return branches.described(self._parts, name)
+        return branch_told.described(self._parts, name)
 
     def branch_add(self, name: str, source: str, *, quota_bytes: int | None = None, note: str = "") -> Branch:
         """Make a branch on a point, or on what another branch (``branch:NAME``) has now. It survives any crash when this returns.
 
         Args: quota_bytes: so much may be written to it.
         Raises: NameTakenError, UsageError (name, note, quota), NotFoundError, PointGoneError, GapError, NoSpaceError. BusyError: the
-        point is going, or the branch has too many layers. IntegrityError: the branch it shall be made from is damaged.
+        point is going, or the branch has too many layers. IntegrityError: what it shall be made from is damaged.
         """
         return branch_changes.add(self._parts, name, source, quota_bytes, note)
 
@@ -384,7 +385,7 @@ class Repository(Closing):
 
     def branch_manifest(self, name: str) -> dict[str, Any]:
         """What MANIFEST.json says of a branch. Raises: NotFoundError."""
-        return branches.manifest(self._parts, name)
+        return branch_told.manifest(self._parts, name)
 
     def branch_changed_ns(self, name: str, volume: str) -> int:
         """When a volume of a branch was last written to, by the clock. Raises: NotFoundError."""

@@ -163,3 +163,18 @@ def test_a_long_check_can_be_given_up_on_its_way_and_misses_nothing(path: Path) 
         said.clear()
         with pytest.raises(BusyError):
             repository.check_branches(read_data=True, progress=give_up)
+
+
+def test_no_branch_is_made_on_what_cannot_be_read(path: Path, memory_path: Path) -> None:
+    image = memory_path / "image"
+    image.write_bytes(b"i" * MIB)
+    with Repository.open(path, owner=True) as repository:
+        repository.volume_add("db", primary=image)
+        repository.bookmark_add("a")
+    (base,) = (path / "base").glob("*.img")
+    base.rename(memory_path / "aside")
+    with Repository.open(path, owner=True) as repository:
+        with pytest.raises(IntegrityError, match=rf"base/{base.name} is missing"):
+            repository.branch_add("x", "a")
+        assert repository.branches() == []
+        assert list((path / "branches/layers").glob("0*")) == []
