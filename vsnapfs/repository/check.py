@@ -83,7 +83,7 @@ def check_unopened(layout: Layout, error: IntegrityError) -> Check:
         offset_bytes=error.offset_bytes or 0,
         what=str(error),
         derived=False,
-        costs=costs.of_end(seen, 0),
+        costs=costs.of_end(layout, seen, 0),
         lost_first_seqno=1,
         lost_last_seqno=max(seen.applied_seqno, 1),
     )
@@ -187,7 +187,7 @@ class Checking:
             offset_bytes=offset_bytes,
             what=what,
             derived=False,
-            costs=costs.of_end(seen, last_seqno),
+            costs=costs.of_end(self.parts.layout, seen, last_seqno),
             lost_first_seqno=last_seqno + 1,
             lost_last_seqno=max(known_seqno, seen.applied_seqno, last_seqno + 1),
         )

@@ -16,7 +16,10 @@ from bisect import bisect_left
 from vsnapfs.binding import Fault, Run, RunKind, SegmentFacts, View
 from vsnapfs.catalog.index import VolumeEntry
 from vsnapfs.catalog.store import Seen
+from vsnapfs.core.branch import SOURCE_PREFIX
 from vsnapfs.core.errors import IntegrityError, NotFoundError, PointGoneError, VsnapfsError
+from vsnapfs.repository import branch_files
+from vsnapfs.repository.layout import Layout
 from vsnapfs.repository.named import Named, named_from
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.reading import view_of
@@ -93,15 +96,19 @@ def points_lost(parts: Parts, segment: SegmentFacts) -> tuple[int, int] | None:
     return None
 
 
-def of_end(seen: Seen, last_seqno: int) -> list[str]:
-    """Of everything after ``last_seqno``, as far as a catalog had seen it: points behind, and names given behind."""
-    return [
+def of_end(layout: Layout, seen: Seen, last_seqno: int) -> list[str]:
+    """Of everything after ``last_seqno``, as far as a catalog had seen it: points behind, and names given behind; of branches, as far as
+    their files tell."""
+    bookmarks = [
         f"{bookmark.name}/{entry.name}"
         for bookmark in seen.bookmarks
         if max(bookmark.seqno, bookmark.created_seqno) > last_seqno
         for entry in seen.volumes
         if entry.stands_at(bookmark.seqno)
     ]
+    files = branch_files.read_all(layout).files
+    branches = [file for _, file in sorted(files.items()) if file.seqno > last_seqno]
+    return [*bookmarks, *(f"{SOURCE_PREFIX}{file.name}/{volume.name}" for file in branches for volume in file.volumes)]
 
 
 def _needs(parts: Parts, bookmark: Named, entry: VolumeEntry, seqno: int, place: Span) -> bool:

@@ -13,7 +13,7 @@ from tests.support.scratch import BLOCK_BYTES, branch_opened, branch_write
 from vsnapfs.core.errors import BusyError, CorruptExtentError, IntegrityError, NoSpaceError
 from vsnapfs.core.findings import Damage
 from vsnapfs.core.state import Progress
-from vsnapfs.repository.repository import Repository
+from vsnapfs.repository.repository import Repository, unopened
 
 pytestmark = pytest.mark.unit
 
@@ -178,3 +178,25 @@ def test_no_branch_is_made_on_what_cannot_be_read(path: Path, memory_path: Path)
             repository.branch_add("x", "a")
         assert repository.branches() == []
         assert list((path / "branches/layers").glob("0*")) == []
+
+
+def test_a_journal_that_ends_early_costs_the_branches_behind(path: Path) -> None:
+    """Also where nothing of it can be opened."""
+    with Repository.open(path, owner=True) as repository:
+        repository.volume_add("db", size_bytes=MIB)
+        repository.branch_add("early", "@1")
+        for letter in (b"p", b"q", b"r"):
+            repository.journal.write(1, 0, letter * BLOCK_BYTES)
+            repository.bookmark_add(letter.decode())
+        repository.branch_add("late", "q")
+    segment = next((path / "journal").glob("*.seg"))
+    spoil(segment, segment.read_bytes().index(b"q" * BLOCK_BYTES) - 100)
+    with Repository.open(path, owner=False, sound_part=True) as reader:
+        (damage,) = reader.check(read_data=True).damages
+        assert (damage.lost_first_seqno or 0) > 1
+    assert damage.costs == ["q/db", "r/db", "branch:late/db"]
+    segment.rename(path / "aside")
+    with pytest.raises(IntegrityError) as error, Repository.open(path, owner=False, sound_part=True):
+        pass
+    (damage,) = unopened(path, error.value).damages
+    assert damage.costs == ["p/db", "q/db", "r/db", "branch:early/db", "branch:late/db"]
