@@ -226,6 +226,20 @@ def test_what_was_left_can_be_removed_without_going_on(repository: Path, planted
     held.goes_on(planted)
 
 
+@pytest.mark.parametrize("way", [("hunt", "clean"), ("hunt", "--resume")], ids=" ".join)
+def test_a_log_that_was_moved_still_says_what_is_left(planted: Planted, place: Path, way: tuple[str, ...]) -> None:
+    held = Held(planted.repository, place)
+    held.ended_by(signal.SIGKILL)
+    (branch,) = branches(planted.repository)
+    held.log = held.log.rename(held.log.with_name("moved"))
+    if way[-1] == "clean":
+        cleaned = must_json(planted.repository, *way, held.log)
+        assert cleaned == {"branches": [branch], "directories": [], "at_work": []}
+        leaves_nothing(planted.repository, place)
+    held.goes_on(planted)
+    leaves_nothing(planted.repository, place)
+
+
 def test_branches_of_a_log_that_is_gone_are_removed(repository: Path, place: Path) -> None:
     held = Held(repository, place)
     held.ended_by(signal.SIGKILL)

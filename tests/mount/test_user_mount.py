@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.mount, pytest.mark.requires_root, pytest.mark.requires
 
 UID = 65534
 END_S_MAX = 10.0
+DENIED = 4
 MIB = 1 << 20
 READING = "-all,+dac_read_search"
 AS_USER = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
@@ -236,3 +237,20 @@ def test_without_fusermount(ground: Ground) -> None:
     done = ground.run("env", "PATH=/nonexistent", *program(), "mount", ground.mountpoint, "--foreground")
     assert (done.returncode, done.stderr.count("\n")) == (3, 1), done
     assert "needs fusermount3" in done.stderr
+
+
+def test_a_hunt_by_a_user_needs_no_mount_of_root(ground: Ground) -> None:
+    with ground.serving():
+        for number in range(4):
+            ground.must("sh", "-c", f"echo {number} | dd of={ground.mountpoint}/live/db conv=notrunc status=none")
+            ground.vsnapfs("bookmark", "add", f"b{number}")
+        words = ("hunt", "--good", "b0", "--bad", "b3", "--json", f"--log={ground.path}/hunt")
+        found = json.loads(
+            ground.vsnapfs(*words, "--to-write", "--", "sh", "-c", "[ $(head -c1 $1) -lt 2 ]", "sh", "{}")
+        )
+        assert (found["last_good_bookmark"], found["first_bad_bookmark"]) == ("b1", "b2")
+        assert found["write"]["seqno"] == found["first_bad"]["seqno"]
+        denied = ground.run(*program(), *words[:-1], f"--log={ground.path}/hunt2", "--mount", "--", "true")
+        assert denied.returncode == DENIED, denied.stderr
+        assert ground.vsnapfs("hunt", "clean") == "nothing was left\n"
+        assert json.loads(ground.vsnapfs("branch", "list", "--json"))["branches"] == []

@@ -66,18 +66,19 @@ def is_mounted(directory: str, device: str) -> bool:
 
 
 def unmount(directory: str, device: str, *, lazy: bool, lock_fd: int) -> None:
-    """Take a device's mount away. lazy: at once, and for those who use it when they are done.
+    """Take a device's mount away, and what shows another part of it over it. lazy: at once, and for those who use it when they are
+    done.
 
     Raises: BusyError: who uses it, or what is mounted over it. StoreError: the kernel refused.
     """
     end = time.monotonic() + BUSY_S
-    while True:
+    while is_mounted(directory, device):
         top = entry_of(Path(directory))
         if top is not None and top.source != device:
             raise BusyError(f"{top.source} is mounted over {directory}", hint="unmount that first")
         done = run(["umount", *(["--lazy"] if lazy else []), "--", directory], PACKAGE, pass_fds=(lock_fd,))
-        if done.status == 0:
-            return
+        if done.status == 0 or not is_mounted(directory, device):
+            continue
         if "busy" not in done.errors:
             raise StoreError(f"cannot unmount {directory}: {done.said()}")
         if time.monotonic() > end:

@@ -10,7 +10,7 @@ import click
 from vsnapfs.cli.arguments import MountPath
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.table import printable
-from vsnapfs.core.errors import BusyError, UsageError
+from vsnapfs.core.errors import BusyError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from vsnapfs.attach.model import Attached
@@ -52,6 +52,8 @@ def _all(lazy: bool) -> Iterator[Attached]:
     for each in reversed(listed()):  # one that is within another first
         try:
             yield detach(each.directory, lazy=lazy)
+        except NotFoundError:
+            continue  # somebody else did it in between
         except BusyError as error:
             busy.append(error.message)
     if busy:

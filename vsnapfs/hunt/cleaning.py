@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
 
 from vsnapfs.attach import Attached
 from vsnapfs.attach.stale import listed
-from vsnapfs.core.errors import BusyError, FormatUnknownError, IntegrityError, NotFoundError, PermissionDeniedError
+from vsnapfs.core.errors import BusyError, FormatUnknownError, IntegrityError, NotFoundError
 from vsnapfs.daemon.again import call_again
 from vsnapfs.daemon.client import Client
 from vsnapfs.daemon.requests import BranchList, BranchRemove
@@ -46,28 +47,26 @@ def clean(client: Client, path: Path | None) -> Cleaned:
 
 
 def _attached() -> list[Attached]:
-    """What is attached; who may not look has attached nothing."""
-    try:
-        return listed()
-    except PermissionDeniedError:
-        return []
+    """What is attached; only root can have attached anything, and may look."""
+    return listed() if os.geteuid() == 0 else []
 
 
 def _clean_one(
     client: Client, path: Path, branches: dict[str, Path], directories: dict[str, Path], done: Cleaned
 ) -> None:
-    """First what is there and carries the log's path, then what the log tells of and is not mounted any more."""
+    """First what is there and carries the log's path, then what the log tells of: it may have had another path then."""
     log, past = _log_of(path, needed=path not in {*branches.values(), *directories.values()})
     try:
-        for directory in [directory for directory, found in directories.items() if found == path]:
-            clear_directory(Path(directory).parent)
-            done.directories.append(directory)
-        for branch in [branch for branch, found in branches.items() if found == path]:
+        left = past.left if past is not None else []
+        places = {Path(directory).parent for directory, found in directories.items() if found == path}
+        for place in sorted(places | {Path(spot.directory).resolve() for spot in left if spot.directory}):
+            clear_directory(place)
+            done.directories.extend(directory for directory in directories if Path(directory).parent == place)
+        named = {spot.branch for spot in left}
+        for branch in [branch for branch, found in branches.items() if found == path or branch in named]:
             _remove(client, branch)
             done.branches.append(branch)
-        for spot in past.left if past is not None else ():
-            if spot.directory:
-                clear_directory(Path(spot.directory))
+        for spot in left:
             if log is not None:
                 log.add(Cleared(number=spot.number))
     finally:

@@ -199,6 +199,14 @@ def test_what_is_mounted_over_it_goes_first(ext4: History, tmp_path: Path) -> No
     ext4.detach(directory)
 
 
+def test_a_part_of_it_that_is_mounted_over_it_goes_too(tmp_path: Path) -> None:
+    image = make_image(tmp_path, "ext4", {"one": "1"})
+    attach(image, tmp_path / "shown")
+    sh("mount", "--bind", tmp_path / "shown/lost+found", tmp_path / "shown")
+    assert detach(tmp_path / "shown").source == str(image)
+    assert eventually_none(tmp_path) == []
+
+
 def test_a_point_that_moves_is_settled(ext4: History, tmp_path: Path) -> None:
     """By the mount alone too: each look at -0s would find another."""
     shown = ext4.attach("-0s", tmp_path / "shown", "--mount", ext4.mountpoint)
