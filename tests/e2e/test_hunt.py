@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from tests.support.hunting import (
     EVERY,
     Planted,
     branches,
+    count_up,
+    counted_below,
     leaves_nothing,
     plant,
     taken_away,
@@ -298,6 +301,29 @@ def test_a_worker_that_dies_between_two_steps_is_waited_for(tmp_path: Path, plac
         assert found["last_good"]["seqno"] < planted.seqno < found["first_bad"]["seqno"]
         assert server.log.count("the worker died, another goes on") == len(found["probes"])
         leaves_nothing(planted.repository, place)
+
+
+def test_what_a_prune_takes_meanwhile_is_left_out(tmp_path: Path, place: Path) -> None:
+    """In the first test. What was tested stays known, and the write is named only if no other can be meant."""
+    settings = '[journal]\nsegment_size = "64K"\n[retention]\nprotection_window = "1ms"\nkeep_last = 8\n'
+    repository, done = tmp_path / "repository", tmp_path / "done"
+    seqnos = count_up(repository, 24, 3, settings)
+    with serving(repository, tmp_path / "mount"):
+        prune = f"PYTHONPATH={Path(__file__).parents[2]} {shlex.join([*program(), '-r', str(repository), 'prune'])}"
+        shell, option, asks, *rest = counted_below(37)
+        test = (shell, option, f"[ -e {done} ] || {{ {prune} && touch {done}; }}; {asks}", *rest)
+        words = ("hunt", "--good", "m0", "--bad", "m23", "--to-write", "--log", str(tmp_path / "log"))
+        found = must_json(repository, *words, "--", *test)
+        kept = [bookmark["name"] for bookmark in must_json(repository, "bookmark", "list")["bookmarks"]]
+        assert done.exists()
+        assert "m12" not in kept, "which would be the first bad one"
+        assert (found["state"], found["skipped"]) == ("found", [])
+        assert found["first_bad_bookmark"] in kept
+        assert found["last_good"]["seqno"] < seqnos[37] <= found["first_bad"]["seqno"]
+        assert len(found["probes"]) <= 4
+        assert found["write"] is None
+        assert "not all are there any more" in found["write_problem"]
+        leaves_nothing(repository, place)
 
 
 def test_points_that_cannot_be_told_make_a_range(planted: Planted, place: Path, tmp_path: Path) -> None:

@@ -187,8 +187,14 @@ class Shop:
     WORDS = ("hunt", "--good", "hour-0", "--bad", "-0s", "--mount", "--to-write")
     TEST = ("--", "grep", "-q", "^4711,", "{}/shop/orders.csv")
 
-    def hunted(self, log: Path, *options: str) -> Any:
-        return must_json(self.repository, *self.WORDS, "--log", log, *options, *self.TEST)
+    ALONE = (
+        f"echo $VSNAPFS_SEQNO >$1/mine && sync -f $1 && {TEST[1]} -q {TEST[3]} $1/shop/orders.csv; told=$?; "
+        "[ $(cat $1/mine) = $VSNAPFS_SEQNO ] || exit 126; exit $told"
+    )
+    """The same test, which writes to what it is given, and is the only one to do so."""
+
+    def hunted(self, log: Path, *options: str, test: tuple[str, ...] = TEST) -> Any:
+        return must_json(self.repository, *self.WORDS, "--log", log, *options, *test)
 
 
 @contextmanager
@@ -205,6 +211,20 @@ def test_a_hunt_ends_at_the_file_that_lost_its_content(kind: str, tmp_path: Path
         check(shop, found)
         read_only = shop.hunted(tmp_path / "log2", "--read-only", "--jobs", "2")
         check(shop, read_only)
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+def test_tests_side_by_side_have_a_filesystem_each(kind: str, tmp_path: Path) -> None:
+    """All of one identity, mounted for writing at once."""
+    with shop_of(kind, tmp_path) as shop:
+        found = shop.hunted(tmp_path / "log", "--jobs", "4", test=("--", "sh", "-c", shop.ALONE, "sh", "{}"))
+        if kind == "btrfs":
+            assert (found["state"], found["first_bad_bookmark"]) == ("found", f"hour-{shop.LOST}")
+            assert (found["write"]["filesystem"], found["write"]["files"]) == ("", [])
+            assert "btrfs does not tell" in found["write"]["files_problem"]
+        else:
+            check(shop, found)
+        assert branches(shop.repository) == []
 
 
 def check(shop: Shop, found: Any) -> None:

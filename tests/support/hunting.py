@@ -54,13 +54,15 @@ def plant(path: Path, seed: int) -> Planted:
     return Planted(path, planted, before)
 
 
-def count_up(path: Path, bookmarks: int, writes: int) -> list[int]:
+def count_up(path: Path, bookmarks: int, writes: int, settings: str = "") -> list[int]:
     """A repository with the volume ``db``, in which every write counts up a number, and a bookmark after every few: ``m0`` …
 
     Returns: the seqno of each write: number N was written by the Nth, from 0.
     """
     seqnos: list[int] = []
     Repository.create(path)
+    if settings:
+        (path / "vsnapfs.toml").write_text(settings)
     with Repository.open(path, owner=True) as repository:
         volume = repository.volume_add("db", size_bytes=MIB).id
         for bookmark in range(bookmarks):

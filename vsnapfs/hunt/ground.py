@@ -31,15 +31,15 @@ class Ground(Protocol):
         ...
 
     def named(self) -> Named:
-        """The bookmarks from one end to the other that can be opened, and their states."""
+        """The bookmarks from one end to the other that can be opened now, and their states."""
         ...
 
     def instants(self, good: int, bad: int) -> Sequence[int]:
-        """States between two that can be opened, ascending; if they are too many, some of them, evenly."""
+        """States between two that can be opened now, ascending; if they are too many, some of them, evenly."""
         ...
 
     def point(self, state: int) -> Point:
-        """The first point of a state."""
+        """The first point of a state. Raises: PointGoneError."""
         ...
 
     def make(self, spot: Making) -> Place:

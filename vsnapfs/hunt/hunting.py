@@ -71,11 +71,11 @@ class Hunting:
         if not self._past.is_safe:
             self._note(Safe(point=await in_thread(self._ground.make_safe, self._begin.safety_bookmark)))
             self._say(f"made the safety bookmark {self._begin.safety_bookmark}")
-        self._note(await in_thread(self._ground.named))
+        await self._look_for_bookmarks()
         await self._test_ends()
         candidates = await self._search_bookmarks()
-        if not self._begin.bookmarks_only:
-            candidates = await self._search_instants(candidates)
+        if not self._begin.bookmarks_only and isinstance(self._known(), Narrowed):
+            candidates = await self._search_instants()
         found = await self._result(candidates)
         self._note(End(time=iso(self._now_ns()), hunt=found))
         return found
@@ -96,24 +96,43 @@ class Hunting:
                 await self._probe_all(missing[at : at + self._begin.jobs], "an end")
 
     async def _search_bookmarks(self) -> Sequence[int]:
-        candidates = sorted(set(self._past.named.states))
-        await self._search(candidates, "bookmarks")
-        return candidates
+        async def tell(_: Narrowed) -> Sequence[int]:
+            await self._look_for_bookmarks()
+            return sorted(set(self._past.named.states))
 
-    async def _search_instants(self, candidates: Sequence[int]) -> Sequence[int]:
-        """Between two bookmarks; of too many instants first some, then those between two of them. What a prune takes meanwhile is
-        between two others, which are told anew."""
+        return await self._search_all(tell, "bookmarks")
+
+    async def _look_for_bookmarks(self) -> None:
+        before, named = self._past.named, await in_thread(self._ground.named)
+        if named != before:
+            self._note(named)
+        gone = {point.seqno for point in before.bookmarks} - {point.seqno for point in named.bookmarks}
+        if gone:
+            self._say(f"{len(gone)} bookmarks between the ends are gone meanwhile")
+
+    async def _search_instants(self) -> Sequence[int]:
+        """Between two bookmarks; of too many instants first some, then those between two of them."""
+
+        async def tell(known: Narrowed) -> Sequence[int]:
+            return await in_thread(self._ground.instants, known.good, known.bad)
+
+        return await self._search_all(tell, "instants")
+
+    async def _search_all(self, tell: Callable[[Narrowed], Awaitable[Sequence[int]]], what: str) -> Sequence[int]:
+        """Among candidates that are told anew until none is left to be tested. What a prune takes meanwhile is none any more."""
+        candidates: Sequence[int] = []
         gone: set[int | None] = set()
         while isinstance(known := self._known(), Narrowed):
-            candidates = await in_thread(self._ground.instants, known.good, known.bad)
+            candidates = await tell(known)
             if not next_probes(candidates, known, self._past.verdicts):
                 break
             try:
-                await self._search(candidates, "instants")
+                await self._search(candidates, what)
             except PointGoneError as error:
                 if error.seqno in gone:
                     raise
                 gone.add(error.seqno)
+                self._say(f"left out: {error}")
         return candidates
 
     async def _search(self, candidates: Sequence[int], what: str) -> None:
@@ -183,6 +202,8 @@ class Hunting:
         try:
             place = await in_thread(self._ground.make, spot)
         except (PointGoneError, UntestableError) as error:
+            if isinstance(error, PointGoneError) and spot.state not in (self._begin.good_state, self._begin.bad_state):
+                raise
             return "skip", msgspec.structs.replace(probe, why=str(error))
         output = self._directory / f"{spot.number:04d}-{spot.point.seqno}.out"
         self._directory.mkdir(mode=0o700, exist_ok=True)

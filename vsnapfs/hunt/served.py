@@ -59,6 +59,7 @@ class ServedGround:
         return _point(made)
 
     def named(self) -> Named:
+        self._repository.refresh()
         bookmarks, states = [], []
         for bookmark in self._repository.bookmarks():
             if self._begin.good.seqno <= bookmark.seqno <= self._begin.bad.seqno:
@@ -68,6 +69,7 @@ class ServedGround:
         return Named(bookmarks=bookmarks, states=states)
 
     def instants(self, good: int, bad: int) -> Sequence[int]:
+        self._repository.refresh()
         return self._repository.instants(self._ids, good, bad, INSTANTS_MAX)
 
     def point(self, state: int) -> Point:
@@ -102,7 +104,10 @@ class ServedGround:
         quota_bytes = self._begin.quota_bytes
         source = f"@{spot.point.seqno}"
         request = BranchAdd(name=spot.branch, source=source, quota_bytes=quota_bytes, note=self._label)
-        make_branch(connect(self._repository.path), request)
+        try:
+            make_branch(connect(self._repository.path), request)
+        except BusyError as error:  # a prune is just taking it
+            raise UntestableError(str(error)) from error
         return self._mountpoint / "branches" / spot.branch
 
     def _attached(self, file: Path, directory: Path, spot: Making) -> Path:

@@ -23,13 +23,15 @@ def point(seqno: int, bookmark: str | None = None) -> Point:
 
 
 class FakeGround:
-    """``states``: seqnos that wrote. ``marks``: seqno by bookmark. ``gone``, ``broken``: seqnos that cannot be opened, or be shown."""
+    """``states``: seqnos that wrote. ``marks``: seqno by bookmark. ``gone``, ``broken``: seqnos that cannot be opened, or be shown.
+    ``seen_gone``: those of which that was noticed, which are not told any more."""
 
     def __init__(self, states: Sequence[int], marks: Mapping[str, int], *, thin: int = THIN) -> None:
         self.states = list(states)
         self.marks = dict(marks)
         self.thin = thin
         self.gone: set[int] = set()
+        self.seen_gone: set[int] = set()
         self.broken: set[int] = set()
         self.there: dict[int, Making] = {}
         self.most_there = 0
@@ -45,13 +47,13 @@ class FakeGround:
         return point(max(self.states) + 100, name)
 
     def named(self) -> Named:
-        marks = sorted((seqno, name) for name, seqno in self.marks.items())
+        marks = sorted((seqno, name) for name, seqno in self.marks.items() if seqno not in self.seen_gone)
         return Named(
             bookmarks=[point(seqno, name) for seqno, name in marks], states=[self.state(seqno) for seqno, _ in marks]
         )
 
     def instants(self, good: int, bad: int) -> Sequence[int]:
-        found = [state for state in self.states if good < state < bad]
+        found = [state for state in self.states if good < state < bad and state not in self.seen_gone]
         while len(found) > self.thin:
             found = found[::2]
         return found
@@ -63,7 +65,8 @@ class FakeGround:
         self.there[spot.number] = spot
         self.most_there = max(self.most_there, len(self.there))
         if spot.point.seqno in self.gone:
-            raise PointGoneError("it is gone")
+            self.seen_gone.add(spot.point.seqno)
+            raise PointGoneError("it is gone", seqno=spot.point.seqno)
         if spot.point.seqno in self.broken:
             raise UntestableError("it cannot be mounted")
         return Place(Path("/place/db"), Path("/place"), {"db": Path("/place/db")})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -119,17 +120,41 @@ def test_a_good_point_after_a_bad_one_is_told_with_both(tmp_path: Path, ground: 
     assert f"@{bad.seqno} is bad and the later @{good.seqno} is good" in found.why
 
 
-def test_points_that_are_gone_or_cannot_be_shown_are_skipped(tmp_path: Path, ground: FakeGround) -> None:
+def test_points_that_cannot_be_shown_are_skipped_and_those_that_are_gone_are_none(
+    tmp_path: Path, ground: FakeGround
+) -> None:
     ground.gone |= {STATES[700], STATES[701]}
     ground.broken |= {STATES[699]}
     test = FakeTest(ground, threshold(FIRST_BAD))
     found = hunted(*begun(tmp_path / "log", begin(ground, GOOD, BAD, to_write=True)), ground, test)
     assert found.state == "range"
     assert (found.last_good.seqno, found.first_bad.seqno) == (STATES[698], STATES[702])
-    assert [skipped.seqno for skipped in found.skipped] == STATES[699:702]
+    assert [skipped.seqno for skipped in found.skipped] == [STATES[699]]
     assert found.write is None
     assert found.write_problem != ""
-    assert {probe.why for probe in found.probes if probe.verdict == "skip"} == {"it is gone", "it cannot be mounted"}
+    assert {probe.why for probe in found.probes if probe.verdict == "skip"} == {"it cannot be mounted"}
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_bookmarks_that_a_prune_takes_during_a_hunt_cost_it_little(tmp_path: Path, jobs: int) -> None:
+    """All but every eighth go; it is as if they had never been."""
+    kept = sorted(MARKS.values())[::8]
+    ground = FakeGround(STATES, MARKS)
+    ground.gone |= set(MARKS.values()) - set(kept) - {GOOD}
+
+    class Pruned(FakeTest):
+        """With the first test all are seen to be gone."""
+
+        async def run(self, *asked: Any) -> Trial:
+            ground.seen_gone |= ground.gone
+            return await super().run(*asked)
+
+    begins = begin(ground, GOOD, BAD, jobs=jobs, bookmarks_only=True, trust=True)
+    found = hunted(*begun(tmp_path / "log", begins), ground, Pruned(ground, threshold(FIRST_BAD)))
+    assert (found.state, found.skipped) == ("found", [])
+    assert found.last_good.seqno == max(seqno for seqno in kept if seqno < FIRST_BAD)
+    assert found.first_bad.seqno == min(seqno for seqno in kept if seqno > FIRST_BAD)
+    assert len(found.probes) <= 6
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
