@@ -153,7 +153,7 @@ echo begun >> $2
 class Held:
     """A hunt as a process, in its third probe."""
 
-    def __init__(self, repository: Path, place: Path, *options: str) -> None:
+    def __init__(self, repository: Path, place: Path, *options: str, within: tuple[str, ...] = ()) -> None:
         self.log, self.runs = place.parent / "log", place.parent / "runs"
         words = [
             "hunt",
@@ -171,7 +171,11 @@ class Held:
             "3",
         ]
         self.process = subprocess.Popen(
-            [*program(), *words], env=environment(repository), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*within, *program(), *words],
+            env=environment(repository),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         try:
             eventually(lambda: self.runs.with_suffix(".holds").exists(), "the third probe")
@@ -203,6 +207,15 @@ def test_interrupted_it_leaves_nothing_and_goes_on(planted: Planted, place: Path
     assert said.rstrip("\n").splitlines()[-1] == f"`vsnapfs hunt --resume {held.log}` goes on"
     leaves_nothing(planted.repository, place)
     held.goes_on(planted)
+    leaves_nothing(planted.repository, place)
+
+
+def test_without_a_terminal_it_goes_on_if_it_was_told_so(planted: Planted, place: Path) -> None:
+    held = Held(planted.repository, place, within=("nohup",))
+    held.process.send_signal(signal.SIGHUP)
+    held.runs.with_suffix(".go").touch()
+    _, said = held.process.communicate(timeout=60)
+    assert held.process.returncode == 0, said
     leaves_nothing(planted.repository, place)
 
 

@@ -91,7 +91,12 @@ def remove_directory(record: Record) -> None:
 
 
 def clean_all() -> list[Attached]:
-    """Take away all that is stale, but for what somebody is at work on. Returns: what it was, each with its problem."""
+    """Take away all that is stale, but for what somebody is at work on. Returns: what it was, each with its problem.
+
+    Only root attaches, so for others there is nothing.
+    """
+    if os.geteuid() != 0:
+        return []
     look = Look()
     done: list[Attached] = []
     for record in all_records():
@@ -114,6 +119,8 @@ def clean_one(lock: Lock, look: Look | None = None) -> list[Attached]:
 
 def listed() -> list[Attached]:
     """What is attached, by directory; ``problem`` says what is stale. What somebody is just at work on is not."""
+    if os.geteuid() != 0:
+        return []
     look = Look()
     return [replace(record.attached, problem=_told(record, look)) for record in all_records()]
 

@@ -35,6 +35,7 @@ R = TypeVar("R")
 
 INSTANTS_MAX = 1 << 20
 """Looked at at once; of more, some."""
+DIRECTORY_MODE = 0o711
 CLOSED_S_MAX = 10.0
 """The server hears of the end of a mount a moment after it."""
 TRY_EVERY_S = 0.05
@@ -81,10 +82,7 @@ class ServedGround:
         for file in volumes.values():
             self._look(file, spot.point)
         if spot.directory:
-            top = Path(spot.directory)
-            top.mkdir(
-                mode=0o711
-            )  # a test may become another user, as PostgreSQL's does; who may look in the filesystems say
+            top = _made(Path(spot.directory))
             volumes = {name: self._attached(file, top / name, spot) for name, file in volumes.items()}
         only = next(iter(volumes.values())) if len(volumes) == 1 else top
         return Place(only, top, volumes)
@@ -135,6 +133,16 @@ class ServedGround:
 
     def _ask(self, request: Request[R]) -> R:
         return call_again(connect(self._repository.path), request)
+
+
+def _made(directory: Path) -> Path:
+    """A test may become another user, as PostgreSQL's does: who may look in is what the filesystems say."""
+    try:
+        directory.mkdir()
+        directory.chmod(DIRECTORY_MODE)
+    except OSError as error:
+        raise from_os_error(error, f"make {directory}") from error
+    return directory
 
 
 def label(number: str, log: Path) -> str:

@@ -27,6 +27,7 @@ from vsnapfs.repository.bookmarks import NOTE_LENGTH_MAX, check_text
 from vsnapfs.repository.repository import Repository
 
 JOBS_MAX = 16
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,7 +205,8 @@ def _run(past: Past, log: Log, repository: Repository, mountpoint: Path, say: Sa
 
 
 def run_until_signal(hunting: Hunting, unfinished: Callable[[], None]) -> Hunt:
-    """Raises: KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came; all that a probe had made is gone by then."""
+    """Raises: KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came; all that a probe had made is gone by then. What is ignored stays so, as
+    nohup(1) wants it."""
     found = trio.run(_until_signal, hunting)
     if isinstance(found, Hunt):
         return found
@@ -215,7 +217,8 @@ def run_until_signal(hunting: Hunting, unfinished: Callable[[], None]) -> Hunt:
 async def _until_signal(hunting: Hunting) -> Hunt | BaseException:
     """What is raised is returned: a nursery would put it into a group."""
     ended: list[Hunt | BaseException] = [KeyboardInterrupt()]
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+    heard = [number for number in ENDING if signal.getsignal(number) != signal.SIG_IGN]
+    with trio.open_signal_receiver(*heard) as signals:
         async with trio.open_nursery() as nursery:
 
             async def stop() -> None:

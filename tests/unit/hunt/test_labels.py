@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
-from vsnapfs.core.errors import StoreError
+from vsnapfs.core.errors import NameTakenError, StoreError
 from vsnapfs.hunt import served
-from vsnapfs.hunt.served import clear_directory, label, log_in
+from vsnapfs.hunt.served import _made, clear_directory, label, log_in
 
 pytestmark = pytest.mark.unit
 
@@ -39,3 +41,15 @@ def test_a_place_is_removed_though_something_of_another_cannot_be(
     (tmp_path / "place/db").mkdir(parents=True)
     clear_directory(tmp_path / "place")
     assert not (tmp_path / "place").exists()
+
+
+def test_another_user_may_go_through_a_place_for_mounts(tmp_path: Path) -> None:
+    """Whatever the umask: a test may become one, as that of a database does."""
+    before = os.umask(0o077)
+    try:
+        made = _made(tmp_path / "place")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(made.stat().st_mode) == 0o711
+    with pytest.raises(NameTakenError):
+        _made(tmp_path / "place")
