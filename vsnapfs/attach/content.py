@@ -52,7 +52,10 @@ def look(source: Path, partition: int | None) -> Content:
     whole = _probed(source)
     if partition is None:
         if whole.table and not whole.kind:
-            raise UsageError(f"{source} has partitions: {_listed(source)}", hint="say which with --partition N")
+            listed = _listed(source)
+            if not listed:
+                raise UsageError(f"{source} has a partition table ({whole.table}) without a partition that can be told")
+            raise UsageError(f"{source} has partitions: {listed}", hint="say which with --partition N")
         return whole
     found = {each.number: each for each in partitions(source)}
     if not found:

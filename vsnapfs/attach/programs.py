@@ -10,6 +10,7 @@ from typing import NamedTuple
 from vsnapfs.core.errors import NotFoundError, TimedOutError, from_os_error
 
 KEPT_BYTES = 1 << 20
+ELSEWHERE = "dmesg(1) may have more information"
 
 
 class Ended(NamedTuple):
@@ -20,9 +21,10 @@ class Ended(NamedTuple):
     errors: str
 
     def said(self) -> str:
-        """Its last word, in one line."""
+        """Its last word, in one line; not that of mount(8), which only says where more is said."""
         lines = [line.strip() for line in (self.errors or self.output).splitlines() if line.strip()]
-        return lines[-1] if lines else f"exit status {self.status}"
+        told = [line for line in lines if not line.startswith(ELSEWHERE)]
+        return told[-1] if told else f"exit status {self.status}"
 
 
 def run(argv: Sequence[str], package: str, *, timeout_s: float | None = None, pass_fds: Sequence[int] = ()) -> Ended:

@@ -91,7 +91,7 @@ def command(session: Session, /, **given: Any) -> int:
         found = _replay(said)
     else:
         raise UsageError("a hunt needs --good and --bad, or --resume, or --replay", hint="see vsnapfs hunt --help")
-    session.show(found, _lines(found))
+    session.show(found, map(printable, _lines(found)))  # a log may come from elsewhere
     return STATUSES.get(found.state, HuntAbortedError.exit_status)
 
 
@@ -157,19 +157,19 @@ def _lines(found: Hunt) -> Iterator[str]:
     yield f"{'last good:':14}{_place(found.last_good)}{_bookmark('newest good bookmark', found.last_good_bookmark, found.last_good)}"
     yield f"{'first bad:':14}{_place(found.first_bad)}{_bookmark('oldest bad bookmark', found.first_bad_bookmark, found.first_bad)}"
     if found.state != "found":
-        yield f"{found.state + ':':14}{printable(found.why)}"
+        yield f"{found.state + ':':14}{found.why}"
     if found.skipped:
         some = ", ".join(f"@{point.seqno}" for point in found.skipped[:SKIPPED_MAX])
         yield f"{'skipped:':14}{some}{' …' if found.skipped[SKIPPED_MAX:] else ''}"
     if found.write is not None:
         yield from _write(found.write)
     if found.write_problem:
-        yield f"{'write:':14}not known: {printable(found.write_problem)}"
+        yield f"{'write:':14}not known: {found.write_problem}"
     ends = f", and {len(found.ends)} of the ends" if found.ends else ""
     yield f"{'probes:':14}{len(found.probes)}{ends}"
     if found.safety_bookmark:
         yield f"{'now is kept:':14}bookmark {found.safety_bookmark}"
-    yield f"{'log:':14}{printable(found.log)}"
+    yield f"{'log:':14}{found.log}"
 
 
 def _place(point: Point) -> str:
@@ -191,11 +191,11 @@ def _write(write: HuntWrite) -> Iterator[str]:
     for file in write.files:
         yield f"{'belongs to:':14}{_file(write, file)}"
     if write.files_problem:
-        yield f"{'belongs to:':14}not known: {printable(write.files_problem)}"
+        yield f"{'belongs to:':14}not known: {write.files_problem}"
     yield f"{'without it:':14}vsnapfs replay --from @{write.seqno - 1} --skip @{write.seqno} --into BRANCH"
 
 
 def _file(write: HuntWrite, file: HuntFile) -> str:
     inode = "" if file.inode is None else f" (inode {file.inode})"
-    what = printable(file.path) if file.path else "a file without a name" if file.what == "file" else file.what
+    what = file.path or ("a file without a name" if file.what == "file" else file.what)
     return f"{what}{inode} of the {write.filesystem}"

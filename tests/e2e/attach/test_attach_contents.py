@@ -152,13 +152,22 @@ def test_a_filesystem_that_the_kernel_does_not_have(tmp_path: Path) -> None:
             pass
 
 
+def test_a_table_without_a_partition_is_told(tmp_path: Path) -> None:
+    """What protects a GPT that is not there."""
+    disk = tmp_path / "disk.img"
+    entry = struct.pack("<B3sB3sII", 0, b"", 0xEE, b"", 1, 0xFFFFFFFF)
+    disk.write_bytes((bytes(446) + entry).ljust(510, b"\0") + b"\x55\xaa" + bytes(MIB))
+    with pytest.raises(UsageError, match=r"a partition table \(PMBR\) without a partition"), _attached(disk, tmp_path):
+        pass
+
+
 def test_a_damaged_one_is_told_in_one_line(tmp_path: Path) -> None:
     image = make_image(tmp_path, "ext4", {})
     with image.open("r+b") as file:
         file.seek(1024 + 0x18)
         file.write(struct.pack("<I", 40))  # of the size of a block
     with (
-        pytest.raises(StoreError, match=r"cannot mount the ext4: .*; the kernel's log says why"),
+        pytest.raises(StoreError, match=r"cannot mount the ext4: mount: .*; the kernel's log says why"),
         _attached(image, tmp_path),
     ):
         pass

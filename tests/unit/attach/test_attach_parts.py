@@ -16,6 +16,7 @@ from vsnapfs.attach.content import Content
 from vsnapfs.attach.filesystems import REFUSED, WRITABLE, checked_options, way_of
 from vsnapfs.attach.model import Attached, Record
 from vsnapfs.attach.places import branch_of, file_of
+from vsnapfs.attach.programs import Ended
 from vsnapfs.attach.records import all_records, locked, place, sweep
 from vsnapfs.attach.stale import Look, own_namespace
 from vsnapfs.core.errors import BusyError, NotFoundError, UsageError
@@ -139,3 +140,9 @@ def test_a_tree_has_to_be_ours(here: Path) -> None:
     for tree in (here, Path("/proc"), Path("/")):
         with pytest.raises(NotFoundError, match="vsnapfs is not mounted on"):
             file_of(tree, "monday", "db0")
+
+
+def test_what_mount_says_is_told_and_not_where_more_is_said() -> None:
+    said = "mount: /x: wrong fs type, bad option.\n       dmesg(1) may have more information after failed mount system call.\n"
+    assert Ended(32, "", said).said() == "mount: /x: wrong fs type, bad option."
+    assert Ended(32, "", "").said() == "exit status 32"

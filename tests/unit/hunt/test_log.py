@@ -10,8 +10,10 @@ import msgspec
 import pytest
 
 from tests.unit.hunt.fakes import FakeGround, begin, point
+from vsnapfs.cli.main import run
 from vsnapfs.core.errors import (
     BusyError,
+    DegradedError,
     FormatUnknownError,
     IntegrityError,
     NameTakenError,
@@ -165,3 +167,15 @@ def test_a_log_that_is_not_there_is_not_found(tmp_path: Path) -> None:
     for ask in (read, Log.resume):
         with pytest.raises(NotFoundError):
             ask(tmp_path / "none")
+
+
+def test_a_log_from_elsewhere_does_nothing_to_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    beginning = begin(FakeGround([1, 9], {}), 1, 9)
+    odd = msgspec.structs.replace(
+        beginning, good=point(1, "\x1b[2J"), bad=msgspec.structs.replace(point(9), time="\x1b" * 9)
+    )
+    Log.create(tmp_path / "log", odd).close()
+    assert run(["hunt", "--replay", str(tmp_path / "log")]) == DegradedError.exit_status
+    told = capsys.readouterr().out
+    assert "unfinished:" in told
+    assert "\x1b" not in told
