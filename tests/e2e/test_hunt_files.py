@@ -242,7 +242,7 @@ def test_killed_again_and_again_it_comes_to_the_same_end(tmp_path: Path) -> None
     chance = random.Random(SEED)
     log = tmp_path / "log"
     with shop_of("ext4", tmp_path) as shop:
-        words: tuple[str, ...] = (*shop.WORDS, "--log", str(log), *shop.TEST)
+        words: tuple[str, ...] = (*shop.WORDS, "--jobs", "2", "--log", str(log), *shop.TEST)
         for _ in range(KILLS):
             killed_at_line(shop.repository, log, lines_of(log) + chance.randrange(2, 6), words)
             words = ("hunt", "--resume", str(log))

@@ -76,7 +76,8 @@ def hunt(client: Client, wanted: Wanted, log_path: Path | None, say: Say) -> Hun
 
 def resume(client: Client, path: Path, changed: Changed, say: Say) -> Hunt:
     """Go on with one; one that has ended is told again. Raises: as ``hunt``; BusyError: it is at work."""
-    log, past = Log.resume(path.absolute())
+    path = path.absolute()
+    log, past = Log.resume(path)
     try:
         known = outcome(past, str(path))
         if known.state != "unfinished" and not past.left:
