@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.e2e.attach.ground import KINDS, MAKE, SIZES, eventually_none, make_image, names
 from tests.support.attaching import loops_on
 from tests.support.devices import loop_device, mounted, sh
 from tests.support.processes import Mounted, child, children_of, is_alive, make_repository, must, must_json
 from tests.support.waiting import eventually
-from vsnapfs.attach import attached
+from vsnapfs.attach import attach, attached, detach, records, stale
 
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse]
 
@@ -50,10 +51,6 @@ def test_what_a_dead_server_leaves_is_found_and_taken_away(kind: str, tmp_path: 
 
 @pytest.mark.parametrize("how", ["umount", "deleted", "namespace"])
 def test_what_is_stale_goes_with_the_next_attach(how: str, tmp_path: Path) -> None:
-    from msgspec.structs import replace
-
-    from vsnapfs.attach import attach, records
-
     image, other = make_image(tmp_path, "ext4", {"one": "1"}), tmp_path / "other"
     attach(image, tmp_path / "shown")
     record = records.all_records()[0]
@@ -72,6 +69,24 @@ def test_what_is_stale_goes_with_the_next_attach(how: str, tmp_path: Path) -> No
             f"{image} was deleted"
         ]
     assert (tmp_path / "shown").exists() == (how == "namespace")
+
+
+def test_a_device_that_is_another_s_by_now_is_left_alone(tmp_path: Path) -> None:
+    """Somebody has unmounted it past us; its number, and even the directory, went to something else."""
+    image, stranger = make_image(tmp_path, "ext4", {"one": "1"}), tmp_path / "stranger"
+    stranger.mkdir()
+    other = make_image(stranger, "ext4", {"other": "2"})
+    attach(image, tmp_path / "shown")
+    sh("umount", tmp_path / "shown")
+    eventually(lambda: not loops_on(tmp_path), "the device to go")
+    with loop_device(other) as taken, mounted(taken, tmp_path / "shown") as shown:
+        with records.locked(str(shown)) as lock:
+            record = lock.read()
+            assert record is not None
+            lock.write(replace(record, attached=replace(record.attached, device=str(taken))))
+        detach(shown)
+        assert names(shown) == ["other"]
+    assert eventually_none(tmp_path) == []
 
 
 def steps_of(verb: str, image: Path, directory: Path, last: int) -> subprocess.CompletedProcess[str]:
@@ -109,16 +124,12 @@ def test_killed_at_any_step_it_leaves_what_the_next_takes_away(verb: str, tmp_pa
 
 
 def records_step() -> str:
-    from vsnapfs.attach import records
-
     found = records.all_records()
     return found[0].step if found else ""
 
 
 def _goes_on(number: int, image: Path, directory: Path) -> None:
     """In turn: by cleaning up, until what was just being started has ended; by the next that wants the same directory."""
-    from vsnapfs.attach import attach, detach, records, stale
-
     if number % 2 == 0 and records_step() != "attached":
         eventually(lambda: stale.clean_all() == [] and not list(records.place().iterdir()), "all taken away")
     elif records_step() != "attached":
@@ -130,8 +141,6 @@ def _goes_on(number: int, image: Path, directory: Path) -> None:
 
 def test_what_a_killed_command_has_started_is_waited_for(tmp_path: Path) -> None:
     """mount(8) goes on when the command is killed: it has the device, and nobody cleans up under it."""
-    from vsnapfs.attach import records, stale
-
     image, directory, gate = make_image(tmp_path, "ext4", {"one": "1"}), tmp_path / "shown", tmp_path / "gate"
     os.mkfifo(gate)
     (tmp_path / "bin").mkdir()
