@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import gettempdir
@@ -17,7 +18,7 @@ from tempfile import gettempdir
 import msgspec
 import trio
 
-from vsnapfs.core.errors import PointGoneError, UntestableError
+from vsnapfs.core.errors import PermissionDeniedError, PointGoneError, UntestableError, from_os_error
 from vsnapfs.core.hunt import Hunt, HuntProbe, Verdict
 from vsnapfs.core.model import Point
 from vsnapfs.core.times import iso
@@ -206,7 +207,7 @@ class Hunting:
                 raise
             return "skip", msgspec.structs.replace(probe, why=str(error))
         output = self._directory / f"{spot.number:04d}-{spot.point.seqno}.out"
-        self._directory.mkdir(mode=0o700, exist_ok=True)
+        _make_own(self._directory)
         words = [word.replace("{}", str(place.argument)) for word in self._begin.test]
         ran = await self._run_test(words, environment(spot.point, place), self._begin.timeout_s, output)
         await in_thread(self._ground.check)
@@ -253,6 +254,19 @@ class Hunting:
         finally:
             await self._clear(spot)
         return msgspec.structs.replace(found, write=write)
+
+
+def _make_own(directory: Path) -> None:
+    """One in which nobody else can put a link to where a test's output would go. Raises: PermissionDeniedError."""
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        found = directory.lstat()
+    except OSError as error:
+        raise from_os_error(error, f"make {directory}") from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise PermissionDeniedError(
+            f"others may write to {directory}", hint="move it away, or begin with another --log"
+        )
 
 
 def environment(point: Point, place: Place) -> Mapping[str, str]:

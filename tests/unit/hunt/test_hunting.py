@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from tests.unit.hunt.fakes import FakeGround, FakeTest, begin, point
-from vsnapfs.core.errors import HuntAbortedError, NotFoundError, PointGoneError, StoreError
+from vsnapfs.core.errors import HuntAbortedError, NotFoundError, PermissionDeniedError, PointGoneError, StoreError
 from vsnapfs.core.hunt import Hunt, Verdict
 from vsnapfs.core.model import Point
 from vsnapfs.hunt.ground import Place
@@ -214,6 +214,21 @@ def test_a_hunt_goes_on_from_every_moment_of_its_log(tmp_path: Path, jobs: int) 
         assert ground.there == {}
         numbers = [entry.number for entry in read(path).entries if isinstance(entry, Making)]
         assert len(numbers) == len(set(numbers))
+
+
+@pytest.mark.parametrize("how", ["symlink", "mode"])
+def test_output_goes_to_a_directory_that_is_ours(tmp_path: Path, ground: FakeGround, how: str) -> None:
+    """In /tmp somebody else may be quicker to make it."""
+    (tmp_path / "another's").mkdir()
+    if how == "symlink":
+        (tmp_path / "out").symlink_to(tmp_path / "another's")
+    else:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out").chmod(0o777)
+    test = FakeTest(ground, threshold(FIRST_BAD))
+    with pytest.raises(PermissionDeniedError, match="others may write"):
+        hunted(*begun(tmp_path / "log", begin(ground, GOOD, BAD)), ground, test)
+    assert (test.tested, ground.there) == ([], {})
 
 
 def test_what_is_made_is_written_down_before_and_after(tmp_path: Path, ground: FakeGround) -> None:
