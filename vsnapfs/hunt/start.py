@@ -27,7 +27,6 @@ from vsnapfs.repository.bookmarks import NOTE_LENGTH_MAX, check_text
 from vsnapfs.repository.repository import Repository
 
 JOBS_MAX = 16
-ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,8 +217,8 @@ def run_until_signal(hunting: Hunting, unfinished: Callable[[], None]) -> Hunt:
 async def _until_signal(hunting: Hunting) -> Hunt | BaseException:
     """What is raised is returned: a nursery would put it into a group."""
     ended: list[Hunt | BaseException] = [KeyboardInterrupt()]
-    heard = [number for number in ENDING if signal.getsignal(number) != signal.SIG_IGN]
-    with trio.open_signal_receiver(*heard) as signals:
+    heard = [number for number in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    with trio.open_signal_receiver(signal.SIGTERM, *heard) as signals:
         async with trio.open_nursery() as nursery:
 
             async def stop() -> None:
