@@ -46,11 +46,14 @@ def spoil(repository: Repository, rng: random.Random) -> None:
 
 
 class Ground:
-    """A repository and a target, restored and killed over and over."""
+    """A repository and a target, restored and killed over and over. place: a directory for the target; None: beside the repository."""
 
-    def __init__(self, directory: Path, seed: int) -> None:
+    ends: tuple[int, ...] = (-signal.SIGKILL,)
+    """How a restore ends that did not come to its end."""
+
+    def __init__(self, directory: Path, seed: int, place: Path | None = None) -> None:
         self.repository = directory / "repository"
-        self.target = directory / "target" / "db.img"
+        self.target = (place or directory) / "target" / "db.img"
         self.target.parent.mkdir()
         self.rng = random.Random(seed)
         make(self.repository, self.rng)
@@ -75,13 +78,24 @@ class Ground:
             try:
                 process.wait(self.rng.uniform(0, self.usual_s))
             except subprocess.TimeoutExpired:
-                process.kill()
+                self.strike(process)
             status = process.wait(END_S_MAX)
             said = process.stderr.read().decode()
+        self.mend()
         if status == 0:
             self.usual_s = time.monotonic() - began
-        assert status in (0, -signal.SIGKILL), said
+        assert status in (0, *self.ends), said
         return status != 0
+
+    def strike(self, process: subprocess.Popen[bytes]) -> None:
+        """End a restore."""
+        process.kill()
+
+    def mend(self) -> None:
+        """Have all ready for the next one."""
+
+    def settle(self) -> None:
+        """What a restore finds is on stable storage."""
 
     def done(self, *args: str) -> dict[str, int]:
         """Run it to its end."""
@@ -101,6 +115,7 @@ def into_file(ground: Ground, *, new: bool) -> bool:
             at = ground.rng.randrange(SIZE - MIB)
             damaged[at : at + MIB // 2] = ground.rng.randbytes(MIB // 2)
         target.write_bytes(damaged)
+    ground.settle()
     wanted = ["good", "db", "--to", str(target), *([] if new else ["--force"])]
     killed = ground.killed(*wanted)
     if killed and target.with_name("db.img.vsnapfs-restore").exists():
