@@ -120,7 +120,7 @@ def into_file(ground: Ground, *, new: bool) -> bool:
     killed = ground.killed(*wanted)
     if killed and target.with_name("db.img.vsnapfs-restore").exists():
         assert run(ground.repository, "restore", *wanted).returncode == BUSY
-    while killed and ground.rng.random() < 0.3:
+    while killed and not _complete(target, new) and ground.rng.random() < 0.3:
         killed = ground.killed(*wanted, "--resume")
     if killed and not _complete(target, new):
         ground.done(*wanted, "--resume")

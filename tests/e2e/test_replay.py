@@ -314,6 +314,7 @@ def test_a_branch_that_is_full_says_what_it_has(story: Story) -> None:
     for at in range(8):
         story.write(at * 64 * BLOCK, random.Random(at).randbytes(16 * BLOCK))
     said = refused(story.repository, NO_SPACE, "replay", "--from", "start", "--quota", "256K", "--into", "b")
+    assert "branch b has a part: vsnapfs branch remove b, and begin anew with a larger --quota" in said
     report = report_of(story.repository, "b")
     assert (report["state"], report["kind"]) == ("failed", "replay")
     assert report["error"] in said

@@ -18,7 +18,7 @@ from vsnapfs.cli.arguments import POINT, VOLUME, PointsCommand
 from vsnapfs.cli.served_tree import tree_of
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.table import moment, printable
-from vsnapfs.core.errors import BusyError, IntegrityError, NotFoundError, ServerGoneError, UsageError
+from vsnapfs.core.errors import BusyError, IntegrityError, NotFoundError, ServerGoneError, UsageError, from_os_error
 from vsnapfs.core.names import near
 from vsnapfs.repository.layout import VERIFY_LOCK
 
@@ -131,7 +131,11 @@ def _alone(session: Session, repository: Path, uuid: str) -> Iterator[Path]:
     from vsnapfs.daemon.requests import BranchList
     from vsnapfs.verify.ground import clear
 
-    fd = os.open(repository / VERIFY_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    lock = repository / VERIFY_LOCK
+    try:
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise from_os_error(error, f"open {lock}") from error
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

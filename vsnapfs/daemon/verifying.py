@@ -182,9 +182,10 @@ def by_command(repository: Repository) -> Judge:
         except BaseException:
             await _end(process)
             raise
-        if status in (0, IntegrityError.exit_status) and not said:
+        failed = _error_in(bytes(said))
+        if failed is None and status in (0, IntegrityError.exit_status):
             return Judged(status == 0, None)
-        return Judged(False, _error_in(bytes(said), status))
+        return Judged(False, failed or _broken(bytes(said), status))
 
     return judge
 
@@ -212,12 +213,16 @@ class _Failure(msgspec.Struct):
     error: dict[str, Any]
 
 
-def _error_in(said: bytes, status: int) -> VsnapfsError:
-    """What the command has said as it failed."""
+def _error_in(said: bytes) -> VsnapfsError | None:
+    """What the command has said as it failed; None: it did not, whatever programs may have warned of."""
     for line in reversed(said.splitlines()):
         try:
             return from_object(from_json(line, _Failure).error)
         except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
             continue
+    return None
+
+
+def _broken(said: bytes, status: int) -> VsnapfsError:
     words = " ".join(said.decode(errors="replace").split())[-200:]
     return StoreError(f"the verification ended with status {status}" + (f": {words}" if words else ""))

@@ -16,7 +16,7 @@ import msgspec
 from vsnapfs.attach.attaching import require_root
 from vsnapfs.binding import Replay
 from vsnapfs.core.branch import Branch
-from vsnapfs.core.errors import VsnapfsError
+from vsnapfs.core.errors import NoSpaceError, VsnapfsError, with_hint
 from vsnapfs.core.replay import Conflict, ReplayReport, ReplayState, ReplayVolume
 from vsnapfs.core.state import Progress
 from vsnapfs.core.times import iso
@@ -89,13 +89,15 @@ def _apply(course: Course, plan: Plan, records: Replay, branch: Branch, mountpoi
 
 @contextmanager
 def _failing(client: Client, told: ReplayReport) -> Iterator[None]:
-    """Whatever goes wrong in the block is kept with the branch, as far as that can be done."""
+    """Whatever goes wrong in the block is kept with the branch, as far as that can be done; and it says what to do with that."""
     try:
         yield
     except VsnapfsError as error:
         with suppress(VsnapfsError):  # then it says unfinished, which it is
             branches.keep(client, msgspec.structs.replace(told, state="failed", error=str(error)))
-        raise
+        larger = " with a larger --quota" if isinstance(error, NoSpaceError) else ""
+        again = f"branch {told.branch} has a part: vsnapfs branch remove {told.branch}, and begin anew{larger}"
+        raise with_hint(error, "; ".join(filter(None, (error.hint, again)))) from error
 
 
 def _reported(wanted: Wanted, course: Course, plan: Plan, state: ReplayState) -> ReplayReport:

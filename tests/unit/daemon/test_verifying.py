@@ -234,6 +234,7 @@ SCRIPT = "import sys; {}"
     [
         ("sys.exit(0)", True, None),
         ("sys.exit(6)", False, None),
+        ("sys.stderr.write('nice: cannot set niceness'); sys.exit(0)", True, None),
         (
             """sys.stderr.write('noise\\n{"error": {"kind": "BusyError", "message": "held", "fields": {}}}\\n'); sys.exit(5)""",
             False,
