@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.timeout(30
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 ORDERS = 500
 MORE = 70
-WRONG_USAGE, NOT_FOUND = 2, 3
+WRONG_USAGE, NOT_FOUND, BUSY = 2, 3, 5
 
 
 def example(name: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -113,6 +113,9 @@ def test_to_just_before_the_bad_transaction(history: History, target: str) -> No
 
 def test_without_a_target_to_the_end_of_the_log(history: History) -> None:
     with started(history.base, "--label", history.label, "--wal", history.later) as cluster:
+        again = example("branch-postgresql", "start", history.base, history.base.parent)
+        assert again.returncode == BUSY, "nobody takes away the lock of a server that runs"
+        assert "a server runs on" in again.stderr
         assert cluster.query("SELECT count(*), min(id) FROM orders") == "1|0"
 
 
