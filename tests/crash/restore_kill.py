@@ -119,7 +119,8 @@ def into_file(ground: Ground, *, new: bool) -> bool:
     wanted = ["good", "db", "--to", str(target), *([] if new else ["--force"])]
     killed = ground.killed(*wanted)
     if killed and target.with_name("db.img.vsnapfs-restore").exists():
-        assert run(ground.repository, "restore", *wanted).returncode == BUSY
+        again = run(ground.repository, "restore", *wanted)
+        assert again.returncode == BUSY, again.stderr
     while killed and not _complete(target, new) and ground.rng.random() < 0.3:
         killed = ground.killed(*wanted, "--resume")
     if killed and not _complete(target, new):
