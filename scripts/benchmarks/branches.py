@@ -27,7 +27,7 @@ VOLUME = "disk"
 VOLUME_BYTES_MIN = 256 << 20
 ROWS_BYTES = 16 << 20
 """Of a unit of pgbench's scale, about."""
-APART_BYTES = 128 << 20
+APART_BYTES = 160 << 20
 """Of the volume, for everything else."""
 LOG_BYTES_MIN = 64 << 20
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
