@@ -98,7 +98,9 @@ class BranchGround:
 
 
 def _failure(ran: trial.Trial, program: str, timeout_s: float, output: Path) -> str:
-    """Why it did not succeed; "": it did."""
+    """Why it did not succeed; "": it did. Raises: HuntAbortedError: it was not run."""
+    if ran.how == "failed":
+        raise HuntAbortedError(f"cannot run {program}: {ran.error}", hint="see `command` of the profile")
     try:
         judgement = trial.judged(ran, "abort", timeout_s, program)
     except (HuntAbortedError, TimedOutError) as error:

@@ -77,7 +77,8 @@ class Ground(Protocol):
         """Every block of it, compared with its checksum. Raises: VsnapfsError: one cannot be had."""
 
     def run(self, places: Mapping[str, Path], until: float) -> str:
-        """The program, with the volumes at these places, until time.monotonic(). Returns: why it did not succeed; "": it did."""
+        """The program, with the volumes at these places, until time.monotonic(). Returns: why it did not succeed; "": it did. Raises:
+        VsnapfsError: it could not be run."""
 
 
 class Proof(NamedTuple):
@@ -104,7 +105,7 @@ Say = Callable[[str], None]
 def prove(verification: Verification, volumes: Sequence[str], ground: Ground, say: Say) -> Proof:
     """Prove a point as the profile says. say: is told each step as it begins.
 
-    Raises: VsnapfsError of NO_VERDICT: it could not be tried.
+    Raises: VsnapfsError of NO_VERDICT, or of what kept the program from being run: it could not be tried.
     """
     began = time.monotonic()
     steps = _Steps(verification, volumes, ground, say)
@@ -189,10 +190,19 @@ class _Steps:
         with ExitStack() as stack:
             places = {volume: self._place(volume, stack) for volume in self._volumes}
             self._say(f"running {command[0]}")
-            failure = self._ground.run(places, time.monotonic() + self._verification.timeout_s)
+            failure = self._outcome(places)
+        if isinstance(failure, VsnapfsError):
+            raise failure
         if failure:
             raise _UnprovedError(failure)
         self.proved.append("command")
+
+    def _outcome(self, places: Mapping[str, Path]) -> str | VsnapfsError:
+        """Of the program; an error says that it could not be run, which is no fault of the volumes that are mounted for it."""
+        try:
+            return self._ground.run(places, time.monotonic() + self._verification.timeout_s)
+        except VsnapfsError as error:
+            return error
 
     def _place(self, volume: str, stack: ExitStack) -> Path:
         if not self._verification.mount:

@@ -10,6 +10,7 @@ import pytest
 
 from vsnapfs.core.errors import (
     BusyError,
+    HuntAbortedError,
     NoSpaceError,
     NotFoundError,
     PermissionDeniedError,
@@ -167,6 +168,16 @@ def test_nothing_to_mount_and_nothing_to_check(ground: FakeGround) -> None:
     proof = proved(ground, Verification(mount=False))
     assert (proof.good, proof.proved) == (True, ("checked", "read"))
     assert proof.remarks == ("files was read whole, and that is all: there is no checker of ntfs",)
+
+
+def test_a_command_that_could_not_be_run_is_no_verdict(ground: FakeGround) -> None:
+    def run(places: Mapping[str, Path], until: float) -> str:
+        raise HuntAbortedError("cannot run it")
+
+    ground.run = run  # type: ignore[method-assign]
+    with pytest.raises(HuntAbortedError, match=r"^cannot run it"):
+        proved(ground)
+    assert ground.done[-2:] == ["detach files", "detach db0"]
 
 
 def test_a_command_that_fails(ground: FakeGround) -> None:
