@@ -18,6 +18,10 @@ from tests.support.files import opened, pwrite_all
 from tests.support.keeper import Workers
 from tests.support.processes import Mounted, child, environment, make_repository, must, must_json, program, run
 from tests.support.waiting import eventually
+from vsnapfs.core.errors import BusyError
+from vsnapfs.core.state import Progress
+from vsnapfs.daemon.client import connect
+from vsnapfs.daemon.restore import Wanted, restore
 from vsnapfs.repository.repository import Repository
 
 FAILED, USAGE, DENIED, BUSY, NO_SPACE = 1, 2, 4, 5, 7
@@ -251,6 +255,33 @@ class TestBranches:
             must(repository, *command.removeprefix("vsnapfs ").split())
         assert live.read_bytes() == bad
         assert branch.read_bytes() == fixed
+
+    def test_who_writes_to_it_while_it_is_read_is_noticed(self, branch: Path, repository: Path, tmp_path: Path) -> None:
+        """Half of one state and half of the next never were; done again, it is what the branch has now."""
+        target, wanted, writes = tmp_path / "db.img", Wanted("branch:fix", "db"), [b"one", b"two"]
+
+        def write(_: Progress) -> None:
+            if writes:
+                change(branch, 3 * MIB, writes.pop())
+
+        with opened(branch, os.O_RDWR) as fd:
+            os.pwrite(fd, b"not on stable storage yet", 2 * MIB)
+        eventually(lambda: must_json(repository, "branch", "show", "fix")["in_use"] == 0, "it is closed")
+        client = connect(repository)
+        with pytest.raises(BusyError, match=r"branch fix was written to meanwhile; stop whoever uses it; .*--resume"):
+            restore(client, wanted, target, write)
+        assert not target.exists()
+        writes.clear()
+        eventually(lambda: must_json(repository, "branch", "show", "fix")["in_use"] == 0, "it is closed")
+        restore(client, wanted, target, write, resume=True)
+        assert target.read_bytes() == branch.read_bytes()
+        with opened(branch, os.O_RDWR) as fd:
+            os.pwrite(fd, b"nor this", 2 * MIB)
+        eventually(lambda: must_json(repository, "branch", "show", "fix")["in_use"] == 0, "it is closed")
+        target.unlink()
+        restore(client, wanted, target, write)
+        writes[:] = [b"more"]
+        restore(client, wanted, target, write, force=True)
 
     def test_into_a_file_and_onto_the_live_volume(
         self, branch: Path, spoiled: Path, repository: Path, tmp_path: Path

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -80,6 +80,8 @@ class Opened(NamedTuple):
     shareable: Shareable | None
     point: Point
     said: State
+    check: Callable[[], None] = lambda: None
+    """After all was read. Raises: BusyError: it was no one state."""
 
 
 def restore(
@@ -150,6 +152,7 @@ def _write(
         settled=target.settled,
     )
     done = opened.repository.restores.into_file(wanted.volume, opened.source, opened.shareable, into, report)
+    opened.check()
     target.finish()
     return done.written_bytes, done.shared_bytes, resumed
 
@@ -197,7 +200,13 @@ def _shown(client: Client, repository: Repository, name: str, volume: str, force
     try:
         said = _said(repository, f"{SOURCE_PREFIX}{name}", branch.id, held)
         point = repository.resolve(f"@{branch.seqno}")
-        yield Opened(repository, FileSource(fd, held.size_bytes, path), None, point, said)
+        began_ns = os.fstat(fd).st_mtime_ns
+
+        def check() -> None:
+            if not force and os.fstat(fd).st_mtime_ns != began_ns:
+                raise BusyError(f"branch {name} was written to meanwhile", hint="stop whoever uses it")
+
+        yield Opened(repository, FileSource(fd, held.size_bytes, path), None, point, said, check)
     finally:
         os.close(fd)
 
