@@ -23,6 +23,7 @@ ARROWS = {
     "binding": {"core"},
     "catalog": {"binding", "core"},
     "policy": {"core"},
+    "media": {"policy", "core"},
     "quiesce": {"policy", "core"},
     "verify": {"attach", "hunt", "policy", "core"},
     "repository": {"catalog", "policy", "binding", "core"},
