@@ -18,7 +18,7 @@ from vsnapfs.catalog.catalog import Catalog
 from vsnapfs.catalog.counts import Count
 from vsnapfs.catalog.index import Index
 from vsnapfs.catalog.schema import TABLES
-from vsnapfs.catalog.store import Place
+from vsnapfs.catalog.file import Place
 from vsnapfs.core.errors import JournalBehindError, PointGoneError
 from vsnapfs.core.model import FederatedRepository, Federation
 
