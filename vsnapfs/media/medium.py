@@ -13,7 +13,6 @@ from typing import NamedTuple, Protocol
 
 from vsnapfs.core.tapes import TapeEntry, TapeLabel
 from vsnapfs.media.tape import Tape
-from vsnapfs.policy.media import MediumSettings
 
 Begun = Callable[[TapeLabel], None]
 """Is told of a label before it is written: what the catalog knew to be on that tape is gone from now on."""
@@ -67,8 +66,3 @@ class Medium(Protocol):
         """
 
     def close(self) -> None: ...
-
-
-def medium(name: str, settings: MediumSettings) -> Medium:
-    """The medium of ``[media.NAME]``. Raises: NotFoundError: its place is not there. StoreError."""
-    raise NotImplementedError(name, settings)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias
 
-from vsnapfs.core.errors import IntegrityError, NoSpaceError
+from vsnapfs.core.errors import IntegrityError, NoSpaceError, VsnapfsError
 from vsnapfs.core.tapes import TapeLabel
 
 PIECE_EXTENSION = "tar"
@@ -94,7 +94,11 @@ class Tape(Protocol):
 
     @property
     def label(self) -> TapeLabel | None:
-        """None: nothing stands on it that is ours."""
+        """None: nothing stands on it that is ours, or that can be read."""
+
+    @property
+    def problem(self) -> VsnapfsError | None:
+        """Why a label that is ours is not to be had: it is damaged, or of a newer version."""
 
     @property
     def blank(self) -> bool:
