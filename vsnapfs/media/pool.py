@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from vsnapfs.core.errors import BusyError, IntegrityError, NoSpaceError, NotFoundError, UsageError, from_os_error
 from vsnapfs.core.names import check_name, near
@@ -171,16 +171,15 @@ class Pool:
         return NoSpaceError(what, hint="retire one, or let the pool have more (`tapes` in its settings)")
 
     def _seen(self, label: str) -> TapeSeen:
-        tape = self._open(label, write=False)
-        tape.close()
-        return TapeSeen(
-            label=label,
-            place=self._path(label),
-            used_bytes=tape.used_bytes,
-            capacity_bytes=tape.capacity_bytes,
-            read_only=tape.protected,
-            blank=tape.blank,
-        )
+        with closing(self._open(label, write=False)) as tape:
+            return TapeSeen(
+                label=label,
+                place=self._path(label),
+                used_bytes=tape.used_bytes,
+                capacity_bytes=tape.capacity_bytes,
+                read_only=tape.protected,
+                blank=tape.blank,
+            )
 
     def _open(self, label: str, *, write: bool) -> PoolTape:
         """Raises: as PoolTape."""
