@@ -1,0 +1,23 @@
+"""CRC32C of what is stored elsewhere than in a segment.
+
+Source: native/include/checksum.h.
+"""
+
+from __future__ import annotations
+
+from vsnapfs.binding._native import ffi, lib
+from vsnapfs.binding.faults import check
+
+CRC_BYTES = 4
+
+
+def chunk_crcs(buffer: bytes | bytearray | memoryview, chunk_bytes: int) -> bytes:
+    """The CRC32C of each chunk of a contiguous buffer, little-endian u32, the last of a chunk that may be shorter.
+
+    Raises: UsageError: chunk_bytes is not positive.
+    """
+    data = ffi.from_buffer("uint8_t[]", buffer)
+    chunk = max(chunk_bytes, 0)
+    crcs = bytearray(-(-len(data) // chunk) * CRC_BYTES if chunk else 0)
+    check(lib.vs_chunk_crcs(data, len(data), chunk, ffi.from_buffer("uint8_t[]", crcs)), "take checksums of chunks")
+    return bytes(crcs)
