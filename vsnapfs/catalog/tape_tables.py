@@ -40,6 +40,7 @@ TABLES = {
   point TEXT NOT NULL,             -- what is known of the point, a JSON object
   since TEXT,                      -- the same of the point that it holds the changes since, NULL: it is full
   parent TEXT,                     -- uuid of the archive that has that point; it need not be known
+  volumes TEXT NOT NULL,           -- names of those in it, a JSON list
   made TEXT NOT NULL,
   state TEXT NOT NULL,             -- under way, complete, failed or lost
   medium TEXT NOT NULL,
@@ -95,7 +96,7 @@ def tape_row(entry: TapeEntry) -> Row:
 
 def archive(row: Row) -> ArchiveEntry:
     """Raises: msgspec.DecodeError: no program of ours wrote it."""
-    uuid, repository, kind, _, point, since, parent, made, state, medium, why, pieces, stream, stored = row
+    uuid, repository, kind, _, point, since, parent, volumes, made, state, medium, why, *sums = row
     fields = {
         "uuid": uuid,
         "repository": repository,
@@ -103,15 +104,15 @@ def archive(row: Row) -> ArchiveEntry:
         "point": msgspec.json.decode(point, type=ArchivedPoint),
         "since": None if since is None else msgspec.json.decode(since, type=ArchivedPoint),
         "parent": parent,
+        "volumes": msgspec.json.decode(volumes),
         "made": made,
         "state": state,
         "medium": medium,
         "why": why,
-        "pieces": pieces,
-        "stream_bytes": stream,
-        "stored_bytes": stored,
     }
-    return msgspec.convert(fields, ArchiveEntry)
+    return msgspec.convert(
+        fields | dict(zip(("pieces", "stream_bytes", "stored_bytes"), sums, strict=True)), ArchiveEntry
+    )
 
 
 def archive_row(entry: ArchiveEntry) -> Row:
@@ -124,6 +125,7 @@ def archive_row(entry: ArchiveEntry) -> Row:
         msgspec.json.encode(entry.point).decode(),
         since,
         entry.parent,
+        msgspec.json.encode(entry.volumes).decode(),
         entry.made,
         entry.state,
         entry.medium,

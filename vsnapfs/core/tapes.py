@@ -73,6 +73,8 @@ class ArchiveEntry(msgspec.Struct, frozen=True, kw_only=True):
     since: ArchivedPoint | None = None
     parent: str | None = None
     """uuid of the archive that has ``since``; None: full."""
+    volumes: tuple[str, ...] = ()
+    """Names of those in it: an incremental one needs the same ones before it."""
     made: str
     state: ArchiveState = "under way"
     medium: str = ""
