@@ -14,11 +14,12 @@ from typing import Literal
 import msgspec
 
 from vsnapfs.archive.extents import Extents
-from vsnapfs.archive.manifest import ArchiveKind, Manifest
+from vsnapfs.archive.manifest import Manifest
 from vsnapfs.archive.stream import VolumeMap
 from vsnapfs.binding import CRC_BYTES, chunk_crcs
 from vsnapfs.core.errors import FormatUnknownError, IntegrityError
 from vsnapfs.core.model import Point
+from vsnapfs.core.tapes import ArchiveKind
 
 MAGIC = b"vsnapfs index "
 FORMAT = 1
@@ -88,6 +89,8 @@ class PieceIndex(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of each chunk of what is stored, the last of which may be shorter: base64 of little-endian u32."""
     previous: PieceBefore | None
     manifest: Manifest
+    layout: str
+    """SHA-256 of all that is not data of the stream: what a resume knows it by."""
     digests: dict[str, str]
     """SHA-256 of the members that end in this piece or before, by the names of SHA256SUMS."""
     maps: dict[str, IndexMap] | None = None

@@ -5,17 +5,17 @@ Source: docs/tape-format.md, section on the manifest.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from vsnapfs.core.errors import FormatUnknownError, IntegrityError
 from vsnapfs.core.model import Point
+from vsnapfs.core.tapes import ArchiveKind
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
 SUMS = "SHA256SUMS"
-ArchiveKind = Literal["full", "incremental"]
 
 
 class ManifestVolume(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ Source: docs/tape-format.md, sections on the stream and on cuts.
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -129,6 +130,14 @@ class Stream:
         self.length_bytes = at + len(END)
         self.sums_offset = self.members[-1].offset_bytes
         """Where the member of the digests begins: nothing from here on can be read before all before it was."""
+
+    def layout(self) -> str:
+        """SHA-256 of all headers, maps and texts but the digests: where it is the same, every byte has the same place."""
+        digest = hashlib.sha256()
+        for member in self.members:
+            digest.update(member.head)
+            digest.update(member.text or b"")
+        return digest.hexdigest()
 
     def short_name(self, member: Member) -> str:
         """As SHA256SUMS has it: from within the directory."""
