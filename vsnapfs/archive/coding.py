@@ -14,8 +14,8 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -24,6 +24,8 @@ import zstandard
 from vsnapfs.archive.feed import Block, kept
 from vsnapfs.archive.index import Compression, Encryption
 from vsnapfs.core.errors import IntegrityError, NotFoundError, StoreError, UsageError
+
+Blocks = Generator[Block, None, None]
 
 EXTENSION = "tar"
 LEVEL = 1
@@ -55,12 +57,11 @@ class Coding(NamedTuple):
 
 def require(coding: Coding) -> None:
     """Try it on nothing. Raises: NotFoundError: age is not installed. UsageError: it refuses a recipient."""
-    if coding.recipients:
-        for _ in _encrypted(iter([]), coding.recipients):
-            pass
+    for _ in encoded(_none(), coding):
+        pass
 
 
-def encoded(blocks: Iterator[Block], coding: Coding) -> Iterator[Block]:
+def encoded(blocks: Blocks, coding: Coding) -> Blocks:
     """What is stored of a piece. What it is made of is freed when it is used.
 
     Raises: as ``require``, and whatever ``blocks`` does. Concurrency: with encryption ``blocks`` is taken in a thread of its own.
@@ -90,7 +91,11 @@ def decoded(
     return _decompressed(iter(chunks)) if compression else iter(chunks)
 
 
-def _compressed(blocks: Iterator[Block]) -> Iterator[Block]:
+def _none() -> Blocks:
+    yield from ()
+
+
+def _compressed(blocks: Blocks) -> Blocks:
     threads = min(os.cpu_count() or 1, THREADS_MAX)
     compressor = zstandard.ZstdCompressor(level=LEVEL, threads=threads, write_checksum=True).compressobj()
     for block in blocks:
@@ -132,11 +137,12 @@ class _ChunkFile(io.RawIOBase):
         return bytes(taken)
 
 
-def _encrypted(blocks: Iterator[Block], recipients: Sequence[str]) -> Iterator[Block]:
+def _encrypted(blocks: Blocks, recipients: Sequence[str]) -> Blocks:
     command = [AGE, "--encrypt", *(word for recipient in recipients for word in ("--recipient", recipient))]
     through = _Through(command)
-    for content in through.run(blocks):
-        yield kept(content)
+    with closing(through.run(blocks)) as contents:
+        for content in contents:
+            yield kept(content)
     if through.said:
         raise UsageError(f"age refuses to encrypt: {through.said}")
 
@@ -163,7 +169,7 @@ class _Through:
         self.said = ""
         """Of a program that failed: the last line of what it said."""
 
-    def run(self, blocks: Iterator[Block]) -> Iterator[bytes]:
+    def run(self, blocks: Iterator[Block]) -> Generator[bytes, None, None]:
         """What comes out. Raises: whatever ``blocks`` does. StoreError: the program cannot be run."""
         with tempfile.TemporaryFile() as errors:
             process = self._start(errors)

@@ -114,6 +114,8 @@ class Feed:
             if at == stream.sums_offset:
                 self._read.put(_Barrier(self._barrier))
                 self._barrier.wait()
+                if self._closed.is_set():
+                    return
             memory = self._free.get()
             if memory is None:
                 return

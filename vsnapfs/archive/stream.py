@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
@@ -131,6 +132,7 @@ class Stream:
         self.sums_offset = self.members[-1].offset_bytes
         """Where the member of the digests begins: nothing from here on can be read before all before it was."""
 
+    @cached_property
     def layout(self) -> str:
         """SHA-256 of all headers, maps and texts but the digests: where it is the same, every byte has the same place."""
         digest = hashlib.sha256()
@@ -253,7 +255,7 @@ class Stream:
 
     def read(self, offset_bytes: int, length_bytes: int) -> Iterator[memoryview]:
         """A run of the stream, in buffers of ``READ_BYTES`` at most, each of which is the next one's too."""
-        buffer = memoryview(bytearray(min(READ_BYTES, length_bytes)))
+        buffer = memoryview(bytearray(max(min(READ_BYTES, length_bytes), 0)))
         for at in range(offset_bytes, offset_bytes + length_bytes, READ_BYTES):
             part = buffer[: min(READ_BYTES, offset_bytes + length_bytes - at)]
             self.fill(at, part)

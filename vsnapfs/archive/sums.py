@@ -27,10 +27,15 @@ class SummedStream(Stream):
 
     def sums_text(self) -> bytes:
         """SHA256SUMS; whatever was not told of is read now. Raises: as sources do."""
-        members = self.members[:-1]
-        self._know(members)
-        names = [self.short_name(member) for member in members]
+        for _ in self.catch_up(self.sums_offset):
+            pass
+        names = [self.short_name(member) for member in self.members[:-1]]
         return "".join(sums_line(self.known[name], name) for name in names).encode()
+
+    def digests_to(self, offset_bytes: int) -> dict[str, str]:
+        """Those of the members that end at or before an offset and are known."""
+        names = [self.short_name(member) for member in self.members if member.end_bytes <= offset_bytes]
+        return {name: self.known[name] for name in names if name in self.known}
 
     def take(self, offset_bytes: int, content: memoryview) -> None:
         """A run of the stream that was read. What was told before is passed over."""
@@ -56,31 +61,16 @@ class SummedStream(Stream):
     def catch_up(self, offset_bytes: int) -> Iterator[int]:
         """Read again what of the stream is before an offset and not known, so that ``take`` can go on there.
 
-        Yields: the bytes of each read, for who shows progress. Raises: as sources do.
+        Yields: where it has come to, for who wants to give up. Raises: as sources do.
         """
-        last = self.members[self.member_at(offset_bytes)]
         for member in self.members[:-1]:
             if member.offset_bytes < offset_bytes and self.short_name(member) not in self.known:
-                end = min(offset_bytes, member.end_bytes) if member is last else member.end_bytes
-                at = member.offset_bytes
+                at = member.offset_bytes if self._under_way is None else self._under_way.next_offset(member)
+                end = min(offset_bytes, member.end_bytes)
                 for content in self.read(at, end - at):
                     self.take(at, content)
                     at += len(content)
-                    yield len(content)
-
-    def _know(self, members: list[Member]) -> None:
-        for member in members:
-            if self.short_name(member) not in self.known:
-                self._under_way = None
-                for _ in self._again(member):
-                    pass
-
-    def _again(self, member: Member) -> Iterator[int]:
-        at = member.offset_bytes
-        for content in self.read(at, member.end_bytes - at):
-            self.take(at, content)
-            at += len(content)
-            yield at
+                    yield at
 
 
 class _Digest:
@@ -93,6 +83,10 @@ class _Digest:
         """Of its data that it has."""
         self._real = 0
         """Of the file, as it is extracted."""
+
+    def next_offset(self, member: Member) -> int:
+        """In the stream: where what it lacks begins; of another member, where that does."""
+        return member.data_offset + self._stored if member is self.member else member.offset_bytes
 
     def take(self, at: int, content: memoryview) -> bool:
         """A run of it; true: that was the last of it. What leaves something out before it is not taken."""

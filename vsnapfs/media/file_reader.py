@@ -1,4 +1,4 @@
-"""A tape file that is a file, read from its beginning on."""
+"""A tape file that is a file, read from its beginning on: from its disk, not from what memory still has of it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class FileReader:
         self._name = name
         self._offset = 0
         self._size = os.fstat(fd).st_size
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def readinto(self, buffer: Writable) -> int:
         view = memoryview(buffer).cast("B")
