@@ -23,13 +23,14 @@ from vsnapfs.archive.verifying import verify
 from vsnapfs.archive.volumes import Subject
 from vsnapfs.archive.writing import Archiver, Clock, Report
 from vsnapfs.catalog.tapes import Tapes
-from vsnapfs.core.errors import BusyError, DegradedError, NotFoundError, VsnapfsError, from_os_error
-from vsnapfs.core.model import Point
-from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry
+from vsnapfs.core.errors import BusyError, DegradedError, VsnapfsError, from_os_error
+from vsnapfs.core.tapes import ArchiveEntry
 from vsnapfs.media.medium import Medium
 from vsnapfs.repository.repository import Repository
 
 INTERRUPTED = "it was interrupted"
+BROKEN_OFF = ("under way", "failed")
+"""Nobody is at it who was not ``alone``."""
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,11 +78,11 @@ class Archiving:
         return self._write(manifest, subject, Position(), choice, report)
 
     def broken_off(self, subject: Subject | None) -> ArchiveEntry | None:
-        """The newest archive on this medium that can be gone on with; subject: of this. Raises: BusyError: one is under way."""
+        """The newest archive on this medium that can be gone on with; subject: of this."""
         for entry in reversed(self._catalog.archives()):
-            if entry.medium == self._medium.name and entry.state in ("under way", "failed"):
-                if entry.repository == self._repository.uuid and (subject is None or _is_of(entry, subject)):
-                    return entry
+            ours = (entry.medium, entry.repository) == (self._medium.name, self._repository.uuid)
+            if ours and entry.state in BROKEN_OFF and (subject is None or _is_of(entry, subject)):
+                return entry
         return None
 
     def resume(self, entry: ArchiveEntry, choice: Choice, report: Report) -> Archived:
@@ -104,19 +105,9 @@ class Archiving:
                 found.tape.close()
 
     def _subject_again(self, entry: ArchiveEntry) -> Subject:
-        since = None if entry.since is None else self._point(entry.since)
-        return Subject(point=self._point(entry.point), since=since, parent=entry.parent, volumes=entry.volumes)
-
-    def _point(self, archived: ArchivedPoint) -> Point:
-        """By its name, as long as that means the same."""
-        if archived.bookmark is not None:
-            try:
-                named = self._repository.resolve(archived.bookmark)
-            except NotFoundError:
-                named = None
-            if named is not None and named.seqno == archived.seqno:
-                return named
-        return self._repository.resolve(f"@{archived.seqno}")
+        since = None if entry.since is None else volumes.point_again(self._repository, entry.since)
+        point = volumes.point_again(self._repository, entry.point)
+        return Subject(point=point, since=since, parent=entry.parent, volumes=entry.volumes)
 
     def _write(self, manifest: Manifest, subject: Subject, start: Position, choice: Choice, report: Report) -> Archived:
         with volumes.opened(self._repository, subject) as sources:
@@ -158,12 +149,17 @@ def alone(repository: Path, medium: str) -> Iterator[None]:
     except OSError as error:
         raise from_os_error(error, f"lock {path}") from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(fd, medium)
         yield
-    except BlockingIOError as error:
-        raise BusyError(f"another archive to {medium} is under way", hint="try again when it has ended") from error
     finally:
         os.close(fd)
+
+
+def _lock(fd: int, medium: str) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BusyError(f"another archive to {medium} is under way", hint="try again when it has ended") from error
 
 
 def _stream(manifest: Manifest, sources: Sequence[Source], start: Position) -> SummedStream:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import msgspec
 
-from vsnapfs.archive.manifest import FORMAT, Manifest, directory_of
+from vsnapfs.archive.manifest import FORMAT, SUMS, Manifest, directory_of
 from vsnapfs.archive.source import ChangeSource, Source, ViewSource
 from vsnapfs.core.errors import NotFoundError, PointGoneError, UsageError
 from vsnapfs.core.model import Point
@@ -41,6 +41,8 @@ def chosen_volumes(repository: Repository, point: Point, wanted: Sequence[str]) 
             raise NotFoundError(f"there is no volume {name!r} at @{point.seqno}", near=near(name, standing))
     if not standing:
         raise UsageError(f"no volume stands at @{point.seqno}", hint="give a later point")
+    if SUMS in standing and (SUMS in wanted or not wanted):
+        raise UsageError(f"a volume called {SUMS} has no place in an archive", hint="choose the others by --volume")
     return tuple(name for name in standing if not wanted or name in wanted)
 
 
@@ -66,6 +68,16 @@ def _standing_at(repository: Repository, seqno: int) -> set[str]:
             f"what changed since the last archive, of @{seqno}, cannot be told any more",
             hint="make a full one, without --incremental",
         ) from error
+
+
+def point_again(repository: Repository, archived: ArchivedPoint) -> Point:
+    """A point that the catalog of tapes knows: by its name, as long as that means the same. Raises: PointGoneError."""
+    if archived.bookmark is not None:
+        with suppress(NotFoundError):
+            named = repository.resolve(archived.bookmark)
+            if named.seqno == archived.seqno:
+                return named
+    return repository.resolve(f"@{archived.seqno}")
 
 
 @contextmanager

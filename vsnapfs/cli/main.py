@@ -37,6 +37,7 @@ COMMANDS = {
     "replay": "replay",
     "import": "import_",
     "export": "export",
+    "archive": "archive",
     "restore": "restore",
     "diff": "diff",
     "attach": "attach",

@@ -22,6 +22,8 @@ BLOCK_BYTES_MAX = 16 << 20
 """What Linux's tape driver takes in one."""
 PIECE_BYTES_MIN = 64 << 10
 PIECE_BYTES_MAX = 1 << 40
+BUFFER_BYTES_MIN = 4 << 20
+BUFFER_BYTES_MAX = 64 << 30
 READY_S_MAX = 24 * 3600.0
 
 _COUNTED = re.compile(r"[^%]*%0?[0-9]*d[^%]*")
@@ -36,6 +38,8 @@ class _Medium(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Labels of new tapes; ``%05d`` becomes a number."""
     block: str = "256K"
     piece: str = "1G"
+    buffer: str = "64M"
+    """So much is read ahead; a drive gets nothing before it is full."""
     append: bool = True
     """False: each archive begins on a tape of its own."""
     retention: str = ""
@@ -52,6 +56,7 @@ class _Medium(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if self.block_bytes % 512:
             raise ValueError(f"block: {self.block} is no multiple of 512")
         _check_range("piece", self.piece, self.piece_bytes, PIECE_BYTES_MIN, PIECE_BYTES_MAX)
+        _check_range("buffer", self.buffer, self.buffer_bytes, BUFFER_BYTES_MIN, BUFFER_BYTES_MAX)
         if self.rate_bytes == 0:
             raise ValueError("rate: nothing would ever be written; leave it out for no limit")
         _ = self.retention_ns  # that it is a duration
@@ -68,6 +73,10 @@ class _Medium(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def piece_bytes(self) -> int:
         """About so much of the stream is one tape file."""
         return _size("piece", self.piece)
+
+    @property
+    def buffer_bytes(self) -> int:
+        return _size("buffer", self.buffer)
 
     @property
     def rate_bytes(self) -> int | None:

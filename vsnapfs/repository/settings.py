@@ -259,6 +259,7 @@ DEFAULT_TEXT = """\
 # labels = "T%05d"        # of new tapes
 # block = "256K"          # what is written at once
 # piece = "1G"            # about so much is a tape file
+# buffer = "64M"          # read ahead; a drive gets nothing before it is full
 # append = true           # false: each archive begins on a tape of its own
 # retention = ""          # a retired tape is written over so long after its last archive
 # compression = "none"    # or "zstd"
