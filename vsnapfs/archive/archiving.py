@@ -91,14 +91,14 @@ class Archiving:
         Raises: as ``begin``. PointGoneError: the point is gone. DegradedError: the point does not read as it did.
         """
         coding.require(choice.flow.coding)
-        found = position.found(self._catalog, self._medium, entry, self._clock())
+        found = position.found(self._catalog, self._medium, entry, self._clock(), fresh=choice.fresh)
         try:
             if found.last is not None:
                 manifest = found.last.manifest
                 subject = _subject_of(manifest)
             else:
                 subject = self._subject_again(entry)
-                manifest = volumes.manifest_of(self._repository, subject, self._clock(), archive=entry.uuid)
+                manifest = volumes.manifest_again(self._repository, subject, entry)
             return self._write(manifest, subject, found, choice, report)
         finally:
             if found.tape is not None:

@@ -96,10 +96,10 @@ def to_file(
         writer = PlainWriter(path, keep_bytes=kept_bytes, force=how.force)
         try:
             _written(stream, kept_bytes, writer, flow, report, digest)
+            _write_index(stream, path, digest, flow)  # so that whatever has the file's name has it
             writer.finish()
         finally:
             writer.abandon()
-        _write_index(stream, path, digest, flow)
     if how.verify:
         _verify(path, digest)
     return _done(str(path), stream, digest, resumed_at=kept_bytes or None, verified=how.verify)

@@ -30,11 +30,22 @@ class Position(NamedTuple):
     tape: Tape | None = None
 
 
-def found(catalog: Tapes, medium: Medium, archive: ArchiveEntry, now_ns: int) -> Position:
+def found(catalog: Tapes, medium: Medium, archive: ArchiveEntry, now_ns: int, *, fresh: bool) -> Position:
     """Where an archive goes on that was broken off. The catalog is told of pieces that the tape has and it has not.
 
-    Raises: BusyError: somebody writes to the tape. NotFoundError: the tape is not there.
+    Args: fresh: an archive begins on a tape that holds nothing else.
+    Raises: BusyError: somebody writes to the tape. NotFoundError: the tape is not there. NoSpaceError: there is none to go on with.
     """
+    position = _known(catalog, medium, archive, now_ns)
+    if position.tape is None and not (position.last is not None and position.last.last):
+        tape = medium.next(catalog.tapes(), catalog.begin_tape, fresh=fresh and position.last is None)
+        position = position._replace(tape=tape)
+        position = _with_those_on(catalog, tape, archive, position, now_ns)
+    return position
+
+
+def _known(catalog: Tapes, medium: Medium, archive: ArchiveEntry, now_ns: int) -> Position:
+    """Behind the last piece of the catalog that is on its tape, and those that stand there behind it."""
     labels = {tape.uuid: tape for tape in catalog.tapes()}
     for piece in reversed(catalog.pieces(archive.uuid)):
         known = labels.get(piece.tape_uuid)
@@ -51,6 +62,24 @@ def found(catalog: Tapes, medium: Medium, archive: ArchiveEntry, now_ns: int) ->
             raise
         tape.close()
     return Position()
+
+
+def _with_those_on(catalog: Tapes, tape: Tape, archive: ArchiveEntry, position: Position, now_ns: int) -> Position:
+    """The same behind what a tape, which is to be written to next, has of the archive and the catalog does not know."""
+    try:
+        assert tape.label is not None, "it was labelled when it was loaded"
+        number = catalog.tape(tape.label.label).files
+        while (index := index_at(tape, number + 1)) is not None:
+            if (index.archive, index.piece, index.stream_offset) == (archive.uuid, *position[:2]):
+                catalog.begin_archive(archive)
+                catalog.piece_done(entry_of(index, len_of(tape, number + 1)), now_ns)
+                last = _those_behind(catalog, tape, index, now_ns)
+                return _behind(tape, last, writable=True)
+            number += 2
+    except BaseException:
+        tape.close()
+        raise
+    return position
 
 
 def _behind(tape: Tape, last: PieceIndex, *, writable: bool) -> Position:

@@ -96,13 +96,22 @@ def opened(repository: Repository, subject: Subject) -> Iterator[list[Source]]:
         yield found
 
 
-def manifest_of(repository: Repository, subject: Subject, now_ns: int, *, archive: str | None = None) -> Manifest:
-    """Of an archive that is begun now; archive: its uuid, if it has one already."""
+def manifest_of(repository: Repository, subject: Subject, now_ns: int) -> Manifest:
+    """Of an archive that is begun now."""
+    return _manifest(repository, subject, str(uuid.uuid4()), iso(now_ns))
+
+
+def manifest_again(repository: Repository, subject: Subject, entry: ArchiveEntry) -> Manifest:
+    """Of one that was begun, and of which nothing is on tape yet."""
+    return _manifest(repository, subject, entry.uuid, entry.made)
+
+
+def _manifest(repository: Repository, subject: Subject, archive: str, made: str) -> Manifest:
     return Manifest(
         format=FORMAT,
-        archive=archive or str(uuid.uuid4()),
+        archive=archive,
         repository=repository.uuid,
-        made=iso(now_ns),
+        made=made,
         kind="full" if subject.since is None else "incremental",
         name=directory_of(subject.point),
         point=subject.point,
