@@ -1,10 +1,12 @@
-"""Tape file 0: a tar of one member, so that any tar says whose tape it is.
+"""Tape file 0: a tar of one member, so that any tar says whose tape it is. It has the digest of what it says in it, and every byte
+of it is known from that: so no bit of it can change unnoticed.
 
 Source: docs/tape-format.md, section on the label.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 import uuid as uuids
@@ -44,7 +46,9 @@ def new_label(
 
 def encode_label(label: TapeLabel) -> bytes:
     """The whole tape file, a function of the label alone."""
-    content = msgspec.json.format(msgspec.json.encode(label), indent=2) + b"\n"
+    said = msgspec.json.encode(label)
+    with_digest = msgspec.to_builtins(label) | {"sha256": hashlib.sha256(said).hexdigest()}
+    content = msgspec.json.format(msgspec.json.encode(with_digest), indent=2) + b"\n"
     member = tarfile.TarInfo(MEMBER)
     member.size = len(content)
     member.mode = _MODE
@@ -70,7 +74,11 @@ def decode_label(content: bytes, place: str) -> TapeLabel | None:
         if content.startswith(MEMBER.encode()):
             raise IntegrityError(f"the label of {place} is damaged") from None
         return None
-    return _read(text, place)
+    label = _read(text, place)
+    encoded = encode_label(label)
+    if content[: len(encoded)] != encoded or any(content[len(encoded) :]):
+        raise IntegrityError(f"the label of {place} is damaged: it is not as it was written")
+    return label
 
 
 def _read(text: bytes, place: str) -> TapeLabel:
