@@ -151,6 +151,9 @@ class Drive:
             entry = self._entry_of(tape, choice)
             if tape.read_only or tape.problem is not None:
                 pass
+            elif entry is None:
+                if tape.blank:
+                    return self._labelled(tape, self._label_for(barcode, choice.known), 1, choice.begun)
             elif entry in choice.open and self._is_labelled(tape, entry):
                 self._cut(tape, entry)
                 return tape
@@ -158,8 +161,6 @@ class Drive:
                 return self._labelled(tape, entry.label, entry.generation, choice.begun)
             elif entry in choice.spent:
                 return self._labelled(tape, entry.label, entry.generation + 1, choice.begun)
-            elif tape.blank:
-                return self._labelled(tape, self._label_for(barcode, choice.known), 1, choice.begun)
         except BaseException:
             tape.close()
             raise

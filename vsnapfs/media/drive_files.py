@@ -124,12 +124,13 @@ class DriveReader:
     of another length than the others is asked about.
     """
 
-    def __init__(self, device: Device, name: str, block_bytes: int) -> None:
-        """The device is where the file begins. block_bytes: of which its blocks are, but for the last; longer ones are read too."""
+    def __init__(self, device: Device, name: str, block_bytes: int, *, fixed: bool) -> None:
+        """The device is where the file begins. block_bytes: of which its blocks are, but for the last; longer ones are read too unless
+        they are of a fixed length."""
         self._device = device
         self._name = name
         self._block_bytes = block_bytes
-        self._buffer = bytearray(max(block_bytes, READ_BYTES_MIN))
+        self._buffer = bytearray(block_bytes if fixed else max(block_bytes, READ_BYTES_MIN))
         self._waiting = memoryview(b"")
         """What was read of the tape and not asked for yet."""
         self._offset = 0
@@ -142,7 +143,7 @@ class DriveReader:
         view = memoryview(buffer).cast("B")
         if not self._waiting and not self._ended:
             if len(view) >= len(self._buffer):
-                return self._read(view)
+                return self._read(view[: len(self._buffer)])
             self.fill()
         count = min(len(view), len(self._waiting))
         view[:count] = self._waiting[:count]
@@ -197,8 +198,8 @@ class DriveReader:
         """
         if error.errno != errno.EIO:
             raise from_os_error(error, f"read {self._name}") from error
-        if self._device.status().at_end_of_data and self._offset:
-            self._ended = True  # broken off: the machine stopped before its mark was written
+        if self._device.status().at_end_of_data:
+            self._ended = True  # broken off, the machine stopped before its mark was written; or there is no such file
             return
         self._damaged += 1
         if self._damaged > DAMAGED_MAX:

@@ -105,7 +105,7 @@ class DriveTape:
 
     def open(self, number: int) -> DriveReader:
         self._go_to(number)
-        reader = DriveReader(self._device, f"file {number} of {self.name}", self._block_bytes)
+        reader = DriveReader(self._device, f"file {number} of {self.name}", self._block_bytes, fixed=self._fixed)
         if not reader.fill():
             raise NotFoundError(f"{self.name} has no file {number}")
         return reader
@@ -140,7 +140,7 @@ class DriveTape:
 
     def _read_label(self) -> None:
         self._operate(Op.REW, 1, "rewind")
-        reader = DriveReader(self._device, self.name, self._block_bytes)
+        reader = DriveReader(self._device, self.name, self._block_bytes, fixed=self._fixed)
         problem: VsnapfsError | None = None
         try:
             first = bytes(reader.fill())
