@@ -86,6 +86,11 @@ class Tapes:
         with self._changing():
             self._begin_tape(label)
 
+    def forget_tape(self, label: str) -> None:
+        """The tape of this label is none any more: archives with a piece on it are lost. Raises: NotFoundError."""
+        with self._changing():
+            self._drop_tape(self.tape(label).uuid, f"tape {label} was written over")
+
     def set_full(self, tape_uuid: str) -> None:
         """Its end was met."""
         with self._changing():

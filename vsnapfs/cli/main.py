@@ -38,6 +38,7 @@ COMMANDS = {
     "import": "import_",
     "export": "export",
     "archive": "archive",
+    "tape": "tape",
     "restore": "restore",
     "diff": "diff",
     "attach": "attach",

@@ -101,3 +101,59 @@ class PieceEntry(msgspec.Struct, frozen=True, kw_only=True):
     index_bytes: int
     sha256: str
     """Of the stored bytes, in hexadecimal digits."""
+
+
+class TapeShown(TapeEntry, frozen=True, kw_only=True):
+    """A tape, with what its medium says of it now."""
+
+    written: str | None
+    """``written_ns`` as a time; the same of the next one."""
+    retired: str | None
+    free_from: str | None
+    """From then on it may be written over; None: it counts, or is protected."""
+    archives: int
+    """How many have a piece on it."""
+    place: str | None
+    """Where it is; None: it is not seen, or nobody can tell."""
+    capacity_bytes: int | None
+    """None: as much as the drive takes, or its medium is not to be had."""
+    read_only: bool
+    """Write-protected by itself, whatever the catalog says."""
+
+
+class TapeStranger(msgspec.Struct, frozen=True, kw_only=True):
+    """What a medium has that the catalog does not know. label: None: it is no tape, or has to be loaded to know."""
+
+    medium: str
+    place: str
+    label: str | None
+    blank: bool
+
+
+class TapeList(msgspec.Struct, frozen=True, kw_only=True):
+    """All tapes of the catalog, by label, and what else stands where they do."""
+
+    tapes: list[TapeShown]
+    strangers: list[TapeStranger]
+
+
+class TapePiece(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece on a tape, and what it is a piece of."""
+
+    file: int
+    archive: str
+    number: int
+    point: ArchivedPoint
+    kind: ArchiveKind
+    archive_state: ArchiveState
+    stored_bytes: int
+    sha256: str
+
+
+class TapeDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """One tape, and what is on it."""
+
+    tape: TapeShown
+    pieces: list[TapePiece]
+    needed_by: list[str]
+    """uuids of archives that cannot be read without it, oldest first."""
