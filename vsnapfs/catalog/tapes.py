@@ -20,7 +20,7 @@ import msgspec
 from vsnapfs.catalog import chains
 from vsnapfs.catalog import tape_tables as tables
 from vsnapfs.catalog.file import Place, connect, our_errors, stands
-from vsnapfs.core.errors import FormatUnknownError, IntegrityError, NotFoundError, UsageError, VsnapfsError
+from vsnapfs.core.errors import FormatUnknownError, IntegrityError, NotFoundError, VsnapfsError
 from vsnapfs.core.names import near
 from vsnapfs.core.tapes import ArchiveEntry, PieceEntry, TapeEntry, TapeLabel
 
@@ -123,14 +123,14 @@ class Tapes:
 
     def piece_done(self, piece: PieceEntry, now_ns: int) -> None:
         """A piece and its index are on the tape, durably. The same again changes nothing; another one of the same number takes
-        its place. Raises: UsageError: the tape or the archive is not known."""
+        its place. Raises: NotFoundError: the tape or the archive is not known."""
         with self._changing():
             known = self._db.execute(
                 "SELECT (SELECT count(*) FROM tape WHERE uuid = ?) + (SELECT count(*) FROM archive WHERE uuid = ?)",
                 (piece.tape_uuid, piece.archive),
             ).get
             if known != 2:
-                raise UsageError(f"the tape or the archive of piece {piece.number} of {piece.archive} is not known")
+                raise NotFoundError(f"the tape or the archive of piece {piece.number} of {piece.archive} is not known")
             self._insert("piece", [tables.piece_row(piece)], "OR REPLACE")
             self._db.execute("UPDATE tape SET written_ns = ? WHERE uuid = ?", (now_ns, piece.tape_uuid))
 
