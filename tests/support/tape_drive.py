@@ -14,6 +14,9 @@ from pathlib import Path
 from vsnapfs.media.ioctl import Device, DriveStatus, Op
 from vsnapfs.media.tape import Readable, Writable
 
+BLOCK_BYTES_MIN = 4
+"""As that of READ BLOCK LIMITS."""
+
 _LENGTH = struct.Struct("<I")
 """Before each block on the cartridge's file; 0: a file mark."""
 
@@ -123,7 +126,7 @@ class EmulatedDevice:
         content = bytes(block)
         if not self._write:
             raise refusal(errno.EBADF)
-        if self._block_bytes and len(content) % self._block_bytes:
+        if len(content) < BLOCK_BYTES_MIN or (self._block_bytes and len(content) % self._block_bytes):
             raise refusal(errno.EINVAL)
         if not self._is_writing:
             del self._blocks[self._at :]
@@ -143,11 +146,11 @@ class EmulatedDevice:
         self._begin(op.name)
         self._drive.operations.append((op.name, count))
         self._at_end_of_data = False
+        self._behind_mark = False
         if op is Op.WEOF:
             self._write_marks(count)
             return
         self._end_writing()
-        self._behind_mark = False
         if op is Op.SETBLK:
             self._block_bytes = count
         elif op in (Op.REW, Op.OFFL):
@@ -223,10 +226,9 @@ class EmulatedDevice:
         if self._drive.invents:
             self._at_end_of_data = True
             return len(view)
-        first = self._behind_mark and not self._at_end_of_data
-        self._at_end_of_data = True
-        self._behind_mark = False
-        if first:
+        if self._behind_mark:
+            self._behind_mark = False
+            self._at_end_of_data = True
             return 0
         raise refusal(errno.EIO)
 
@@ -239,6 +241,5 @@ class EmulatedDevice:
                 while self._at < len(self._blocks) and self._blocks[self._at]:
                     self._at += 1
             if self._at == len(self._blocks):
-                self._at_end_of_data = True
                 raise refusal(errno.EIO)
             self._at += 1

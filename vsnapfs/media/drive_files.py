@@ -12,6 +12,8 @@ from vsnapfs.core.errors import StoreError, VsnapfsError, from_os_error
 from vsnapfs.media.ioctl import Device, Op
 from vsnapfs.media.tape import DamagedBlockError, EndOfTapeError, Readable, Writable
 
+BLOCK_BYTES_MIN = 512
+"""There are drives that take no block of less than a few bytes, so no last one is shorter than this."""
 READ_BYTES_MIN = 64 << 10
 """The buffer for blocks of a length that is not known."""
 READ_BYTES_MAX = 16 << 20
@@ -70,9 +72,10 @@ class DriveWriter:
 
     def finish(self) -> int:
         assert not self._ended
-        if self._filled and self._fixed:
-            self._buffer[self._filled :] = bytes(len(self._buffer) - self._filled)
-            self._filled = len(self._buffer)
+        least = len(self._buffer) if self._fixed else BLOCK_BYTES_MIN
+        if 0 < self._filled < least:
+            self._buffer[self._filled : least] = bytes(least - self._filled)
+            self._filled = least
         if self._filled:
             self._put(memoryview(self._buffer)[: self._filled])
         self._ended = True
@@ -138,8 +141,23 @@ class DriveReader:
         self._place = device.position()
         self._damaged = 0
         self._ended = False
+        self.nothing_ahead = False
+        """The file ended without a mark: it was broken off, or never was; or the drive reads nothing at all."""
+        self._found: DamagedBlockError | None = None
+        """Of the first block, and not told yet."""
+
+    def begins(self) -> bool:
+        """Read the first block, to be had by ``readinto``. Returns: whether there is one. Raises: StoreError."""
+        try:
+            return bool(self.fill())
+        except DamagedBlockError as error:
+            self._found = error
+            return True
 
     def readinto(self, buffer: Writable) -> int:
+        if self._found is not None:
+            found, self._found = self._found, None
+            raise found
         view = memoryview(buffer).cast("B")
         if not self._waiting and not self._ended:
             if len(view) >= len(self._buffer):
@@ -198,25 +216,35 @@ class DriveReader:
         """
         if error.errno != errno.EIO:
             raise from_os_error(error, f"read {self._name}") from error
-        if self._device.status().at_end_of_data:
-            self._ended = True  # broken off, the machine stopped before its mark was written; or there is no such file
+        if self._device.status().at_end_of_data or not self._skip(error):
+            self._ended = self.nothing_ahead = True
             return
         self._damaged += 1
         if self._damaged > DAMAGED_MAX:
             raise StoreError(f"{self._name}: {DAMAGED_MAX} blocks cannot be read, one after the other") from error
-        self._skip(error)
         offset, length = self._offset, self._block_bytes
         self._offset += length
         what = f"{self._name} cannot be read at {offset}"
         raise DamagedBlockError(what, offset_bytes=offset, length_bytes=length) from error
 
-    def _skip(self, error: OSError) -> None:
-        """A drive may stand before the block or behind it. Raises: StoreError: neither can be made."""
+    def _skip(self, error: OSError) -> bool:
+        """Behind the block: a drive may stand before it or behind. Returns: False: neither a block nor a mark is ahead.
+
+        Raises: StoreError: a mark is, and blocks before it cannot be passed over.
+        """
         here = self._device.position()
-        if here is None or self._place is None or here <= self._place:
-            try:
-                self._device.operate(Op.FSR, 1)
-            except OSError:
-                raise from_os_error(error, f"read {self._name} at {self._offset} or go on behind that") from error
+        if (here is None or self._place is None or here <= self._place) and not self._moves(Op.FSR):
+            if self._moves(Op.FSF):
+                what = f"read {self._name} at {self._offset} or go on behind that"
+                raise from_os_error(error, what) from error
+            return False
         if self._place is not None:
             self._place += 1
+        return True
+
+    def _moves(self, op: Op) -> bool:
+        try:
+            self._device.operate(op, 1)
+        except OSError:
+            return False
+        return True

@@ -106,7 +106,7 @@ class DriveTape:
     def open(self, number: int) -> DriveReader:
         self._go_to(number)
         reader = DriveReader(self._device, f"file {number} of {self.name}", self._block_bytes, fixed=self._fixed)
-        if not reader.fill():
+        if not reader.begins():
             raise NotFoundError(f"{self.name} has no file {number}")
         return reader
 
@@ -147,9 +147,12 @@ class DriveTape:
         except VsnapfsError as error:
             first, problem = b"", error
         found = self._device.status()
-        if found.at_end_of_data or found.at_end_of_tape:  # the latter of drives that give bytes of nothing
-            self.blank = True
+        # The latter of drives that give bytes of nothing.
+        self.blank = found.at_end_of_data or found.at_end_of_tape or (not first and self._is_empty())
+        if self.blank:
             return
+        if problem is None and reader.nothing_ahead:
+            problem = StoreError(f"the label of {self.name} cannot be read")
         try:
             self.label = decode_label(first, self.name) if problem is None else None
         except VsnapfsError as error:
@@ -157,6 +160,16 @@ class DriveTape:
         self.problem = problem
         if self.label is not None:
             self._block_bytes = self.label.block_bytes
+
+    def _is_empty(self) -> bool:
+        """A tape that was never written to reads as one that cannot be read; but its end is its beginning."""
+        try:
+            self._device.operate(Op.REW)
+            self._device.operate(Op.EOM)
+        except OSError:
+            return False
+        position = self._device.position()
+        return position == 0 or (position is None and self._device.status().at_beginning)
 
     def recorded(self) -> int:
         """How many files there are that end with a file mark. Raises: StoreError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,25 +13,34 @@ from tests.support.tape_drive import Cartridge, EmulatedDrive
 from vsnapfs.core.errors import NotFoundError, PermissionDeniedError, UsageError
 from vsnapfs.core.tapes import TapeLabel
 from vsnapfs.media.drive_tape import DriveTape
+from vsnapfs.media.ioctl import StDevice
 from vsnapfs.media.label import new_label
 from vsnapfs.media.pool import Pool
-from vsnapfs.media.tape import EndOfTapeError, FileKind, Tape, TapeReader
+from vsnapfs.media.tape import EndOfTapeError, FileKind, Tape, TapeReader, TapeWriter
 from vsnapfs.policy.media import PoolSettings
 
 pytestmark = pytest.mark.unit
 
 BLOCK_BYTES = 4096
 CAPACITY_BYTES = 1 << 20
+MORE_THAN_A_TAPE_BYTES = 1 << 28
 NOW_NS = 1_795_000_000 * 10**9
 
 Opened = Callable[[bool], Tape]
 """Opens the one tape again; the argument: to be written to."""
 
 
-@pytest.fixture(params=["pool", "drive", "drive-of-fixed-blocks", "drive-that-tells-little", "drive-that-invents"])
+EMULATED = ["drive", "drive-of-fixed-blocks", "drive-that-tells-little", "drive-that-invents"]
+DEVICE = os.environ.get("VSNAPFS_TAPE_DEVICE")
+"""A real drive, with a tape that may be written over, such as tests/applications/tape_guest.py has one: then it is tried too."""
+
+
+@pytest.fixture(params=["pool", *EMULATED, *(["kernel"] if DEVICE else [])])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
     tapes: list[Tape] = []
     open_one = of_pool(tmp_path) if request.param == "pool" else of_drive(tmp_path, request.param)
+    if "kernel" in request.param:
+        open_one = of_kernel(request.param)
 
     def again(write: bool) -> Tape:
         if tapes:
@@ -74,6 +84,16 @@ def of_drive(top: Path, kind: str) -> Opened:
     return again
 
 
+def of_kernel(kind: str) -> Opened:
+    """What is on the tape stays there: but for the one that looks for a blank tape, tests begin with a label."""
+
+    def again(write: bool) -> Tape:
+        device = StDevice(str(DEVICE), write=write)
+        return DriveTape(device, str(DEVICE), block_bytes=BLOCK_BYTES, write=write, fixed="fixed" in kind)
+
+    return again
+
+
 def label() -> TapeLabel:
     return new_label("T1", "pool", BLOCK_BYTES, NOW_NS)
 
@@ -83,6 +103,12 @@ def put(tape: Tape, kind: FileKind, content: bytes, step: int = 1000) -> int:
     for at in range(0, len(content), step):
         writer.write(content[at : at + step])
     return writer.finish()
+
+
+def fill(writer: TapeWriter) -> None:
+    """To the end of the tape, which comes before this ends."""
+    for _ in range(MORE_THAN_A_TAPE_BYTES >> 20):
+        writer.write(bytes(1 << 20))
 
 
 def read(reader: TapeReader, step: int = 777) -> bytes:
@@ -193,7 +219,7 @@ def test_the_end_of_the_tape_is_no_error_of_a_disk(opened: Opened) -> None:
     put(tape, FileKind.INDEX, b"index")
     writer = tape.append(FileKind.PIECE)
     with pytest.raises(EndOfTapeError, match="full"):
-        writer.write(bytes(CAPACITY_BYTES + BLOCK_BYTES))
+        fill(writer)
     writer.abandon()
     tape = opened(False)
     assert read(tape.open(1)).rstrip(b"\0") == b"first" * 1000
