@@ -106,8 +106,11 @@ def encode(index: PieceIndex) -> bytes:
 
 
 def decode(content: bytes | bytearray | memoryview) -> PieceIndex:
-    """Raises: DamagedIndexError. FormatUnknownError: of a newer version."""
-    line, newline, body = bytes(content).partition(b"\n")
+    """Zeros behind it are what a drive's last block was filled up with.
+
+    Raises: DamagedIndexError. FormatUnknownError: of a newer version.
+    """
+    line, newline, body = bytes(content).rstrip(b"\0").partition(b"\n")
     words = line.removeprefix(MAGIC).split(b" ")
     if not newline or not line.startswith(MAGIC) or len(words) != 2 or not words[0].isdigit():
         raise DamagedIndexError("a tape file is no index")

@@ -23,7 +23,7 @@ from vsnapfs.core.errors import NotFoundError, UsageError
 from vsnapfs.core.model import Point
 from vsnapfs.core.names import near
 from vsnapfs.core.tapes import ArchiveEntry
-from vsnapfs.media.kinds import open_medium
+from vsnapfs.media.kinds import Ask, open_medium
 from vsnapfs.policy.media import MediumSettings, PoolSettings
 from vsnapfs.repository.repository import Repository
 from vsnapfs.repository.tapes import shelf
@@ -71,12 +71,14 @@ def flow_of(wanted: Wanted, settings: MediumSettings | None) -> Flow:
     return Flow(coding, buffer_bytes, fill_bytes, wanted.rate_bytes or settings.rate_bytes)
 
 
-def to_medium(repository: Repository, wanted: Wanted, report: Report, clock: Clock) -> Iterator[Archived]:
+def to_medium(
+    repository: Repository, wanted: Wanted, report: Report, clock: Clock, ask: Ask | None = None
+) -> Iterator[Archived]:
     """One archive for each point, in the order of the points; of none with ``resume``, the one that was broken off last.
 
-    Raises: as Archiving; those before are complete.
+    ask: somebody who puts tapes into a drive; None: nobody is there. Raises: as Archiving; those before are complete.
     """
-    with _archiving(repository, wanted.to, clock) as (archiving, catalog, settings):
+    with _archiving(repository, wanted.to, clock, ask) as (archiving, catalog, settings):
         choice = Choice(
             flow=flow_of(wanted, settings),
             piece_bytes=settings.piece_bytes,
@@ -97,10 +99,12 @@ def _one(archiving: Archiving, subject: Subject | None, choice: Choice, report: 
 
 
 @contextmanager
-def _archiving(repository: Repository, name: str, clock: Clock) -> Iterator[tuple[Archiving, Tapes, MediumSettings]]:
+def _archiving(
+    repository: Repository, name: str, clock: Clock, ask: Ask | None
+) -> Iterator[tuple[Archiving, Tapes, MediumSettings]]:
     with shelf(repository.path, write=True) as found, alone(repository.path, name):
         settings = found.settings_of(name)
-        with closing(open_medium(name, settings)) as medium:
+        with closing(open_medium(name, settings, ask)) as medium:
             yield Archiving(repository, found.tapes, medium, clock), found.tapes, settings
 
 

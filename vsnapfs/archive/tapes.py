@@ -8,7 +8,7 @@ Source: docs/tape.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,14 +18,13 @@ from vsnapfs.core.errors import BusyError, NameTakenError, PermissionDeniedError
 from vsnapfs.core.tapes import TapeDetail, TapeEntry, TapeList, TapePiece, TapeShown, TapeStranger
 from vsnapfs.core.times import iso
 from vsnapfs.media.choice import next_label, written_ns
-from vsnapfs.media.kinds import open_medium
+from vsnapfs.media.kinds import Ask, open_medium
 from vsnapfs.media.label import new_label
 from vsnapfs.media.medium import TapeSeen
 from vsnapfs.media.tape import Tape
 from vsnapfs.policy.media import MediumSettings, PoolSettings, kind_of
 from vsnapfs.repository.tapes import Shelf, shelf
 
-Ask = Callable[[str], None]
 NAMED_MAX = 3
 """So many archives are named in an error."""
 

@@ -51,19 +51,23 @@ def verify_piece(tape: Tape, piece: PieceEntry) -> None:
             raise IntegrityError("its index is of something else")
         reader = tape.open(piece.file)
         try:
-            _compare(digest_of(reader), index)
+            _compare(digest_of(reader, stored_bytes=index.stored_bytes), index)
         finally:
             reader.close()
     except VsnapfsError as error:
         raise IntegrityError(f"{what} was not read back as it was written: {error.message}") from error
 
 
-def digest_of(reader: TapeReader, digest: ChunkDigest | None = None) -> ChunkDigest:
-    """Of what a reader has, to its end. Raises: DamagedBlockError, StoreError."""
+def digest_of(reader: TapeReader, digest: ChunkDigest | None = None, stored_bytes: int | None = None) -> ChunkDigest:
+    """Of what a reader has, to its end. stored_bytes: zeros behind those are what a drive's last block was filled up with.
+
+    Raises: DamagedBlockError, StoreError.
+    """
     digest = digest or ChunkDigest()
     buffer = memoryview(bytearray(READ_BYTES))
     while count := reader.readinto(buffer):
-        digest.update(buffer[:count])
+        rest = count if stored_bytes is None else max(stored_bytes - digest.stored_bytes, 0)
+        digest.update(buffer[: count if any(buffer[rest:count]) else min(count, rest)])
     return digest
 
 

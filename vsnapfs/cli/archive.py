@@ -122,11 +122,12 @@ def _check_retired(repository: Repository, wanted: Wanted, *, retire: bool) -> N
 def _to_tapes(session: Session, repository: Repository, wanted: Wanted, *, retire: bool) -> None:
     from vsnapfs.archive.request import to_medium
     from vsnapfs.cli.progress import shown
+    from vsnapfs.cli.prompt import asker
 
     made: list[Archived] = []
     retired: list[str] = []
     with shown(wanted=not session.json) as report:
-        for archived in to_medium(repository, wanted, report, time.time_ns):
+        for archived in to_medium(repository, wanted, report, time.time_ns, asker()):
             made.append(archived)
             if retire and archived.archive.point.bookmark is not None:
                 _remove(session, archived.archive.point.bookmark)

@@ -23,6 +23,9 @@ TIMEOUT_S = 900.0
 """Of one program: a robot with many drives may be busy with others."""
 OUTPUT_LENGTH_MAX = 200
 
+Ask = Callable[[str], None]
+"""Says a line to a person, and returns when it was done. Raises: NotFoundError: nobody is there."""
+
 _ELEMENT = re.compile(
     r"\s*(?P<kind>Data Transfer|Storage) Element (?P<number>[0-9]+)(?P<port> IMPORT/EXPORT)?\s*:"
     r"\s*(?P<state>Full|Empty)(?P<rest>.*)"
@@ -143,7 +146,7 @@ class Programs:
 class Person:
     """Somebody at the terminal."""
 
-    def __init__(self, medium: str, device: str, ask: Callable[[str], None]) -> None:
+    def __init__(self, medium: str, device: str, ask: Ask) -> None:
         """ask: says a line and returns when it was done. Raises: NotFoundError: nobody is there."""
         self._medium = medium
         self._device = device
@@ -177,7 +180,7 @@ class Nobody:
         raise AssertionError(slot)
 
 
-def changer_of(medium: str, settings: DriveSettings, ask: Callable[[str], None] | None) -> Changer:
+def changer_of(medium: str, settings: DriveSettings, ask: Ask | None) -> Changer:
     """ask: as of Person; None: nobody is at a terminal."""
     if settings.changer in ("mtx", "command"):
         return Programs(medium, settings)
