@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -13,10 +14,14 @@ pytestmark = pytest.mark.unit
 
 
 def random_spans(dice: random.Random, size_bytes: int) -> list[Span]:
-    """Neighbours may touch, with or without a change of kind; some are shorter than a block."""
+    """Neighbours that touch are of two kinds; some are shorter than a block."""
     edges = sorted(dice.sample(range(0, size_bytes + 1, 512), dice.randrange(2, 20)))
-    pairs = [pair for pair in zip(edges, edges[1:], strict=False) if dice.random() < 0.7]
-    return [Span(start, end - start, dice.random() < 0.5) for start, end in pairs]
+    found: list[Span] = []
+    for start, end in pairwise(edges):
+        touching = [] if not found else [span for span in found[-1:] if span.offset_bytes + span.length_bytes == start]
+        if dice.random() < 0.7:
+            found.append(Span(start, end - start, not touching[0].zero if touching else dice.random() < 0.5))
+    return found
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -30,10 +35,9 @@ def test_blocks_hold_all_data_and_no_zeros_but_whole_ones(seed: int) -> None:
         for at in range(block * BLOCK_BYTES, min((block + 1) * BLOCK_BYTES, size_bytes), 512):
             inside = [span for span in spans if span.offset_bytes <= at < span.offset_bytes + span.length_bytes]
             kind.add("kept" if not inside else "zero" if inside[0].zero else "data")
-    wanted = {
-        block: None if kind == {"kept"} else kind == {"zero"}
-        for block, kind in kinds.items()
-    }  # fmt: skip
+    wanted: dict[int, bool | None] = {
+        block: None if kind == {"kept"} else kind == {"zero"} for block, kind in kinds.items()
+    }
     got: dict[int, bool | None] = dict.fromkeys(kinds)
     end = 0
     for span in found:
@@ -44,7 +48,7 @@ def test_blocks_hold_all_data_and_no_zeros_but_whole_ones(seed: int) -> None:
         for block in range(span.offset_bytes // BLOCK_BYTES, -(-end // BLOCK_BYTES)):
             got[block] = span.zero
     assert got == wanted
-    touching = zip(found, found[1:], strict=False)
+    touching = pairwise(found)
     assert not any(a.zero == b.zero and a.offset_bytes + a.length_bytes == b.offset_bytes for a, b in touching)
 
 

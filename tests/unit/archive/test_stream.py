@@ -6,6 +6,8 @@ import hashlib
 import io
 import random
 import tarfile
+from bisect import bisect_right
+from typing import IO
 
 import pytest
 
@@ -78,23 +80,28 @@ def test_it_is_the_stream_that_it_was() -> None:
 
 
 SETS = {"full": volumes(), "incremental": changes()}
-GOLDENS = {"full": "", "incremental": ""}
+GOLDENS = {
+    "full": "f20560c5fc760bca6205a730d706e93594f9a3365e0b2edebba5991a479c3644",
+    "incremental": "87793f6032c395c0a250df970815818db41817603f9225b2bfd4d8fe18719478",
+}
+"""What stands on old tapes is what a resume has to make again."""
+
+
+def in_parts(file: IO[bytes]) -> bytes:
+    """Python's tarfile takes a time that is quadratic in what is asked of a sparse member at once."""
+    return b"".join(iter(lambda: file.read(65536), b""))
 
 
 def test_python_reads_it(made: Made) -> None:
     sources, stream, content = made
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         members = {member.name: (member, tar.extractfile(member)) for member in tar}
-        read = {name: file.read() for name, (_, file) in members.items() if file is not None}
+        read = {name: in_parts(file) for name, (_, file) in members.items() if file is not None}
     assert list(read) == [member.name for member in stream.members]
     assert {member.mode for member, _ in members.values()} == {0o444}
     assert {(member.uid, member.gid, member.uname, member.gname) for member, _ in members.values()} == {(0, 0, "", "")}
     if not sources[0].changes:
-        assert {
-            name.partition("/")[2]: read[name]
-            for name in read
-            if name.count("/") and "." not in name and "SUMS" not in name
-        } == {source.name: source.image() for source in sources}
+        assert [read[f"monday/{source.name}"] for source in sources] == [source.image() for source in sources]
     sums = parse_sums(read["monday/SHA256SUMS"])
     wanted = {name.partition("/")[2]: hashlib.sha256(text).hexdigest() for name, text in read.items()}
     del wanted["SHA256SUMS"]
@@ -115,7 +122,8 @@ def test_changes_say_what_became_of_each_byte() -> None:
         )
         image = sources[0].image()
         assert stored.read() == image[:4096] + image[65536 : 65536 + 8192]
-    assert names == ["monday/MANIFEST.json", "monday/db0.json", "monday/db0.extents", "monday/same.json", "monday/zeroed.json", "monday/SHA256SUMS"]  # fmt: skip
+    short = ["MANIFEST.json", "db0.json", "db0.extents", "same.json", "zeroed.json", "SHA256SUMS"]
+    assert names == [f"monday/{name}" for name in short]
 
 
 def allowed(content: bytes, stream: SummedStream) -> set[int]:
@@ -139,8 +147,8 @@ def test_cuts_lie_where_they_may_and_as_far_as_they_may(made: Made, piece_bytes:
     for cut in cuts[:3000]:
         assert cut.offset_bytes == at
         end = at + cut.length_bytes
-        within = [place for place in places if at < place <= at + piece_bytes]
-        assert end == (within[-1] if within else min(place for place in places if place > at))
+        last, first = bisect_right(places, at + piece_bytes) - 1, bisect_right(places, at)
+        assert end == places[max(last, first)]
         at = end
     assert len(cuts) > 3000 or at == len(content)
     assert all(stream.may_be_cut(cut.offset_bytes) for cut in cuts)
