@@ -37,13 +37,13 @@ class Inventory:
     def add_tape(self, tape: TapeEntry) -> None:
         self.tapes[tape.uuid] = tape
 
-    def add_piece(self, index: PieceIndex, tape_uuid: str, index_bytes: int) -> None:
+    def add_piece(self, index: PieceIndex, tape_uuid: str, file: int, index_bytes: int) -> None:
         """A piece, by its index, on a tape that was added. Of two copies the first one counts."""
         piece = PieceEntry(
             archive=index.archive,
             number=index.piece,
             tape_uuid=tape_uuid,
-            file=index.file,
+            file=file,
             stream_offset=index.stream_offset,
             stream_bytes=index.stream_bytes,
             stored_bytes=index.stored_bytes,
@@ -115,6 +115,7 @@ def archive_entry(manifest: Manifest, medium: str) -> ArchiveEntry:
         point=_archived(manifest.point, consistency),
         since=None if manifest.since is None else _archived(manifest.since, ""),
         parent=manifest.parent,
+        volumes=tuple(volume.name for volume in manifest.volumes),
         made=manifest.made,
         state="failed",
         medium=medium,

@@ -8,14 +8,24 @@ Source: docs/tape-format.md, sections on pieces and on the index.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-from vsnapfs.archive.coding import Keys, decoded
+from vsnapfs.archive.coding import decoded
 from vsnapfs.archive.damage import Damage, Flaw
-from vsnapfs.archive.index import CHUNK_BYTES, DamagedIndexError, PieceIndex, crcs_of, damaged_chunks, decode
-from vsnapfs.core.errors import IntegrityError, NotFoundError, VsnapfsError
+from vsnapfs.archive.index import (
+    CHUNK_BYTES,
+    Compression,
+    DamagedIndexError,
+    Encryption,
+    PieceIndex,
+    crcs_of,
+    damaged_chunks,
+    decode,
+)
+from vsnapfs.core.errors import IntegrityError
 from vsnapfs.media.tape import DamagedBlockError, Tape, TapeReader
 
 READ_BYTES = 1 << 20
@@ -25,7 +35,7 @@ INDEX_BYTES_MAX = 512 << 20
 BLOCK_BYTES = 256 << 10
 """Of a tape whose label cannot be read."""
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-AGE_MAGIC = b"age-encryption.org/"
+AGE_MAGIC = b"age-encryption.org/v1"
 
 
 class Run(NamedTuple):
@@ -40,8 +50,8 @@ class Run(NamedTuple):
         return self.offset_bytes + self.length_bytes
 
 
-def read_index(tape: Tape, file: int) -> PieceIndex:
-    """The index in a tape file. Raises: NotFoundError: the tape ends before. DamagedIndexError, FormatUnknownError."""
+def read_index(tape: Tape, file: int) -> tuple[PieceIndex, int]:
+    """The index in a tape file, and its bytes. Raises: NotFoundError: the tape ends before. DamagedIndexError, FormatUnknownError."""
     content = bytearray()
     reader = tape.open(file)
     try:
@@ -60,7 +70,7 @@ def read_index(tape: Tape, file: int) -> PieceIndex:
     index = decode(content.rstrip(b"\0"))  # a drive with blocks of one length fills the last with zeros
     if index.chunk_bytes > CHUNK_BYTES_MAX or index.stream_bytes < 0:
         raise DamagedIndexError("an index speaks of chunks that nobody writes")
-    return index
+    return index, len(content)
 
 
 class StoredPiece:
@@ -81,8 +91,9 @@ class StoredPiece:
         """Of a block that could not be read, what is behind the buffer."""
 
     def flaw(self, why: str, offset_bytes: int = 0, length_bytes: int = 0) -> None:
-        place = {"offset_bytes": offset_bytes, "length_bytes": length_bytes}
-        self._damage.flaw(Flaw(tape=self.tape_name, file=self.file, why=why, **place))
+        self._damage.flaw(
+            Flaw(tape=self.tape_name, file=self.file, offset_bytes=offset_bytes, length_bytes=length_bytes, why=why)
+        )
 
     def runs(self) -> Iterator[Run]:
         """As it is stored. Raises: StoreError; NotFoundError: the tape has no such file."""
@@ -169,11 +180,11 @@ class StoredPiece:
             yield lost
 
 
-def plain_runs(piece: StoredPiece, keys: Keys) -> Iterator[Run]:
+def plain_runs(piece: StoredPiece, identities: Sequence[Path]) -> Iterator[Run]:
     """A piece decrypted and decompressed, as far as that goes; by offset in what it was before. A last run without content may be
     of length 0: nobody knows how much is lost.
 
-    Raises: as decoding does when the keys do not fit.
+    Raises: UsageError: it is encrypted, and none of the identities is for it. NotFoundError: the program age.
     """
     runs = piece.runs()
     first = next(runs, None)
@@ -184,64 +195,60 @@ def plain_runs(piece: StoredPiece, keys: Keys) -> Iterator[Run]:
         yield first
         yield from runs
         return
-    source = _Sound(first, runs)
+    sound = _Sound(first, runs)
     at = 0
     try:
-        plain = decoded(io.BufferedReader(source, READ_BYTES), compression, encryption, keys)
-        while content := plain.read(READ_BYTES):
+        for content in _decoded(sound, piece.index, compression, encryption, identities):
             yield Run(at, len(content), memoryview(content))
             at += len(content)
-    except _LossMetError:
-        pass
     except IntegrityError as error:
-        if not source.met_loss:
+        if not sound.has_lost:
             piece.flaw(error.message)
-    source.drain()
+    sound.drain()
     wanted = 0 if piece.index is None else piece.index.plain_bytes
-    if wanted > at or source.met_loss:
+    if wanted > at or sound.has_lost:
         yield Run(at, max(0, wanted - at), None)
 
 
-def _coding_of(index: PieceIndex | None, first: Run) -> tuple[str | None, str | None]:
-    """Without an index, by how the piece begins: what is compressed within what is encrypted cannot be seen, and is tried."""
+def _coding_of(index: PieceIndex | None, first: Run) -> tuple[Compression | None, Encryption | None]:
+    """Without an index, by how the piece begins."""
     if index is not None:
         return index.compression, index.encryption
-    start = b"" if first.content is None else bytes(first.content[:32])
-    if start.startswith(AGE_MAGIC):
-        return "any", "age"
-    return ("zstd" if start.startswith(ZSTD_MAGIC) else None), None
+    start = b"" if first.content is None else bytes(first.content[: len(AGE_MAGIC)])
+    return ("zstd" if start.startswith(ZSTD_MAGIC) else None), ("age" if start == AGE_MAGIC else None)
 
 
-class _LossMetError(Exception):
-    """A decoder has asked for what is lost."""
+def _decoded(
+    chunks: Iterable[memoryview],
+    index: PieceIndex | None,
+    compression: Compression | None,
+    encryption: Encryption | None,
+    identities: Sequence[Path],
+) -> Iterator[bytes | memoryview]:
+    """Without an index it shows behind the encryption whether it is compressed too."""
+    if index is not None or encryption is None:
+        return decoded(chunks, compression, encryption, identities)
+    decrypted = decoded(chunks, None, encryption, identities)
+    first = next(decrypted, b"")
+    inner: Compression | None = "zstd" if bytes(first[: len(ZSTD_MAGIC)]) == ZSTD_MAGIC else None
+    return decoded(itertools.chain([first], decrypted), inner, None)
 
 
-class _Sound(io.RawIOBase):
-    """A stored piece up to its first loss, as a file to read."""
+class _Sound:
+    """The contents of a stored piece up to its first loss."""
 
     def __init__(self, first: Run, runs: Iterator[Run]) -> None:
-        self._runs = runs
-        self._run: Run | None = first
-        self._at = 0
-        self.met_loss = False
+        self._runs = itertools.chain([first], runs)
+        self.has_lost = False
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while self._run is not None and self._at == self._run.length_bytes:
-            self._run, self._at = next(self._runs, None), 0
-        if self._run is None:
-            return 0
-        if self._run.content is None:
-            self.met_loss = True
-            raise _LossMetError
-        taken = min(len(buffer), self._run.length_bytes - self._at)
-        buffer[:taken] = self._run.content[self._at : self._at + taken]
-        self._at += taken
-        return taken
+    def __iter__(self) -> Iterator[memoryview]:
+        for run in self._runs:
+            if run.content is None:
+                self.has_lost = True
+                return
+            yield run.content
 
     def drain(self) -> None:
         """Read the rest, so that what is wrong with it is named too."""
         for run in self._runs:
-            self.met_loss |= run.content is None
+            self.has_lost |= run.content is None
