@@ -71,9 +71,7 @@ class Contents:
             _require_within(source.name, maps[source.name], source.size_bytes)
         self.stream = SummedStream(manifest, list(self.sources))
         self.maps = maps
-        self._volume_of = {
-            self._data_name(manifest, source.name): source.name for source in self.sources
-        }
+        self._volume_of = {self._data_name(manifest, source.name): source.name for source in self.sources}
         if self.stream.manifest != manifest:
             raise IntegrityError("the manifest of an archive speaks of other maps than it has")
 
@@ -81,7 +79,7 @@ class Contents:
     def of_index(cls, index: PieceIndex, readinto: ReadInto) -> Contents:
         """By an index that has maps. Raises: as above."""
         found = cls(index.manifest, decode_maps(index.maps or {}), readinto)
-        if found.stream.layout() != index.layout:
+        if found.stream.layout != index.layout:
             raise IntegrityError("the maps of an index are not those of its archive")
         return found
 

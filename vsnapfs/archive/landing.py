@@ -35,8 +35,7 @@ MODE = 0o600
 
 
 class Landing:
-    """Resource handling: holds the directory, and each image open; ``close`` ends that and removes nothing. Concurrency: one thread.
-    """
+    """Resource handling: holds the directory, and each image open; ``close`` ends that and removes nothing. Concurrency: one thread."""
 
     def __init__(self, directory: Path, archives: Sequence[str], wanted: Sequence[str], *, resume: bool) -> None:
         """archives: the chain, by uuid. wanted: volumes; none: all.
@@ -124,12 +123,17 @@ class Landing:
         with self._named(volume, "read"):
             os.posix_fadvise(self._fds[volume], 0, 0, os.POSIX_FADV_DONTNEED)
 
-    def settle(self, step: int, piece: int) -> None:
+    def settle(self, step: int, piece: int, stream_bytes: int) -> None:
         """All up to here is on stable storage, and need not be done again."""
         for image in self._images.values():
             image.settle()
         self.state = msgspec.structs.replace(
-            self.state, step=step, piece=piece, flaws=self.damage.flaws, lost=self.damage.lost()
+            self.state,
+            step=step,
+            piece=piece,
+            stream_bytes=stream_bytes,
+            flaws=self.damage.flaws,
+            lost=self.damage.lost(),
         )
         self._file.write(self.state)
 
@@ -220,9 +224,10 @@ class Landing:
 
     def _write_list(self, name: str, text: str) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        with self._named(name, "list the damage of"), os.fdopen(
-            os.open(name + DAMAGE, flags, 0o644, dir_fd=self._fd), "w", encoding="utf-8"
-        ) as file:
+        with (
+            self._named(name, "list the damage of"),
+            os.fdopen(os.open(name + DAMAGE, flags, 0o644, dir_fd=self._fd), "w", encoding="utf-8") as file,
+        ):
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

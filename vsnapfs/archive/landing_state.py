@@ -36,6 +36,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     step: int = 0
     piece: int = 0
     """What comes next: an archive of the chain, by place, and a piece of it."""
+    stream_bytes: int = 0
+    """Of that archive's stream, what is done."""
     ids: dict[str, int] = {}
     """Of the volumes that are there, by name."""
     flaws: list[Flaw] = []

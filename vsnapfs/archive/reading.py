@@ -147,7 +147,9 @@ class StoredPiece:
     def _compared(self, at: int, content: memoryview, unread: list[tuple[int, int]]) -> Iterator[Run]:
         """A run of whole chunks, those that are not right as lost."""
         chunk, first = self._chunk_bytes, at // self._chunk_bytes
-        bad = {number: "cannot be read" for a, b in unread for number in range((at + a) // chunk, -(-(at + b) // chunk))}
+        bad = {
+            number: "cannot be read" for a, b in unread for number in range((at + a) // chunk, -(-(at + b) // chunk))
+        }
         if self.index is not None and len(content):
             for number in damaged_chunks(content, self._crcs, first, chunk):
                 bad.setdefault(number, "does not match its checksum")

@@ -23,11 +23,11 @@ from vsnapfs.media.tape import FileKind, Tape
 
 
 class Seen(NamedTuple):
-    """A piece on a tape, and its index. ``index`` None: it has none that can be read; ``why``: what is wrong with that. ``is_there``:
+    """A piece on a tape, and its index. ``said`` None: it has none that can be read; ``why``: what is wrong with that. ``is_there``:
     the piece itself."""
 
     file: int
-    index: PieceIndex | None
+    said: PieceIndex | None
     index_bytes: int
     why: str
     is_there: bool = True
@@ -51,8 +51,8 @@ def look_at(tape: Tape, slot: Slot, known: Inventory, damage: Damage, identities
     if tape.label is None and slot.label is not None:
         damage.flaw(Flaw(tape=entry.label, file=0, why="the label cannot be read"))
     for number, piece in enumerate(pieces):
-        if piece.index is not None:
-            _take(tape, piece, piece.index, entry, known, damage)
+        if piece.said is not None:
+            _take(tape, piece, piece.said, entry, known, damage)
             continue
         if piece.why or number + 1 < len(pieces):
             why = piece.why or "the index behind this piece is missing"
@@ -103,8 +103,8 @@ def _read(tape: Tape, number: int) -> Seen:
 
 def entry_of(tape: Tape, slot: Slot, pieces: Sequence[Seen]) -> TapeEntry:
     """The tape as the catalog knows it. One whose label cannot be read is what its first index calls it; else what its place does."""
-    indexes = [piece.index for piece in pieces if piece.index is not None]
-    counting = [piece.file + 2 for piece in pieces if piece.index is not None]
+    indexes = [piece.said for piece in pieces if piece.said is not None]
+    counting = [piece.file + 2 for piece in pieces if piece.said is not None]
     label, first = tape.label, indexes[0] if indexes else None
     name = slot.label or slot.place
     made = max((parse_iso(index.made) for index in indexes), default=None)

@@ -139,6 +139,7 @@ class PlainTape:
     ever written to it. See media.tape.Tape."""
 
     label: TapeLabel | None = None
+    problem: VsnapfsError | None = None
     blank = False
     read_only = True
     capacity_bytes: int | None = None
