@@ -12,6 +12,7 @@ from vsnapfs.archive.chain import chosen, plan
 from vsnapfs.archive.coding import Coding
 from vsnapfs.archive.damage import Damage
 from vsnapfs.archive.extents import Span, in_blocks
+from vsnapfs.archive.given import GivenTapes, slots_of_path
 from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.layer import Options
 from vsnapfs.archive.manifest import FORMAT, Manifest
@@ -19,7 +20,6 @@ from vsnapfs.archive.pieces import Flow
 from vsnapfs.archive.position import Position
 from vsnapfs.archive.recall import Recall, Recalled
 from vsnapfs.archive.scan import look
-from vsnapfs.archive.shelf import Shelf, slots_of_path
 from vsnapfs.archive.sums import SummedStream
 from vsnapfs.archive.volumes import entry_of
 from vsnapfs.archive.writing import Archiver
@@ -169,17 +169,17 @@ def recall(
 ) -> Recalled:
     """From tapes alone."""
     damage = Damage()
-    shelf = Shelf([slot for path in tapes for slot in slots_of_path(path)])
-    known = look(shelf, damage, options.identities)
+    given = GivenTapes([slot for path in tapes for slot in slots_of_path(path)])
+    known = look(given, damage, options.identities)
     found = plan(known, chosen(known, wanted))
     landing = Landing(to, [step.archive.uuid for step in found.steps], tuple(volumes), resume=resume)
     try:
         for flaw in damage.flaws:
             landing.damage.flaw(flaw)
-        return Recall(found, shelf, landing, options, ignore).run()
+        return Recall(found, given, landing, options, ignore).run()
     finally:
         landing.close()
-        shelf.close()
+        given.close()
 
 
 def images_in(directory: Path) -> Images:

@@ -23,7 +23,6 @@ from vsnapfs.core.errors import (
     NameTakenError,
     NoSpaceError,
     NotFoundError,
-    VsnapfsError,
     from_os_error,
 )
 from vsnapfs.core.names import check_name
@@ -75,6 +74,11 @@ class Landing:
 
     def wants(self, volume: str) -> bool:
         return not self.state.wanted or volume in self.state.wanted
+
+    @property
+    def is_begun(self) -> bool:
+        """There is something that a resume could go on with."""
+        return bool(self.state.step or self.state.piece)
 
     @property
     def volumes(self) -> dict[str, int]:
@@ -137,9 +141,23 @@ class Landing:
         )
         self._file.write(self.state)
 
-    def finish(self) -> list[Path]:
+    def partials(self) -> dict[str, Path]:
+        """The images as they are now, by volume."""
+        return {name: self._path(name) for name in sorted(self.state.ids)}
+
+    def discard(self) -> None:
+        """All that is here goes: the images were needed no longer than this. The directory goes too, if nothing else is in it."""
+        with self._named("", "remove"):
+            for name in self.state.ids:
+                with suppress(FileNotFoundError):
+                    os.unlink(name + PARTIAL, dir_fd=self._fd)
+            self._file.remove()
+            with suppress(OSError):
+                self.directory.rmdir()
+
+    def finish(self) -> dict[str, Path]:
         """Each image gets its name, and what is lost of it a list beside. All was settled; an earlier try may have begun with this.
-        Returns: the images, by name of the volume."""
+        Returns: the images, by volume."""
         for name in sorted(self.state.ids):
             lost = self.damage.lost(name)
             if lost:
@@ -150,7 +168,7 @@ class Landing:
         with self._named("", "sync"):
             os.fsync(self._fd)
         self._file.remove()
-        return [self.directory / name for name in sorted(self.state.ids)]
+        return {name: self.directory / name for name in sorted(self.state.ids)}
 
     def _have(self, volume: ManifestVolume) -> None:
         name = volume.name
@@ -249,9 +267,3 @@ def _opened(directory: Path) -> int:
         return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise from_os_error(error, f"write to {directory}") from error
-
-
-def advice(landing: Landing, error: VsnapfsError) -> str:
-    """What to do after a failure."""
-    told = f"what was recalled is in {landing.directory}; --resume goes on with it"
-    return told if error.hint is None else f"{error.hint}; {told}"

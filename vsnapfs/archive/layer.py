@@ -18,7 +18,7 @@ from vsnapfs.archive.heads import Reader, begins_with, walk
 from vsnapfs.archive.index import PieceIndex
 from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.reading import Run, StoredPiece, plain_runs, read_index
-from vsnapfs.archive.shelf import Shelf
+from vsnapfs.archive.given import GivenTapes
 from vsnapfs.archive.tar import Continuation, parse_sums
 from vsnapfs.core.errors import FormatUnknownError, IntegrityError, NotFoundError
 
@@ -37,9 +37,9 @@ class Options(NamedTuple):
 class Layer:
     """One archive of a chain, and its bytes onto what is there."""
 
-    def __init__(self, step: Step, shelf: Shelf, landing: Landing, options: Options, done_bytes: int = 0) -> None:
+    def __init__(self, step: Step, given: GivenTapes, landing: Landing, options: Options, done_bytes: int = 0) -> None:
         """done_bytes: of its stream, by a try before."""
-        self._step, self._shelf, self._landing, self._options = step, shelf, landing, options
+        self._step, self._given, self._landing, self._options = step, given, landing, options
         self._damage: Damage = landing.damage
         self._contents: Contents | None = None
         self._sums = bytearray()
@@ -249,7 +249,7 @@ class Layer:
         """None: it cannot be read, or is another one's."""
         assert piece.entry is not None
         assert piece.tape is not None
-        tape = self._shelf.tape(piece.tape)
+        tape = self._given.tape(piece.tape)
         try:
             index, _ = read_index(tape, piece.entry.file + 1)
         except (IntegrityError, FormatUnknownError, NotFoundError) as error:
@@ -264,7 +264,7 @@ class Layer:
     def _stored(self, piece: Placed, index: PieceIndex | None, damage: Damage) -> StoredPiece:
         assert piece.entry is not None
         assert piece.tape is not None
-        return StoredPiece(self._shelf.tape(piece.tape), piece.entry.file, index, damage)
+        return StoredPiece(self._given.tape(piece.tape), piece.entry.file, index, damage)
 
 
 def _behind(runs: Iterator[Run], head_bytes: int) -> Iterator[Run]:

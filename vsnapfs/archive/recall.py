@@ -16,7 +16,7 @@ from vsnapfs.archive.chain import Plan
 from vsnapfs.archive.damage import Flaw, Lost
 from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.layer import Layer, Options
-from vsnapfs.archive.shelf import Shelf
+from vsnapfs.archive.given import GivenTapes
 from vsnapfs.core.state import Progress
 
 Report = Callable[[Progress], None]
@@ -37,26 +37,29 @@ class Recalled(msgspec.Struct, frozen=True, kw_only=True):
 class Recall:
     """One recall of a plan into a landing, which stay the caller's. Concurrency: one thread."""
 
-    def __init__(self, plan: Plan, shelf: Shelf, landing: Landing, options: Options, report: Report) -> None:
-        self._plan, self._shelf, self._landing, self._options = plan, shelf, landing, options
+    def __init__(self, plan: Plan, given: GivenTapes, landing: Landing, options: Options, report: Report) -> None:
+        self._plan, self._given, self._landing, self._options = plan, given, landing, options
         self._report = report
         self._damage = landing.damage
         self._done_bytes = 0
         self._total_bytes = sum(p.entry.stored_bytes for step in plan.steps for p in step.pieces if p.entry)
 
-    def run(self) -> Recalled:
-        """Raises: NotFoundError: something is missing, before the first byte where that can be known then. UsageError: a key.
-        NoSpaceError, StoreError, BusyError: what is done stays, for a resume."""
+    def run(self, *, publish: bool = True) -> Recalled:
+        """publish: images get their names; else they stay ``*.partial``, and the landing can be resumed, until it is discarded.
+
+        Raises: NotFoundError: something is missing, before the first byte where that can be known then. UsageError: a key.
+        NoSpaceError, StoreError, BusyError: what is done stays, for a resume.
+        """
         if not self._options.salvage:
             self._plan.require_whole()
         begun = self._landing.state
         for number in range(begun.step, len(self._plan.steps)):
             resumed = number == begun.step
             self._archive(number, begun.piece if resumed else 0, begun.stream_bytes if resumed else 0)
-        images = self._landing.finish()
+        images = self._landing.finish() if publish else self._landing.partials()
         return Recalled(
             archives=begun.archives,
-            images={path.name: str(path) for path in images},
+            images={name: str(path) for name, path in images.items()},
             resumed=self._landing.is_resumed,
             verified=self._options.verify,
             flaws=self._damage.flaws,
@@ -65,7 +68,7 @@ class Recall:
 
     def _archive(self, number: int, first: int, done_bytes: int) -> None:
         step = self._plan.steps[number]
-        layer = Layer(step, self._shelf, self._landing, self._options, done_bytes)
+        layer = Layer(step, self._given, self._landing, self._options, done_bytes)
         contents = layer.contents()
         self._landing.begin(contents.manifest)
         layer.clear()

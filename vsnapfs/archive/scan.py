@@ -15,7 +15,7 @@ from vsnapfs.archive.heads import manifest_at_start
 from vsnapfs.archive.index import PieceIndex
 from vsnapfs.archive.inventory import Inventory
 from vsnapfs.archive.reading import BLOCK_BYTES, StoredPiece, plain_runs, read_index
-from vsnapfs.archive.shelf import Shelf, Slot
+from vsnapfs.archive.given import GivenTapes, Slot
 from vsnapfs.core.errors import FormatUnknownError, IntegrityError, NotFoundError, VsnapfsError
 from vsnapfs.core.tapes import PieceEntry, TapeEntry
 from vsnapfs.core.times import parse_iso
@@ -33,11 +33,11 @@ class Seen(NamedTuple):
     is_there: bool = True
 
 
-def look(shelf: Shelf, damage: Damage, identities: Sequence[Path] = ()) -> Inventory:
-    """All tapes of a shelf. Raises: BusyError, StoreError; UsageError: an archive is encrypted to somebody else."""
+def look(given: GivenTapes, damage: Damage, identities: Sequence[Path] = ()) -> Inventory:
+    """All tapes of a given. Raises: BusyError, StoreError; UsageError: an archive is encrypted to somebody else."""
     known = Inventory()
-    for slot, tape in shelf.visit():
-        shelf.remember(look_at(tape, slot, known, damage, identities), slot)
+    for slot, tape in given.visit():
+        given.remember(look_at(tape, slot, known, damage, identities), slot)
     return known
 
 

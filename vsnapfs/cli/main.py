@@ -40,6 +40,7 @@ COMMANDS = {
     "archive": "archive",
     "tape": "tape",
     "restore": "restore",
+    "recall": "recall",
     "diff": "diff",
     "attach": "attach",
     "detach": "detach",

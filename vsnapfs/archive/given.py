@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from vsnapfs.core.errors import NotFoundError, UsageError, VsnapfsError, from_os_error
+from vsnapfs.core.errors import IntegrityError, NotFoundError, UsageError, VsnapfsError, from_os_error
 from vsnapfs.core.tapes import TapeEntry, TapeLabel
 from vsnapfs.media.medium import Medium
 from vsnapfs.media.plain import index_of, open_plain
@@ -28,7 +28,7 @@ class Slot(NamedTuple):
     load: Callable[[], Tape]
 
 
-class Shelf:
+class GivenTapes:
     """One tape is loaded at a time: ``close`` ends that. Concurrency: one thread."""
 
     def __init__(self, slots: Sequence[Slot], media: Sequence[Medium] = ()) -> None:
@@ -78,11 +78,11 @@ class Shelf:
                 return tape
             tape.close()
         for medium in self._media:
-            tape = medium.load(wanted.label)
+            tape = _asked_for(medium, wanted.label)
             if tape.label is None or tape.label.uuid == wanted.uuid:
                 return tape
             tape.close()
-            others.append(Slot(wanted.label, medium.name, medium.load))  # type: ignore[arg-type]
+            others.append(Slot(wanted.label, medium.name, lambda tape=tape: tape))  # type: ignore[misc]
         if others:
             raise NotFoundError(
                 f"tape {wanted.label} that was given is another one than {wanted.uuid[:8]}, which is needed",
@@ -100,7 +100,7 @@ class Shelf:
             tape.close()
 
 
-def slots_of_path(path: Path) -> list[Slot]:
+def slots_of_path(path: Path, *, may_be_empty: bool = False) -> list[Slot]:
     """A directory of tapes, a tape of such, or a file that an archive was written to.
 
     Raises: NotFoundError; UsageError: there is nothing of ours; StoreError.
@@ -115,9 +115,17 @@ def slots_of_path(path: Path) -> list[Slot]:
         found = [_directory(path / name) for name in names if _is_tape(path / name)]
     except OSError as error:
         raise from_os_error(error, f"read {path}") from error
-    if not found:
+    if not found and not may_be_empty:
         raise UsageError(f"{path} holds no tapes", hint="give a pool, a directory of one tape, or a file")
     return found
+
+
+def _asked_for(medium: Medium, label: str) -> Tape:
+    """Raises: NotFoundError: another one was brought, or none."""
+    try:
+        return medium.load(label)
+    except IntegrityError as error:
+        raise NotFoundError(error.message, hint=error.hint) from error
 
 
 def slots_of_medium(medium: Medium) -> list[Slot]:

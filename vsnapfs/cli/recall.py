@@ -1,0 +1,283 @@
+"""``recall``: what is on tape, back: as images, as a point of a repository, or on a branch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from vsnapfs.cli.arguments import POINT, PointsCommand
+from vsnapfs.cli.session import Session, global_options, pass_session
+from vsnapfs.cli.signals import ended_as_by_hand
+from vsnapfs.cli.table import printable
+from vsnapfs.core.errors import IntegrityError, NameTakenError, NotFoundError, UsageError, VsnapfsError, with_hint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vsnapfs.archive.chain import Plan
+    from vsnapfs.archive.places import Known
+    from vsnapfs.archive.recall import Recalled
+
+LINES_SHOWN = 20
+"""Of what is lost; all of it is in ``VOLUME.damage`` and in --json."""
+STAGING = ".recall"
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``--json`` prints."""
+
+    archives: tuple[str, ...]
+    tapes: list[str]
+    """Labels of those that were read, in this order."""
+    point: str
+    to: str
+    """The directory, the repository, or the branch."""
+    bookmark: str | None
+    """That was made."""
+    images: dict[str, str]
+    written_bytes: int | None
+    """To the branch."""
+    resumed: bool
+    verified: bool
+    flaws: list[Any]
+    lost: list[Any]
+
+
+class Needed(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``--dry-run --json`` prints: what a recall reads, in this order."""
+
+    point: str
+    archives: list[str]
+    tapes: list[str]
+    missing: str | None
+    """Why it cannot be recalled as a whole; None: it can."""
+
+
+@click.command("recall", cls=PointsCommand)
+@click.argument("wanted", type=POINT, metavar="POINT|ARCHIVE")
+@click.option(
+    "--from", "places", multiple=True, metavar="PLACE",
+    help="Tapes: a pool, a tape of one, a file, a drive, or a medium of the settings; more than once. Default: as the catalog knows.",
+)  # fmt: skip
+@click.option("--volume", "volumes", multiple=True, metavar="VOLUME", help="Only this volume; more than once.")
+@click.option("--to", type=click.Path(), metavar="DIR", help="Images, one a volume.")
+@click.option("--into", nargs=2, metavar="REPO NAME", help="A new point of a repository, a bookmark of that name.")
+@click.option("--branch", metavar="NAME", help="A new branch of the repository (-r), which a server shows.")
+@click.option("--on", type=POINT, metavar="POINT", help="The point of that branch; default: latest.")
+@click.option(
+    "--staging", type=click.Path(), metavar="DIR", help="Where images are made meanwhile for --into and --branch."
+)
+@click.option(
+    "--identity", "identities", multiple=True, type=click.Path(), metavar="FILE", help="A private key of age."
+)
+@click.option("--salvage", is_flag=True, help="Go on without tapes that are missing, and name what is lost.")
+@click.option("--no-verify", is_flag=True, help="Do not read back what was recalled.")
+@click.option("--resume", is_flag=True, help="Go on with a recall that was broken off.")
+@click.option("--dry-run", is_flag=True, help="Only say which tapes are needed, in which order.")
+@global_options()
+@pass_session
+def command(session: Session, /, **given: Any) -> int:
+    """Bring back a point from tape. WANTED is a bookmark, @SEQNO, latest, or the beginning of an archive's uuid.
+
+    Tapes alone are enough: no catalog and no repository is needed. Incremental archives are laid onto the full one, in the order in
+    which they were made. What is damaged is zeros and is named, in VOLUME.damage beside an image; the rest is as it was.
+
+    Exit status: 3 a tape is missing, named; 6 something on tape is damaged.
+    """
+    from vsnapfs.archive.places import opened
+
+    if (given["to"] is not None) + (given["into"] is not None) + (given["branch"] is not None) != 1 - given["dry_run"]:
+        raise UsageError("a recall needs one target", hint="give --to DIR, --into REPO NAME, or --branch NAME")
+    in_settings = [place for place in given["places"] if not os.path.lexists(place)]
+    needed = not given["places"] or in_settings or given["branch"] is not None
+    repository = session.repository if needed else None
+    identities = [Path(path) for path in given["identities"]]
+    with ended_as_by_hand(), opened(given["places"], repository, identities) as known:
+        return _carried_out(session, known, given)
+
+
+def _carried_out(session: Session, known: Known, given: dict[str, Any]) -> int:
+    from vsnapfs.archive.chain import chosen, name_of, plan
+    from vsnapfs.archive.recall import plan_lines
+
+    found = plan(known.inventory, chosen(known.inventory, given["wanted"]))
+    if given["dry_run"]:
+        needed = _needed(found)
+        missing = [] if needed.missing is None else [f"missing: {needed.missing}"]
+        session.show(needed, [name_of(found.point), *plan_lines(found), *missing])
+        return 0 if needed.missing is None else NotFoundError.exit_status
+    if not given["salvage"]:
+        found.require_whole()
+    for line in [] if session.json else plan_lines(found):
+        print(printable(line), file=sys.stderr, flush=True)
+    answer = _recalled(session, known, found, given)
+    session.show(answer, _lines(answer))
+    return IntegrityError.exit_status if answer.flaws or answer.lost else 0
+
+
+def _needed(found: Plan) -> Needed:
+    from vsnapfs.archive.chain import name_of
+
+    try:
+        found.require_whole()
+        missing = None
+    except NotFoundError as error:
+        missing = error.message
+    return Needed(
+        point=name_of(found.point),
+        archives=[step.archive.uuid for step in found.steps],
+        tapes=[tape.label for tape in found.tapes],
+        missing=missing,
+    )
+
+
+def _recalled(session: Session, known: Known, found: Plan, given: dict[str, Any]) -> Answer:
+    from vsnapfs.archive.landing import Landing
+    from vsnapfs.archive.layer import Options
+    from vsnapfs.archive.recall import Recall
+    from vsnapfs.cli.progress import shown
+
+    options = Options(
+        tuple(Path(path) for path in given["identities"]), verify=not given["no_verify"], salvage=given["salvage"]
+    )
+    _refuse_early(session, given)
+    directory = _directory(session, given)
+    archives = [step.archive.uuid for step in found.steps]
+    landing = Landing(directory, archives, sorted(set(given["volumes"])), resume=given["resume"])
+    try:
+        for flaw in known.damage.flaws:
+            landing.damage.flaw(flaw)
+        with shown(wanted=not session.json) as report:
+            done = Recall(found, known.given, landing, options, report).run(publish=given["to"] is not None)
+            answer = _delivered(session, found, done, given, report)
+        if given["to"] is None:
+            landing.discard()
+        return answer
+    except VsnapfsError as error:
+        if not landing.is_begun:
+            landing.discard()
+            raise
+        told = f"what was recalled is in {directory}; --resume goes on with it"
+        raise with_hint(error, told if error.hint is None else f"{error.hint}; {told}") from error
+    finally:
+        landing.close()
+
+
+def _refuse_early(session: Session, given: dict[str, Any]) -> None:
+    """What the target would refuse after hours is asked before the first byte."""
+    from vsnapfs.daemon.client import connect
+    from vsnapfs.daemon.requests import BookmarkShow
+
+    if given["into"] is None:
+        return
+    path, name = given["into"]
+    try:
+        connect(Path(os.path.abspath(path))).call(BookmarkShow(name=name))
+    except NotFoundError:
+        connect(Path(os.path.abspath(path))).is_served()
+    else:
+        raise NameTakenError(f"bookmark {name} exists already", hint="take another name")
+
+
+def _directory(session: Session, given: dict[str, Any]) -> Path:
+    if given["to"] is not None:
+        return Path(os.path.abspath(given["to"]))
+    if given["staging"] is not None:
+        return Path(os.path.abspath(given["staging"]))
+    repository = Path(os.path.abspath(given["into"][0])) if given["into"] is not None else session.repository
+    return repository.with_name(repository.name + STAGING)
+
+
+def _delivered(session: Session, found: Plan, done: Recalled, given: dict[str, Any], report: Any) -> Answer:
+    from vsnapfs.archive.chain import name_of
+
+    bookmark: str | None = None
+    written: int | None = None
+    to = str(given["to"])
+    if given["into"] is not None:
+        to, bookmark = given["into"]
+        _import(Path(os.path.abspath(to)), bookmark, found, done, report)
+    elif given["branch"] is not None:
+        to = given["branch"]
+        written = _onto_branch(session, to, given["on"] or "latest", found, done, report)
+    return Answer(
+        archives=done.archives,
+        tapes=[tape.label for tape in found.tapes],
+        point=name_of(found.point),
+        to=to,
+        bookmark=bookmark,
+        images=done.images if given["to"] is not None else {},
+        written_bytes=written,
+        resumed=done.resumed,
+        verified=done.verified,
+        flaws=done.flaws,
+        lost=done.lost,
+    )
+
+
+def _import(repository: Path, name: str, found: Plan, done: Recalled, report: Any) -> None:
+    from vsnapfs.daemon.client import connect
+    from vsnapfs.daemon.requests import Import
+
+    damaged = ", damaged" if done.lost else ""
+    consistency = found.point.point.consistency if not done.lost else ""
+    request = Import(
+        images=done.images,
+        bookmark=name,
+        consistency=consistency or "crash",  # type: ignore[arg-type]
+        note=f"recalled from archive {found.point.uuid}{damaged}",
+    )
+    connect(repository).call(request, report)
+
+
+def _onto_branch(session: Session, name: str, on: str, found: Plan, done: Recalled, report: Any) -> int:
+    """A branch that an earlier try of this recall has made is gone on with."""
+    from vsnapfs.archive.onto_branch import onto_branch
+    from vsnapfs.daemon.requests import BranchAdd, BranchShow
+    from vsnapfs.replay.branches import mountpoint_of, volume_path
+
+    mountpoint = mountpoint_of(session.client())
+    note = f"recalled from archive {found.point.uuid}"
+    try:
+        branch = session.ask(BranchShow(name=name))
+    except NotFoundError:
+        branch = session.ask(BranchAdd(name=name, source=on, note=note))
+    if branch.note != note:
+        raise NameTakenError(f"branch {name} exists already", hint="take another name")
+    sizes = {volume.name: volume.size_bytes for volume in branch.volumes}
+    images = {volume: Path(path) for volume, path in done.images.items()}
+    for volume, path in images.items():
+        if sizes.get(volume) != path.stat().st_size:
+            _remove_branch(session, name)
+            raise UsageError(
+                f"volume {volume} at {on} is not there, or has another size than the recalled one",
+                hint="give --on a point where it has, or --volume for the others",
+            )
+    return onto_branch(images, {volume: volume_path(mountpoint, name, volume) for volume in images}, report)
+
+
+def _remove_branch(session: Session, name: str) -> None:
+    from vsnapfs.daemon.requests import BranchRemove
+
+    session.ask(BranchRemove(name=name))
+
+
+def _lines(answer: Answer) -> Iterator[str]:
+    verified = ", verified" if answer.verified else ""
+    made = f"bookmark {answer.bookmark} of {answer.to}" if answer.bookmark is not None else answer.to
+    yield f"recalled {answer.point} from {' '.join(answer.tapes)} to {made}{verified}"
+    yield from (f"  {path}" for path in answer.images.values())
+    if answer.written_bytes is not None:
+        yield f"  {answer.written_bytes} bytes differ from its point"
+    yield from (printable(f"damaged: {flaw.line()}") for flaw in answer.flaws[:LINES_SHOWN])
+    yield from (printable(f"lost: {lost.line()}") for lost in answer.lost[:LINES_SHOWN])
+    more = max(0, len(answer.flaws) - LINES_SHOWN) + max(0, len(answer.lost) - LINES_SHOWN)
+    if more:
+        yield f"and {more} more: --json, and VOLUME.damage beside an image"
+    if answer.flaws and not answer.lost:
+        yield "nothing of the volumes is lost"
