@@ -34,6 +34,8 @@ from vsnapfs.policy.media import PoolSettings
 BLOCK = 4096
 REPOSITORY = "5f3a3c1e-0000-4000-8000-00000000000b"
 Images = dict[str, bytes]
+PLAIN = Coding()
+DEFAULT = Options()
 
 
 def ignore(_: Progress) -> None:
@@ -91,7 +93,7 @@ class Archived:
     """A pool of tapes below ``path``, and what was archived to it. Resource handling: ``close``."""
 
     def __init__(
-        self, path: Path, *, capacity: int = 1 << 20, piece: int = 256 << 10, coding: Coding = Coding(), labels: str = "W%05d"
+        self, path: Path, *, capacity: int = 1 << 20, piece: int = 256 << 10, coding: Coding = PLAIN, labels: str = "W%05d"
     ) -> None:  # fmt: skip
         self.path = path / "tapes"
         self.path.mkdir(parents=True)
@@ -165,7 +167,7 @@ def recall(
     *,
     volumes: Sequence[str] = (),
     resume: bool = False,
-    options: Options = Options(),
+    options: Options = DEFAULT,
 ) -> Recalled:
     """From tapes alone."""
     damage = Damage()

@@ -14,11 +14,11 @@ from typing import NamedTuple
 from vsnapfs.archive.chain import Placed, Step
 from vsnapfs.archive.contents import Contents
 from vsnapfs.archive.damage import Damage, Flaw, Lost
+from vsnapfs.archive.given import GivenTapes
 from vsnapfs.archive.heads import Reader, begins_with, walk
 from vsnapfs.archive.index import PieceIndex
 from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.reading import Run, StoredPiece, plain_runs, read_index
-from vsnapfs.archive.given import GivenTapes
 from vsnapfs.archive.tar import Continuation, parse_sums
 from vsnapfs.core.errors import FormatUnknownError, IntegrityError, NotFoundError
 

@@ -29,15 +29,23 @@ class Known(NamedTuple):
 
 
 @contextmanager
-def opened(
-    places: Sequence[str], repository: Path | None, identities: Sequence[Path] = (), *, scan: bool = False
-) -> Iterator[Known]:
+def opened(places: Sequence[str], repository: Path | None, identities: Sequence[Path] = ()) -> Iterator[Known]:
     """Tapes at ``places``, which are looked at; none: those of the repository's media, as its catalog of tapes knows them.
 
-    Args: places: a path, or the name of a medium. repository: None: there is none. scan: look at them, whatever the catalog knows.
+    Args: places: a path, or the name of a medium. repository: None: there is none.
     Raises: NotFoundError: a place, or the catalog knows no archive. UsageError: neither was given. BusyError, StoreError, IntegrityError.
     """
     damage = Damage()
+    with reached(places, repository) as (given, catalog):
+        if not places and not catalog.archives:
+            raise NotFoundError("the catalog of tapes knows no archive", hint="give --from where tapes are")
+        inventory = look(given, damage, identities) if places else catalog
+        yield Known(given, inventory, damage)
+
+
+@contextmanager
+def reached(places: Sequence[str], repository: Path | None) -> Iterator[tuple[GivenTapes, Inventory]]:
+    """The tapes, none of which was loaded, and what the catalog of the repository knows. Raises: as ``opened``."""
     with ExitStack() as stack:
         media: dict[str, MediumSettings] = {}
         catalog = Inventory()
@@ -47,13 +55,10 @@ def opened(
             catalog = of_catalog(held.tapes)
         elif not places:
             raise UsageError("no tapes were named", hint="give --from where they are")
-        if not places and not scan and not catalog.archives:
-            raise NotFoundError("the catalog of tapes knows no archive", hint="give --from where tapes are")
         slots, drives = _found(places or list(media), media, stack)
         given = GivenTapes(slots, drives)
         stack.callback(given.close)
-        inventory = look(given, damage, identities) if places or scan else catalog
-        yield Known(given, inventory, damage)
+        yield given, catalog
 
 
 def _found(

@@ -14,9 +14,9 @@ import msgspec
 
 from vsnapfs.archive.chain import Plan
 from vsnapfs.archive.damage import Flaw, Lost
+from vsnapfs.archive.given import GivenTapes
 from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.layer import Layer, Options
-from vsnapfs.archive.given import GivenTapes
 from vsnapfs.core.state import Progress
 
 Report = Callable[[Progress], None]

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vsnapfs.archive.damage import Damage, Flaw
+from vsnapfs.archive.given import GivenTapes, Slot
 from vsnapfs.archive.heads import manifest_at_start
 from vsnapfs.archive.index import PieceIndex
 from vsnapfs.archive.inventory import Inventory
 from vsnapfs.archive.reading import BLOCK_BYTES, StoredPiece, plain_runs, read_index
-from vsnapfs.archive.given import GivenTapes, Slot
 from vsnapfs.core.errors import FormatUnknownError, IntegrityError, NotFoundError, VsnapfsError
 from vsnapfs.core.tapes import PieceEntry, TapeEntry
 from vsnapfs.core.times import parse_iso

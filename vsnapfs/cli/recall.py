@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,8 @@ class Needed(msgspec.Struct, frozen=True, kw_only=True):
 )  # fmt: skip
 @click.option("--volume", "volumes", multiple=True, metavar="VOLUME", help="Only this volume; more than once.")
 @click.option("--to", type=click.Path(), metavar="DIR", help="Images, one a volume.")
-@click.option("--into", nargs=2, metavar="REPO NAME", help="A new point of a repository, a bookmark of that name.")
+@click.option("--into", type=click.Path(), metavar="REPO", help="A new point of this repository.")
+@click.option("--bookmark", metavar="NAME", help="Of that point.")
 @click.option("--branch", metavar="NAME", help="A new branch of the repository (-r), which a server shows.")
 @click.option("--on", type=POINT, metavar="POINT", help="The point of that branch; default: latest.")
 @click.option(
@@ -92,7 +94,9 @@ def command(session: Session, /, **given: Any) -> int:
     from vsnapfs.archive.places import opened
 
     if (given["to"] is not None) + (given["into"] is not None) + (given["branch"] is not None) != 1 - given["dry_run"]:
-        raise UsageError("a recall needs one target", hint="give --to DIR, --into REPO NAME, or --branch NAME")
+        raise UsageError("a recall needs one target", hint="give --to DIR, --into REPO, or --branch NAME")
+    if (given["into"] is None) != (given["bookmark"] is None):
+        raise UsageError("--into and --bookmark belong together", hint="--into REPO --bookmark NAME")
     in_settings = [place for place in given["places"] if not os.path.lexists(place)]
     needed = not given["places"] or in_settings or given["branch"] is not None
     repository = session.repository if needed else None
@@ -171,17 +175,15 @@ def _recalled(session: Session, known: Known, found: Plan, given: dict[str, Any]
 def _refuse_early(session: Session, given: dict[str, Any]) -> None:
     """What the target would refuse after hours is asked before the first byte."""
     from vsnapfs.daemon.client import connect
-    from vsnapfs.daemon.requests import BookmarkShow
+    from vsnapfs.daemon.requests import BookmarkShow, GetStatus
 
     if given["into"] is None:
         return
-    path, name = given["into"]
-    try:
-        connect(Path(os.path.abspath(path))).call(BookmarkShow(name=name))
-    except NotFoundError:
-        connect(Path(os.path.abspath(path))).is_served()
-    else:
-        raise NameTakenError(f"bookmark {name} exists already", hint="take another name")
+    client = connect(Path(os.path.abspath(given["into"])))
+    client.call(GetStatus())
+    with suppress(NotFoundError):
+        client.call(BookmarkShow(name=given["bookmark"]))
+        raise NameTakenError(f"bookmark {given['bookmark']} exists already", hint="take another name")
 
 
 def _directory(session: Session, given: dict[str, Any]) -> Path:
@@ -189,7 +191,7 @@ def _directory(session: Session, given: dict[str, Any]) -> Path:
         return Path(os.path.abspath(given["to"]))
     if given["staging"] is not None:
         return Path(os.path.abspath(given["staging"]))
-    repository = Path(os.path.abspath(given["into"][0])) if given["into"] is not None else session.repository
+    repository = Path(os.path.abspath(given["into"])) if given["into"] is not None else session.repository
     return repository.with_name(repository.name + STAGING)
 
 
@@ -200,7 +202,7 @@ def _delivered(session: Session, found: Plan, done: Recalled, given: dict[str, A
     written: int | None = None
     to = str(given["to"])
     if given["into"] is not None:
-        to, bookmark = given["into"]
+        to, bookmark = given["into"], given["bookmark"]
         _import(Path(os.path.abspath(to)), bookmark, found, done, report)
     elif given["branch"] is not None:
         to = given["branch"]
