@@ -162,7 +162,7 @@ def _step(known: Inventory, archive: ArchiveEntry) -> Step:
         if number not in entries and (guessed := _unindexed(known, archive.uuid, number, entries)) is not None:
             entries[number] = guessed
     is_whole = archive.uuid in known.totals
-    if not is_whole and (behind := _unindexed(known, archive.uuid, last + 1, entries)) is not None:
+    while archive.uuid not in known.totals and (behind := _unindexed(known, archive.uuid, last + 1, entries)):
         entries[last + 1] = behind
         last, is_whole = last + 1, True
     alone = not is_whole and last == 0 and 0 in entries and not entries[0].index_bytes
@@ -179,18 +179,22 @@ def _placed(known: Inventory, archive: str, number: int, entries: dict[int, Piec
 
 
 def _unindexed(known: Inventory, archive: str, number: int, entries: dict[int, PieceEntry]) -> PieceEntry | None:
-    """A piece without an index that can be read: where the one behind it says, or right behind the one before, or right before."""
+    """A piece that counted and has no index that can be read: where the one behind it says, or right behind the one before, or right
+    before."""
     named, before, behind = known.before.get((archive, number)), entries.get(number - 1), entries.get(number + 1)
     places = [
         None if named is None else (named.tape_uuid, named.file),
         None if before is None else (before.tape_uuid, before.file + 2),
         None if behind is None else (behind.tape_uuid, behind.file - 2),
     ]
-    for place in places:
-        if place is not None and place in known.unindexed:
-            break
-    else:
+    counted = [
+        place
+        for place, is_named in zip(places, (True, False, False), strict=True)
+        if place is not None and known.unindexed.get(place, False) | (is_named and place in known.unindexed)
+    ]
+    if not counted:
         return None
+    place = counted[0]
     known_before = before is not None and before.stream_bytes > 0
     start = 0 if number == 0 else before.stream_offset + before.stream_bytes if before and known_before else -1
     length = 0 if behind is None or start < 0 else behind.stream_offset - start

@@ -108,7 +108,7 @@ def _compressed(blocks: Blocks) -> Blocks:
 
 def _decompressed(chunks: Iterator[bytes | memoryview]) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX)
-    reader = decompressor.stream_reader(io.BufferedReader(_ChunkFile(chunks)), read_size=READ_BYTES)
+    reader = decompressor.stream_reader(_ChunkFile(chunks), read_size=READ_BYTES)
     try:
         while content := reader.read(READ_BYTES):
             yield content

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+NO_INDEX = "the index behind this piece is missing"
+
 
 class Flaw(msgspec.Struct, frozen=True, kw_only=True):
     """A place of a tape that is not as it was written. ``file`` -1: the tape as a whole."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from vsnapfs.archive.damage import Damage, Flaw
+from vsnapfs.archive.damage import NO_INDEX, Damage, Flaw
 from vsnapfs.archive.given import GivenTapes, Slot
 from vsnapfs.archive.index import PieceIndex
 from vsnapfs.archive.inventory import Inventory
@@ -90,7 +90,7 @@ def _compare(tape: Tape, piece: Seen, entry: TapeEntry, damage: Damage, *, is_la
     index = piece.said
     if index is None:
         if piece.why or not is_last:
-            why = piece.why or "the index behind this piece is missing"
+            why = piece.why or NO_INDEX
             damage.flaw(Flaw(tape=entry.label, file=piece.file + 1, why=why))
         return
     if tape.label is not None and (index.tape_uuid, index.file) != (entry.uuid, piece.file):

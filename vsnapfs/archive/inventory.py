@@ -31,8 +31,9 @@ class Inventory:
         """How many pieces an archive has, where its last index was read."""
         self.before: dict[tuple[str, int], PieceBefore] = {}
         """Where a piece is, as the index of the one behind it says."""
-        self.unindexed: set[tuple[str, int]] = set()
-        """Tape and file of pieces whose index cannot be read: nobody knows yet whose they are."""
+        self.unindexed: dict[tuple[str, int], bool] = {}
+        """Tape and file of pieces whose index cannot be read: nobody knows yet whose they are. False: there is none, and nothing
+        behind it, so the piece never counted."""
 
     def add_tape(self, tape: TapeEntry) -> None:
         self.tapes[tape.uuid] = tape
@@ -63,13 +64,13 @@ class Inventory:
         if manifest.archive not in self.archives:
             self.archives[manifest.archive] = archive_entry(manifest, medium)
 
-    def add_unindexed(self, tape_uuid: str, file: int) -> None:
-        self.unindexed.add((tape_uuid, file))
+    def add_unindexed(self, tape_uuid: str, file: int, *, counted: bool) -> None:
+        self.unindexed[tape_uuid, file] = counted
 
     def add_headless(self, manifest: Manifest, piece: PieceEntry) -> None:
         """The first piece of an archive, which has no index that can be read, by what it begins with."""
         self.add_archive(manifest, self.tapes[piece.tape_uuid].medium)
-        self.unindexed.discard((piece.tape_uuid, piece.file))
+        self.unindexed.pop((piece.tape_uuid, piece.file), None)
         self.pieces.setdefault((manifest.archive, 0), piece)
 
     def pieces_of(self, archive: str) -> list[PieceEntry]:

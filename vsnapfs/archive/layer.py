@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from vsnapfs.archive.chain import Placed, Step
 from vsnapfs.archive.contents import Contents
-from vsnapfs.archive.damage import Damage, Flaw, Lost
+from vsnapfs.archive.damage import NO_INDEX, Damage, Flaw, Lost
 from vsnapfs.archive.given import GivenTapes
 from vsnapfs.archive.heads import Reader, begins_with, walk
 from vsnapfs.archive.index import PieceIndex
@@ -253,7 +253,8 @@ class Layer:
         try:
             index, _ = read_index(tape, piece.entry.file + 1)
         except (IntegrityError, FormatUnknownError, NotFoundError) as error:
-            self._damage.flaw(Flaw(tape=piece.label, file=piece.entry.file + 1, why=error.message))
+            why = NO_INDEX if isinstance(error, NotFoundError) else error.message
+            self._damage.flaw(Flaw(tape=piece.label, file=piece.entry.file + 1, why=why))
             return None
         if (index.archive, index.piece) != (piece.entry.archive, piece.number):
             why = f"the index is that of piece {index.piece} of archive {index.archive[:8]}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vsnapfs.archive.damage import Damage, Flaw
+from vsnapfs.archive.damage import NO_INDEX, Damage, Flaw
 from vsnapfs.archive.given import GivenTapes, Slot
 from vsnapfs.archive.heads import manifest_at_start
 from vsnapfs.archive.index import PieceIndex
@@ -54,10 +54,11 @@ def look_at(tape: Tape, slot: Slot, known: Inventory, damage: Damage, identities
         if piece.said is not None:
             _take(tape, piece, piece.said, entry, known, damage)
             continue
-        if piece.why or number + 1 < len(pieces):
-            why = piece.why or "the index behind this piece is missing"
+        counted = bool(piece.why) or number + 1 < len(pieces)
+        if counted:
+            why = piece.why or NO_INDEX
             damage.flaw(Flaw(tape=entry.label, file=piece.file + 1, why=why))
-        known.add_unindexed(entry.uuid, piece.file)
+        known.add_unindexed(entry.uuid, piece.file, counted=counted)
         _begin(tape, piece.file, entry, known, identities)
     return entry.uuid
 
