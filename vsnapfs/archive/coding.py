@@ -108,7 +108,7 @@ def _compressed(blocks: Blocks) -> Blocks:
 
 def _decompressed(chunks: Iterator[bytes | memoryview]) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX)
-    reader = decompressor.stream_reader(_ChunkFile(chunks), read_size=READ_BYTES)
+    reader = decompressor.stream_reader(io.BufferedReader(_ChunkFile(chunks)), read_size=READ_BYTES)
     try:
         while content := reader.read(READ_BYTES):
             yield content
@@ -126,15 +126,17 @@ class _ChunkFile(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def read(self, size: int = -1) -> bytes:
-        """b"": no more comes."""
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """0: no more comes."""
         while not self._left:
             chunk = next(self._chunks, None)
             if chunk is None:
-                return b""
+                return 0
             self._left = memoryview(chunk)
-        taken, self._left = (self._left[:size], self._left[size:]) if size >= 0 else (self._left, memoryview(b""))
-        return bytes(taken)
+        taken = min(len(buffer), len(self._left))
+        buffer[:taken] = self._left[:taken]
+        self._left = self._left[taken:]
+        return taken
 
 
 def _encrypted(blocks: Blocks, recipients: Sequence[str]) -> Blocks:

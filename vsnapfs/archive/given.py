@@ -128,9 +128,11 @@ def _asked_for(medium: Medium, label: str) -> Tape:
         raise NotFoundError(error.message, hint=error.hint) from error
 
 
-def slots_of_medium(medium: Medium) -> list[Slot]:
-    """Those whose labels it can tell."""
-    labels = [(seen.label, seen.place) for seen in medium.tapes() if seen.label is not None and not seen.blank]
+def slots_of_medium(medium: Medium, wanted: Sequence[str] = ()) -> list[Slot]:
+    """Those of ``wanted``, in that order, which it is asked for; none: those whose labels it can tell."""
+    labels = [(label, medium.name) for label in wanted] or [
+        (seen.label, seen.place) for seen in medium.tapes() if seen.label is not None and not seen.blank
+    ]
     return [Slot(label, place, lambda label=label: medium.load(label)) for label, place in labels]  # type: ignore[misc]
 
 

@@ -127,6 +127,10 @@ class Landing:
         with self._named(volume, "read"):
             os.posix_fadvise(self._fds[volume], 0, 0, os.POSIX_FADV_DONTNEED)
 
+    def add_sums(self, digest: str) -> None:
+        """Of the next archive of the chain; kept with the next ``settle``."""
+        self.state = msgspec.structs.replace(self.state, sums=[*self.state.sums, digest])
+
     def settle(self, step: int, piece: int, stream_bytes: int) -> None:
         """All up to here is on stable storage, and need not be done again."""
         for image in self._images.values():

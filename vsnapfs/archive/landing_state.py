@@ -40,6 +40,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """Of that archive's stream, what is done."""
     ids: dict[str, int] = {}
     """Of the volumes that are there, by name."""
+    sums: list[str] = []
+    """SHA-256 of the SHA256SUMS of each archive that is done."""
     flaws: list[Flaw] = []
     lost: list[Lost] = []
 

@@ -7,6 +7,7 @@ Source: docs/recall.md; docs/tape-format.md.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -236,6 +237,12 @@ class Layer:
             volume=volume, offset_bytes=0, length_bytes=size_bytes, tape=last.label, file=file, why=why, zeros=False
         )
         self._damage.lose(lost)
+
+    def sums_sha256(self) -> str:
+        """SHA-256 of SHA256SUMS; "": it could not be read."""
+        member = self.contents().stream.members[-1]
+        whole = len(self._sums) == member.data_bytes
+        return hashlib.sha256(self._sums).hexdigest() if whole else ""
 
     def _said(self) -> dict[str, str]:
         """Digests of the members: as SHA256SUMS has them, or else the indexes."""

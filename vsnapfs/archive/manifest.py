@@ -34,6 +34,15 @@ class ManifestVolume(msgspec.Struct, frozen=True, kw_only=True):
     """Of its last write."""
 
 
+class MadeFrom(msgspec.Struct, frozen=True, kw_only=True):
+    """An archive that a synthetic one was made from."""
+
+    archive: str
+    """Its uuid."""
+    sums_sha256: str
+    """SHA-256 of its SHA256SUMS; empty: those could not be read."""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """One archive."""
 
@@ -55,6 +64,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None
     """The uuid of the archive of that point; None: nobody knows one."""
     volumes: tuple[ManifestVolume, ...]
+    made_from: tuple[MadeFrom, ...] = ()
+    """Of a synthetic full archive: the chain that it was made from, the full one first."""
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

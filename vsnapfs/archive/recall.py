@@ -17,6 +17,7 @@ from vsnapfs.archive.damage import Flaw, Lost
 from vsnapfs.archive.given import GivenTapes
 from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.layer import Layer, Options
+from vsnapfs.archive.manifest import Manifest
 from vsnapfs.core.state import Progress
 
 Report = Callable[[Progress], None]
@@ -25,7 +26,11 @@ Report = Callable[[Progress], None]
 class Recalled(msgspec.Struct, frozen=True, kw_only=True):
     """What came of it."""
 
+    manifest: Manifest
+    """Of the last archive."""
     archives: tuple[str, ...]
+    sums: tuple[str, ...]
+    """SHA-256 of the SHA256SUMS of each; "": they could not be read."""
     images: dict[str, str]
     """Path by volume."""
     resumed: bool
@@ -53,12 +58,17 @@ class Recall:
         if not self._options.salvage:
             self._plan.require_whole()
         begun = self._landing.state
+        manifest: Manifest | None = None
         for number in range(begun.step, len(self._plan.steps)):
             resumed = number == begun.step
-            self._archive(number, begun.piece if resumed else 0, begun.stream_bytes if resumed else 0)
+            manifest = self._archive(number, begun.piece if resumed else 0, begun.stream_bytes if resumed else 0)
+        if manifest is None:  # all was done by a try before
+            manifest = Layer(self._plan.steps[-1], self._given, self._landing, self._options).contents().manifest
         images = self._landing.finish() if publish else self._landing.partials()
         return Recalled(
+            manifest=manifest,
             archives=begun.archives,
+            sums=tuple(self._landing.state.sums),
             images={name: str(path) for name, path in images.items()},
             resumed=self._landing.is_resumed,
             verified=self._options.verify,
@@ -66,7 +76,7 @@ class Recall:
             lost=self._damage.lost(),
         )
 
-    def _archive(self, number: int, first: int, done_bytes: int) -> None:
+    def _archive(self, number: int, first: int, done_bytes: int) -> Manifest:
         step = self._plan.steps[number]
         layer = Layer(step, self._given, self._landing, self._options, done_bytes)
         contents = layer.contents()
@@ -80,7 +90,9 @@ class Recall:
         layer.end()
         if self._options.verify:
             layer.verify()
+        self._landing.add_sums(layer.sums_sha256())
         self._landing.settle(number + 1, 0, 0)
+        return contents.manifest
 
 
 def plan_lines(plan: Plan) -> list[str]:

@@ -37,9 +37,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Labels of those that were read, in this order."""
     point: str
     to: str
-    """The directory, the repository, or the branch."""
+    """The directory, the repository, the branch, or the medium."""
     bookmark: str | None
     """That was made."""
+    archive: str | None
+    """uuid of the full one that was made."""
     images: dict[str, str]
     written_bytes: int | None
     """To the branch."""
@@ -72,10 +74,19 @@ class Needed(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--branch", metavar="NAME", help="A new branch of the repository (-r), which a server shows.")
 @click.option("--on", type=POINT, metavar="POINT", help="The point of that branch; default: latest.")
 @click.option(
-    "--staging", type=click.Path(), metavar="DIR", help="Where images are made meanwhile for --into and --branch."
+    "--archive-to", "medium", metavar="MEDIUM", help="A new full archive on this medium of the repository (-r)."
+)
+@click.option(
+    "--staging",
+    type=click.Path(),
+    metavar="DIR",
+    help="Where images are made meanwhile; default: beside the repository.",
 )
 @click.option(
     "--identity", "identities", multiple=True, type=click.Path(), metavar="FILE", help="A private key of age."
+)
+@click.option(
+    "--tape", "labels", multiple=True, metavar="LABEL", help="Look at this one in a drive; more than once, in order."
 )
 @click.option("--salvage", is_flag=True, help="Go on without tapes that are missing, and name what is lost.")
 @click.option("--no-verify", is_flag=True, help="Do not read back what was recalled.")
@@ -91,17 +102,22 @@ def command(session: Session, /, **given: Any) -> int:
 
     Exit status: 3 a tape is missing, named; 6 something on tape is damaged.
     """
-    from vsnapfs.archive.places import opened
+    from vsnapfs.archive.places import How, opened
+    from vsnapfs.cli.prompt import asker
 
-    if (given["to"] is not None) + (given["into"] is not None) + (given["branch"] is not None) != 1 - given["dry_run"]:
-        raise UsageError("a recall needs one target", hint="give --to DIR, --into REPO, or --branch NAME")
+    targets = [name for name in ("to", "into", "branch", "medium") if given[name] is not None]
+    if len(targets) != 1 - given["dry_run"]:
+        raise UsageError(
+            "a recall needs one target", hint="give --to DIR, --into REPO, --branch NAME, or --archive-to MEDIUM"
+        )
     if (given["into"] is None) != (given["bookmark"] is None):
         raise UsageError("--into and --bookmark belong together", hint="--into REPO --bookmark NAME")
     in_settings = [place for place in given["places"] if not os.path.lexists(place)]
-    needed = not given["places"] or in_settings or given["branch"] is not None
+    needed = not given["places"] or in_settings or given["branch"] is not None or given["medium"] is not None
     repository = session.repository if needed else None
     identities = [Path(path) for path in given["identities"]]
-    with ended_as_by_hand(), opened(given["places"], repository, identities) as known:
+    how = How(given["labels"], asker())
+    with ended_as_by_hand(), opened(given["places"], repository, how, identities) as known:
         return _carried_out(session, known, given)
 
 
@@ -199,6 +215,7 @@ def _delivered(session: Session, found: Plan, done: Recalled, given: dict[str, A
     from vsnapfs.archive.chain import name_of
 
     bookmark: str | None = None
+    made: str | None = None
     written: int | None = None
     to = str(given["to"])
     if given["into"] is not None:
@@ -207,12 +224,16 @@ def _delivered(session: Session, found: Plan, done: Recalled, given: dict[str, A
     elif given["branch"] is not None:
         to = given["branch"]
         written = _onto_branch(session, to, given["on"] or "latest", found, done, report)
+    elif given["medium"] is not None:
+        to = given["medium"]
+        made = _archived(session, to, done, report, resume=given["resume"])
     return Answer(
         archives=done.archives,
         tapes=[tape.label for tape in found.tapes],
         point=name_of(found.point),
         to=to,
         bookmark=bookmark,
+        archive=made,
         images=done.images if given["to"] is not None else {},
         written_bytes=written,
         resumed=done.resumed,
@@ -263,6 +284,13 @@ def _onto_branch(session: Session, name: str, on: str, found: Plan, done: Recall
     return onto_branch(images, {volume: volume_path(mountpoint, name, volume) for volume in images}, report)
 
 
+def _archived(session: Session, medium: str, done: Recalled, report: Any, *, resume: bool) -> str:
+    from vsnapfs.archive.synthetic import archive_images
+    from vsnapfs.cli.prompt import asker
+
+    return archive_images(session.repository, medium, done, report, asker(), resume=resume).uuid
+
+
 def _remove_branch(session: Session, name: str) -> None:
     from vsnapfs.daemon.requests import BranchRemove
 
@@ -272,6 +300,8 @@ def _remove_branch(session: Session, name: str) -> None:
 def _lines(answer: Answer) -> Iterator[str]:
     verified = ", verified" if answer.verified else ""
     made = f"bookmark {answer.bookmark} of {answer.to}" if answer.bookmark is not None else answer.to
+    if answer.archive is not None:
+        made = f"full archive {answer.archive[:8]} on {answer.to}"
     yield f"recalled {answer.point} from {' '.join(answer.tapes)} to {made}{verified}"
     yield from (f"  {path}" for path in answer.images.values())
     if answer.written_bytes is not None:

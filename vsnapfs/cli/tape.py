@@ -10,6 +10,7 @@ from vsnapfs.cli.arguments import Name
 from vsnapfs.cli.group import NearGroup
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.table import moment, printable, table
+from vsnapfs.cli.tape_reading import scan, verify
 from vsnapfs.core.units import format_size
 
 if TYPE_CHECKING:
@@ -39,7 +40,11 @@ MEDIUM = Name(_media)
 @click.group("tape", cls=NearGroup)
 @global_options()
 def command() -> None:
-    """List, show, label, retire and protect tapes."""
+    """List, show, label, retire and protect tapes; read them."""
+
+
+command.add_command(verify)
+command.add_command(scan)
 
 
 @command.command("list")

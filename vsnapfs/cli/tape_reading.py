@@ -58,12 +58,16 @@ def verify(session: Session, labels: tuple[str, ...], places: tuple[str, ...]) -
     Exit status: 3 a tape is not there; 6 something is not as it was written, and where.
     """
     from vsnapfs.archive.inspection import inspect
-    from vsnapfs.archive.places import reached
+    from vsnapfs.archive.places import How, reached
     from vsnapfs.cli.progress import shown
+    from vsnapfs.cli.prompt import asker
 
-    with ended_as_by_hand(), reached(places, _repository(session, places)) as (given, catalog):
-        with shown(wanted=not session.json) as report:
-            found = list(inspect(given, labels, catalog, report))
+    with (
+        ended_as_by_hand(),
+        reached(places, _repository(session, places), How(labels, asker())) as (given, catalog),
+        shown(wanted=not session.json) as report,
+    ):
+        found = list(inspect(given, labels, catalog, report))
     sound = all(one.is_sound for one in found)
     session.show(TapesVerified(tapes=found, sound=sound), _verified(found))
     return 0 if sound else IntegrityError.exit_status
@@ -72,33 +76,30 @@ def verify(session: Session, labels: tuple[str, ...], places: tuple[str, ...]) -
 @click.command("scan")
 @FROM
 @click.option(
+    "--tape", "labels", multiple=True, metavar="LABEL", help="Look at this one in a drive; more than once, in order."
+)
+@click.option(
     "--identity", "identities", multiple=True, type=click.Path(), metavar="FILE", help="A private key of age."
 )
 @global_options()
 @pass_session
-def scan(session: Session, places: tuple[str, ...], identities: tuple[str, ...]) -> int:
+def scan(session: Session, places: tuple[str, ...], labels: tuple[str, ...], identities: tuple[str, ...]) -> int:
     """Make the catalog of tapes of a repository again, by reading what stands on them: labels and indexes alone.
 
     What the catalog knows already stays. Again, it changes nothing. Exit status 6: something could not be read, the rest is known.
     """
-    from vsnapfs.archive.damage import Damage
-    from vsnapfs.archive.places import reached
-    from vsnapfs.archive.scan import look
-    from vsnapfs.repository.tapes import shelf
+    from vsnapfs.archive.places import How, rescan
+    from vsnapfs.cli.prompt import asker
 
-    damage = Damage()
+    keys = [Path(path) for path in identities]
     with ended_as_by_hand():
-        with reached(places, session.repository) as (given, catalog):
-            known = look(given, damage, [Path(path) for path in identities])
-        found = known.found()
-        with shelf(session.repository, write=True) as held:
-            held.tapes.merge(found)
+        done = rescan(session.repository, places, How(labels, asker()), keys)
     answer = TapesScanned(
-        tapes=[tape.label for tape in found.tapes],
-        archives=len(found.archives),
-        pieces=len(found.pieces),
-        new_archives=[one.uuid for one in found.archives if one.uuid not in catalog.archives],
-        flaws=[flaw.line() for flaw in damage.flaws],
+        tapes=[tape.label for tape in done.found.tapes],
+        archives=len(done.found.archives),
+        pieces=len(done.found.pieces),
+        new_archives=done.new_archives,
+        flaws=[flaw.line() for flaw in done.flaws],
     )
     session.show(answer, _scanned(answer))
     return IntegrityError.exit_status if answer.flaws else 0
