@@ -61,6 +61,14 @@ class GivenTapes:
         self._loaded = wanted.uuid, tape
         return tape
 
+    def require(self, tapes: Sequence[TapeEntry]) -> None:
+        """Raises: NotFoundError: some of these are not there, and nobody can be asked for them; it names them all."""
+        labels = {slot.label for slot in self._slots}
+        lacking = [tape.label for tape in tapes if tape.uuid not in self._place_of and tape.label not in labels]
+        if lacking and not self._media:
+            what = f"tape {lacking[0]} is" if len(lacking) == 1 else f"tapes {', '.join(lacking)} are"
+            raise NotFoundError(f"{what} not there", hint="give --from where that is")
+
     def close(self) -> None:
         """Twice is allowed; the media stay open."""
         if self._loaded is not None:

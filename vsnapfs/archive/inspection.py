@@ -48,16 +48,14 @@ def inspect(given: GivenTapes, labels: Sequence[str], catalog: Inventory, report
 
     Raises: NotFoundError: one is not there, with near labels; before that, the others are told. BusyError, StoreError.
     """
-    wanted, met = set(labels), set[str]()
+    met = set[str]()
     for slot, tape in given.visit():
-        label = tape.label.label if tape.label is not None else slot.label
-        if wanted and label not in wanted:
-            met.add(label or slot.place)
-            continue
-        wanted.discard(label or "")
-        yield _inspected(tape, slot, catalog, report)
-    if wanted and labels:
-        lacking = sorted(wanted & set(labels))
+        label = (tape.label.label if tape.label is not None else slot.label) or slot.place
+        met.add(label)
+        if not labels or label in labels:
+            yield _inspected(tape, slot, catalog, report)
+    lacking = sorted(set(labels) - met)
+    if lacking:
         raise NotFoundError(f"tape {', '.join(lacking)} is not there", near=near(lacking[0], met))
 
 

@@ -256,6 +256,8 @@ class Layer:
         """None: it cannot be read, or is another one's."""
         assert piece.entry is not None
         assert piece.tape is not None
+        if not piece.entry.index_bytes:
+            return None  # that was seen, and named, when the tape was looked at
         tape = self._given.tape(piece.tape)
         try:
             index, _ = read_index(tape, piece.entry.file + 1)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vsnapfs.archive.chain import Plan
     from vsnapfs.archive.places import Known
     from vsnapfs.archive.recall import Recalled
+    from vsnapfs.core.branch import Branch
 
 LINES_SHOWN = 20
 """Of what is lost; all of it is in ``VOLUME.damage`` and in --json."""
@@ -112,7 +113,7 @@ def command(session: Session, /, **given: Any) -> int:
         )
     if (given["into"] is None) != (given["bookmark"] is None):
         raise UsageError("--into and --bookmark belong together", hint="--into REPO --bookmark NAME")
-    in_settings = [place for place in given["places"] if not os.path.lexists(place)]
+    in_settings = [place for place in given["places"] if os.sep not in place and not os.path.lexists(place)]
     needed = not given["places"] or in_settings or given["branch"] is not None or given["medium"] is not None
     repository = session.repository if needed else None
     identities = [Path(path) for path in given["identities"]]
@@ -133,8 +134,8 @@ def _carried_out(session: Session, known: Known, given: dict[str, Any]) -> int:
         return 0 if needed.missing is None else NotFoundError.exit_status
     if not given["salvage"]:
         found.require_whole()
-    for line in [] if session.json else plan_lines(found):
-        print(printable(line), file=sys.stderr, flush=True)
+        known.given.require(found.tapes)
+    _refuse_early(session, given, found)
     answer = _recalled(session, known, found, given)
     session.show(answer, _lines(answer))
     return IntegrityError.exit_status if answer.flaws or answer.lost else 0
@@ -159,16 +160,17 @@ def _needed(found: Plan) -> Needed:
 def _recalled(session: Session, known: Known, found: Plan, given: dict[str, Any]) -> Answer:
     from vsnapfs.archive.landing import Landing
     from vsnapfs.archive.layer import Options
-    from vsnapfs.archive.recall import Recall
+    from vsnapfs.archive.recall import Recall, plan_lines
     from vsnapfs.cli.progress import shown
 
     options = Options(
         tuple(Path(path) for path in given["identities"]), verify=not given["no_verify"], salvage=given["salvage"]
     )
-    _refuse_early(session, given)
     directory = _directory(session, given)
     archives = [step.archive.uuid for step in found.steps]
     landing = Landing(directory, archives, sorted(set(given["volumes"])), resume=given["resume"])
+    for line in [] if session.json else plan_lines(found):
+        print(printable(line), file=sys.stderr, flush=True)
     try:
         for flaw in known.damage.flaws:
             landing.damage.flaw(flaw)
@@ -188,11 +190,16 @@ def _recalled(session: Session, known: Known, found: Plan, given: dict[str, Any]
         landing.close()
 
 
-def _refuse_early(session: Session, given: dict[str, Any]) -> None:
+def _refuse_early(session: Session, given: dict[str, Any], found: Plan) -> None:
     """What the target would refuse after hours is asked before the first byte."""
     from vsnapfs.daemon.client import connect
-    from vsnapfs.daemon.requests import BookmarkShow, GetStatus
+    from vsnapfs.daemon.requests import BookmarkShow, BranchShow, GetStatus
+    from vsnapfs.replay.branches import mountpoint_of
 
+    if given["branch"] is not None:
+        mountpoint_of(session.client())
+        with suppress(NotFoundError):
+            _require_ours(session.ask(BranchShow(name=given["branch"])), found)
     if given["into"] is None:
         return
     client = connect(Path(os.path.abspath(given["into"])))
@@ -253,7 +260,7 @@ def _import(repository: Path, name: str, found: Plan, done: Recalled, report: An
         images=done.images,
         bookmark=name,
         consistency=consistency or "crash",  # type: ignore[arg-type]
-        note=f"recalled from archive {found.point.uuid}{damaged}",
+        note=f"{_note(found)}{damaged}",
     )
     connect(repository).call(request, report)
 
@@ -265,13 +272,11 @@ def _onto_branch(session: Session, name: str, on: str, found: Plan, done: Recall
     from vsnapfs.replay.branches import mountpoint_of, volume_path
 
     mountpoint = mountpoint_of(session.client())
-    note = f"recalled from archive {found.point.uuid}"
     try:
         branch = session.ask(BranchShow(name=name))
     except NotFoundError:
-        branch = session.ask(BranchAdd(name=name, source=on, note=note))
-    if branch.note != note:
-        raise NameTakenError(f"branch {name} exists already", hint="take another name")
+        branch = session.ask(BranchAdd(name=name, source=on, note=_note(found)))
+    _require_ours(branch, found)
     sizes = {volume.name: volume.size_bytes for volume in branch.volumes}
     images = {volume: Path(path) for volume, path in done.images.items()}
     for volume, path in images.items():
@@ -289,6 +294,16 @@ def _archived(session: Session, medium: str, done: Recalled, report: Any, *, res
     from vsnapfs.cli.prompt import asker
 
     return archive_images(session.repository, medium, done, report, asker(), resume=resume).uuid
+
+
+def _note(found: Plan) -> str:
+    return f"recalled from archive {found.point.uuid}"
+
+
+def _require_ours(branch: Branch, found: Plan) -> None:
+    """An earlier try of this recall has made it. Raises: NameTakenError: it is another one."""
+    if branch.note != _note(found):
+        raise NameTakenError(f"branch {branch.name} exists already", hint="take another name")
 
 
 def _remove_branch(session: Session, name: str) -> None:

@@ -107,7 +107,11 @@ def scan(session: Session, places: tuple[str, ...], labels: tuple[str, ...], ide
 
 def _repository(session: Session, places: tuple[str, ...]) -> Path | None:
     """None: paths alone were given, and no repository."""
-    if session.repositories_said or not places or any(not os.path.lexists(place) for place in places):
+    if (
+        session.repositories_said
+        or not places
+        or any(os.sep not in place and not os.path.lexists(place) for place in places)
+    ):
         return session.repository
     return None
 
