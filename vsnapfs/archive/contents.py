@@ -14,7 +14,9 @@ from vsnapfs.archive.index import PieceIndex, decode_maps
 from vsnapfs.archive.manifest import Manifest, ManifestVolume
 from vsnapfs.archive.stream import EXTENTS, JSON, Member, VolumeMap
 from vsnapfs.archive.sums import SummedStream
-from vsnapfs.core.errors import IntegrityError
+from vsnapfs.archive.tar import SIZE_MAX
+from vsnapfs.core.errors import IntegrityError, UsageError
+from vsnapfs.core.names import check_name
 
 ReadInto = Callable[[str, int, memoryview], None]
 """Fill a buffer with what a volume, by its name, has now from an offset on."""
@@ -60,6 +62,7 @@ class Contents:
     def __init__(self, manifest: Manifest, maps: dict[str, VolumeMap], readinto: ReadInto) -> None:
         """readinto: see ``digest``. Raises: IntegrityError: manifest and maps are not of one archive."""
         self._is_full = manifest.kind == "full"
+        _require_sane(manifest)
         try:
             self.sources = [
                 MadeSource(volume, maps[volume.name], readinto, changes=not self._is_full)
@@ -69,7 +72,10 @@ class Contents:
             raise IntegrityError(f"the map of volume {error} is missing") from error
         for source in self.sources:
             _require_within(source.name, maps[source.name], source.size_bytes)
-        self.stream = SummedStream(manifest, list(self.sources))
+        try:
+            self.stream = SummedStream(manifest, list(self.sources))
+        except (ValueError, OverflowError) as error:  # what no header can say
+            raise IntegrityError(f"the manifest of an archive cannot be one: {error}") from error
         self.maps = maps
         self._volume_of = {self._data_name(manifest, source.name): source.name for source in self.sources}
         if self.stream.manifest != manifest:
@@ -137,6 +143,20 @@ class Contents:
                     at += len(content)
                 name = self.stream.short_name(member)
                 yield name, self.stream.known[name]
+
+
+def _require_sane(manifest: Manifest) -> None:
+    """Raises: IntegrityError: names that no volume has, one twice, or a size or time that none has."""
+    try:
+        for volume in manifest.volumes:
+            check_name(volume.name, "volume")
+    except UsageError as error:
+        raise IntegrityError(f"the manifest of an archive cannot be one: {error.message}") from error
+    if len({volume.name for volume in manifest.volumes}) != len(manifest.volumes):
+        raise IntegrityError("the manifest of an archive names a volume twice")
+    numbers = [number for volume in manifest.volumes for number in (volume.size_bytes, volume.mtime_ns)]
+    if not all(0 <= number <= SIZE_MAX for number in [*numbers, manifest.point.time_ns]):
+        raise IntegrityError("the manifest of an archive speaks of a size or a time that nothing has")
 
 
 def _require_within(name: str, found: VolumeMap, size_bytes: int) -> None:
