@@ -28,6 +28,7 @@ from vsnapfs.catalog.tapes import Tapes
 from vsnapfs.core.model import Point
 from vsnapfs.core.state import Progress
 from vsnapfs.core.times import iso
+from vsnapfs.media.medium import Medium
 from vsnapfs.media.pool import Pool
 from vsnapfs.policy.media import PoolSettings
 
@@ -93,7 +94,8 @@ class Archived:
     """A pool of tapes below ``path``, and what was archived to it. Resource handling: ``close``."""
 
     def __init__(
-        self, path: Path, *, capacity: int = 1 << 20, piece: int = 256 << 10, coding: Coding = PLAIN, labels: str = "W%05d"
+        self, path: Path, *, capacity: int = 1 << 20, piece: int = 256 << 10, coding: Coding = PLAIN,
+        medium: Medium | None = None,
     ) -> None:  # fmt: skip
         self.path = path / "tapes"
         self.path.mkdir(parents=True)
@@ -101,14 +103,14 @@ class Archived:
         self.flow = Flow(coding=coding)
         self._fd = os.open(path, os.O_RDONLY)
         self.catalog = Tapes(Place(self._fd, path / "tapes.db"), REPOSITORY, write=True)
-        settings = PoolSettings(path=str(self.path), capacity=str(capacity), block="4K", labels=labels)
-        self.pool = Pool("pool", settings)
+        settings = PoolSettings(path=str(self.path), capacity=str(capacity), block="4K", labels="W%05d")
+        self.medium = medium or Pool("pool", settings)
         self.now_ns = TIME_NS
         self.points: list[tuple[str, Images]] = []
         """Bookmark and images of each archive, in order."""
 
     def close(self) -> None:
-        self.pool.close()
+        self.medium.close()
         self.catalog.close()
         os.close(self._fd)
 
@@ -124,10 +126,10 @@ class Archived:
             for name, content in sorted(images.items())
         ]
         stream = SummedStream(manifest, list(sources))
-        entry = entry_of(stream.manifest, sorted(images), "pool")
+        entry = entry_of(stream.manifest, sorted(images), self.medium.name)
         self.catalog.begin_archive(entry)
         archiver = Archiver(
-            stream, self.pool, self.catalog, self.flow, piece_bytes=self.piece_bytes, clock=lambda: self.now_ns
+            stream, self.medium, self.catalog, self.flow, piece_bytes=self.piece_bytes, clock=lambda: self.now_ns
         )
         archiver.write(Position(), ignore)
         self.catalog.complete(entry.uuid)
@@ -170,8 +172,26 @@ def recall(
     options: Options = DEFAULT,
 ) -> Recalled:
     """From tapes alone."""
+    return recall_from(
+        GivenTapes([slot for path in tapes for slot in slots_of_path(path)]),
+        to,
+        wanted,
+        volumes=volumes,
+        resume=resume,
+        options=options,
+    )
+
+
+def recall_from(
+    given: GivenTapes,
+    to: Path,
+    wanted: str = "latest",
+    *,
+    volumes: Sequence[str] = (),
+    resume: bool = False,
+    options: Options = DEFAULT,
+) -> Recalled:
     damage = Damage()
-    given = GivenTapes([slot for path in tapes for slot in slots_of_path(path)])
     known = look(given, damage, options.identities)
     found = plan(known, chosen(known, wanted))
     landing = Landing(to, [step.archive.uuid for step in found.steps], tuple(volumes), resume=resume)

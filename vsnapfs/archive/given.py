@@ -141,7 +141,7 @@ def slots_of_medium(medium: Medium, wanted: Sequence[str] = ()) -> list[Slot]:
     labels = [(label, medium.name) for label in wanted] or [
         (seen.label, seen.place) for seen in medium.tapes() if seen.label is not None and not seen.blank
     ]
-    return [Slot(label, place, lambda label=label: medium.load(label)) for label, place in labels]  # type: ignore[misc]
+    return [Slot(label, place, lambda label=label: _asked_for(medium, label)) for label, place in labels]  # type: ignore[misc]
 
 
 def _directory(path: Path) -> Slot:

@@ -33,6 +33,7 @@ from vsnapfs.core.tapes import ArchiveEntry
 from vsnapfs.core.times import iso
 from vsnapfs.media.kinds import open_medium
 from vsnapfs.media.medium import Medium
+from vsnapfs.policy.media import MediumSettings
 from vsnapfs.repository.tapes import shelf
 
 INTERRUPTED = "it was interrupted"
@@ -59,7 +60,7 @@ def archive_images(
         coding.require(flow.coding)
         with closing(open_medium(medium, settings, ask)) as opened:
             entry = _broken_off(held.tapes, medium, done) if resume else None
-            return _written(held.tapes, opened, entry, done, flow, settings.piece_bytes, report)
+            return _written(held.tapes, opened, entry, done, flow, settings, report)
 
 
 def _broken_off(catalog: Tapes, medium: str, done: Recalled) -> ArchiveEntry | None:
@@ -78,10 +79,11 @@ def _written(
     entry: ArchiveEntry | None,
     done: Recalled,
     flow: Flow,
-    piece_bytes: int,
+    settings: MediumSettings,
     report: Report,
 ) -> ArchiveEntry:
-    start = Position() if entry is None else position.found(catalog, medium, entry, time.time_ns())
+    fresh = not settings.append
+    start = Position() if entry is None else position.found(catalog, medium, entry, time.time_ns(), fresh=fresh)
     manifest = manifest_of(done, None if entry is None else entry.uuid)
     if start.last is not None:
         manifest = start.last.manifest
@@ -95,9 +97,9 @@ def _written(
         names = [volume.name for volume in stream.manifest.volumes]
         begun = volumes.entry_of(stream.manifest, names, medium.name)
         catalog.begin_archive(begun)
-        archiver = Archiver(stream, medium, catalog, flow, piece_bytes=piece_bytes, clock=time.time_ns)
+        archiver = Archiver(stream, medium, catalog, flow, piece_bytes=settings.piece_bytes, clock=time.time_ns)
         try:
-            archiver.write(start, report)
+            archiver.write(start, report, fresh=fresh)
         except BaseException as error:
             catalog.failed(begun.uuid, str(error) if isinstance(error, VsnapfsError) else INTERRUPTED)
             raise
