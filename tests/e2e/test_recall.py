@@ -239,6 +239,47 @@ def test_each_of_eleven_points(tmp_path: Path) -> None:
         assert (done.flaws, done.lost) == ([], [])
 
 
+def test_volumes_that_were_resized_removed_and_added_again(tmp_path: Path) -> None:
+    path = tmp_path / "changing"
+    Repository.create(path)
+    pool = with_pool(path, "pool", capacity="40M", piece="1M")
+    rng = random.Random(4)
+    wanted: dict[str, dict[str, bytes]] = {}
+    with Repository.open(path, owner=True) as repository:
+
+        def mark() -> None:
+            name = f"p{len(wanted)}"
+            repository.bookmark_add(name)
+            names = [volume.name for volume in repository.volumes(repository.resolve(name))]
+            wanted[name] = {volume: content_at(repository, volume, name) for volume in names}
+
+        repository.volume_add("db", size_bytes=4 * MIB)
+        put(repository, "db", 0, rng.randbytes(2 * MIB))
+        put(repository, "db", 4 * MIB - BLOCK, rng.randbytes(BLOCK))
+        mark()
+        repository.volume_resize("db", 6 * MIB)
+        put(repository, "db", 5 * MIB, rng.randbytes(MIB))
+        mark()
+        repository.volume_resize("db", MIB)
+        repository.volume_resize("db", 5 * MIB)
+        put(repository, "db", 3 * MIB, rng.randbytes(BLOCK))
+        mark()
+        repository.volume_remove("db")
+        repository.volume_add("db", size_bytes=2 * MIB)
+        put(repository, "db", 8 * BLOCK, rng.randbytes(BLOCK))
+        repository.volume_add("new", size_bytes=MIB)
+        put(repository, "new", 0, rng.randbytes(3 * BLOCK))
+        mark()
+        repository.volume_remove("new")
+        put(repository, "db", MIB, rng.randbytes(BLOCK))
+        mark()
+    must(path, "archive", *wanted, "--to", "pool", "--incremental")
+    for name, images in wanted.items():
+        done = recall_here([pool], tmp_path / name, name)
+        assert images_in(tmp_path / name) == images, name
+        assert (done.flaws, done.lost) == ([], [])
+
+
 def test_over_three_tapes_through_kills_and_back(tmp_path: Path) -> None:
     """Killed in the middle of the second tape, resumed, recalled on an empty machine through another kill; GNU tar gives the same."""
     path, empty = tmp_path / "source", tmp_path / "empty"
