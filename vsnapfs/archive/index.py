@@ -17,6 +17,7 @@ from vsnapfs.archive.extents import Extents
 from vsnapfs.archive.manifest import Manifest
 from vsnapfs.archive.stream import VolumeMap
 from vsnapfs.binding import CRC_BYTES, chunk_crcs
+from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import FormatUnknownError, IntegrityError
 from vsnapfs.core.model import Point
 from vsnapfs.core.tapes import ArchiveKind
@@ -119,8 +120,8 @@ def decode(content: bytes | bytearray | memoryview) -> PieceIndex:
     if hashlib.sha256(body).hexdigest().encode() != words[1]:
         raise DamagedIndexError("an index does not match its digest")
     try:
-        return _checked(msgspec.json.decode(body, type=PieceIndex))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _checked(from_json(body, PieceIndex))
+    except msgspec.DecodeError as error:
         raise DamagedIndexError(f"an index cannot be read: {error}") from error
 
 

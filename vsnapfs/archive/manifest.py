@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import FormatUnknownError, IntegrityError
 from vsnapfs.core.model import Point
 from vsnapfs.core.tapes import ArchiveKind
@@ -76,8 +77,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
 def decode_manifest(content: bytes | bytearray | memoryview) -> Manifest:
     """Raises: IntegrityError: it is none. FormatUnknownError: of a newer version."""
     try:
-        manifest = msgspec.json.decode(content, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        manifest = from_json(bytes(content), Manifest)
+    except msgspec.DecodeError as error:
         raise IntegrityError(f"{MANIFEST} of an archive cannot be read: {error}") from error
     if manifest.format > FORMAT:
         raise FormatUnknownError(f"the archive is of format {manifest.format}, and this version knows {FORMAT}")
