@@ -70,6 +70,10 @@ class Damage:
         if flaw not in self.flaws:
             self.flaws.append(flaw)
 
+    def is_flawed(self, tape: str, file: int) -> bool:
+        """Something of that tape file was named."""
+        return any((flaw.tape, flaw.file) == (tape, file) for flaw in self.flaws)
+
     def lose(self, lost: Lost) -> None:
         """More of the same right behind is one with it."""
         last = self._lost[-1] if self._lost else None

@@ -45,7 +45,7 @@ class Landing:
         self._images: dict[str, FileTarget] = {}
         self._fds: dict[str, int] = {}
         self._store: Store | None = None
-        self._fd = _opened(directory)
+        self._fd, is_new = _opened(directory)
         try:
             self._store = Store(self._fd)
             self._file = StateFile(self._fd, str(directory))
@@ -54,7 +54,7 @@ class Landing:
             self.is_resumed = found is not None
             if found is not None:
                 self._file.require(found, tuple(archives), tuple(wanted), resume=resume)
-            self.state = found or State(archives=tuple(archives), wanted=tuple(wanted))
+            self.state = found or State(archives=tuple(archives), wanted=tuple(wanted), made_directory=is_new)
         except BaseException:
             self.close()
             raise
@@ -150,14 +150,15 @@ class Landing:
         return {name: self._path(name) for name in sorted(self.state.ids)}
 
     def discard(self) -> None:
-        """All that is here goes: the images were needed no longer than this. The directory goes too, if nothing else is in it."""
+        """All that is here goes: the images were needed no longer than this. The directory goes too, if this recall has made it."""
         with self._named("", "remove"):
-            for name in self.state.ids:
+            for name in {*self.state.ids, *self._fds}:
                 with suppress(FileNotFoundError):
                     os.unlink(name + PARTIAL, dir_fd=self._fd)
             self._file.remove()
-            with suppress(OSError):
-                self.directory.rmdir()
+            if self.state.made_directory:
+                with suppress(OSError):
+                    self.directory.rmdir()
 
     def finish(self) -> dict[str, Path]:
         """Each image gets its name, and what is lost of it a list beside. All was settled; an earlier try may have begun with this.
@@ -265,9 +266,11 @@ class Landing:
             raise from_os_error(error, f"{doing} {self._path(name) if name else self.directory}") from error
 
 
-def _opened(directory: Path) -> int:
+def _opened(directory: Path) -> tuple[int, bool]:
+    """And whether it was made."""
+    is_new = not os.path.lexists(directory)
     try:
         os.makedirs(directory, exist_ok=True)
-        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), is_new
     except OSError as error:
         raise from_os_error(error, f"write to {directory}") from error

@@ -33,6 +33,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """Of the chain, by uuid, the full one first."""
     wanted: tuple[str, ...]
     """Volumes; none: all."""
+    made_directory: bool = False
+    """By this recall."""
     step: int = 0
     piece: int = 0
     """What comes next: an archive of the chain, by place, and a piece of it."""

@@ -8,6 +8,7 @@ Source: docs/recall.md; docs/tape-format.md.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from vsnapfs.archive.heads import Reader, begins_with, walk
 from vsnapfs.archive.index import PieceIndex
 from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.reading import Run, StoredPiece, plain_runs, read_index
-from vsnapfs.archive.tar import Continuation, parse_sums
+from vsnapfs.archive.tar import Continuation, MemberHead, parse_sums
 from vsnapfs.core.errors import FormatUnknownError, IntegrityError, NotFoundError
 
 MISSING = "the tape with this piece is missing"
@@ -88,10 +89,8 @@ class Layer:
             elif piece.number == 0:
                 yield from runs
             else:
-                kept = list(runs)  # at most one piece, and only where no index at all can be read
-                reader = Reader(iter(kept))
-                head = reader.taken_bytes if isinstance(begins_with(reader), Continuation) else 0
-                yield from _behind(iter(kept), head)
+                head, head_bytes, runs = _looked_at(runs)
+                yield from _behind(runs, head_bytes if isinstance(head, Continuation) else 0)
 
     def clear(self) -> None:
         """What became zeros."""
@@ -110,6 +109,8 @@ class Layer:
         except NotFoundError as error:
             if not self._options.salvage:
                 raise
+            self._damage.flaw(Flaw(tape=piece.label, file=piece.entry.file, why=error.message))
+        except IntegrityError as error:  # nobody knows where it belongs
             self._damage.flaw(Flaw(tape=piece.label, file=piece.entry.file, why=error.message))
 
     def _read(self, piece: Placed) -> None:
@@ -136,14 +137,12 @@ class Layer:
         known = piece.entry.stream_offset if piece.number else 0
         if known >= 0:
             return runs, known, contents.head_bytes(known, piece.number)
-        kept = list(runs)
-        reader = Reader(iter(kept))
-        head = begins_with(reader)
+        head, head_bytes, runs = _looked_at(runs)
         if isinstance(head, Continuation):
-            return iter(kept), contents.offset_of(head.name, head.left_bytes), reader.taken_bytes
+            return runs, contents.offset_of(head.name, head.left_bytes), head_bytes
         if head is None:
             raise IntegrityError("a piece begins with nothing that says where it belongs")
-        return iter(kept), contents.offset_of_member(head.name), 0
+        return runs, contents.offset_of_member(head.name), 0
 
     def _take(self, start: int, run: Run, stored: StoredPiece, *, sure: bool) -> None:
         """A run of the piece's stream, which begins at ``start``."""
@@ -256,8 +255,10 @@ class Layer:
         """None: it cannot be read, or is another one's."""
         assert piece.entry is not None
         assert piece.tape is not None
-        if not piece.entry.index_bytes:
-            return None  # that was seen, and named, when the tape was looked at
+        if not piece.entry.index_bytes:  # that was seen when the tape was looked at; a file alone needs none
+            if len(self._step.pieces) > 1 and not self._damage.is_flawed(piece.label, piece.entry.file + 1):
+                self._damage.flaw(Flaw(tape=piece.label, file=piece.entry.file + 1, why=NO_INDEX))
+            return None
         tape = self._given.tape(piece.tape)
         try:
             index, _ = read_index(tape, piece.entry.file + 1)
@@ -275,6 +276,14 @@ class Layer:
         assert piece.entry is not None
         assert piece.tape is not None
         return StoredPiece(self._given.tape(piece.tape), piece.entry.file, index, damage)
+
+
+def _looked_at(runs: Iterator[Run]) -> tuple[MemberHead | Continuation | None, int, Iterator[Run]]:
+    """What a piece begins with, how long that is, and all of the piece. Raises: IntegrityError: nothing that can be understood."""
+    first = list(itertools.islice(runs, 1))
+    reader = Reader(iter(first))
+    head = begins_with(reader)
+    return head, reader.taken_bytes, itertools.chain(first, runs)
 
 
 def _behind(runs: Iterator[Run], head_bytes: int) -> Iterator[Run]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,11 @@ import click
 import msgspec
 
 from vsnapfs.cli.arguments import POINT, PointsCommand
+from vsnapfs.cli.recall_targets import archive_again, import_images, lay_on_branch, refuse_early
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.signals import ended_as_by_hand
 from vsnapfs.cli.table import printable
-from vsnapfs.core.errors import IntegrityError, NameTakenError, NotFoundError, UsageError, VsnapfsError, with_hint
+from vsnapfs.core.errors import IntegrityError, NotFoundError, UsageError, VsnapfsError, with_hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from vsnapfs.archive.chain import Plan
     from vsnapfs.archive.places import Known
     from vsnapfs.archive.recall import Recalled
-    from vsnapfs.core.branch import Branch
 
 LINES_SHOWN = 20
 """Of what is lost; all of it is in ``VOLUME.damage`` and in --json."""
@@ -135,7 +134,7 @@ def _carried_out(session: Session, known: Known, given: dict[str, Any]) -> int:
     if not given["salvage"]:
         found.require_whole()
         known.given.require(found.tapes)
-    _refuse_early(session, given, found)
+    refuse_early(session, given, found)
     answer = _recalled(session, known, found, given)
     session.show(answer, _lines(answer))
     return IntegrityError.exit_status if answer.flaws or answer.lost else 0
@@ -190,25 +189,6 @@ def _recalled(session: Session, known: Known, found: Plan, given: dict[str, Any]
         landing.close()
 
 
-def _refuse_early(session: Session, given: dict[str, Any], found: Plan) -> None:
-    """What the target would refuse after hours is asked before the first byte."""
-    from vsnapfs.daemon.client import connect
-    from vsnapfs.daemon.requests import BookmarkShow, BranchShow, GetStatus
-    from vsnapfs.replay.branches import mountpoint_of
-
-    if given["branch"] is not None:
-        mountpoint_of(session.client())
-        with suppress(NotFoundError):
-            _require_ours(session.ask(BranchShow(name=given["branch"])), found)
-    if given["into"] is None:
-        return
-    client = connect(Path(os.path.abspath(given["into"])))
-    client.call(GetStatus())
-    with suppress(NotFoundError):
-        client.call(BookmarkShow(name=given["bookmark"]))
-        raise NameTakenError(f"bookmark {given['bookmark']} exists already", hint="take another name")
-
-
 def _directory(session: Session, given: dict[str, Any]) -> Path:
     if given["to"] is not None:
         return Path(os.path.abspath(given["to"]))
@@ -227,13 +207,13 @@ def _delivered(session: Session, found: Plan, done: Recalled, given: dict[str, A
     to = str(given["to"])
     if given["into"] is not None:
         to, bookmark = given["into"], given["bookmark"]
-        _import(Path(os.path.abspath(to)), bookmark, found, done, report)
+        import_images(Path(os.path.abspath(to)), bookmark, found, done, report)
     elif given["branch"] is not None:
         to = given["branch"]
-        written = _onto_branch(session, to, given["on"] or "latest", found, done, report)
+        written = lay_on_branch(session, to, given["on"] or "latest", found, done, report)
     elif given["medium"] is not None:
         to = given["medium"]
-        made = _archived(session, to, done, report, resume=given["resume"])
+        made = archive_again(session, to, done, report, resume=given["resume"])
     return Answer(
         archives=done.archives,
         tapes=[tape.label for tape in found.tapes],
@@ -248,68 +228,6 @@ def _delivered(session: Session, found: Plan, done: Recalled, given: dict[str, A
         flaws=done.flaws,
         lost=done.lost,
     )
-
-
-def _import(repository: Path, name: str, found: Plan, done: Recalled, report: Any) -> None:
-    from vsnapfs.daemon.client import connect
-    from vsnapfs.daemon.requests import Import
-
-    damaged = ", damaged" if done.lost else ""
-    consistency = found.point.point.consistency if not done.lost else ""
-    request = Import(
-        images=done.images,
-        bookmark=name,
-        consistency=consistency or "crash",  # type: ignore[arg-type]
-        note=f"{_note(found)}{damaged}",
-    )
-    connect(repository).call(request, report)
-
-
-def _onto_branch(session: Session, name: str, on: str, found: Plan, done: Recalled, report: Any) -> int:
-    """A branch that an earlier try of this recall has made is gone on with."""
-    from vsnapfs.archive.onto_branch import onto_branch
-    from vsnapfs.daemon.requests import BranchAdd, BranchShow
-    from vsnapfs.replay.branches import mountpoint_of, volume_path
-
-    mountpoint = mountpoint_of(session.client())
-    try:
-        branch = session.ask(BranchShow(name=name))
-    except NotFoundError:
-        branch = session.ask(BranchAdd(name=name, source=on, note=_note(found)))
-    _require_ours(branch, found)
-    sizes = {volume.name: volume.size_bytes for volume in branch.volumes}
-    images = {volume: Path(path) for volume, path in done.images.items()}
-    for volume, path in images.items():
-        if sizes.get(volume) != path.stat().st_size:
-            _remove_branch(session, name)
-            raise UsageError(
-                f"volume {volume} at {on} is not there, or has another size than the recalled one",
-                hint="give --on a point where it has, or --volume for the others",
-            )
-    return onto_branch(images, {volume: volume_path(mountpoint, name, volume) for volume in images}, report)
-
-
-def _archived(session: Session, medium: str, done: Recalled, report: Any, *, resume: bool) -> str:
-    from vsnapfs.archive.synthetic import archive_images
-    from vsnapfs.cli.prompt import asker
-
-    return archive_images(session.repository, medium, done, report, asker(), resume=resume).uuid
-
-
-def _note(found: Plan) -> str:
-    return f"recalled from archive {found.point.uuid}"
-
-
-def _require_ours(branch: Branch, found: Plan) -> None:
-    """An earlier try of this recall has made it. Raises: NameTakenError: it is another one."""
-    if branch.note != _note(found):
-        raise NameTakenError(f"branch {branch.name} exists already", hint="take another name")
-
-
-def _remove_branch(session: Session, name: str) -> None:
-    from vsnapfs.daemon.requests import BranchRemove
-
-    session.ask(BranchRemove(name=name))
 
 
 def _lines(answer: Answer) -> Iterator[str]:

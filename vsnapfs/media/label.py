@@ -75,7 +75,10 @@ def decode_label(content: bytes, place: str) -> TapeLabel | None:
             raise IntegrityError(f"the label of {place} is damaged") from None
         return None
     label = _read(text, place)
-    encoded = encode_label(label)
+    try:
+        encoded = encode_label(label)
+    except (ValueError, OverflowError) as error:  # of a time that no header can have
+        raise IntegrityError(f"the label of {place} is damaged: {error}") from error
     if content[: len(encoded)] != encoded or any(content[len(encoded) :]):
         raise IntegrityError(f"the label of {place} is damaged: it is not as it was written")
     return label

@@ -6,13 +6,16 @@ import random
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.support.archived import PLAIN, Archived, Images, changed, image, images_in, recall
 from vsnapfs.archive.coding import Coding
+from vsnapfs.archive.given import GivenTapes, slots_of_path
 from vsnapfs.archive.index import Compression
+from vsnapfs.archive.inventory import of_catalog
 from vsnapfs.archive.layer import Options
 from vsnapfs.archive.recall import Recalled
 from vsnapfs.core.errors import BusyError, NameTakenError, NotFoundError, UsageError
@@ -60,6 +63,35 @@ def same_but_for_lost(done: Recalled, wanted: Images, to: Path) -> int:
                 expected[lost.offset_bytes : lost.end_bytes] = bytes(lost.length_bytes)
         assert (to / name).read_bytes() == expected
     return sum(lost.length_bytes for lost in done.lost)
+
+
+def test_what_is_lost_of_an_incremental_archive_is_zeros_and_not_what_was_before(
+    ground: Archived, tmp_path: Path
+) -> None:
+    piece = of_archive(ground, 2, "piece")[0]
+    content = bytearray(piece.read_bytes())
+    content[len(content) // 2] ^= 1
+    piece.write_bytes(content)
+    done = recall([ground.path], tmp_path / "to")
+    assert same_but_for_lost(done, ground.points[2][1], tmp_path / "to") > 0
+    recall([ground.path], tmp_path / "before", "point-1")
+    assert images_in(tmp_path / "before") == ground.points[1][1]
+
+
+def test_what_a_later_archive_has_again_is_not_lost(ground: Archived, tmp_path: Path) -> None:
+    """All of a volume is written anew after the archive that is damaged."""
+    images = {name: image(random.Random(9), SIZE, 400) for name in ("db0", "db1")}
+    changed_all = {name: bytes(byte ^ 0xFF for byte in content) for name, content in images.items()}
+    ground.archive(changed_all, since=True)
+    for piece in of_archive(ground, 1, "piece"):
+        content = bytearray(piece.read_bytes())
+        for at in range(0, len(content), 9_000):
+            content[at] ^= 1
+        piece.write_bytes(content)
+    done = recall([ground.path], tmp_path / "to")
+    assert images_in(tmp_path / "to") == changed_all
+    assert done.flaws
+    assert done.lost == []
 
 
 def test_a_truncated_piece_costs_what_is_cut_off(ground: Archived, tmp_path: Path) -> None:
@@ -164,6 +196,22 @@ def test_of_two_tapes_with_one_label_the_right_one_is_read(ground: Archived, tmp
         recall([other.path, ground.path], tmp_path / "no", "point-0")
 
 
+def test_a_tape_of_the_same_label_is_not_taken_for_the_one_that_the_catalog_means(
+    ground: Archived, tmp_path: Path
+) -> None:
+    other = filled(tmp_path / "other", seed=4)
+    other.close()
+    known = of_catalog(ground.catalog)
+    slots = slots_of_path(other.path)
+    wanted = next(tape for tape in known.tapes.values() if tape.label == "W00002")
+    with pytest.raises(NotFoundError, match="another one"):
+        GivenTapes(slots).tape(wanted)
+    with closing(GivenTapes([*slots, *slots_of_path(ground.path)])) as given:
+        tape = given.tape(wanted)
+        assert tape.label is not None
+        assert tape.label.uuid == wanted.uuid
+
+
 def test_an_archive_that_was_broken_off_is_no_point(ground: Archived, tmp_path: Path) -> None:
     last = of_archive(ground, 0, "piece")[-1].parent
     for directory in sorted(ground.path.iterdir()):
@@ -216,19 +264,20 @@ def test_a_recall_that_was_broken_off_goes_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Landing, "settle", broken)
-    tries = 0
-    while tries < 100:
-        tries += 1
+    done: Recalled | None = None
+    for number in range(100):
         try:
-            done = recall([ground.path], tmp_path / "to", resume=tries > 1)
+            done = recall([ground.path], tmp_path / "to", resume=number > 0)
+            break
         except KeyboardInterrupt:
-            if tries == 2:
+            continue
+        finally:
+            if number == 1:
                 with pytest.raises(BusyError, match="--resume"):
                     recall([ground.path], tmp_path / "to")
                 with pytest.raises(UsageError):
                     recall([ground.path], tmp_path / "to", "point-0", resume=True)
-            continue
-        break
+    assert done is not None
     assert done.resumed
     assert settled == sorted(set(settled)), "each piece is read once"
     assert images_in(tmp_path / "to") == ground.points[-1][1]
