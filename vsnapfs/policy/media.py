@@ -31,7 +31,7 @@ _COUNTED = re.compile(r"[^%]*%0?[0-9]*d[^%]*")
 Changer = Literal["prompt", "none", "mtx", "command"]
 
 
-class _Medium(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+class Medium(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
     """What every kind of medium has."""
 
     labels: str = "T%05d"
@@ -88,7 +88,7 @@ class _Medium(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return _duration_ns("retention", self.retention) if self.retention else 0
 
 
-class PoolSettings(_Medium, frozen=True, kw_only=True, tag="pool"):
+class PoolSettings(Medium, frozen=True, kw_only=True, tag="pool"):
     """A directory of tapes, each a directory of files."""
 
     path: str
@@ -111,7 +111,7 @@ class PoolSettings(_Medium, frozen=True, kw_only=True, tag="pool"):
         return _size("capacity", self.capacity)
 
 
-class DriveSettings(_Medium, frozen=True, kw_only=True, tag="drive"):
+class DriveSettings(Medium, frozen=True, kw_only=True, tag="drive"):
     """A tape drive, with a changer, a person, or nobody to change tapes."""
 
     device: str
