@@ -55,7 +55,8 @@ class Ground:
     def __init__(self, catalog: Tapes, medium: MemoryMedium, coding: Coding = Coding()) -> None:  # noqa: B008
         self.catalog = catalog
         self.medium = medium
-        self.coding = coding
+        self.flow = Flow(coding=coding, buffer_bytes=8 << 20)
+        self.piece_bytes = PIECE_BYTES
         self.told: list[Progress] = []
         self.entry: ArchiveEntry = volumes.entry_of(self.stream().manifest, ("db0", "db1"), "memory")
         catalog.begin_archive(self.entry)
@@ -67,13 +68,12 @@ class Ground:
         self, start: Position | None = None, volumes_: list[MemorySource] | None = None, *, fresh: bool = False
     ) -> None:
         start = start or Position()
-        flow = Flow(coding=self.coding, buffer_bytes=8 << 20)
         archiver = Archiver(
             self.stream(start.last, volumes_),
             self.medium,
             self.catalog,
-            flow,
-            piece_bytes=PIECE_BYTES,
+            self.flow,
+            piece_bytes=self.piece_bytes,
             clock=lambda: TIME_NS,
         )
         archiver.write(start, self.told.append, fresh=fresh)
@@ -148,6 +148,16 @@ def test_no_tape_that_holds_a_piece_is_no_endless_search(catalog: Tapes) -> None
     with pytest.raises(NoSpaceError, match="no piece has room on tape M0"):
         ground.write()
     assert len(ground.medium.loaded) == 1
+
+
+@pytest.mark.parametrize("piece_bytes", [1_700_000, 100 * MIB])
+def test_a_drive_that_wants_a_full_buffer_gets_one(catalog: Tapes, piece_bytes: int) -> None:
+    """Pieces and the data end within blocks: what then goes round in the buffer is short."""
+    ground = Ground(catalog, MemoryMedium(lambda _: 100 * MIB))
+    ground.flow = Flow(buffer_bytes=MIB, fill_bytes=MIB)
+    ground.piece_bytes = piece_bytes
+    ground.write()
+    ground.check()
 
 
 def test_progress_ends_at_the_length_of_the_stream(catalog: Tapes) -> None:
