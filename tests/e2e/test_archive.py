@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.e2e.ground import MIB, program, refused
@@ -16,7 +17,7 @@ from tests.support.processes import environment, must, must_json, run
 from tests.support.processes import program as vsnapfs
 from tests.support.volumes import flip_bit, put
 from tests.support.waiting import eventually
-from vsnapfs.archive.index import decode
+from vsnapfs.archive.index import decode, encode
 from vsnapfs.repository.repository import Repository
 
 pytestmark = pytest.mark.e2e
@@ -299,10 +300,15 @@ def test_a_pipe_that_is_closed_is_one_line(archived: Path) -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
 
 
-def test_no_tape_with_room_is_told(archived: Path) -> None:
+def test_no_tape_with_room_is_told_and_what_reads_otherwise_is_not_gone_on_with(archived: Path, tmp_path: Path) -> None:
     settings = archived / "vsnapfs.toml"
     settings.write_text(settings.read_text().replace('labels = "W%05d"', 'labels = "W%05d"\ntapes = 1'))
     assert "none of the 1 tapes of weekly" in refused(archived, 7, "archive", "monday", "--to", "weekly")
     settings.write_text(settings.read_text().replace("tapes = 1", "tapes = 3"))
+    last = max(tmp_path.glob("pool/W00001/*.index"))
+    whole = last.read_bytes()
+    last.write_bytes(encode(msgspec.structs.replace(decode(whole), layout="another")))
+    assert "does not read as it did" in refused(archived, 8, "archive", "monday", "--to", "weekly", "--resume")
+    last.write_bytes(whole)
     assert only(must_json(archived, "archive", "monday", "--to", "weekly", "--resume"))["resumed_at_bytes"] > 0
     assert run(archived, "archive", "list").returncode == 0

@@ -115,7 +115,7 @@ class Ground:
         return pieces
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("coding", [Coding(), Coding("zstd")], ids=["plain", "zstd"])
 def test_tapes_may_end_anywhere(catalog: Tapes, coding: Coding, seed: int) -> None:
     dice = random.Random(seed)
