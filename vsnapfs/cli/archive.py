@@ -19,11 +19,11 @@ from vsnapfs.core.errors import BusyError, UsageError
 from vsnapfs.core.units import format_size
 
 if TYPE_CHECKING:
+    from vsnapfs import Repository
     from vsnapfs.archive.archiving import Archived
     from vsnapfs.archive.listing import ArchiveListed
     from vsnapfs.archive.plain import ArchivedPlain
     from vsnapfs.archive.request import Wanted
-    from vsnapfs.repository.repository import Repository
 
 LIST = "list"
 STDOUT_FD = 1
