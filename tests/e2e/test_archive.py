@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.e2e.ground import MIB, program, refused
+from tests.e2e.ground import MIB, program, refused, serving
 from tests.support.processes import environment, must, must_json, run
 from tests.support.processes import program as vsnapfs
 from tests.support.volumes import flip_bit, put
@@ -230,6 +230,10 @@ def test_a_signal_leaves_what_can_be_gone_on_with(archived: Path, tmp_path: Path
         assert "another archive to slow is under way" in refused(archived, 5, "archive", "monday", "--to", "slow")
         process.send_signal(number)
         assert process.wait(30) == 130
+        assert process.stderr is not None
+        assert (
+            process.stderr.read().rstrip() == b"vsnapfs: broken off; with --resume, `vsnapfs archive` to slow goes on"
+        )
     (listed,) = must_json(archived, "archive", "list")["archives"]
     assert (listed["state"], listed["why"]) == ("failed", "it was interrupted")
     assert not list(slow.glob("*/*.part*"))
@@ -248,6 +252,19 @@ def test_retire_removes_the_bookmark_and_never_a_held_one(archived: Path) -> Non
     assert must_json(archived, "archive", "monday", "--to", "weekly", "--retire", "--verify")["retired"] == ["monday"]
     assert [each["name"] for each in must_json(archived, "bookmark", "list")["bookmarks"]] == ["tuesday"]
     assert "has no name" in refused(archived, 2, "archive", "@3", "--to", "weekly", "--retire")
+
+
+@pytest.mark.requires_root
+@pytest.mark.requires_fuse
+def test_beside_a_server_what_was_just_written_is_archived(archived: Path, tmp_path: Path) -> None:
+    with serving(archived, tmp_path / "mount"):
+        with (tmp_path / "mount" / "live" / "db").open("r+b", buffering=0) as live:
+            live.write(b"written a moment ago")
+        must(archived, "bookmark", "add", "wednesday")
+        entry = only(must_json(archived, "archive", "wednesday", "--to", "weekly", "--retire"))["archive"]
+        directory = extracted(pieces_of(tmp_path / "pool", entry["uuid"]), tmp_path / "out")
+        assert (directory / "db").read_bytes().startswith(b"written a moment ago")
+        assert [each["name"] for each in must_json(archived, "bookmark", "list")["bookmarks"]] == ["monday", "tuesday"]
 
 
 def test_what_was_encrypted_is_read_by_age_and_tar(archived: Path, tmp_path: Path) -> None:
