@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,24 @@ def test_a_damaged_volume_is_named_and_its_archive_is_not_complete(archived: Pat
     assert (listed["state"], listed["copies"]) == ("failed", 0)
     assert "volume logs is damaged" in listed["why"]
     must(archived, "archive", "monday", "--to", "weekly", "--volume", "db", "--verify")
+
+
+def test_one_that_was_read_back_otherwise_is_never_complete(archived: Path, tmp_path: Path) -> None:
+    """Nor is it by --resume, which has nothing more to write."""
+    must(archived, "archive", "monday", "--to", "weekly")
+    with sqlite3.connect(archived / "tapes.db") as db:
+        db.execute("UPDATE archive SET state = 'failed'")
+    db.close()
+    piece = tmp_path / "pool" / "W00001" / "00003.tar"
+    content_of = bytearray(piece.read_bytes())
+    content_of[70_000] ^= 1
+    piece.chmod(0o600)
+    piece.write_bytes(content_of)
+    line = refused(archived, 6, "archive", "--resume", "--to", "weekly")
+    assert "piece 1 of archive" in line
+    assert "was not read back as it was written" in line
+    (listed,) = must_json(archived, "archive", "list")["archives"]
+    assert (listed["state"], listed["copies"]) == ("failed", 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
