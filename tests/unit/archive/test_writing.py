@@ -213,7 +213,7 @@ def test_a_resume_goes_by_the_tape(catalog: Tapes, tmp_path: Path, lost: int, un
         ground.catalog = other
         position = found(other, medium, ground.entry, TIME_NS, fresh=False)
         assert position.number == 8 - lost
-        ground.piece_bytes = 3 * PIECE_BYTES if lost else PIECE_BYTES  # so that there are fewer now
+        ground.piece_bytes = 100 * PIECE_BYTES if lost else PIECE_BYTES  # so that there are fewer now
         ground.write(position)
         ground.check()
     os.close(fd)
