@@ -163,8 +163,8 @@ def robot(work: Path) -> Iterator[None]:
         tell("update", "logicalunit", "--lun", "1", "--params", "removable=1,online=0")
         tell("new", "logicalunit", "--lun", "2", "-b", str(media / "changer"), "--device-type", "changer")
         element(f"media_home={media}")
-        for kind, start, count in ((1, 1, 1), (2, 1000, 4), (4, 500, 1)):
-            element(f"element_type={kind},start_address={start},quantity={count}")
+        for element_type, start, count in ((1, 1, 1), (2, 1000, 4), (4, 500, 1)):
+            element(f"element_type={element_type},start_address={start},quantity={count}")
         element("element_type=4,address=500,tid=1,lun=1")
         for number, barcode in enumerate(CARTRIDGES):
             element(f"element_type=2,address={1000 + number},barcode={barcode},sides=1")

@@ -92,7 +92,7 @@ def test_a_tape_that_others_need_is_retired_only_by_force(vsnapfs: Command, vaul
     assert tapes(vsnapfs)["T00001"]["state"] == "full"
     done = vsnapfs("tape", "retire", "T00003")
     assert done.status == 0
-    assert done.out.startswith("retired tape T00003; it may be written over from 2")
+    assert done.out.startswith("retired tape T00003; 1 archives on it count no more; it may be written over from 2")
     assert vsnapfs("tape", "retire", "T00001").status == 0
     found = tapes(vsnapfs)["T00003"]
     assert found["free_from"] > found["written"]
@@ -122,6 +122,29 @@ def test_protected_and_not_any_more(vsnapfs: Command, vault: Path) -> None:
     )
     assert vsnapfs("tape", "protect", "T00001", "--off").out == "tape T00001 is not protected\n"
     assert vsnapfs("tape", "protect", "T9").status == 3
+
+
+def test_copies_of_points(vsnapfs: Command, vault: Path) -> None:
+    vsnapfs("archive", "a", "--to", "vault")
+    vsnapfs("archive", "b", "--to", "vault", "--incremental")
+    vsnapfs("archive", "a", "--to", "vault")
+    vsnapfs("bookmark", "add", "c")
+    vsnapfs("bookmark", "remove", "a")
+    points = vsnapfs("tape", "copies", "--json").json()["points"]
+    found = {each["point"]["bookmark"]: each for each in points}
+    assert [each["point"]["bookmark"] for each in points] == ["a", "b", "c"]
+    assert {name: (each["on_disk"], len(each["on_tape"])) for name, each in found.items()} == {
+        "a": (False, 2),
+        "b": (True, 1),
+        "c": (True, 0),
+    }
+    assert found["b"]["on_tape"][0]["tapes"] == ["T00001", "T00002"]
+    rows = [line.split() for line in vsnapfs("tape", "copies").out.splitlines()[1:]]
+    assert [(row[0], row[3], row[4]) for row in rows] == [("a", "no", "2"), ("b", "yes", "1"), ("c", "yes", "0")]
+    assert rows[1][-2:] == ["T00001", "T00002"]
+    vsnapfs("tape", "retire", "T00001", "--force")
+    points = vsnapfs("tape", "copies", "--json").json()["points"]
+    assert {each["point"]["bookmark"]: len(each["on_tape"]) for each in points}["b"] == 0
 
 
 def test_labels(vsnapfs: Command, vault: Path) -> None:
