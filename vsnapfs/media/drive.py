@@ -26,6 +26,7 @@ from vsnapfs.media.drive_tape import DriveTape
 from vsnapfs.media.ioctl import Device
 from vsnapfs.media.label import new_label
 from vsnapfs.media.medium import Begun, TapeSeen
+from vsnapfs.media.whole import is_whole_index
 from vsnapfs.policy.media import DriveSettings
 
 LOOK_EVERY_S = 1.0
@@ -186,13 +187,16 @@ class Drive:
         return tape.label is not None and tape.label.uuid == entry.uuid
 
     def _cut(self, tape: DriveTape, entry: TapeEntry) -> None:
-        """What stands behind the files that the catalog knows and may have its index is not written over: an older copy of the catalog may
+        """What stands behind the files that the catalog knows and has its index is not written over: an older copy of the catalog may
         have been put back. Pieces have odd numbers, their indexes the next ones."""
         recorded = tape.recorded()
         if recorded < entry.files:
             what = f"{tape.name} has {recorded} files of the {entry.files} that the catalog knows"
             raise IntegrityError(what, hint=f"`vsnapfs tape verify {entry.label}`, and retire it")
-        tape.cut(recorded - 1 if recorded % 2 else recorded - 2)
+        last = recorded - 1 if recorded % 2 else recorded - 2
+        if last >= entry.files and not is_whole_index(tape.open(last)):
+            last -= 2  # the driver has ended it, and not who wrote it
+        tape.cut(last)
         tape.used_bytes = entry.used_bytes
 
     def _labelled(self, tape: DriveTape, label: str, generation: int, begun: Begun) -> DriveTape:
