@@ -32,6 +32,7 @@ from vsnapfs.media.file_reader import FileReader
 from vsnapfs.media.label import LABEL_BYTES_MAX, decode_label, encode_label
 from vsnapfs.media.pool_directory import LABEL_FILE, PoolDirectory, is_tape_file, name_of
 from vsnapfs.media.tape import PIECE_EXTENSION, EndOfTapeError, FileKind, Readable, TapeFile
+from vsnapfs.media.writeback import Writeback
 
 LABEL = TapeFile(0, FileKind.LABEL, 0, "label")
 
@@ -211,6 +212,7 @@ class PoolWriter:
             self._fd = directory.open_part(name_of(file))
         except OSError as error:
             raise self._failed(error, "make") from error
+        self._writeback = Writeback(self._fd)
 
     def write(self, block: Readable) -> None:
         assert self._fd is not None, "it has ended"
@@ -221,6 +223,7 @@ class PoolWriter:
             while rest:
                 count = os.write(self._fd, rest)
                 self._written += count
+                self._writeback.wrote(count)
                 rest = rest[count:]
         except OSError as error:
             raise self._failed(error, "write") from error
