@@ -179,6 +179,7 @@ def _write_label(
         raise NameTakenError(f"{tape.name} {what}", hint="--force writes over it, and all that is on it is gone")
     generation = 1 if tape.label is None else tape.label.generation + 1
     wanted = new_label(label, medium, settings.block_bytes, time.time_ns(), generation=generation, note=note)
+    tape.require_unread()
     if entry is not None and entry.label != label:
         found.tapes.forget_tape(entry.label)
     found.tapes.begin_tape(wanted)
