@@ -177,7 +177,8 @@ def _write_label(
     if not tape.blank and not force:
         what = f"has the label {tape.label.label}" if tape.label is not None else "holds something else"
         raise NameTakenError(f"{tape.name} {what}", hint="--force writes over it, and all that is on it is gone")
-    generation = 1 if tape.label is None else tape.label.generation + 1
+    before = [each.generation for each in known.values() if each.label == label]
+    generation = 1 + max(before + ([] if tape.label is None else [tape.label.generation]), default=0)
     wanted = new_label(label, medium, settings.block_bytes, time.time_ns(), generation=generation, note=note)
     tape.require_unread()
     if entry is not None and entry.label != label:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,9 @@ def test_labels(vsnapfs: Command, vault: Path) -> None:
     assert vsnapfs("tape", "label", "vault", "MONDAY", "--force").status == 0
     after = tapes(vsnapfs)["MONDAY"]
     assert (after["generation"], after["uuid"] == before["uuid"]) == (2, False)
+    shutil.rmtree(vault / "MONDAY")
+    assert vsnapfs("tape", "label", "vault", "MONDAY").status == 0
+    assert tapes(vsnapfs)["MONDAY"]["generation"] == 3
 
 
 @pytest.mark.parametrize(
