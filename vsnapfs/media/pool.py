@@ -85,6 +85,7 @@ class Pool:
 
     def next(self, known: Sequence[TapeEntry], begun: Begun, *, fresh: bool = False) -> PoolTape:
         here = set(self._labels())
+        self._require_mounted(known, here)
         for entry in appendable(known, fresh=fresh):
             if entry.label not in here:
                 continue
@@ -105,6 +106,13 @@ class Pool:
             raise self._none_left(len(here))
         label = next_label(self.settings.labels, {*here, *taken})
         return self._labelled(self.load_blank(label), label, 1, begun)
+
+    def _require_mounted(self, known: Sequence[TapeEntry], here: set[str]) -> None:
+        """A pool whose disk is not mounted is an empty directory on another."""
+        ours = [entry for entry in known if entry.medium == self.name]
+        if ours and not any(entry.label in here for entry in ours):
+            what = f"none of the {len(ours)} tapes of {self.name} is in {self.settings.path}: is its disk mounted?"
+            raise NotFoundError(what, hint=f"`vsnapfs tape label {self.name}` makes one on another disk")
 
     def _appendable(self, entry: TapeEntry) -> PoolTape | None:
         """The tape, cut behind its last index. None: it is another one, protected, or there is no room on it.

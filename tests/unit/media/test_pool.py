@@ -138,6 +138,18 @@ def test_a_fresh_one_holds_nothing(ground: Ground) -> None:
     assert name_of(ground.next(pool, fresh=True)) == "T00002"
 
 
+def test_a_pool_whose_disk_is_not_mounted_gets_no_new_tape(ground: Ground) -> None:
+    pool = ground.pool()
+    ground.stock(pool, "T00001", "full")
+    elsewhere = ground.top.with_name("elsewhere")
+    (ground.top / "T00001").rename(elsewhere)
+    with pytest.raises(NotFoundError, match=r"none of the 1 tapes of vault is in .*: is its disk mounted\?"):
+        ground.next(pool)
+    assert os.listdir(ground.top) == []
+    elsewhere.rename(ground.top / "T00001")
+    assert name_of(ground.next(pool)) == "T00002"
+
+
 def test_an_empty_directory_is_a_blank_tape(ground: Ground) -> None:
     (ground.top / "MONDAY").mkdir()
     assert name_of(ground.next(ground.pool())) == "MONDAY"
