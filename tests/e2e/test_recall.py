@@ -166,6 +166,10 @@ def test_damage_is_named_and_the_rest_given(source: Path, tmp_path: Path) -> Non
     told = run(source, "recall", "tuesday", "--to", tmp_path / "again")
     assert told.returncode == INTEGRITY
     assert "lost: bytes" in told.stdout
+    again = run(source, "recall", "tuesday", "--archive-to", "pool")
+    assert again.returncode == INTEGRITY
+    assert "not archived as if it were whole" in again.stderr
+    assert len(must_json(source, "archive", "list")["archives"]) == 2
 
 
 def test_a_synthetic_full_archive_stands_alone(source: Path, tmp_path: Path) -> None:

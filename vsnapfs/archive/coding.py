@@ -17,7 +17,7 @@ import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import zstandard
 
@@ -126,17 +126,18 @@ class _ChunkFile(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int:
         """0: no more comes."""
         while not self._left:
             chunk = next(self._chunks, None)
             if chunk is None:
                 return 0
             self._left = memoryview(chunk)
-        taken = min(len(buffer), len(self._left))
-        buffer[:taken] = self._left[:taken]
-        self._left = self._left[taken:]
-        return taken
+        target = memoryview(buffer).cast("B")
+        count = min(len(target), len(self._left))
+        target[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
 
 
 def _encrypted(blocks: Blocks, recipients: Sequence[str]) -> Blocks:

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from vsnapfs.archive.sums import SummedStream
 
 BLOCK_BYTES = 1 << 20
-BLOCKS_MIN = 4
+BLOCKS_MORE = 4
+"""Beside those of the buffer: some are short, where a piece or the data end, and whoever waits for a full buffer must get one."""
 
 
 class Block(NamedTuple):
@@ -63,7 +64,7 @@ class Feed:
         self._free: SimpleQueue[memoryview | None] = SimpleQueue()
         self._read: SimpleQueue[_Read | _Barrier | _Failed | None] = SimpleQueue()
         self._ready: SimpleQueue[_Read | _Failed | None] = SimpleQueue()
-        for _ in range(max(buffer_bytes // BLOCK_BYTES, BLOCKS_MIN)):
+        for _ in range(buffer_bytes // BLOCK_BYTES + BLOCKS_MORE):
             self._free.put(memoryview(bytearray(BLOCK_BYTES)))
         self._barrier = threading.Event()
         self._threads = [

@@ -117,7 +117,7 @@ def decode(content: bytes | bytearray | memoryview) -> PieceIndex:
         raise DamagedIndexError("a tape file is no index")
     if int(words[0][:9]) > FORMAT:
         raise FormatUnknownError(f"an index is of format {int(words[0][:9])}, and this version knows {FORMAT}")
-    if hashlib.sha256(body).hexdigest().encode() != words[1]:
+    if words[0] != b"%d" % FORMAT or hashlib.sha256(body).hexdigest().encode() != words[1]:
         raise DamagedIndexError("an index does not match its digest")
     try:
         return _checked(from_json(body, PieceIndex))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vsnapfs.archive.manifest import Manifest
 from vsnapfs.archive.source import Source
@@ -19,7 +19,7 @@ class SummedStream(Stream):
     Concurrency: one thread calls ``take`` and ``catch_up``; ``known`` may be read by any when that is done.
     """
 
-    def __init__(self, manifest: Manifest, sources: list[Source], known: dict[str, str] | None = None) -> None:
+    def __init__(self, manifest: Manifest, sources: Sequence[Source], known: dict[str, str] | None = None) -> None:
         """known: digests by short name, of members that an earlier run has read."""
         super().__init__(manifest, sources, self.sums_text)
         self.known = dict(known or {})

@@ -16,8 +16,9 @@ def chunk_crcs(buffer: bytes | bytearray | memoryview, chunk_bytes: int) -> byte
 
     Raises: UsageError: chunk_bytes is not positive.
     """
-    data = ffi.from_buffer("uint8_t[]", buffer)
     chunk = max(chunk_bytes, 0)
-    crcs = bytearray(-(-len(data) // chunk) * CRC_BYTES if chunk else 0)
-    check(lib.vs_chunk_crcs(data, len(data), chunk, ffi.from_buffer("uint8_t[]", crcs)), "take checksums of chunks")
+    with ffi.from_buffer("uint8_t[]", buffer) as data:
+        crcs = bytearray(-(-len(data) // chunk) * CRC_BYTES if chunk else 0)
+        with ffi.from_buffer("uint8_t[]", crcs) as out:
+            check(lib.vs_chunk_crcs(data, len(data), chunk, out), "take checksums of chunks")
     return bytes(crcs)

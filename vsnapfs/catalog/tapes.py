@@ -133,6 +133,11 @@ class Tapes:
             self._insert("piece", [tables.piece_row(piece)], "OR REPLACE")
             self._db.execute("UPDATE tape SET written_ns = ? WHERE uuid = ?", (now_ns, piece.tape_uuid))
 
+    def forget_pieces(self, archive_uuid: str, number: int) -> None:
+        """Those of an archive from a number on are not on tape any more."""
+        with self._changing():
+            self._db.execute("DELETE FROM piece WHERE archive = ? AND number >= ?", (archive_uuid, number))
+
     def complete(self, archive_uuid: str) -> None:
         """All its pieces are on tape."""
         self._set_archive(archive_uuid, "complete", "")

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -18,6 +19,7 @@ from vsnapfs.archive.index import Compression
 from vsnapfs.archive.inventory import of_catalog
 from vsnapfs.archive.layer import Options
 from vsnapfs.archive.recall import Recalled
+from vsnapfs.catalog.tapes import Tapes
 from vsnapfs.core.errors import BusyError, NameTakenError, NotFoundError, UsageError
 
 pytestmark = pytest.mark.unit
@@ -26,12 +28,26 @@ ONE_TAPE = 16 << 20
 SALVAGE = Options(salvage=True)
 
 
-@pytest.fixture
-def ground(tmp_path: Path) -> Iterator[Archived]:
+class Copied(NamedTuple):
+    """Tapes to be damaged, and what was archived to those that they are copies of."""
+
+    path: Path
+    points: list[tuple[str, Images]]
+    catalog: Tapes
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archived]:
     """A full archive of several pieces on three tapes, and two incremental ones behind it."""
-    made = filled(tmp_path / "archived")
+    made = filled(tmp_path_factory.mktemp("made") / "archived")
     yield made
     made.close()
+
+
+@pytest.fixture
+def ground(made: Archived, tmp_path: Path) -> Copied:
+    shutil.copytree(made.path, tmp_path / "tapes")
+    return Copied(tmp_path / "tapes", made.points, made.catalog)
 
 
 def filled(path: Path, coding: Coding = PLAIN, *, seed: int = 3, capacity: int = 320 << 10) -> Archived:
@@ -45,7 +61,7 @@ def filled(path: Path, coding: Coding = PLAIN, *, seed: int = 3, capacity: int =
     return made
 
 
-def of_archive(ground: Archived, number: int, kind: str) -> list[Path]:
+def of_archive(ground: Archived | Copied, number: int, kind: str) -> list[Path]:
     """Files of pieces, or of indexes, of an archive, in order."""
     archive = ground.catalog.archives()[number].uuid
     labels = {tape.uuid: tape.label for tape in ground.catalog.tapes()}
@@ -66,7 +82,7 @@ def same_but_for_lost(done: Recalled, wanted: Images, to: Path) -> int:
 
 
 def test_what_is_lost_of_an_incremental_archive_is_zeros_and_not_what_was_before(
-    ground: Archived, tmp_path: Path
+    ground: Copied, tmp_path: Path
 ) -> None:
     piece = of_archive(ground, 2, "piece")[0]
     content = bytearray(piece.read_bytes())
@@ -78,8 +94,9 @@ def test_what_is_lost_of_an_incremental_archive_is_zeros_and_not_what_was_before
     assert images_in(tmp_path / "before") == ground.points[1][1]
 
 
-def test_what_a_later_archive_has_again_is_not_lost(ground: Archived, tmp_path: Path) -> None:
+def test_what_a_later_archive_has_again_is_not_lost(tmp_path: Path) -> None:
     """All of a volume is written anew after the archive that is damaged."""
+    ground = filled(tmp_path / "archived")
     images = {name: image(random.Random(9), SIZE, 400) for name in ("db0", "db1")}
     changed_all = {name: bytes(byte ^ 0xFF for byte in content) for name, content in images.items()}
     ground.archive(changed_all, since=True)
@@ -92,9 +109,10 @@ def test_what_a_later_archive_has_again_is_not_lost(ground: Archived, tmp_path: 
     assert images_in(tmp_path / "to") == changed_all
     assert done.flaws
     assert done.lost == []
+    ground.close()
 
 
-def test_a_truncated_piece_costs_what_is_cut_off(ground: Archived, tmp_path: Path) -> None:
+def test_a_truncated_piece_costs_what_is_cut_off(ground: Copied, tmp_path: Path) -> None:
     piece = of_archive(ground, 0, "piece")[1]
     with piece.open("r+b") as file:
         file.truncate(70_000)
@@ -104,7 +122,7 @@ def test_a_truncated_piece_costs_what_is_cut_off(ground: Archived, tmp_path: Pat
     assert {(lost.tape, lost.file) for lost in done.lost} == {(piece.parent.name, int(piece.stem))}
 
 
-def test_a_piece_without_its_index_is_recalled_and_known_by_its_digest(ground: Archived, tmp_path: Path) -> None:
+def test_a_piece_without_its_index_is_recalled_and_known_by_its_digest(ground: Copied, tmp_path: Path) -> None:
     for index in of_archive(ground, 0, "index")[1:3]:
         index.unlink()
     done = recall([ground.path], tmp_path / "to")
@@ -125,7 +143,7 @@ def test_without_any_index_the_stream_itself_says_what_it_is(tmp_path: Path) -> 
     ground.close()
 
 
-def test_without_a_digest_to_compare_what_is_not_certain_is_named(ground: Archived, tmp_path: Path) -> None:
+def test_without_a_digest_to_compare_what_is_not_certain_is_named(ground: Copied, tmp_path: Path) -> None:
     of_archive(ground, 0, "index")[1].unlink()
     done = recall([ground.path], tmp_path / "to", "point-0", options=Options(verify=False))
     assert {path: (tmp_path / "to" / path).read_bytes() for path in ("db0", "db1")} == ground.points[0][1]
@@ -133,7 +151,7 @@ def test_without_a_digest_to_compare_what_is_not_certain_is_named(ground: Archiv
     assert all(not lost.zeros for lost in done.lost)
 
 
-def test_wrong_bytes_in_a_piece_without_an_index_are_not_believed(ground: Archived, tmp_path: Path) -> None:
+def test_wrong_bytes_in_a_piece_without_an_index_are_not_believed(ground: Copied, tmp_path: Path) -> None:
     of_archive(ground, 0, "index")[1].unlink()
     piece = of_archive(ground, 0, "piece")[1]
     content = bytearray(piece.read_bytes())
@@ -143,7 +161,7 @@ def test_wrong_bytes_in_a_piece_without_an_index_are_not_believed(ground: Archiv
     assert any(not lost.zeros for lost in done.lost)
 
 
-def test_a_missing_piece_is_named(ground: Archived, tmp_path: Path) -> None:
+def test_a_missing_piece_is_named(ground: Copied, tmp_path: Path) -> None:
     of_archive(ground, 0, "piece")[1].unlink()
     with pytest.raises(NotFoundError):
         recall([ground.path], tmp_path / "no")
@@ -151,14 +169,14 @@ def test_a_missing_piece_is_named(ground: Archived, tmp_path: Path) -> None:
     assert same_but_for_lost(done, ground.points[-1][1], tmp_path / "to") > 0
 
 
-def test_a_missing_tape_is_named_before_the_first_byte(ground: Archived, tmp_path: Path) -> None:
+def test_a_missing_tape_is_named_before_the_first_byte(ground: Copied, tmp_path: Path) -> None:
     shutil.rmtree(ground.path / "W00002")
     with pytest.raises(NotFoundError, match="W00002"):
         recall([ground.path], tmp_path / "no", "point-0")
     assert not list((tmp_path / "no").glob("*.partial"))
 
 
-def test_what_other_tapes_have_is_salvaged(ground: Archived, tmp_path: Path) -> None:
+def test_what_other_tapes_have_is_salvaged(ground: Copied, tmp_path: Path) -> None:
     first = of_archive(ground, 0, "piece")
     middle = first[len(first) // 2].parent
     assert middle.name not in (first[0].parent.name, first[-1].parent.name)
@@ -171,7 +189,7 @@ def test_what_other_tapes_have_is_salvaged(ground: Archived, tmp_path: Path) -> 
     assert f"bytes {done.lost[0].offset_bytes} to {done.lost[0].end_bytes}" in listed
 
 
-def test_directories_of_tapes_may_be_called_anything(ground: Archived, tmp_path: Path) -> None:
+def test_directories_of_tapes_may_be_called_anything(ground: Copied, tmp_path: Path) -> None:
     (ground.path / "W00001").rename(ground.path / "x")
     (ground.path / "W00002").rename(ground.path / "W00001")
     (ground.path / "x").rename(ground.path / "W00002")
@@ -180,7 +198,7 @@ def test_directories_of_tapes_may_be_called_anything(ground: Archived, tmp_path:
     assert done.flaws == []
 
 
-def test_of_two_tapes_with_one_label_the_right_one_is_read(ground: Archived, tmp_path: Path) -> None:
+def test_of_two_tapes_with_one_label_the_right_one_is_read(ground: Copied, tmp_path: Path) -> None:
     other = Archived(tmp_path / "other", capacity=320 << 10, piece=96 << 10)
     other.points.append(("of another day", {}))
     images = {"db0": image(random.Random(4), SIZE, 120)}
@@ -197,7 +215,7 @@ def test_of_two_tapes_with_one_label_the_right_one_is_read(ground: Archived, tmp
 
 
 def test_a_tape_of_the_same_label_is_not_taken_for_the_one_that_the_catalog_means(
-    ground: Archived, tmp_path: Path
+    ground: Copied, tmp_path: Path
 ) -> None:
     other = filled(tmp_path / "other", seed=4)
     other.close()
@@ -212,7 +230,7 @@ def test_a_tape_of_the_same_label_is_not_taken_for_the_one_that_the_catalog_mean
         assert tape.label.uuid == wanted.uuid
 
 
-def test_an_archive_that_was_broken_off_is_no_point(ground: Archived, tmp_path: Path) -> None:
+def test_an_archive_that_was_broken_off_is_no_point(ground: Copied, tmp_path: Path) -> None:
     last = of_archive(ground, 0, "piece")[-1].parent
     for directory in sorted(ground.path.iterdir()):
         if directory.name >= last.name:
@@ -223,7 +241,7 @@ def test_an_archive_that_was_broken_off_is_no_point(ground: Archived, tmp_path: 
     assert 0 < same_but_for_lost(done, ground.points[0][1], tmp_path / "to") < SIZE
 
 
-def test_the_archive_that_an_incremental_one_needs_is_named(ground: Archived, tmp_path: Path) -> None:
+def test_the_archive_that_an_incremental_one_needs_is_named(ground: Copied, tmp_path: Path) -> None:
     uuid = ground.catalog.archives()[0].uuid
     for path in [*of_archive(ground, 0, "piece"), *of_archive(ground, 0, "index")]:
         path.unlink()
@@ -231,18 +249,18 @@ def test_the_archive_that_an_incremental_one_needs_is_named(ground: Archived, tm
         recall([ground.path], tmp_path / "no", "point-2")
 
 
-def test_a_point_that_is_not_there_is_told_with_near_ones(ground: Archived, tmp_path: Path) -> None:
+def test_a_point_that_is_not_there_is_told_with_near_ones(ground: Copied, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="did you mean") as raised:
         recall([ground.path], tmp_path / "no", "pont-1")
     assert "point-1" in raised.value.near
 
 
-def test_one_volume_alone(ground: Archived, tmp_path: Path) -> None:
+def test_one_volume_alone(ground: Copied, tmp_path: Path) -> None:
     recall([ground.path], tmp_path / "to", volumes=["db1"])
     assert images_in(tmp_path / "to") == {"db1": ground.points[-1][1]["db1"]}
 
 
-def test_what_exists_is_not_written_over(ground: Archived, tmp_path: Path) -> None:
+def test_what_exists_is_not_written_over(ground: Copied, tmp_path: Path) -> None:
     (tmp_path / "to").mkdir()
     (tmp_path / "to" / "db0").write_bytes(b"mine")
     with pytest.raises(NameTakenError):
@@ -250,9 +268,7 @@ def test_what_exists_is_not_written_over(ground: Archived, tmp_path: Path) -> No
     assert (tmp_path / "to" / "db0").read_bytes() == b"mine"
 
 
-def test_a_recall_that_was_broken_off_goes_on(
-    ground: Archived, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recall_that_was_broken_off_goes_on(ground: Copied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vsnapfs.archive.landing import Landing
 
     settle = Landing.settle
