@@ -3,8 +3,9 @@
   python -m tests.applications.tape_guest [--keep]
 
 The machine has this one's filesystem, read-only, and no network but the two emulated SCSI devices. In it the suite of tapes
-(tests/unit/media/test_tapes_alike.py) is run on ``/dev/nst0``; then a repository is archived to tapes that the robot changes, read back,
-recalled and compared. It takes some minutes, since the machine's processor is emulated, and is not part of the tests that run each time.
+(tests/unit/media/test_tapes_alike.py) is run on ``/dev/nst0``; then a repository is archived to tapes that the robot changes: killed in
+the middle and resumed, read back, recalled and compared. It takes a minute or two, since the machine's processor is emulated, and is not
+part of the tests that run each time.
 
 Debian's tgt, mtx, mt-st, qemu-system-x86, qemu-block-extra, kmod and cpio have to be installed; a kernel is downloaded.
 """
@@ -24,7 +25,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.waiting import eventually
 from vsnapfs.repository.repository import Repository
+from vsnapfs.repository.tapes import shelf
 
 TOP = Path(__file__).parents[2]
 PROGRAMS = ("tgtd", "tgtadm", "tgtimg", "mtx", "mt", "qemu-system-x86_64", "depmod", "cpio", "apt-get", "dpkg-deb")
@@ -34,6 +37,7 @@ TARGET = "iqn.2026-11.org.vsnapfs:tapes"
 CARTRIDGES = ("A00001", "A00002", "A00003")
 CARTRIDGE_MIB = 24
 VOLUME_MIB = 34
+PIECES_UNTIL_KILLED = 3
 GUEST_S = 1500
 DONE = "ALL-IS-WELL"
 
@@ -231,6 +235,20 @@ def boot(root: Path, initrd: Path) -> bool:
     return DONE in said
 
 
+def kill_an_archive(repository: Path) -> int:
+    """Begin one, and kill it in the middle of a piece: the kernel ends that with a mark. Returns: how many pieces count."""
+
+    def pieces() -> int:
+        with shelf(repository) as found:
+            return sum(archive.pieces for archive in found.tapes.archives())
+
+    command = [sys.executable, "-m", "vsnapfs.cli", "archive", "a", "--to", "lto"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as archive:
+        eventually(lambda: pieces() >= PIECES_UNTIL_KILLED, "pieces on tape", deadline_s=GUEST_S / 3)
+        archive.kill()
+    return pieces()
+
+
 def inside(work: Path) -> int:
     """In the machine: over the tapes of the robot and back. Returns: 0 if it all went well."""
     from vsnapfs.cli.main import run as vsnapfs
@@ -242,7 +260,8 @@ def inside(work: Path) -> int:
         if found != status:
             raise SystemExit(f"that should have been {status}")
 
-    expect(0, "archive", "a", "--to", "lto", "--verify")
+    print(f"killed with {kill_an_archive(Path(os.environ['VSNAPFS_REPO']))} pieces on tape", flush=True)
+    expect(0, "archive", "a", "--to", "lto", "--resume", "--verify")
     expect(0, "archive", "b", "--to", "lto", "--incremental", "--verify")
     expect(0, "tape", "list", "--look")
     expect(0, "archive", "list")

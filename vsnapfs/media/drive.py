@@ -153,8 +153,9 @@ class Drive:
             if tape.read_only or tape.problem is not None:
                 pass
             elif entry is None:
-                if tape.blank:
-                    return self._labelled(tape, self._label_for(barcode, choice.known), 1, choice.begun)
+                label = self._label_for(barcode, choice.known) if tape.blank else None
+                if label is not None and not _counts(label, choice.known):
+                    return self._labelled(tape, label, _generation(label, choice.known), choice.begun)
             elif entry in choice.open and self._is_labelled(tape, entry):
                 self._cut(tape, entry)
                 return tape
@@ -277,3 +278,13 @@ class Drive:
 
     def _none_left(self) -> NoSpaceError:
         return NoSpaceError(f"no tape of {self.name} can be written to: they are full, protected, or hold what counts")
+
+
+def _counts(label: str, known: Sequence[TapeEntry]) -> bool:
+    """A tape of that label holds something, whatever the one with that barcode looks like."""
+    return any(entry.label == label and entry.files > 1 and entry.state != "retired" for entry in known)
+
+
+def _generation(label: str, known: Sequence[TapeEntry]) -> int:
+    """Of a tape that gets this label now: a later one than of any that had it."""
+    return 1 + max((entry.generation for entry in known if entry.label == label), default=0)

@@ -90,6 +90,12 @@ class PoolTape:
     def files(self) -> list[TapeFile]:
         return list(self._files)
 
+    def require_unread(self) -> None:
+        if self._guard is not None:
+            with self._alone():
+                pass
+            self._hold_label()
+
     def write_label(self, label: TapeLabel) -> None:
         self._require_writable()
         with self._alone():
@@ -127,9 +133,7 @@ class PoolTape:
 
     def close(self) -> None:
         """Twice is allowed."""
-        if self._guard is not None:
-            os.close(self._guard)
-            self._guard = None
+        self._let_go_of_label()
         self._directory.close()
 
     def _writer(self, file: TapeFile) -> PoolWriter:
@@ -165,22 +169,35 @@ class PoolTape:
 
     def _hold_label(self) -> None:
         """Whoever has the tape loaded has a shared lock on its label."""
-        if self._guard is not None:
-            os.close(self._guard)
+        self._let_go_of_label()
         self._guard = self._directory.open(LABEL_FILE)
         with suppress(BlockingIOError):  # somebody writes it over right now; what is read is whole all the same
             fcntl.flock(self._guard, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
+    def _let_go_of_label(self) -> None:
+        if self._guard is not None:
+            os.close(self._guard)
+            self._guard = None
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Nobody else reads the tape. Raises: BusyError."""
-        if self._guard is not None:
+        if self._guard is None:
+            yield
+            return
+        self._let_go_of_label()
+        with self._directory.told("lock the label of"):
+            fd = self._directory.open(LABEL_FILE, os.O_RDWR)
             try:
-                fcntl.flock(self._guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                fcntl.flock(self._guard, fcntl.LOCK_SH)
+                os.close(fd)
+                self._hold_label()
                 raise BusyError(f"{self.name} is being read", hint="wait until that has ended") from error
-        yield
+        try:
+            yield
+        finally:
+            os.close(fd)
 
     def _drop_behind(self, after: int) -> None:
         """The last one first: what is left at any moment has no gap."""

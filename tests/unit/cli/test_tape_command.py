@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,16 @@ def test_copies_of_points(vsnapfs: Command, vault: Path) -> None:
     assert {each["point"]["bookmark"]: len(each["on_tape"]) for each in points}["b"] == 0
 
 
+def test_a_tape_that_is_write_protected_keeps_its_place_in_the_catalog(vsnapfs: Command, vault: Path) -> None:
+    vsnapfs("archive", "a", "--to", "vault")
+    (vault / "T00001" / "00000.label").chmod(0o400)
+    before = tapes(vsnapfs)["T00001"]
+    assert before["read_only"]
+    done = vsnapfs("tape", "label", "vault", "T00001", "--force")
+    assert (done.status, "is write-protected" in done.err) == (4, True)
+    assert tapes(vsnapfs)["T00001"] == before
+
+
 def test_labels(vsnapfs: Command, vault: Path) -> None:
     assert vsnapfs("tape", "label", "vault").out == "labelled tape T00001 of vault\n"
     assert vsnapfs("tape", "label", "vault").out == "labelled tape T00002 of vault\n"
@@ -159,6 +170,24 @@ def test_labels(vsnapfs: Command, vault: Path) -> None:
     assert vsnapfs("tape", "label", "vault", "MONDAY", "--force").status == 0
     after = tapes(vsnapfs)["MONDAY"]
     assert (after["generation"], after["uuid"] == before["uuid"]) == (2, False)
+    shutil.rmtree(vault / "MONDAY")
+    assert vsnapfs("tape", "label", "vault", "MONDAY").status == 0
+    assert tapes(vsnapfs)["MONDAY"]["generation"] == 3
+
+
+def test_a_label_that_archives_are_on_is_not_given_away_where_its_tape_is_not_seen(
+    vsnapfs: Command, vault: Path
+) -> None:
+    """As when the disk of the pool is not mounted."""
+    vsnapfs("archive", "a", "--to", "vault")
+    vault.rename(vault.with_name("elsewhere"))
+    vault.mkdir()
+    done = vsnapfs("tape", "label", "vault", "T00001")
+    assert done.status == 5
+    assert "tape T00001 holds archives" in done.err
+    assert os.listdir(vault) == []
+    assert vsnapfs("tape", "label", "vault").out == "labelled tape T00003 of vault\n"
+    assert tapes(vsnapfs)["T00001"]["archives"] == 1
 
 
 @pytest.mark.parametrize(

@@ -407,6 +407,24 @@ def test_a_robot_brings_a_blank_one_before_one_that_was_retired(ground: Ground) 
     assert shelf.brought == ["E00005", "A"]
 
 
+def test_a_tape_that_should_hold_something_and_seems_blank_is_left_alone(ground: Ground) -> None:
+    ground.stocked("A").keep([])
+    before = ground.known["A"]
+    ground.cartridge("B")
+    shelf = ground.shelf()
+    assert name_of(ground.next(ground.medium(shelf))) == "B"
+    assert shelf.brought == ["A", "B"]
+    assert ground.known["A"] == before
+    assert ground.cartridges["A"].load() == []
+
+
+def test_a_retired_tape_that_was_erased_gets_its_label_again_and_a_later_generation(ground: Ground) -> None:
+    ground.stocked("A", state="retired").keep([])
+    tape = ground.next(ground.medium(ground.shelf()))
+    assert tape.label is not None
+    assert (tape.label.label, tape.label.generation) == ("A", 2)
+
+
 def test_a_robot_without_a_tape_to_write_to(ground: Ground) -> None:
     ground.stocked("A", state="retired", protected=True)
     ground.stocked("B", state="full")
