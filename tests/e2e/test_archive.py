@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from tests.e2e.ground import MIB, program, refused
+from tests.e2e.ground import MIB, program, refused, serving
 from tests.support.processes import environment, must, must_json, run
 from tests.support.processes import program as vsnapfs
 from tests.support.volumes import flip_bit, put
 from tests.support.waiting import eventually
-from vsnapfs.archive.index import decode
+from vsnapfs.archive.index import decode, encode
 from vsnapfs.repository.repository import Repository
 
 pytestmark = pytest.mark.e2e
@@ -220,6 +222,24 @@ def test_a_damaged_volume_is_named_and_its_archive_is_not_complete(archived: Pat
     must(archived, "archive", "monday", "--to", "weekly", "--volume", "db", "--verify")
 
 
+def test_one_that_was_read_back_otherwise_is_never_complete(archived: Path, tmp_path: Path) -> None:
+    """Nor is it by --resume, which has nothing more to write."""
+    must(archived, "archive", "monday", "--to", "weekly")
+    with sqlite3.connect(archived / "tapes.db") as db:
+        db.execute("UPDATE archive SET state = 'failed'")
+    db.close()
+    piece = tmp_path / "pool" / "W00001" / "00003.tar"
+    content_of = bytearray(piece.read_bytes())
+    content_of[70_000] ^= 1
+    piece.chmod(0o600)
+    piece.write_bytes(content_of)
+    line = refused(archived, 6, "archive", "--resume", "--to", "weekly")
+    assert "piece 1 of archive" in line
+    assert "was not read back as it was written" in line
+    (listed,) = must_json(archived, "archive", "list")["archives"]
+    assert (listed["state"], listed["copies"]) == ("failed", 0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_what_can_be_gone_on_with(archived: Path, tmp_path: Path, number: int) -> None:
     slow = tmp_path / "slow"
@@ -229,6 +249,10 @@ def test_a_signal_leaves_what_can_be_gone_on_with(archived: Path, tmp_path: Path
         assert "another archive to slow is under way" in refused(archived, 5, "archive", "monday", "--to", "slow")
         process.send_signal(number)
         assert process.wait(30) == 130
+        assert process.stderr is not None
+        assert (
+            process.stderr.read().rstrip() == b"vsnapfs: broken off; with --resume, `vsnapfs archive` to slow goes on"
+        )
     (listed,) = must_json(archived, "archive", "list")["archives"]
     assert (listed["state"], listed["why"]) == ("failed", "it was interrupted")
     assert not list(slow.glob("*/*.part*"))
@@ -247,6 +271,19 @@ def test_retire_removes_the_bookmark_and_never_a_held_one(archived: Path) -> Non
     assert must_json(archived, "archive", "monday", "--to", "weekly", "--retire", "--verify")["retired"] == ["monday"]
     assert [each["name"] for each in must_json(archived, "bookmark", "list")["bookmarks"]] == ["tuesday"]
     assert "has no name" in refused(archived, 2, "archive", "@3", "--to", "weekly", "--retire")
+
+
+@pytest.mark.requires_root
+@pytest.mark.requires_fuse
+def test_beside_a_server_what_was_just_written_is_archived(archived: Path, tmp_path: Path) -> None:
+    with serving(archived, tmp_path / "mount"):
+        with (tmp_path / "mount" / "live" / "db").open("r+b", buffering=0) as live:
+            live.write(b"written a moment ago")
+        must(archived, "bookmark", "add", "wednesday")
+        entry = only(must_json(archived, "archive", "wednesday", "--to", "weekly", "--retire"))["archive"]
+        directory = extracted(pieces_of(tmp_path / "pool", entry["uuid"]), tmp_path / "out")
+        assert (directory / "db").read_bytes().startswith(b"written a moment ago")
+        assert [each["name"] for each in must_json(archived, "bookmark", "list")["bookmarks"]] == ["monday", "tuesday"]
 
 
 def test_what_was_encrypted_is_read_by_age_and_tar(archived: Path, tmp_path: Path) -> None:
@@ -299,10 +336,15 @@ def test_a_pipe_that_is_closed_is_one_line(archived: Path) -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
 
 
-def test_no_tape_with_room_is_told(archived: Path) -> None:
+def test_no_tape_with_room_is_told_and_what_reads_otherwise_is_not_gone_on_with(archived: Path, tmp_path: Path) -> None:
     settings = archived / "vsnapfs.toml"
     settings.write_text(settings.read_text().replace('labels = "W%05d"', 'labels = "W%05d"\ntapes = 1'))
     assert "none of the 1 tapes of weekly" in refused(archived, 7, "archive", "monday", "--to", "weekly")
     settings.write_text(settings.read_text().replace("tapes = 1", "tapes = 3"))
+    last = max(tmp_path.glob("pool/W00001/*.index"))
+    whole = last.read_bytes()
+    last.write_bytes(encode(msgspec.structs.replace(decode(whole), layout="another")))
+    assert "does not read as it did" in refused(archived, 8, "archive", "monday", "--to", "weekly", "--resume")
+    last.write_bytes(whole)
     assert only(must_json(archived, "archive", "monday", "--to", "weekly", "--resume"))["resumed_at_bytes"] > 0
     assert run(archived, "archive", "list").returncode == 0

@@ -57,6 +57,7 @@ HARNESSES: dict[str, Harness] = {
     "kill": _module("tests.crash.kill", in_tests=100, wanted=5_000),
     "worker_kill": _module("tests.crash.worker_kill", in_tests=24, wanted=5_000),
     "prune_kill": _module("tests.crash.prune_kill", in_tests=8, wanted=2_000),
+    "archive_kill": _module("tests.crash.archive_kill", in_tests=6, wanted=1_000),
     "restore_kill": _module("tests.crash.restore_kill", in_tests=10, wanted=1_000),
     "days": _module("tests.crash.days", in_tests=8, wanted=2_000),
     "federated": _module("tests.crash.federated", in_tests=38, wanted=5_000),

@@ -64,6 +64,7 @@ OWNERS = {
     "pymysql": ("vsnapfs.quiesce",),
     "cronsim": ("vsnapfs.policy.schedule",),
     "tomlkit": ("vsnapfs.policy.edited",),
+    "zstandard": ("vsnapfs.archive.coding",),
     "click": ("vsnapfs.cli",),
     "rich": ("vsnapfs.cli",),
 }

@@ -86,7 +86,7 @@ class Archiving:
         return None
 
     def resume(self, entry: ArchiveEntry, choice: Choice, report: Report) -> Archived:
-        """Go on with one behind its last whole piece.
+        """Go on with one behind its last whole piece. One that failed when all of it was on tape is read back in any case.
 
         Raises: as ``begin``. PointGoneError: the point is gone. DegradedError: the point does not read as it did.
         """
@@ -99,6 +99,8 @@ class Archiving:
             else:
                 subject = self._subject_again(entry)
                 manifest = volumes.manifest_again(self._repository, subject, entry)
+            if entry.state == "failed" and found.last is not None and found.last.last:
+                choice = msgspec.structs.replace(choice, verify=True)
             return self._write(manifest, subject, found, choice, report)
         finally:
             if found.tape is not None:

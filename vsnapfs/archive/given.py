@@ -178,6 +178,9 @@ class PlainTape:
             raise NotFoundError(f"{self.name} has no file {number}")
         return open_plain(self._path if number == 1 else index_of(self._path))
 
+    def require_unread(self) -> None:
+        """It is never written over."""
+
     def write_label(self, label: TapeLabel) -> None:
         raise self._never()
 

@@ -31,12 +31,14 @@ class Position(NamedTuple):
 
 
 def found(catalog: Tapes, medium: Medium, archive: ArchiveEntry, now_ns: int, *, fresh: bool) -> Position:
-    """Where an archive goes on that was broken off. The catalog is told of pieces that the tape has and it has not.
+    """Where an archive goes on that was broken off. The catalog is told of pieces that the tape has and it has not, and the other way
+    round.
 
     Args: fresh: an archive begins on a tape that holds nothing else.
     Raises: BusyError: somebody writes to the tape. NotFoundError: the tape is not there. NoSpaceError: there is none to go on with.
     """
     position = _known(catalog, medium, archive, now_ns)
+    catalog.forget_pieces(archive.uuid, position.number)
     if position.tape is None and not (position.last is not None and position.last.last):
         tape = medium.next(catalog.tapes(), catalog.begin_tape, fresh=fresh and position.last is None)
         position = position._replace(tape=tape)

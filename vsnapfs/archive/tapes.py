@@ -84,7 +84,7 @@ def tape_label(
             known = {tape.label: tape for tape in found.tapes.tapes()}
             taken = {*known, *(tape.label for tape in opened.tapes() if tape.label is not None)}
             chosen = next_label(settings.labels, taken) if label is None else label
-            _require_other_medium(known.get(chosen), medium)
+            _require_free(known.get(chosen), medium, force=force)
             with closing(opened.load_blank(chosen)) as tape:
                 _write_label(found, tape, settings, medium, chosen, note, force=force)
             return _shown(found, found.tapes.tape(chosen), opened.tapes() if isinstance(settings, PoolSettings) else [])
@@ -160,9 +160,19 @@ def _strangers(medium: str, seen: list[TapeSeen], names: list[str], labels: set[
         yield TapeStranger(medium=medium, place=name, label=None, blank=False)
 
 
-def _require_other_medium(known: TapeEntry | None, medium: str) -> None:
-    if known is not None and known.medium != medium:
+def _require_free(known: TapeEntry | None, medium: str, *, force: bool) -> None:
+    """Before a tape is loaded, which may be another one than the catalog knows by that label."""
+    if known is None:
+        return
+    if known.medium != medium:
         raise NameTakenError(f"a tape of {known.medium} has the label {known.label}", hint="choose another")
+    if known.protected:
+        what = f"tape {known.label} is protected"
+        raise PermissionDeniedError(what, hint=f"`vsnapfs tape protect {known.label} --off`")
+    if known.files > 1 and known.state != "retired" and not force:
+        raise NameTakenError(
+            f"tape {known.label} holds archives", hint="retire it, or --force, which gives them up wherever it is"
+        )
 
 
 def _write_label(
@@ -174,11 +184,15 @@ def _write_label(
         raise PermissionDeniedError(
             f"tape {entry.label} is protected", hint=f"`vsnapfs tape protect {entry.label} --off`"
         )
+    if tape.read_only:
+        raise PermissionDeniedError(f"{tape.name} is write-protected")
     if not tape.blank and not force:
         what = f"has the label {tape.label.label}" if tape.label is not None else "holds something else"
         raise NameTakenError(f"{tape.name} {what}", hint="--force writes over it, and all that is on it is gone")
-    generation = 1 if tape.label is None else tape.label.generation + 1
+    before = [each.generation for each in known.values() if each.label == label]
+    generation = 1 + max(before + ([] if tape.label is None else [tape.label.generation]), default=0)
     wanted = new_label(label, medium, settings.block_bytes, time.time_ns(), generation=generation, note=note)
+    tape.require_unread()
     if entry is not None and entry.label != label:
         found.tapes.forget_tape(entry.label)
     found.tapes.begin_tape(wanted)

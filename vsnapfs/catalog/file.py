@@ -107,6 +107,15 @@ def stands(place: Place) -> bool:
     return True
 
 
+def faults_of(db: apsw.Connection) -> list[str]:
+    """What SQLite's own check finds; empty when the file is sound."""
+    try:
+        found = [str(row[0]) for row in db.execute("PRAGMA integrity_check")]
+    except apsw.Error as error:
+        return [str(error)]
+    return [] if found == ["ok"] else found
+
+
 @contextmanager
 def our_errors(doing: str) -> Iterator[None]:
     """Turn SQLite's errors into ours: damage, or a refusal of the operating system."""

@@ -16,7 +16,7 @@ import msgspec
 
 from vsnapfs.catalog import events
 from vsnapfs.catalog.counts import COUNTS_MAX, Count
-from vsnapfs.catalog.file import Place, connect, our_errors, untouched
+from vsnapfs.catalog.file import Place, connect, faults_of, our_errors, untouched
 from vsnapfs.catalog.index import GapEntry, VolumeEntry
 from vsnapfs.catalog.schema import TABLES, VERSION
 from vsnapfs.core.errors import IntegrityError, UsageError, VsnapfsError
@@ -135,11 +135,7 @@ class CatalogStore:
 
     def faults(self) -> list[str]:
         """What SQLite's own check finds; empty when the file is sound."""
-        try:
-            found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check")]
-        except apsw.Error as error:
-            return [str(error)]
-        return [] if found == ["ok"] else found
+        return faults_of(self._db)
 
     def _judge(self) -> None:
         """Make the tables in an empty file; refuse any others than ours.

@@ -14,12 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
-import apsw
 import msgspec
 
 from vsnapfs.catalog import chains
 from vsnapfs.catalog import tape_tables as tables
-from vsnapfs.catalog.file import Place, connect, our_errors, stands
+from vsnapfs.catalog.file import Place, connect, faults_of, our_errors, stands
 from vsnapfs.core.errors import FormatUnknownError, IntegrityError, NotFoundError, VsnapfsError
 from vsnapfs.core.names import near
 from vsnapfs.core.tapes import ArchiveEntry, PieceEntry, TapeEntry, TapeLabel
@@ -134,6 +133,11 @@ class Tapes:
             self._insert("piece", [tables.piece_row(piece)], "OR REPLACE")
             self._db.execute("UPDATE tape SET written_ns = ? WHERE uuid = ?", (now_ns, piece.tape_uuid))
 
+    def forget_pieces(self, archive_uuid: str, number: int) -> None:
+        """Those of an archive from a number on are not on tape any more."""
+        with self._changing():
+            self._db.execute("DELETE FROM piece WHERE archive = ? AND number >= ?", (archive_uuid, number))
+
     def complete(self, archive_uuid: str) -> None:
         """All its pieces are on tape."""
         self._set_archive(archive_uuid, "complete", "")
@@ -214,11 +218,7 @@ class Tapes:
 
     def faults(self) -> list[str]:
         """What SQLite's own check finds; empty when the file is sound."""
-        try:
-            found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check")]
-        except apsw.Error as error:
-            return [str(error)]
-        return [] if found == ["ok"] else found
+        return faults_of(self._db)
 
     def _judge(self, repository: str) -> None:
         found = dict(self._db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,16 +15,16 @@ import msgspec
 from vsnapfs.cli.arguments import POINT, SIZE, VOLUME, PointsCommand
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.signals import ended_as_by_hand
-from vsnapfs.cli.table import moment, table
+from vsnapfs.cli.table import moment, printable, table
 from vsnapfs.core.errors import BusyError, UsageError
 from vsnapfs.core.units import format_size
 
 if TYPE_CHECKING:
+    from vsnapfs import Repository
     from vsnapfs.archive.archiving import Archived
     from vsnapfs.archive.listing import ArchiveListed
     from vsnapfs.archive.plain import ArchivedPlain
     from vsnapfs.archive.request import Wanted
-    from vsnapfs.repository.repository import Repository
 
 LIST = "list"
 STDOUT_FD = 1
@@ -74,12 +75,23 @@ def command(session: Session, /, points: tuple[str, ...], form: str, retire: boo
     from vsnapfs.archive.request import Wanted, is_medium
 
     wanted = Wanted(points=points, **given)
-    with ended_as_by_hand(), session.client().reading() as repository:
+    with ended_as_by_hand(), _said_how_to_go_on(wanted.to), session.client().reading() as repository:
         _check_retired(repository, wanted, retire=retire)
         if is_medium(repository, wanted.to):
             _to_tapes(session, repository, wanted, retire=retire)
         else:
             _to_plain(session, repository, wanted, retire=retire, force=force)
+
+
+@contextmanager
+def _said_how_to_go_on(to: str) -> Iterator[None]:
+    """To whoever has interrupted it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if to != "-":
+            print(f"vsnapfs: broken off; with --resume, `vsnapfs archive` to {printable(to)} goes on", file=sys.stderr)
+        raise
 
 
 def _check(session: Session, points: tuple[str, ...], form: str, retire: bool, given: dict[str, Any]) -> None:

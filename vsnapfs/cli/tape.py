@@ -16,7 +16,7 @@ from vsnapfs.core.units import format_size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vsnapfs.core.tapes import TapeDetail, TapePiece, TapeShown, TapeStranger
+    from vsnapfs.core.tapes import PointCopies, TapeDetail, TapePiece, TapeShown, TapeStranger
 
 UUID_SHOWN = 8
 
@@ -76,6 +76,19 @@ def show(session: Session, label: str) -> None:
     session.show(found, [*_facts(found), "", *table(heads, map(_piece, found.pieces))])
 
 
+@command.command("copies")
+@global_options()
+@pass_session
+def copies(session: Session) -> None:
+    """List bookmarks, and points that are on tape: how often, since when, and which tapes the newest copy needs."""
+    from vsnapfs.archive.copies import copy_list
+    from vsnapfs.daemon.requests import BookmarkList
+
+    found = copy_list(session.repository, session.ask(BookmarkList()).bookmarks)
+    heads = ["POINT", "SEQNO", "TIME", "ON DISK", "ON TAPE", "NEWEST COPY", "TAPES"]
+    session.show(found, table(heads, map(_point, found.points)))
+
+
 @command.command("label")
 @click.argument("medium", type=MEDIUM)
 @click.argument("label", required=False)
@@ -105,8 +118,9 @@ def retire(session: Session, label: str, force: bool) -> None:
     from vsnapfs.archive.tapes import tape_retire
 
     tape = tape_retire(session.repository, label, force=force)
+    given_up = f"; {tape.archives} archives on it count no more" if tape.archives else ""
     when = "" if tape.free_from is None else f"; it may be written over from {moment(tape.free_from)} on"
-    session.show(tape, [f"retired tape {tape.label}{when}"])
+    session.show(tape, [f"retired tape {tape.label}{given_up}{when}"])
 
 
 @command.command("protect")
@@ -120,6 +134,19 @@ def protect(session: Session, label: str, off: bool) -> None:
 
     tape = tape_protect(session.repository, label, protected=not off)
     session.show(tape, [f"tape {tape.label} is {'not ' if off else ''}protected"])
+
+
+def _point(copies: PointCopies) -> list[str]:
+    newest = copies.on_tape[-1] if copies.on_tape else None
+    return [
+        copies.point.bookmark or "-",
+        f"@{copies.point.seqno}",
+        moment(copies.point.time),
+        "yes" if copies.on_disk else "no",
+        str(len(copies.on_tape)),
+        "-" if newest is None else moment(newest.made),
+        "-" if newest is None else " ".join(newest.tapes),
+    ]
 
 
 def _state(tape: TapeShown) -> str:

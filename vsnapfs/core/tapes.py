@@ -157,3 +157,30 @@ class TapeDetail(msgspec.Struct, frozen=True, kw_only=True):
     pieces: list[TapePiece]
     needed_by: list[str]
     """uuids of archives that cannot be read without it, oldest first."""
+
+
+class TapeCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """A complete archive of a point, with all that it needs."""
+
+    archive: str
+    kind: ArchiveKind
+    made: str
+    medium: str
+    tapes: list[str]
+    """Labels of all tapes that are needed, those of its chain too, in the order in which they are read."""
+
+
+class PointCopies(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a point is."""
+
+    point: ArchivedPoint
+    on_disk: bool
+    """A bookmark stands on it."""
+    on_tape: list[TapeCopy]
+    """The oldest first."""
+
+
+class CopyList(msgspec.Struct, frozen=True, kw_only=True):
+    """Bookmarks that stand and points that are on tape, the oldest point first."""
+
+    points: list[PointCopies]

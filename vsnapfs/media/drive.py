@@ -26,6 +26,7 @@ from vsnapfs.media.drive_tape import DriveTape
 from vsnapfs.media.ioctl import Device
 from vsnapfs.media.label import new_label
 from vsnapfs.media.medium import Begun, TapeSeen
+from vsnapfs.media.whole import is_whole_index
 from vsnapfs.policy.media import DriveSettings
 
 LOOK_EVERY_S = 1.0
@@ -152,8 +153,9 @@ class Drive:
             if tape.read_only or tape.problem is not None:
                 pass
             elif entry is None:
-                if tape.blank:
-                    return self._labelled(tape, self._label_for(barcode, choice.known), 1, choice.begun)
+                label = self._label_for(barcode, choice.known) if tape.blank else None
+                if label is not None and not _counts(label, choice.known):
+                    return self._labelled(tape, label, _generation(label, choice.known), choice.begun)
             elif entry in choice.open and self._is_labelled(tape, entry):
                 self._cut(tape, entry)
                 return tape
@@ -186,13 +188,16 @@ class Drive:
         return tape.label is not None and tape.label.uuid == entry.uuid
 
     def _cut(self, tape: DriveTape, entry: TapeEntry) -> None:
-        """What stands behind the files that the catalog knows and may have its index is not written over: an older copy of the catalog may
+        """What stands behind the files that the catalog knows and has its index is not written over: an older copy of the catalog may
         have been put back. Pieces have odd numbers, their indexes the next ones."""
         recorded = tape.recorded()
         if recorded < entry.files:
             what = f"{tape.name} has {recorded} files of the {entry.files} that the catalog knows"
             raise IntegrityError(what, hint=f"`vsnapfs tape verify {entry.label}`, and retire it")
-        tape.cut(recorded - 1 if recorded % 2 else recorded - 2)
+        last = recorded - 1 if recorded % 2 else recorded - 2
+        if last >= entry.files and not is_whole_index(tape.open(last)):
+            last -= 2  # the driver has ended it, and not who wrote it
+        tape.cut(last)
         tape.used_bytes = entry.used_bytes
 
     def _labelled(self, tape: DriveTape, label: str, generation: int, begun: Begun) -> DriveTape:
@@ -273,3 +278,13 @@ class Drive:
 
     def _none_left(self) -> NoSpaceError:
         return NoSpaceError(f"no tape of {self.name} can be written to: they are full, protected, or hold what counts")
+
+
+def _counts(label: str, known: Sequence[TapeEntry]) -> bool:
+    """A tape of that label holds something, whatever the one with that barcode looks like."""
+    return any(entry.label == label and entry.files > 1 and entry.state != "retired" for entry in known)
+
+
+def _generation(label: str, known: Sequence[TapeEntry]) -> int:
+    """Of a tape that gets this label now: a later one than of any that had it."""
+    return 1 + max((entry.generation for entry in known if entry.label == label), default=0)

@@ -76,6 +76,9 @@ class DriveTape:
     def files(self) -> None:
         return None
 
+    def require_unread(self) -> None:
+        """Nobody else has the drive."""
+
     def write_label(self, label: TapeLabel) -> None:
         self._require_writable()
         self._operate(Op.REW, 1, "rewind")

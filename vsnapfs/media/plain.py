@@ -16,6 +16,7 @@ from pathlib import Path
 from vsnapfs.core.errors import NameTakenError, NoSpaceError, StoreError, UsageError, from_os_error
 from vsnapfs.media.file_reader import FileReader
 from vsnapfs.media.tape import Readable
+from vsnapfs.media.writeback import Writeback
 
 PARTIAL = ".partial"
 INDEX = ".index"
@@ -72,11 +73,13 @@ class PlainWriter:
             self._fd: int | None = os.open(self._partial, flags, FILE_MODE)
             os.ftruncate(self._fd, keep_bytes)
             os.lseek(self._fd, keep_bytes, os.SEEK_SET)
+            self._writeback = Writeback(self._fd, keep_bytes)
 
     def write(self, block: Readable) -> None:
         assert self._fd is not None, "it has ended"
         with self._told("write"):
             _write_all(self._fd, block)
+            self._writeback.wrote(memoryview(block).nbytes)
 
     def finish(self) -> int:
         assert self._fd is not None, "it has ended"

@@ -85,6 +85,7 @@ class Pool:
 
     def next(self, known: Sequence[TapeEntry], begun: Begun, *, fresh: bool = False) -> PoolTape:
         here = set(self._labels())
+        self._require_mounted(known, here)
         for entry in appendable(known, fresh=fresh):
             if entry.label not in here:
                 continue
@@ -99,12 +100,19 @@ class Pool:
                 return self._labelled(tape, label, 1, begun)
             tape.close()
         for entry in reusable(known, self._clock(), self.settings.retention_ns):
-            if entry.label in here and (tape := self._free(entry)) is not None:
+            if entry.label in here and (tape := self._unread(entry)) is not None:
                 return self._labelled(tape, entry.label, entry.generation + 1, begun)
         if self.settings.tapes and len(here) >= self.settings.tapes:
             raise self._none_left(len(here))
         label = next_label(self.settings.labels, {*here, *taken})
         return self._labelled(self.load_blank(label), label, 1, begun)
+
+    def _require_mounted(self, known: Sequence[TapeEntry], here: set[str]) -> None:
+        """A pool whose disk is not mounted is an empty directory on another."""
+        ours = [entry for entry in known if entry.medium == self.name]
+        if ours and not any(entry.label in here for entry in ours):
+            what = f"none of the {len(ours)} tapes of {self.name} is in {self.settings.path}: is its disk mounted?"
+            raise NotFoundError(what, hint=f"`vsnapfs tape label {self.name}` makes one on another disk")
 
     def _appendable(self, entry: TapeEntry) -> PoolTape | None:
         """The tape, cut behind its last index. None: it is another one, protected, or there is no room on it.
@@ -130,13 +138,25 @@ class Pool:
         tape.close()
         return None
 
+    def _unread(self, entry: TapeEntry) -> PoolTape | None:
+        """As ``_free``; None also: it is being read."""
+        tape = self._free(entry)
+        try:
+            if tape is not None:
+                tape.require_unread()
+        except BusyError:
+            assert tape is not None
+            tape.close()
+            return None
+        return tape
+
     def _half_labelled(self, entry: TapeEntry) -> PoolTape | None:
-        """The tape, if a crash was between what the catalog was told of its label and the label: nothing is behind the old one."""
+        """The tape, if the catalog was told of a new label and the tape has not got it: nothing counts on it by then."""
         try:
             tape = self._open(entry.label, write=True)
         except BusyError:
             return None
-        is_older = tape.label is not None and tape.label.generation < entry.generation and len(tape.files()) == 1
+        is_older = tape.label is not None and tape.label.generation < entry.generation
         if (tape.blank or is_older) and not tape.read_only:
             return tape
         tape.close()

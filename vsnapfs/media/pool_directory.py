@@ -16,6 +16,7 @@ from vsnapfs.core.errors import BusyError, from_os_error
 from vsnapfs.media.tape import FileKind, TapeFile
 
 LABEL_FILE = "00000.label"
+LOCK_FILE = "lock"
 PART = ".part"
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
@@ -40,17 +41,30 @@ class PoolDirectory:
         """Takes ``fd`` over. place: its path, for people."""
         self.fd = fd
         self.place = place
+        self._lock_fd: int | None = None
 
     def close(self) -> None:
         """Twice is allowed."""
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
     def lock(self) -> None:
-        """Raises: BusyError: somebody else writes to it."""
+        """Raises: BusyError: somebody else writes to it. StoreError: the filesystem has no locks."""
+        with self.told("lock"):
+            try:
+                self._lock_one(self.fd)
+            except OSError:
+                # A filesystem such as NFS locks what was opened to be written to, and that is no directory.
+                self._lock_fd = self.open(LOCK_FILE, os.O_RDWR | os.O_CREAT)
+                self._lock_one(self._lock_fd)
+
+    def _lock_one(self, fd: int) -> None:
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BusyError(f"tape {self.place} is being written to", hint="wait until that has ended") from error
 
@@ -62,6 +76,8 @@ class PoolDirectory:
             for name in sorted(os.listdir(self.fd)):
                 match = _FILE.fullmatch(name)
                 found = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+                if name == LOCK_FILE:
+                    continue
                 if match is not None and stat.S_ISREG(found.st_mode):
                     files.append(_tape_file(match, found.st_size))
                 elif not is_tape_file(name.removesuffix(PART)) or match is not None:

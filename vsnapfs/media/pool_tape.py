@@ -32,6 +32,7 @@ from vsnapfs.media.file_reader import FileReader
 from vsnapfs.media.label import LABEL_BYTES_MAX, decode_label, encode_label
 from vsnapfs.media.pool_directory import LABEL_FILE, PoolDirectory, is_tape_file, name_of
 from vsnapfs.media.tape import PIECE_EXTENSION, EndOfTapeError, FileKind, Readable, TapeFile
+from vsnapfs.media.writeback import Writeback
 
 LABEL = TapeFile(0, FileKind.LABEL, 0, "label")
 
@@ -89,6 +90,12 @@ class PoolTape:
     def files(self) -> list[TapeFile]:
         return list(self._files)
 
+    def require_unread(self) -> None:
+        if self._guard is not None:
+            with self._alone():
+                pass
+            self._hold_label()
+
     def write_label(self, label: TapeLabel) -> None:
         self._require_writable()
         with self._alone():
@@ -126,9 +133,7 @@ class PoolTape:
 
     def close(self) -> None:
         """Twice is allowed."""
-        if self._guard is not None:
-            os.close(self._guard)
-            self._guard = None
+        self._let_go_of_label()
         self._directory.close()
 
     def _writer(self, file: TapeFile) -> PoolWriter:
@@ -164,22 +169,35 @@ class PoolTape:
 
     def _hold_label(self) -> None:
         """Whoever has the tape loaded has a shared lock on its label."""
-        if self._guard is not None:
-            os.close(self._guard)
+        self._let_go_of_label()
         self._guard = self._directory.open(LABEL_FILE)
         with suppress(BlockingIOError):  # somebody writes it over right now; what is read is whole all the same
             fcntl.flock(self._guard, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
+    def _let_go_of_label(self) -> None:
+        if self._guard is not None:
+            os.close(self._guard)
+            self._guard = None
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Nobody else reads the tape. Raises: BusyError."""
-        if self._guard is not None:
+        if self._guard is None:
+            yield
+            return
+        self._let_go_of_label()
+        with self._directory.told("lock the label of"):
+            fd = self._directory.open(LABEL_FILE, os.O_RDWR)
             try:
-                fcntl.flock(self._guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                fcntl.flock(self._guard, fcntl.LOCK_SH)
+                os.close(fd)
+                self._hold_label()
                 raise BusyError(f"{self.name} is being read", hint="wait until that has ended") from error
-        yield
+        try:
+            yield
+        finally:
+            os.close(fd)
 
     def _drop_behind(self, after: int) -> None:
         """The last one first: what is left at any moment has no gap."""
@@ -211,6 +229,7 @@ class PoolWriter:
             self._fd = directory.open_part(name_of(file))
         except OSError as error:
             raise self._failed(error, "make") from error
+        self._writeback = Writeback(self._fd)
 
     def write(self, block: Readable) -> None:
         assert self._fd is not None, "it has ended"
@@ -221,6 +240,7 @@ class PoolWriter:
             while rest:
                 count = os.write(self._fd, rest)
                 self._written += count
+                self._writeback.wrote(count)
                 rest = rest[count:]
         except OSError as error:
             raise self._failed(error, "write") from error

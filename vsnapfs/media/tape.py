@@ -116,6 +116,9 @@ class Tape(Protocol):
     def used_bytes(self) -> int | None:
         """None: a drive does not know."""
 
+    def require_unread(self) -> None:
+        """Before something is told that what stands on it is given up. Raises: BusyError: somebody reads it."""
+
     def write_label(self, label: TapeLabel) -> None:
         """As the first file; everything behind it is gone. Raises: PermissionDeniedError: write-protected. As TapeWriter.write."""
 

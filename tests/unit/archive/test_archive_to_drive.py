@@ -157,3 +157,18 @@ def test_a_tape_is_labelled_by_its_barcode(top: Path, robot: Robot) -> None:
     listed = tape_list(top / "repository", look=True)
     assert [tape.label for tape in listed.tapes] == ["A00002"]
     assert [each.label for each in listed.strangers] == ["A00001", "A00003"]
+
+
+def test_archives_that_an_older_catalog_does_not_know_stay_on_their_tape(top: Path, robot: Robot) -> None:
+    catalog = top / "repository" / "tapes.db"
+    archive(top, points=("a",))
+    older = catalog.read_bytes()
+    archive(top, points=("b",), incremental=True)
+    with shelf(top / "repository") as found:
+        (forgotten,) = found.tapes.pieces(found.tapes.archives()[1].uuid)
+    catalog.write_bytes(older)
+    archive(top, points=("b",), incremental=True)
+    with shelf(top / "repository") as found:
+        (piece,) = found.tapes.pieces(found.tapes.archives()[1].uuid)
+    assert piece.tape_uuid == forgotten.tape_uuid
+    assert piece.file == forgotten.file + 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def test_a_tape_that_others_need_is_retired_only_by_force(vsnapfs: Command, vaul
     assert tapes(vsnapfs)["T00001"]["state"] == "full"
     done = vsnapfs("tape", "retire", "T00003")
     assert done.status == 0
-    assert done.out.startswith("retired tape T00003; it may be written over from 2")
+    assert done.out.startswith("retired tape T00003; 1 archives on it count no more; it may be written over from 2")
     assert vsnapfs("tape", "retire", "T00001").status == 0
     found = tapes(vsnapfs)["T00003"]
     assert found["free_from"] > found["written"]
@@ -124,6 +125,39 @@ def test_protected_and_not_any_more(vsnapfs: Command, vault: Path) -> None:
     assert vsnapfs("tape", "protect", "T9").status == 3
 
 
+def test_copies_of_points(vsnapfs: Command, vault: Path) -> None:
+    vsnapfs("archive", "a", "--to", "vault")
+    vsnapfs("archive", "b", "--to", "vault", "--incremental")
+    vsnapfs("archive", "a", "--to", "vault")
+    vsnapfs("bookmark", "add", "c")
+    vsnapfs("bookmark", "remove", "a")
+    points = vsnapfs("tape", "copies", "--json").json()["points"]
+    found = {each["point"]["bookmark"]: each for each in points}
+    assert [each["point"]["bookmark"] for each in points] == ["a", "b", "c"]
+    assert {name: (each["on_disk"], len(each["on_tape"])) for name, each in found.items()} == {
+        "a": (False, 2),
+        "b": (True, 1),
+        "c": (True, 0),
+    }
+    assert found["b"]["on_tape"][0]["tapes"] == ["T00001", "T00002"]
+    rows = [line.split() for line in vsnapfs("tape", "copies").out.splitlines()[1:]]
+    assert [(row[0], row[3], row[4]) for row in rows] == [("a", "no", "2"), ("b", "yes", "1"), ("c", "yes", "0")]
+    assert rows[1][-2:] == ["T00001", "T00002"]
+    vsnapfs("tape", "retire", "T00001", "--force")
+    points = vsnapfs("tape", "copies", "--json").json()["points"]
+    assert {each["point"]["bookmark"]: len(each["on_tape"]) for each in points}["b"] == 0
+
+
+def test_a_tape_that_is_write_protected_keeps_its_place_in_the_catalog(vsnapfs: Command, vault: Path) -> None:
+    vsnapfs("archive", "a", "--to", "vault")
+    (vault / "T00001" / "00000.label").chmod(0o400)
+    before = tapes(vsnapfs)["T00001"]
+    assert before["read_only"]
+    done = vsnapfs("tape", "label", "vault", "T00001", "--force")
+    assert (done.status, "is write-protected" in done.err) == (4, True)
+    assert tapes(vsnapfs)["T00001"] == before
+
+
 def test_labels(vsnapfs: Command, vault: Path) -> None:
     assert vsnapfs("tape", "label", "vault").out == "labelled tape T00001 of vault\n"
     assert vsnapfs("tape", "label", "vault").out == "labelled tape T00002 of vault\n"
@@ -136,6 +170,24 @@ def test_labels(vsnapfs: Command, vault: Path) -> None:
     assert vsnapfs("tape", "label", "vault", "MONDAY", "--force").status == 0
     after = tapes(vsnapfs)["MONDAY"]
     assert (after["generation"], after["uuid"] == before["uuid"]) == (2, False)
+    shutil.rmtree(vault / "MONDAY")
+    assert vsnapfs("tape", "label", "vault", "MONDAY").status == 0
+    assert tapes(vsnapfs)["MONDAY"]["generation"] == 3
+
+
+def test_a_label_that_archives_are_on_is_not_given_away_where_its_tape_is_not_seen(
+    vsnapfs: Command, vault: Path
+) -> None:
+    """As when the disk of the pool is not mounted."""
+    vsnapfs("archive", "a", "--to", "vault")
+    vault.rename(vault.with_name("elsewhere"))
+    vault.mkdir()
+    done = vsnapfs("tape", "label", "vault", "T00001")
+    assert done.status == 5
+    assert "tape T00001 holds archives" in done.err
+    assert os.listdir(vault) == []
+    assert vsnapfs("tape", "label", "vault").out == "labelled tape T00003 of vault\n"
+    assert tapes(vsnapfs)["T00001"]["archives"] == 1
 
 
 @pytest.mark.parametrize(

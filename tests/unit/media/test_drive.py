@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.unit
 
 BLOCK_BYTES = 4096
 DAY_NS = 86400 * 10**9
+INDEX = b"vsnapfs index 1 " + hashlib.sha256(b'{"a":1}\n').hexdigest().encode() + b'\n{"a":1}\n'
 
 
 class Shelf:
@@ -104,7 +106,7 @@ class Ground:
     def write(self, tape: DriveTape, content: bytes = b"piece" * 2000) -> None:
         """A piece and its index, and the catalog is told."""
         self.now_ns += 1
-        for kind, each in ((FileKind.PIECE, content), (FileKind.INDEX, b"index")):
+        for kind, each in ((FileKind.PIECE, content), (FileKind.INDEX, INDEX)):
             put(tape, kind, each)
         assert tape.label is not None
         files = self.known[tape.label.label].files + 2
@@ -363,6 +365,19 @@ def test_what_the_catalog_does_not_know_is_not_written_over(ground: Ground, tell
     assert put(again, FileKind.PIECE, b"new") == 5
 
 
+@pytest.mark.parametrize(
+    "index", [INDEX[:30], INDEX[:-3], b"vsnapfs index 1 x\n", b"else", INDEX.replace(b"1}", b"2}")]
+)
+def test_an_index_that_was_broken_off_does_not_count(ground: Ground, index: bytes) -> None:
+    ground.drive.cartridge = ground.stocked("A")
+    tape = loaded(ground)
+    put(tape, FileKind.PIECE, b"whole")
+    put(tape, FileKind.INDEX, index)  # as the driver ends it when the process dies
+    tape.close()
+    again = ground.next(ground.medium(changer="none"))
+    assert put(again, FileKind.PIECE, b"new") == 3
+
+
 def test_a_tape_that_lacks_what_the_catalog_knows_is_told(ground: Ground) -> None:
     ground.drive.cartridge = ground.stocked("A", files=9)
     with pytest.raises(IntegrityError, match="has 3 files of the 9 that the catalog knows"):
@@ -390,6 +405,24 @@ def test_a_robot_brings_a_blank_one_before_one_that_was_retired(ground: Ground) 
     assert tape.label is not None
     assert (tape.label.label, tape.label.generation) == ("A", 2)
     assert shelf.brought == ["E00005", "A"]
+
+
+def test_a_tape_that_should_hold_something_and_seems_blank_is_left_alone(ground: Ground) -> None:
+    ground.stocked("A").keep([])
+    before = ground.known["A"]
+    ground.cartridge("B")
+    shelf = ground.shelf()
+    assert name_of(ground.next(ground.medium(shelf))) == "B"
+    assert shelf.brought == ["A", "B"]
+    assert ground.known["A"] == before
+    assert ground.cartridges["A"].load() == []
+
+
+def test_a_retired_tape_that_was_erased_gets_its_label_again_and_a_later_generation(ground: Ground) -> None:
+    ground.stocked("A", state="retired").keep([])
+    tape = ground.next(ground.medium(ground.shelf()))
+    assert tape.label is not None
+    assert (tape.label.label, tape.label.generation) == ("A", 2)
 
 
 def test_a_robot_without_a_tape_to_write_to(ground: Ground) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vsnapfs.core.errors import NameTakenError, NoSpaceError, NotFoundError, StoreError, UsageError
+from vsnapfs.media import writeback
 from vsnapfs.media.plain import PipeWriter, PlainWriter, index_of, open_plain, partial_bytes, partial_of
 
 pytestmark = pytest.mark.unit
@@ -102,3 +103,15 @@ def test_a_pipe_that_nobody_reads_any_more(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="standard output was closed"):
         writer.write(b"more")
     os.close(into)
+
+
+def test_what_is_written_leaves_the_cache_by_and_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(writeback, "STEP_BYTES", 1000)
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, at, length, advice: asked.append((at, length, advice)))
+    partial_of(tmp_path / "a.tar").write_bytes(bytes(500))
+    writer = PlainWriter(tmp_path / "a.tar", keep_bytes=500)
+    for _ in range(5):
+        writer.write(bytes(600))
+    writer.finish()
+    assert asked == [(0, 1700, os.POSIX_FADV_DONTNEED), (700, 2200, os.POSIX_FADV_DONTNEED)]

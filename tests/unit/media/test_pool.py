@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from vsnapfs.core.errors import (
     NoSpaceError,
     NotFoundError,
     PermissionDeniedError,
+    StoreError,
     UsageError,
 )
 from vsnapfs.core.tapes import TapeEntry, TapeLabel, TapeState
@@ -136,6 +138,18 @@ def test_a_fresh_one_holds_nothing(ground: Ground) -> None:
     assert name_of(ground.next(pool, fresh=True)) == "T00002"
 
 
+def test_a_pool_whose_disk_is_not_mounted_gets_no_new_tape(ground: Ground) -> None:
+    pool = ground.pool()
+    ground.stock(pool, "T00001", "full")
+    elsewhere = ground.top.with_name("elsewhere")
+    (ground.top / "T00001").rename(elsewhere)
+    with pytest.raises(NotFoundError, match=r"none of the 1 tapes of vault is in .*: is its disk mounted\?"):
+        ground.next(pool)
+    assert os.listdir(ground.top) == []
+    elsewhere.rename(ground.top / "T00001")
+    assert name_of(ground.next(pool)) == "T00002"
+
+
 def test_an_empty_directory_is_a_blank_tape(ground: Ground) -> None:
     (ground.top / "MONDAY").mkdir()
     assert name_of(ground.next(ground.pool())) == "MONDAY"
@@ -210,7 +224,8 @@ def test_a_tape_that_lacks_what_the_catalog_knows_is_told(ground: Ground) -> Non
         ground.next(pool)
 
 
-def test_a_crash_between_the_catalog_and_the_label_costs_no_tape(ground: Ground) -> None:
+@pytest.mark.parametrize("begun_to_cut", [False, True])
+def test_a_crash_between_the_catalog_and_the_label_costs_no_tape(ground: Ground, begun_to_cut: bool) -> None:
     pool = ground.pool(tapes=1)
     ground.stock(pool, "T00001", "retired")
 
@@ -220,9 +235,10 @@ def test_a_crash_between_the_catalog_and_the_label_costs_no_tape(ground: Ground)
 
     with pytest.raises(KeyboardInterrupt):
         pool.next(list(ground.known.values()), crash)
-    tape = pool.load("T00001", write=True)
-    tape.cut(0)  # what the label's writing does first
-    tape.close()
+    if begun_to_cut:
+        tape = pool.load("T00001", write=True)
+        tape.cut(0)  # what the label's writing does first
+        tape.close()
     again = ground.next(pool)
     assert again.label is not None
     assert (again.label.uuid, again.label.generation) == (ground.known["T00001"].uuid, 2)
@@ -308,14 +324,61 @@ def test_one_writes_to_a_tape(ground: Ground) -> None:
     first.close()
 
 
+def test_one_writes_to_a_tape_also_where_directories_have_no_locks(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS: what is not open for writing cannot be locked alone."""
+    real = fcntl.flock
+
+    def flock(fd: int, how: int) -> None:
+        writable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+        if how & fcntl.LOCK_EX and not writable:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        real(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    pool = ground.pool()
+    ground.stock(pool, "T00001")
+    first = ground.next(pool)
+    with pytest.raises(BusyError, match="is being written to"):
+        pool.load("T00001", write=True)
+    first.close()
+    reader = pool.load("T00001")
+    again = pool.load("T00001", write=True)
+    assert again.label is not None
+    with pytest.raises(BusyError, match="is being read"):
+        again.write_label(again.label)
+    reader.close()
+    again.write_label(again.label)
+    again.close()
+    assert pool.foreign() == []
+
+
+def test_a_filesystem_without_any_locks_is_told(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(StoreError, match=r"cannot lock tape .*: No locks available"):
+        ground.next(ground.pool())
+
+
 def test_a_tape_is_not_written_over_while_it_is_read(ground: Ground) -> None:
     pool = ground.pool()
     ground.stock(pool, "T00001", "retired")
+    before = ground.known["T00001"]
     reader = pool.load("T00001")
+    tape = pool.load("T00001", write=True)
+    assert tape.label is not None
     with pytest.raises(BusyError, match="is being read"):
-        ground.next(pool)
+        tape.write_label(tape.label)
+    tape.close()
+    assert name_of(ground.next(pool)) == "T00002"
+    assert ground.known["T00001"] == before  # and the catalog was not told otherwise
     assert len(os.listdir(ground.top / "T00001")) == 3
+    ground.change("T00002", state="full")
     reader.close()
+    assert name_of(ground.next(pool)) == "T00001"
 
 
 def test_a_label_that_is_not_writable_protects_the_tape(ground: Ground) -> None:
