@@ -44,7 +44,7 @@ class MadeFrom(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of its SHA256SUMS; empty: those could not be read."""
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """One archive."""
 
     format: int
@@ -66,7 +66,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The uuid of the archive of that point; None: nobody knows one."""
     volumes: tuple[ManifestVolume, ...]
     made_from: tuple[MadeFrom, ...] = ()
-    """Of a synthetic full archive: the chain that it was made from, the full one first. Not written where there is none."""
+    """Of a synthetic full archive: the chain that it was made from, the full one first."""
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
