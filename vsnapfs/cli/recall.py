@@ -29,7 +29,7 @@ LINES_SHOWN = 20
 STAGING = ".recall"
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class RecalledPoint(msgspec.Struct, frozen=True, kw_only=True):
     """What ``--json`` prints."""
 
     archives: tuple[str, ...]
@@ -51,7 +51,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     lost: list[Any]
 
 
-class Needed(msgspec.Struct, frozen=True, kw_only=True):
+class RecallPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What ``--dry-run --json`` prints: what a recall reads, in this order."""
 
     point: str
@@ -140,7 +140,7 @@ def _carried_out(session: Session, known: Known, given: dict[str, Any]) -> int:
     return IntegrityError.exit_status if answer.flaws or answer.lost else 0
 
 
-def _needed(found: Plan) -> Needed:
+def _needed(found: Plan) -> RecallPlan:
     from vsnapfs.archive.chain import name_of
 
     try:
@@ -148,7 +148,7 @@ def _needed(found: Plan) -> Needed:
         missing = None
     except NotFoundError as error:
         missing = error.message
-    return Needed(
+    return RecallPlan(
         point=name_of(found.point),
         archives=[step.archive.uuid for step in found.steps],
         tapes=[tape.label for tape in found.tapes],
@@ -156,7 +156,7 @@ def _needed(found: Plan) -> Needed:
     )
 
 
-def _recalled(session: Session, known: Known, found: Plan, given: dict[str, Any]) -> Answer:
+def _recalled(session: Session, known: Known, found: Plan, given: dict[str, Any]) -> RecalledPoint:
     from vsnapfs.archive.landing import Landing
     from vsnapfs.archive.layer import Options
     from vsnapfs.archive.recall import Recall, plan_lines
@@ -198,7 +198,7 @@ def _directory(session: Session, given: dict[str, Any]) -> Path:
     return repository.with_name(repository.name + STAGING)
 
 
-def _delivered(session: Session, found: Plan, done: Recalled, given: dict[str, Any], report: Any) -> Answer:
+def _delivered(session: Session, found: Plan, done: Recalled, given: dict[str, Any], report: Any) -> RecalledPoint:
     from vsnapfs.archive.chain import name_of
 
     bookmark: str | None = None
@@ -214,7 +214,7 @@ def _delivered(session: Session, found: Plan, done: Recalled, given: dict[str, A
     elif given["medium"] is not None:
         to = given["medium"]
         made = archive_again(session, to, done, report, resume=given["resume"])
-    return Answer(
+    return RecalledPoint(
         archives=done.archives,
         tapes=[tape.label for tape in found.tapes],
         point=name_of(found.point),
@@ -230,7 +230,7 @@ def _delivered(session: Session, found: Plan, done: Recalled, given: dict[str, A
     )
 
 
-def _lines(answer: Answer) -> Iterator[str]:
+def _lines(answer: RecalledPoint) -> Iterator[str]:
     verified = ", verified" if answer.verified else ""
     made = f"bookmark {answer.bookmark} of {answer.to}" if answer.bookmark is not None else answer.to
     if answer.archive is not None:
