@@ -25,6 +25,9 @@ class MemoryTape:
         self.end_bytes = end_bytes
         self.contents = [b"label"]
 
+    def require_unread(self) -> None:
+        """Nobody else has it."""
+
     def write_label(self, label: TapeLabel) -> None:
         raise NotImplementedError
 
