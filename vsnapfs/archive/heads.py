@@ -6,6 +6,7 @@ texts by what any of ours could be.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -105,9 +106,12 @@ def walk(runs: Iterator[Run]) -> Walked:
         reader.skip(padded(head.stored_bytes))
 
 
-def begins_with(reader: Reader) -> MemberHead | Continuation | None:
-    """What a piece begins with; ``taken_bytes`` of the reader is how long that is. Raises: IntegrityError."""
-    return read_head(reader.read)
+def looked_at(runs: Iterator[Run]) -> tuple[MemberHead | Continuation | None, int, Iterator[Run]]:
+    """What a piece begins with, how long that is, and all of the piece again. Raises: IntegrityError: nothing that can be understood."""
+    first = list(itertools.islice(runs, 1))
+    reader = Reader(iter(first))
+    head = read_head(reader.read)
+    return head, reader.taken_bytes, itertools.chain(first, runs)
 
 
 def changes_map(content: bytes) -> VolumeMap:

@@ -8,7 +8,6 @@ Source: docs/recall.md; docs/tape-format.md.
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,11 +16,11 @@ from vsnapfs.archive.chain import Placed, Step
 from vsnapfs.archive.contents import Contents
 from vsnapfs.archive.damage import NO_INDEX, Damage, Flaw, Lost
 from vsnapfs.archive.given import GivenTapes
-from vsnapfs.archive.heads import Reader, begins_with, walk
+from vsnapfs.archive.heads import looked_at, walk
 from vsnapfs.archive.index import PieceIndex
 from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.reading import Run, StoredPiece, plain_runs, read_index
-from vsnapfs.archive.tar import Continuation, MemberHead, parse_sums
+from vsnapfs.archive.tar import Continuation, parse_sums
 from vsnapfs.core.errors import FormatUnknownError, IntegrityError, NotFoundError
 
 MISSING = "the tape with this piece is missing"
@@ -89,7 +88,7 @@ class Layer:
             elif piece.number == 0:
                 yield from runs
             else:
-                head, head_bytes, runs = _looked_at(runs)
+                head, head_bytes, runs = looked_at(runs)
                 yield from _behind(runs, head_bytes if isinstance(head, Continuation) else 0)
 
     def clear(self) -> None:
@@ -137,7 +136,7 @@ class Layer:
         known = piece.entry.stream_offset if piece.number else 0
         if known >= 0:
             return runs, known, contents.head_bytes(known, piece.number)
-        head, head_bytes, runs = _looked_at(runs)
+        head, head_bytes, runs = looked_at(runs)
         if isinstance(head, Continuation):
             return runs, contents.offset_of(head.name, head.left_bytes), head_bytes
         if head is None:
@@ -239,17 +238,24 @@ class Layer:
 
     def sums_sha256(self) -> str:
         """SHA-256 of SHA256SUMS; "": it could not be read."""
-        member = self.contents().stream.members[-1]
-        whole = len(self._sums) == member.data_bytes
-        return hashlib.sha256(self._sums).hexdigest() if whole else ""
+        text = self._sums_text()
+        return hashlib.sha256(text).hexdigest() if text else ""
 
     def _said(self) -> dict[str, str]:
         """Digests of the members: as SHA256SUMS has them, or else the indexes."""
         try:
-            found = parse_sums(bytes(self._sums))
+            found = parse_sums(self._sums_text())
         except IntegrityError:
             found = {}
         return self._digests | found
+
+    def _sums_text(self) -> bytes:
+        """SHA256SUMS as it was read, or as the last index has it again: a try before this one may have read it. b"": neither."""
+        if len(self._sums) == self.contents().stream.members[-1].data_bytes:
+            return bytes(self._sums)
+        last = self._step.pieces[-1]
+        index = None if last.entry is None else self._index(last)
+        return b"" if index is None or index.sums is None else index.sums.encode()
 
     def _index(self, piece: Placed) -> PieceIndex | None:
         """None: it cannot be read, or is another one's."""
@@ -276,14 +282,6 @@ class Layer:
         assert piece.entry is not None
         assert piece.tape is not None
         return StoredPiece(self._given.tape(piece.tape), piece.entry.file, index, damage)
-
-
-def _looked_at(runs: Iterator[Run]) -> tuple[MemberHead | Continuation | None, int, Iterator[Run]]:
-    """What a piece begins with, how long that is, and all of the piece. Raises: IntegrityError: nothing that can be understood."""
-    first = list(itertools.islice(runs, 1))
-    reader = Reader(iter(first))
-    head = begins_with(reader)
-    return head, reader.taken_bytes, itertools.chain(first, runs)
 
 
 def _behind(runs: Iterator[Run], head_bytes: int) -> Iterator[Run]:

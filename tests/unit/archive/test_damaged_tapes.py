@@ -295,6 +295,7 @@ def test_a_recall_that_was_broken_off_goes_on(ground: Copied, tmp_path: Path, mo
                     recall([ground.path], tmp_path / "to", "point-0", resume=True)
     assert done is not None
     assert done.resumed
+    assert all(done.sums), "also of an archive whose last piece an earlier try has read"
     assert settled == sorted(set(settled)), "each piece is read once"
     assert images_in(tmp_path / "to") == ground.points[-1][1]
     assert (done.flaws, done.lost) == ([], [])
