@@ -45,9 +45,6 @@ class MemoryTape:
             raise NotFoundError(f"no file {number}")
         return MemoryReader(self.contents[number])
 
-    def require_unread(self) -> None:
-        pass
-
     def close(self) -> None:
         pass
 

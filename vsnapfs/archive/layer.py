@@ -266,6 +266,8 @@ class Layer:
                 self._damage.flaw(Flaw(tape=piece.label, file=piece.entry.file + 1, why=NO_INDEX))
             return None
         tape = self._given.tape(piece.tape)
+        if tape.problem is not None and not self._damage.is_flawed(piece.label, 0):
+            self._damage.flaw(Flaw(tape=piece.label, file=0, why=tape.problem.message))
         try:
             index, _ = read_index(tape, piece.entry.file + 1)
         except (IntegrityError, FormatUnknownError, NotFoundError) as error:

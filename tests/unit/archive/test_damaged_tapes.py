@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.archived import PLAIN, Archived, Images, changed, image, images_in, recall
+from tests.support.archived import DEFAULT, PLAIN, Archived, Images, changed, ignore, image, images_in, recall
+from vsnapfs.archive.chain import chosen, plan
 from vsnapfs.archive.coding import Coding
 from vsnapfs.archive.given import GivenTapes, slots_of_path
 from vsnapfs.archive.index import Compression
 from vsnapfs.archive.inventory import of_catalog
+from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.layer import Options
-from vsnapfs.archive.recall import Recalled
+from vsnapfs.archive.recall import Recall, Recalled
 from vsnapfs.catalog.tapes import Tapes
 from vsnapfs.core.errors import BusyError, NameTakenError, NotFoundError, UsageError
 
@@ -230,6 +232,22 @@ def test_a_tape_of_the_same_label_is_not_taken_for_the_one_that_the_catalog_mean
         assert tape.label.uuid == wanted.uuid
 
 
+def test_a_damaged_label_is_named_also_where_the_catalog_says_what_is_where(ground: Copied, tmp_path: Path) -> None:
+    label = ground.path / "W00001/00000.label"
+    content = bytearray(label.read_bytes())
+    content[600] ^= 1
+    label.write_bytes(content)
+    known = of_catalog(ground.catalog)
+    found = plan(known, chosen(known, "point-0"))
+    with (
+        closing(GivenTapes(slots_of_path(ground.path))) as given,
+        closing(Landing(tmp_path / "to", [found.point.uuid], (), resume=False)) as landing,
+    ):
+        done = Recall(found, given, landing, DEFAULT, ignore).run()
+    assert [(flaw.tape, flaw.file) for flaw in done.flaws] == [("W00001", 0)]
+    assert images_in(tmp_path / "to") == ground.points[0][1]
+
+
 def test_an_archive_that_was_broken_off_is_no_point(ground: Copied, tmp_path: Path) -> None:
     last = of_archive(ground, 0, "piece")[-1].parent
     for directory in sorted(ground.path.iterdir()):
@@ -269,8 +287,6 @@ def test_what_exists_is_not_written_over(ground: Copied, tmp_path: Path) -> None
 
 
 def test_a_recall_that_was_broken_off_goes_on(ground: Copied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vsnapfs.archive.landing import Landing
-
     settle = Landing.settle
     settled: list[tuple[int, int]] = []
 
