@@ -33,6 +33,7 @@ HEADERS = (
     "base_move",
     "memory",
     "priority",
+    "checksum",
     "plane",
 )
 """Headers with a region for Python; each stands after those it needs."""

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import branches, extents, kernel, length, opening, reads, sparse, writes
+from benchmarks import archive, branches, extents, kernel, length, opening, reads, sparse, writes
 from benchmarks.peers import uring_switched
 from benchmarks.places import Plan
 from vsnapfs import __version__
@@ -24,6 +24,7 @@ GROUPS: dict[str, Callable[[Plan], None]] = {
     "sparse": sparse.measure,
     "opening": opening.measure,
     "branches": branches.measure,
+    "archive": archive.measure,
 }
 
 

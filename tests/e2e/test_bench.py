@@ -23,6 +23,7 @@ TITLES = {
     "kernel": "Kernel views",
     "sparse": "tar -S of a 10 GiB image",
     "opening": "Opening, by length of the history",
+    "archive": "An archive of 64 MiB, read from memory",
 }
 
 

@@ -14,10 +14,22 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
+
+from tests.support.archived import REPOSITORY
 from tests.support.format_reader import BLOCK, crc32c
 from tests.support.journals import Directory
+from tests.support.volumes_in_memory import TIME_NS, MemorySource, manifest_of
+from vsnapfs.archive import index
+from vsnapfs.archive.coding import Coding
+from vsnapfs.archive.index import ChunkDigest
+from vsnapfs.archive.landing_state import State
+from vsnapfs.archive.pieces import Where, index_of
+from vsnapfs.archive.stream import Cut
+from vsnapfs.archive.sums import SummedStream
 from vsnapfs.binding import Journal, RecordKind
 from vsnapfs.binding.compact import Wish, compact
+from vsnapfs.media.label import encode_label, new_label
 
 HERE = Path(__file__).parent
 SEEDS = HERE / "seeds"
@@ -171,8 +183,38 @@ REQUESTS = (
 )
 
 
+def tape_seeds() -> None:
+    """A label; the stream of a full and of an incremental archive, and the index of each."""
+    made = new_label("W00001", "pool", 4096, TIME_NS, note="of the seeds")
+    put("tape", "label", b"l" + encode_label(msgspec.structs.replace(made, uuid=REPOSITORY)))
+    for name, source in (
+        ("full", MemorySource("db0", 12 * BLOCK + 512, [(0, BLOCK), (3 * BLOCK, 2 * BLOCK)])),
+        ("incremental", MemorySource("db0", 12 * BLOCK, [(BLOCK, BLOCK)], zeros=[(5 * BLOCK, BLOCK)], changes=True)),
+    ):
+        stream = SummedStream(manifest_of(incremental=source.changes), [source])
+        digest = ChunkDigest()
+        content = bytearray()
+        for part in stream.read(0, stream.length_bytes):
+            stream.take(len(content), part)
+            digest.update(part)
+            content += part
+        whole = Cut(0, stream.length_bytes, None, b"")
+        encoded = index.encode(index_of(stream, whole, Where(0, made, 1, None), digest, Coding()))
+        put("tape", f"{name}-index", b"i" + encoded)
+        put("tape", f"{name}-index-body", b"j" + encoded.partition(b"\n")[2])
+        put("tape", f"{name}-stream", b"h" + content)
+    put(
+        "tape",
+        "changes",
+        b'c{"volume":"db0","size_bytes":81920,"changed_bytes":8192,"extents":[[4096,4096,0],[40960,4096,1]]}',
+    )
+    put("tape", "sums", b"s" + b"0" * 64 + b"  MANIFEST.json\n")
+    put("tape", "state", b"t" + msgspec.json.encode(State(archives=(REPOSITORY,), wanted=("db0",))))
+
+
 def main() -> None:
     text_seeds()
+    tape_seeds()
     with tempfile.TemporaryDirectory() as scratch:
         with tarfile.open(GOLDEN) as archive:
             archive.extractall(scratch, filter="data")

@@ -57,6 +57,7 @@ HARNESSES: dict[str, Harness] = {
     "kill": _module("tests.crash.kill", in_tests=100, wanted=5_000),
     "worker_kill": _module("tests.crash.worker_kill", in_tests=24, wanted=5_000),
     "prune_kill": _module("tests.crash.prune_kill", in_tests=8, wanted=2_000),
+    "archive_kill": _module("tests.crash.archive_kill", in_tests=6, wanted=1_000),
     "restore_kill": _module("tests.crash.restore_kill", in_tests=10, wanted=1_000),
     "hunts": _module("tests.crash.hunts", in_tests=3, wanted=1_000),
     "restore_shutdown": _module("tests.crash.restore_shutdown", in_tests=6, wanted=1_000),

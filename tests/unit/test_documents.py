@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 from vsnapfs.cli.main import vsnapfs
-from vsnapfs.core import branch, errors, findings, hunt, keeping, model, replay, state
+from vsnapfs.core import branch, errors, findings, hunt, keeping, model, replay, state, tapes
 from vsnapfs.core.events import KINDS, Event
 from vsnapfs.core.rights import RIGHTS
 from vsnapfs.daemon.api import VERBS
+from vsnapfs.policy.media import DriveSettings, Medium, PoolSettings
 from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, MariaDBSettings, PostgreSQLSettings, Profile
 from vsnapfs.policy.schedule import Schedule
 from vsnapfs.policy.verification import Verification
@@ -28,21 +29,27 @@ COMMAND = (TOP / "docs" / "command.md").read_text(encoding="utf-8")
 SETTINGS = (TOP / "docs" / "settings.md").read_text(encoding="utf-8")
 OBJECTS = [
     kind
-    for module in (model, state, keeping, findings, branch, hunt, replay)
+    for module in (model, state, keeping, findings, branch, hunt, replay, tapes)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 ]
+OF_MANY_NAMES = ("quiesce", "schedule", "verify", "media")
 SECTIONS: dict[str, type[msgspec.Struct]] = {
-    **{f"[{field.name}]": field.type for field in msgspec.structs.fields(Settings) if field.name not in ("quiesce", "schedule", "verify")},
+    **{f"[{field.name}]": field.type for field in msgspec.structs.fields(Settings) if field.name not in OF_MANY_NAMES},
     "[quiesce.NAME]": Profile,
     "[schedule.NAME]": Schedule,
     "[verify.NAME]": Verification,
+    "[media.NAME]": Medium,
     "fsfreeze": FsfreezeSettings,
     "postgresql": PostgreSQLSettings,
     "mariadb": MariaDBSettings,
     "command": CommandSettings,
+    "pool": PoolSettings,
+    "drive": DriveSettings,
 }  # fmt: skip
-"""What the table of settings calls them: sections, and kinds of members."""
+"""What the table of settings calls them: sections, and kinds of members and media."""
+OF_EVERY_KIND = {"name", *Medium.__struct_fields__}
+"""Keys that the table has once, for the section."""
 ELSEWHERE = '[quiesce.{}]\nmembers = [{{ kind = "fsfreeze", name = "f", mountpoint = "/f" }}]\n'
 """A profile that an example only names."""
 SAID_OTHERWISE = {
@@ -138,10 +145,11 @@ def toml(value: object) -> str:
 def test_every_setting_is_described_with_its_default() -> None:
     told = told_settings()
     apart = {("[mount]", "points"): "[mount.points]", ("[retention]", "names"): '[retention.names."PATTERN"]'}
-    wanted = {("[[quiesce.NAME.members]]", "name"): "none", ("[[quiesce.NAME.members]]", "kind"): "none"}
+    told_by_kind = ("[[quiesce.NAME.members]]", "name"), ("[[quiesce.NAME.members]]", "kind"), ("[media.NAME]", "kind")
+    wanted = dict.fromkeys(told_by_kind, "none")
     for section, kind in SECTIONS.items():
         for field in msgspec.structs.fields(kind):
-            if section.startswith("[") or field.name != "name":
+            if section.startswith("[") or field.name not in OF_EVERY_KIND:
                 wanted[apart.get((section, field.name), section), field.name] = toml(field.default)
     assert told.keys() == wanted.keys()
     differ = [place for place, default in told.items() if default != wanted[place] and place not in SAID_OTHERWISE]

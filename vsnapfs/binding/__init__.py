@@ -11,6 +11,7 @@ from vsnapfs.binding.base import BaseBuilder
 from vsnapfs.binding.base_move import BaseMoveFacts
 from vsnapfs.binding.beneath import open_beneath
 from vsnapfs.binding.branch import Branch, BranchFacts
+from vsnapfs.binding.checksum import CRC_BYTES, chunk_crcs
 from vsnapfs.binding.closing import Closing
 from vsnapfs.binding.faults import Fault
 from vsnapfs.binding.hold import HOLD_MS_DEFAULT, HOLD_MS_MAX, HoldPosition, hold, holds_end, let_go
@@ -33,6 +34,7 @@ from vsnapfs.binding.store import Store
 from vsnapfs.binding.view import Run, RunKind, View, VolumeFile, VolumeState
 
 __all__ = [
+    "CRC_BYTES",
     "HOLD_MS_DEFAULT",
     "HOLD_MS_MAX",
     "BaseBuilder",
@@ -65,6 +67,7 @@ __all__ = [
     "View",
     "VolumeFile",
     "VolumeState",
+    "chunk_crcs",
     "detach",
     "hold",
     "holds_end",

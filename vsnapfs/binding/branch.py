@@ -86,8 +86,8 @@ class Branch(Closing):
 
         Raises: NoSpaceError: the quota, the disk, or offset_bytes is at or past the end. StoreError.
         """
-        source = ffi.from_buffer("uint8_t[]", buf)
-        return check(lib.vs_branch_write(self._c, volume, offset_bytes, source, len(source)), "write to the branch")
+        with ffi.from_buffer("uint8_t[]", buf) as source:
+            return check(lib.vs_branch_write(self._c, volume, offset_bytes, source, len(source)), "write to the branch")
 
     def zero(self, volume: int, offset_bytes: int, length_bytes: int) -> None:
         """Make a range zeros; its space is given back by the next sync. What is past the end of the volume is left out."""

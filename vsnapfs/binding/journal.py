@@ -212,9 +212,9 @@ class Journal(Closing):
     ) -> int:
         """Append a write of 1 byte to 1 MiB; answered from memory. Returns its seqno, also that of a resent request."""
         seqno, q = ffi.new("uint64_t *"), _request(request)
-        source = ffi.from_buffer("uint8_t[]", buf)
-        status = lib.vs_journal_write(self._c, volume, offset_bytes, source, len(source), q, seqno)
-        check(status, "write to the journal")
+        with ffi.from_buffer("uint8_t[]", buf) as source:
+            status = lib.vs_journal_write(self._c, volume, offset_bytes, source, len(source), q, seqno)
+            check(status, "write to the journal")
         return int(seqno[0])
 
     def zero(self, volume: int, offset_bytes: int, length_bytes: int, request: Request | None = None) -> int:

@@ -93,8 +93,9 @@ class View(Closing):
 
         Raises: CorruptExtentError: a block does not match its checksum; carries segment and offset in it.
         """
-        target = ffi.from_buffer("uint8_t[]", buf, require_writable=True)
-        return check(lib.vs_view_read(self._c, offset_bytes, target, len(target)), "read the volume")
+        # Let go of at once: an error keeps this frame, and a collection of a memoryview that is still lent crashes.
+        with ffi.from_buffer("uint8_t[]", buf, require_writable=True) as target:
+            return check(lib.vs_view_read(self._c, offset_bytes, target, len(target)), "read the volume")
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         """``length_bytes`` from offset_bytes on, or what is left of the volume. Raises: as ``readinto``."""

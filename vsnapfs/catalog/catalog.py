@@ -21,8 +21,9 @@ from vsnapfs.binding import Event, JournalFacts
 from vsnapfs.catalog.counts import Counts
 from vsnapfs.catalog.event_log import EventLog
 from vsnapfs.catalog.events import Wanted, events_in
+from vsnapfs.catalog.file import Place
 from vsnapfs.catalog.index import Changes, Index
-from vsnapfs.catalog.store import CatalogStore, Content, Mark, Place
+from vsnapfs.catalog.store import CatalogStore, Content, Mark
 from vsnapfs.core.errors import IntegrityError, JournalBehindError, NoSpaceError, StoreError, VsnapfsError
 from vsnapfs.core.events import Event as ToldEvent
 from vsnapfs.core.model import Bookmark

@@ -7,31 +7,24 @@ had from the journal, but for its events (events.py).
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
-from functools import cache
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any, NamedTuple, get_args
 
 import apsw
 import msgspec
 
-from vsnapfs.binding import open_beneath
 from vsnapfs.catalog import events
 from vsnapfs.catalog.counts import COUNTS_MAX, Count
+from vsnapfs.catalog.file import Place, connect, faults_of, our_errors, untouched
 from vsnapfs.catalog.index import GapEntry, VolumeEntry
 from vsnapfs.catalog.schema import TABLES, VERSION
-from vsnapfs.core.errors import IntegrityError, NoSpaceError, StoreError, UsageError, VsnapfsError
+from vsnapfs.core.errors import IntegrityError, UsageError, VsnapfsError
 from vsnapfs.core.events import Event
 from vsnapfs.core.model import Bookmark, Consistency, Federation, MemberOutcome, Verdict
 from vsnapfs.core.names import check_name
 from vsnapfs.core.times import iso
 
-IN_MEMORY = ":memory:"
-FILE_MODE = 0o600
 CONSISTENCIES = frozenset(get_args(Consistency))
 
 _VOLUME_FIELDS = len(VolumeEntry.__struct_fields__)
@@ -58,18 +51,6 @@ class Content(NamedTuple):
     counts: list[Count]
 
 
-class Place(NamedTuple):
-    """Where a catalog's file is: in the open directory, which stays open as long as it is in use. path: for people."""
-
-    directory_fd: int
-    path: Path
-
-    @property
-    def opened_as(self) -> str:
-        """For SQLite, which takes no descriptor."""
-        return f"/proc/self/fd/{self.directory_fd}/{self.path.name}"
-
-
 class CatalogStore:
     """An open catalog file, or one in memory. Threads: none; the owner locks."""
 
@@ -80,10 +61,10 @@ class CatalogStore:
         """
         self._repository = repository
         doing = "open the catalog" if place is None else f"open {place.path}"
-        with _told(doing):
-            self._db = _connect(place)
+        with our_errors(doing):
+            self._db = connect(place)
         try:
-            with _told(doing):
+            with our_errors(doing):
                 _settle(self._db, place)
                 self._judge()
         except VsnapfsError:
@@ -96,7 +77,7 @@ class CatalogStore:
 
     def load(self) -> Content:
         """Everything. Raises: IntegrityError: a row that no program of ours wrote."""
-        with _told("read the catalog"):
+        with our_errors("read the catalog"):
             mark = Mark(*self._db.execute("SELECT applied_seqno, event_seqno, event_time_ns, generation FROM meta").get)
             volumes = [_volume(row) for row in self._db.execute("SELECT * FROM volumes ORDER BY id")]
             bookmarks = [_bookmark(row) for row in self._db.execute("SELECT * FROM bookmarks")]
@@ -116,7 +97,7 @@ class CatalogStore:
 
         Raises: StoreError.
         """
-        with _told("write the catalog"), self._db:
+        with our_errors("write the catalog"), self._db:
             self._db.executemany(
                 _insert("volumes", _VOLUME_FIELDS), (msgspec.structs.astuple(entry) for entry in volumes)
             )
@@ -129,7 +110,7 @@ class CatalogStore:
 
     def keep_counts(self, counts: Iterable[Count]) -> None:
         """Add to the cache, which is emptied first when it has grown too large. Raises: StoreError."""
-        with _told("write the catalog"), self._db:
+        with our_errors("write the catalog"), self._db:
             if self._db.execute("SELECT count(*) FROM volume_states").get >= COUNTS_MAX:
                 self._db.execute("DELETE FROM volume_states")
             self._db.executemany(_insert("volume_states", 3), counts)
@@ -139,26 +120,22 @@ class CatalogStore:
 
         Survives the process at once, and the machine with what is saved next: an event is not worth a sync of its own.
         """
-        with _told("write the catalog"), _unsynced(self._db), self._db:
+        with our_errors("write the catalog"), _unsynced(self._db), self._db:
             events.insert(self._db, told)
 
     def events(self, wanted: events.Wanted) -> list[Event]:
         """Those of the table. Raises: IntegrityError: a row that no program of ours wrote."""
-        with _told("read the catalog"):
+        with our_errors("read the catalog"):
             return events.select(self._db, wanted)
 
     def last_event_id(self) -> int:
         """0: there is none."""
-        with _told("read the catalog"):
+        with our_errors("read the catalog"):
             return events.last_id(self._db)
 
     def faults(self) -> list[str]:
         """What SQLite's own check finds; empty when the file is sound."""
-        try:
-            found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check")]
-        except apsw.Error as error:
-            return [str(error)]
-        return [] if found == ["ok"] else found
+        return faults_of(self._db)
 
     def _judge(self) -> None:
         """Make the tables in an empty file; refuse any others than ours.
@@ -196,7 +173,7 @@ def applied_in(place: Place, repository: str) -> int:
     repository: its uuid. 0: of a file that cannot be read, or is another repository's.
     """
     try:
-        with _untouched(place) as db:
+        with untouched(place) as db:
             return int(db.execute("SELECT applied_seqno FROM meta WHERE repository = ?", (repository,)).get or 0)
     except (apsw.Error, OSError, ValueError, TypeError):
         return 0
@@ -206,71 +183,12 @@ def seen_in(place: Place, repository: str) -> Seen:
     """The same with what it knows of names; as ``applied_in``."""
     applied_seqno = applied_in(place, repository)
     try:
-        with _untouched(place) as db:
+        with untouched(place) as db:
             volumes = [_volume(row) for row in db.execute("SELECT * FROM volumes ORDER BY id")]
             bookmarks = [_bookmark(row) for row in db.execute("SELECT * FROM bookmarks")]
     except (apsw.Error, OSError, ValueError, TypeError, msgspec.DecodeError, UsageError):
         volumes, bookmarks = [], []
     return Seen(applied_seqno, volumes, bookmarks) if applied_seqno else Seen(0, [], [])
-
-
-@contextmanager
-def _untouched(place: Place) -> Iterator[apsw.Connection]:
-    """Raises: OSError: it is not there, or no file: SQLite would wait for whoever writes to a pipe."""
-    fd = open_beneath(place.directory_fd, place.path.name, os.O_RDONLY | os.O_NONBLOCK, FILE_MODE)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "not a file")
-    finally:
-        os.close(fd)
-    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOFOLLOW
-    uri = f"{Path(place.opened_as).as_uri()}?immutable=1"
-    with closing(apsw.Connection(uri, flags=flags, vfs=_vfs().name)) as db:
-        yield db
-
-
-class _Vfs(apsw.VFS):
-    """SQLite's own way to files, but for one thing: it would turn the name that we give into a path of text, and open
-    that, wherever it leads by then. Files themselves it opens with O_NOFOLLOW."""
-
-    name = "vsnapfs-beneath"
-
-    def __init__(self) -> None:
-        super().__init__(self.name, base="unix")
-
-    def xFullPathname(self, name: str) -> str:  # noqa: N802  SQLite's name
-        return name
-
-
-@cache
-def _vfs() -> _Vfs:
-    """The one of this process: SQLite knows it as long as it is referred to."""
-    return _Vfs()
-
-
-def _connect(place: Place | None) -> apsw.Connection:
-    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOFOLLOW
-    if place is None:
-        db = apsw.Connection(IN_MEMORY, flags=flags)
-    else:
-        _make_file(place)
-        db = apsw.Connection(place.opened_as, flags=flags, vfs=_vfs().name)
-    db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-    db.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-    return db
-
-
-def _make_file(place: Place) -> None:
-    """SQLite would make it as the umask says; its log gets the same mode. Before SQLite has it open: closing a file ends
-    the locks that this process has on it."""
-    try:
-        os.close(open_beneath(place.directory_fd, place.path.name, os.O_RDWR | os.O_CREAT, FILE_MODE))
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise IntegrityError(f"{place.path} is a symlink") from error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpaceError(f"cannot make {place.path}: {error.strerror}") from error
-        raise StoreError(f"cannot open {place.path}: {error.strerror}") from error
 
 
 def _settle(db: apsw.Connection, place: Place | None) -> None:
@@ -287,19 +205,6 @@ def _unsynced(db: apsw.Connection) -> Iterator[None]:
         yield
     finally:
         db.execute("PRAGMA synchronous = FULL")
-
-
-@contextmanager
-def _told(doing: str) -> Iterator[None]:
-    """Turn SQLite's errors into ours: damage, or a refusal of the operating system."""
-    try:
-        yield
-    except (apsw.CorruptError, apsw.NotADBError, msgspec.DecodeError, UsageError) as error:
-        raise IntegrityError(f"cannot {doing}: {error}") from error
-    except apsw.FullError as error:
-        raise NoSpaceError(f"cannot {doing}: {error}") from error
-    except apsw.Error as error:
-        raise StoreError(f"cannot {doing}: {error}") from error
 
 
 def _insert(table: str, columns: int) -> str:

@@ -31,6 +31,11 @@ def command(session: Session, point: str, volume: str, to: str, since: str | Non
     With --since it is a tar
     stream: VOLUME.json lists the changed extents, VOLUME.extents has their bytes.
     """
+    export_volume(session, point, volume, to, since, force=force)
+
+
+def export_volume(session: Session, point: str, volume: str, to: str, since: str | None, *, force: bool) -> None:
+    """Write it, and say so. Raises: UsageError: what is to be said has no place."""
     from vsnapfs.cli.progress import shown
     from vsnapfs.daemon.export import Export, export
 

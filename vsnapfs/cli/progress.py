@@ -55,13 +55,12 @@ class _Drawn:
     """The bars of rich, running."""
 
     def __init__(self, unit: str) -> None:
+        from rich import progress
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
 
-        counted = DownloadColumn(binary_units=True) if unit == "bytes" else MofNCompleteColumn()
-        name = TextColumn("{task.description}", markup=False)
-        self.bars = RichProgress(
-            name, BarColumn(), counted, TimeRemainingColumn(), console=Console(stderr=True), transient=True
-        )
+        of_bytes = (progress.DownloadColumn(binary_units=True), progress.TransferSpeedColumn())
+        counted = of_bytes if unit == "bytes" else (progress.MofNCompleteColumn(),)
+        name = progress.TextColumn("{task.description}", markup=False)
+        columns = (name, progress.BarColumn(), *counted, progress.TimeRemainingColumn())
+        self.bars = progress.Progress(*columns, console=Console(stderr=True), transient=True)
         self.bars.start()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +11,7 @@ import click
 from vsnapfs.cli.arguments import BRANCH, POINT, SIZE, VOLUME, PointsCommand
 from vsnapfs.cli.hunt import TIMEOUT, Seconds
 from vsnapfs.cli.session import Session, global_options, pass_session
+from vsnapfs.cli.signals import ended_as_by_hand
 from vsnapfs.cli.streams import say
 from vsnapfs.cli.table import moment, printable
 from vsnapfs.core.errors import IntegrityError, UsageError, VsnapfsError
@@ -82,20 +81,8 @@ def _done(session: Session, wanted: Any) -> ReplayReport:
     from vsnapfs.cli.progress import shown
     from vsnapfs.replay.replaying import replay
 
-    with _ended_as_by_hand(), shown(wanted=not session.json) as report:
+    with ended_as_by_hand(), shown(wanted=not session.json) as report:
         return replay(session.client(), wanted, report, _say(session))
-
-
-@contextmanager
-def _ended_as_by_hand() -> Iterator[None]:
-    """SIGTERM and SIGHUP do what Ctrl-C does: what was mounted and begun for a check or a test is taken away."""
-    signals = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT)) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _say(session: Session) -> Callable[[str], None]:

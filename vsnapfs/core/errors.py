@@ -268,7 +268,7 @@ def to_object(error: VsnapfsError) -> dict[str, Any]:
 def from_object(obj: dict[str, Any]) -> VsnapfsError:
     """The error that ``to_object`` described. A kind that this version does not know becomes a VsnapfsError, and a field that it does not
     know is left out."""
-    cls = _CLASSES.get(obj["kind"], VsnapfsError)
+    cls = _CLASSES.get(obj["kind"]) or _tree_of(VsnapfsError).get(obj["kind"], VsnapfsError)
     try:
         return cls(obj["message"], **obj["fields"])
     except TypeError:  # of another version
@@ -296,3 +296,4 @@ def _tree_of(cls: type[VsnapfsError]) -> dict[str, type[VsnapfsError]]:
 
 
 _CLASSES = _tree_of(VsnapfsError)
+"""Those of this module. Other packages have a few of their own, which are known once they are loaded."""

@@ -15,12 +15,13 @@ import msgspec
 from vsnapfs.binding import SegmentFacts, View
 from vsnapfs.catalog.bodies import VolumeAdded, decode
 from vsnapfs.catalog.catalog import check_end
+from vsnapfs.catalog.file import Place
 from vsnapfs.catalog.index import VolumeEntry
-from vsnapfs.catalog.store import Place, Seen, seen_in
+from vsnapfs.catalog.store import Seen, seen_in
 from vsnapfs.core.errors import CorruptExtentError, IntegrityError, JournalBehindError, StoreError, VsnapfsError
 from vsnapfs.core.findings import Check, Damage
 from vsnapfs.core.state import Progress
-from vsnapfs.repository import anchors, base, costs, identity
+from vsnapfs.repository import anchors, base, costs, identity, tapes
 from vsnapfs.repository.layout import CATALOG, GENERATION, JOURNAL, Layout, base_image, base_index, segment
 from vsnapfs.repository.parts import Parts, Report
 from vsnapfs.repository.sparse import BLOCK_BYTES, PIECE_BYTES, Span
@@ -102,13 +103,14 @@ class Checking:
         self.files = 0
 
     def structure(self, repair: bool) -> int:
-        """What has no bytes of volumes: maps, catalog, the journal's end. Returns: how many maps there are.
+        """What has no bytes of volumes: maps, catalogs, the journal's end. Returns: how many maps there are.
 
         First of all, since a map that was used stays in memory until the end.
         """
         maps = self._maps(repair)
         self._generation()
         self._catalog(repair)
+        self.damages += tapes.faults(self.parts.layout, str(self.parts.uuid))
         return maps
 
     def everything(self, read: set[Unit]) -> None:

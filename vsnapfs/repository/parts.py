@@ -27,8 +27,8 @@ from vsnapfs.binding.base_move import end_work
 from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed, VolumeAdded, encode
 from vsnapfs.catalog.catalog import Catalog
 from vsnapfs.catalog.event_log import EventLog
+from vsnapfs.catalog.file import Place
 from vsnapfs.catalog.index import Index, VolumeEntry
-from vsnapfs.catalog.store import Place
 from vsnapfs.core.errors import BusyError, NotFoundError, ReadOnlyError
 from vsnapfs.core.events import Event
 from vsnapfs.core.keeping import Compaction

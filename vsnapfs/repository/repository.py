@@ -19,7 +19,8 @@ from vsnapfs.catalog.bodies import VerdictGiven
 from vsnapfs.catalog.catalog import behind
 from vsnapfs.catalog.events import EVENTS_MAX
 from vsnapfs.catalog.events import Wanted as WantedEvents
-from vsnapfs.catalog.store import Place, applied_in
+from vsnapfs.catalog.file import Place
+from vsnapfs.catalog.store import applied_in
 from vsnapfs.core.branch import Branch, BranchPlace
 from vsnapfs.core.errors import IntegrityError, JournalBehindError, UsageError, with_hint
 from vsnapfs.core.events import Event, EventKind

@@ -17,6 +17,7 @@ from vsnapfs.core.rights import RIGHTS, Right
 from vsnapfs.core.times import NS_PER_S
 from vsnapfs.core.units import format_size, parse_duration, parse_size
 from vsnapfs.policy.events import EventsSettings
+from vsnapfs.policy.media import MediumSettings, check_media
 from vsnapfs.policy.profiles import Profile, check_names
 from vsnapfs.policy.retention import RetentionSettings
 from vsnapfs.policy.schedule import Schedule, check_schedules
@@ -147,11 +148,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[schedule.NAME]``: bookmarks that a server makes by itself."""
     verify: dict[str, Verification] = {}
     """``[verify.NAME]``: how it is proved that points can be restored."""
+    media: dict[str, MediumSettings] = {}
+    """``[media.NAME]``: where tapes come from."""
 
     def __post_init__(self) -> None:
         check_names(self.quiesce)
         check_schedules(self.schedule, self.quiesce)
         check_verifications(self.verify)
+        check_media(self.media)
 
 
 DEFAULT_TEXT = """\
@@ -246,6 +250,21 @@ DEFAULT_TEXT = """\
 # command = []            # and this program, which gets the places, succeeds
 # timeout = "10min"       # of the command, and of each check
 # quota = ""              # so much may be written meanwhile; "": as there is room
+
+# [media.NAME]             # where tapes come from, for `archive --to NAME`; docs/tape.md
+# kind = "pool"           # or "drive"
+# path = "/srv/tapes"     # of a pool: a directory, in which each tape is one
+# capacity = "100G"       # of each of its tapes
+# tapes = 0               # so many at most; 0: as the disk has room
+# labels = "T%05d"        # of new tapes
+# block = "256K"          # what is written at once
+# piece = "1G"            # about so much is a tape file
+# buffer = "64M"          # read ahead; a drive gets nothing before it is full
+# append = true           # false: each archive begins on a tape of its own
+# retention = ""          # a retired tape is written over so long after its last archive
+# compression = "none"    # or "zstd"
+# recipients = []         # public keys of age: it is encrypted to them
+# rate = ""               # so much a second at most
 """
 
 

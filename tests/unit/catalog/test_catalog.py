@@ -16,9 +16,9 @@ from vsnapfs.catalog import counts as counts_module
 from vsnapfs.catalog import store as store_module
 from vsnapfs.catalog.catalog import Catalog
 from vsnapfs.catalog.counts import Count
+from vsnapfs.catalog.file import Place
 from vsnapfs.catalog.index import Index
 from vsnapfs.catalog.schema import TABLES
-from vsnapfs.catalog.store import Place
 from vsnapfs.core.errors import JournalBehindError, PointGoneError
 from vsnapfs.core.model import FederatedRepository, Federation
 

@@ -15,7 +15,7 @@ from vsnapfs.catalog import event_log, events
 from vsnapfs.catalog.catalog import Catalog
 from vsnapfs.catalog.event_log import EventLog
 from vsnapfs.catalog.events import Wanted, events_in
-from vsnapfs.catalog.store import Place
+from vsnapfs.catalog.file import Place
 from vsnapfs.core.errors import IntegrityError
 from vsnapfs.core.events import Event, EventKind
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.volumes import put
 from vsnapfs.core.errors import UsageError
+from vsnapfs.policy.media import PoolSettings
 from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, Profile
 from vsnapfs.policy.schedule import Schedule
 from vsnapfs.policy.verification import Verification
@@ -56,7 +57,9 @@ def test_the_file_that_init_writes_shows_every_key() -> None:
         "events": events,
         "schedule": ["NAME"],
         "verify": ["NAME"],
+        "media": ["NAME"],
     }
+    assert set(tomllib.loads(shown)["media"]["NAME"]) == {"kind", *PoolSettings.__struct_fields__}
     assert set(tomllib.loads(shown)["schedule"]["NAME"]) == {*Schedule.__struct_fields__} - {"cron"}
     assert set(tomllib.loads(shown)["verify"]["NAME"]) == {*Verification.__struct_fields__} - {"cron"}
     profile = tomllib.loads(shown)["quiesce"]["NAME"]

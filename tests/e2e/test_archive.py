@@ -1,0 +1,350 @@
+"""The command ``archive``: onto tapes, into files and pipes, resumed, read back; and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.e2e.ground import MIB, program, refused, serving
+from tests.support.processes import environment, must, must_json, run
+from tests.support.processes import program as vsnapfs
+from tests.support.volumes import flip_bit, put
+from tests.support.waiting import eventually
+from vsnapfs.archive.index import decode, encode
+from vsnapfs.repository.repository import Repository
+
+pytestmark = pytest.mark.e2e
+
+MEDIA = """
+[media.weekly]
+kind = "pool"
+path = "{pool}"
+capacity = "1M"
+piece = "256K"
+labels = "W%05d"
+
+[media.slow]
+kind = "pool"
+path = "{slow}"
+capacity = "100M"
+piece = "64K"
+rate = "1M"
+"""
+DATA = bytes(range(256)) * 4096
+MARK = b"a mark that stands once" + bytes(4096)
+
+
+@pytest.fixture
+def archived(repository: Path, tmp_path: Path) -> Path:
+    """Volumes ``db`` and ``logs``, points ``monday`` and ``tuesday``, media ``weekly`` and ``slow``. Returns the repository."""
+    for name in ("pool", "slow"):
+        (tmp_path / name).mkdir()
+    with (repository / "vsnapfs.toml").open("a") as settings:
+        settings.write(MEDIA.format(pool=tmp_path / "pool", slow=tmp_path / "slow"))
+    with Repository.open(repository, owner=True) as opened:
+        opened.volume_add("logs", size_bytes=2 * MIB + 512)
+        put(opened, "db", 0, DATA)
+        put(opened, "db", 2 * MIB, DATA)
+        put(opened, "logs", 2 * MIB, MARK[:512])
+        opened.bookmark_add("monday", consistency="filesystem", note="calm")
+        put(opened, "db", 3 * MIB, b"changed" * 1000)
+        opened.bookmark_add("tuesday")
+    return repository
+
+
+def pieces_of(pool: Path, archive: str) -> list[Path]:
+    """Of one archive, in their order, by the indexes alone."""
+    found: dict[int, Path] = {}
+    for path in sorted(pool.glob("*/*.index")):
+        index = decode(path.read_bytes())
+        if index.archive == archive:
+            (found[index.piece],) = path.parent.glob(f"{index.file:05d}.tar*")
+    assert sorted(found) == list(range(len(found)))
+    return [found[number] for number in range(len(found))]
+
+
+def extracted(pieces: list[Path], target: Path) -> Path:
+    """By GNU tar alone, and checked by sha256sum alone. Returns the directory."""
+    target.mkdir()
+    words = [word for piece in pieces for word in ("-f", str(piece))]
+    multi = ["-M"] if len(pieces) > 1 else []
+    subprocess.run(["tar", *multi, "-x", "-C", str(target), *words], check=True, stdin=subprocess.DEVNULL)
+    (directory,) = target.iterdir()
+    subprocess.run(["sha256sum", "--quiet", "--strict", "-c", "SHA256SUMS"], cwd=directory, check=True)
+    return directory
+
+
+def content(repository: Path, point: str, volume: str) -> bytes:
+    with Repository.open(repository, owner=False) as opened, opened.view(volume, opened.resolve(point)) as view:
+        return view.read(0, view.size_bytes)
+
+
+def only(answer: Any) -> dict[str, Any]:
+    (found,) = answer["archives"]
+    archived: dict[str, Any] = found
+    return archived
+
+
+def test_gnu_tar_alone_reads_what_is_on_the_tapes(archived: Path, tmp_path: Path) -> None:
+    done = only(must_json(archived, "archive", "monday", "--to", "weekly", "--verify"))
+    assert (done["verified"], done["tapes"], done["resumed_at_bytes"]) == (True, ["W00001", "W00002", "W00003"], None)
+    entry = done["archive"]
+    assert (entry["kind"], entry["state"], entry["volumes"]) == ("full", "complete", ["db", "logs"])
+    pieces = pieces_of(tmp_path / "pool", entry["uuid"])
+    assert entry["pieces"] == len(pieces) > 8
+    directory = extracted(pieces, tmp_path / "out")
+    assert directory.name == "monday"
+    for volume in ("db", "logs"):
+        assert (directory / volume).read_bytes() == content(archived, "monday", volume)
+    assert (directory / "logs").stat().st_blocks * 512 < 64 << 10
+    manifest = json.loads((directory / "MANIFEST.json").read_text())
+    assert manifest["archive"] == entry["uuid"]
+    assert (manifest["bookmark"]["consistency"], manifest["bookmark"]["note"]) == ("filesystem", "calm")
+    for tape in (tmp_path / "pool").iterdir():
+        assert sum(file.stat().st_size for file in tape.iterdir()) <= MIB
+
+
+def test_an_incremental_one_has_what_changed_alone(archived: Path, tmp_path: Path) -> None:
+    full = only(must_json(archived, "archive", "monday", "--to", "weekly", "--incremental"))["archive"]
+    assert full["kind"] == "full"  # there was none to go on from
+    done = only(must_json(archived, "archive", "tuesday", "--to", "weekly", "--incremental"))["archive"]
+    assert (done["kind"], done["parent"], done["since"]["bookmark"]) == ("incremental", full["uuid"], "monday")
+    directory = extracted(pieces_of(tmp_path / "pool", done["uuid"]), tmp_path / "out")
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "MANIFEST.json",
+        "SHA256SUMS",
+        "db.extents",
+        "db.json",
+        "logs.json",
+    ]
+    changes = json.loads((directory / "db.json").read_text())
+    assert changes["extents"] == [[3 * MIB, 8192, 0]]
+    assert (directory / "db.extents").read_bytes() == content(archived, "tuesday", "db")[3 * MIB : 3 * MIB + 8192]
+    since = only(must_json(archived, "archive", "tuesday", "--to", "weekly", "--since", "monday"))["archive"]
+    assert (since["parent"], since["stream_bytes"]) == (full["uuid"], done["stream_bytes"])
+
+
+def test_many_points_are_many_archives_each_since_the_one_before(archived: Path) -> None:
+    done = must_json(archived, "archive", "tuesday", "monday", "--to", "weekly", "--incremental")["archives"]
+    kinds = [(each["archive"]["point"]["bookmark"], each["archive"]["kind"]) for each in done]
+    assert kinds == [("monday", "full"), ("tuesday", "incremental")]
+    listed = must_json(archived, "archive", "list")["archives"]
+    assert [(each["state"], each["copies"], each["tapes"][0]) for each in listed] == [
+        ("complete", 1, "W00001"),
+        ("complete", 1, listed[1]["tapes"][0]),
+    ]
+    assert "tuesday  monday" in must(archived, "archive", "list")
+
+
+def test_an_incremental_one_goes_on_from_one_that_has_its_volumes(archived: Path) -> None:
+    must(archived, "archive", "monday", "--to", "weekly", "--volume", "logs")
+    done = only(must_json(archived, "archive", "tuesday", "--to", "weekly", "--incremental"))["archive"]
+    assert done["kind"] == "full"
+    again = only(must_json(archived, "archive", "tuesday", "--to", "weekly", "--incremental", "--volume", "logs"))[
+        "archive"
+    ]
+    assert again["parent"] == done["uuid"]
+
+
+@pytest.mark.parametrize("options", [[], ["--compress"]])
+def test_a_file_is_a_plain_tar_and_so_is_a_pipe(archived: Path, tmp_path: Path, options: list[str]) -> None:
+    path = tmp_path / "monday.tar"
+    made = must_json(archived, "archive", "monday", "--to", path, "--verify", *options)
+    index = decode(path.with_name("monday.tar.index").read_bytes())
+    assert (index.sha256, index.stored_bytes) == (made["sha256"], path.stat().st_size)
+    plain = tmp_path / "plain.tar"
+    subprocess.run(f"{'zstd -dc' if options else 'cat'} {path} > {plain}", shell=True, check=True)
+    directory = extracted([plain], tmp_path / "out")
+    assert (directory / "db").read_bytes() == content(archived, "monday", "db")
+    piped = subprocess.run(
+        [*vsnapfs(), "archive", "monday", "--to", "-", *options],
+        env=environment(archived),
+        capture_output=True,
+        check=True,
+    )
+    assert piped.stderr.startswith(b"full archive of monday: ")
+    (tmp_path / "piped.tar").write_bytes(piped.stdout)
+    subprocess.run(f"{'zstd -dc' if options else 'cat'} {tmp_path}/piped.tar > {plain}", shell=True, check=True)
+    assert (extracted([plain], tmp_path / "out2") / "db").read_bytes() == content(archived, "monday", "db")
+    assert "exists" in refused(archived, 5, "archive", "monday", "--to", path)
+    must(archived, "archive", "monday", "--to", path, "--force")
+
+
+def test_raw_is_the_volume(archived: Path, tmp_path: Path) -> None:
+    raw = ["archive", "monday", "--format", "raw", "--volume", "logs", "--to"]
+    must(archived, *raw, tmp_path / "logs.img")
+    assert (tmp_path / "logs.img").read_bytes() == content(archived, "monday", "logs")
+    assert (tmp_path / "logs.img").stat().st_blocks * 512 < 64 << 10
+    piped = subprocess.run([*vsnapfs(), *raw, "-"], env=environment(archived), capture_output=True, check=True)
+    assert piped.stdout == content(archived, "monday", "logs")
+
+
+def test_a_file_that_was_broken_off_keeps_what_is_right_of_it(archived: Path, tmp_path: Path) -> None:
+    path, partial = tmp_path / "monday.tar", tmp_path / "monday.tar.partial"
+    must(archived, "archive", "monday", "--to", path)
+    whole = path.read_bytes()
+    path.unlink()
+    for cut, damage, kept in (
+        (len(whole) - 100_000, None, MIB),
+        (len(whole) - 1, 1_500_000, MIB),
+        (4096, None, None),
+        (5, None, None),
+    ):
+        content_of = bytearray(whole[:cut])
+        if damage:
+            content_of[damage] ^= 1
+        partial.write_bytes(content_of)
+        done = must_json(archived, "archive", "monday", "--to", path, "--resume")
+        assert done["resumed_at_bytes"] == kept
+        assert extracted([path], tmp_path / f"out{cut}").name == "monday"
+        assert (path.read_bytes() == whole) == (kept is not None or cut == 4096)
+        assert not partial.exists()
+        path.unlink()
+
+
+def test_a_damaged_volume_is_named_and_its_archive_is_not_complete(archived: Path) -> None:
+    for segment in archived.glob("journal/*"):
+        if MARK[:23] in segment.read_bytes():
+            flip_bit(segment, MARK[:23])
+    line = refused(archived, 6, "archive", "monday", "--to", "weekly")
+    assert "volume logs is damaged within bytes 2097152 to 2097664" in line
+    (listed,) = must_json(archived, "archive", "list")["archives"]
+    assert (listed["state"], listed["copies"]) == ("failed", 0)
+    assert "volume logs is damaged" in listed["why"]
+    must(archived, "archive", "monday", "--to", "weekly", "--volume", "db", "--verify")
+
+
+def test_one_that_was_read_back_otherwise_is_never_complete(archived: Path, tmp_path: Path) -> None:
+    """Nor is it by --resume, which has nothing more to write."""
+    must(archived, "archive", "monday", "--to", "weekly")
+    with sqlite3.connect(archived / "tapes.db") as db:
+        db.execute("UPDATE archive SET state = 'failed'")
+    db.close()
+    piece = tmp_path / "pool" / "W00001" / "00003.tar"
+    content_of = bytearray(piece.read_bytes())
+    content_of[70_000] ^= 1
+    piece.chmod(0o600)
+    piece.write_bytes(content_of)
+    line = refused(archived, 6, "archive", "--resume", "--to", "weekly")
+    assert "piece 1 of archive" in line
+    assert "was not read back as it was written" in line
+    (listed,) = must_json(archived, "archive", "list")["archives"]
+    assert (listed["state"], listed["copies"]) == ("failed", 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_what_can_be_gone_on_with(archived: Path, tmp_path: Path, number: int) -> None:
+    slow = tmp_path / "slow"
+    command = [*vsnapfs(), "archive", "monday", "--to", "slow"]
+    with subprocess.Popen(command, env=environment(archived), stderr=subprocess.PIPE) as process:
+        eventually(lambda: len(list(slow.glob("*/*.index"))) >= 3, "some pieces to be written")
+        assert "another archive to slow is under way" in refused(archived, 5, "archive", "monday", "--to", "slow")
+        process.send_signal(number)
+        assert process.wait(30) == 130
+        assert process.stderr is not None
+        assert (
+            process.stderr.read().rstrip() == b"vsnapfs: broken off; with --resume, `vsnapfs archive` to slow goes on"
+        )
+    (listed,) = must_json(archived, "archive", "list")["archives"]
+    assert (listed["state"], listed["why"]) == ("failed", "it was interrupted")
+    assert not list(slow.glob("*/*.part*"))
+    done = only(must_json(archived, "archive", "--resume", "--to", "slow", "--rate", "1G"))
+    assert done["archive"]["uuid"] == listed["uuid"]
+    assert done["resumed_at_bytes"] > 100_000
+    extracted(pieces_of(slow, listed["uuid"]), tmp_path / "out")
+    refused(archived, 3, "archive", "--resume", "--to", "slow")
+
+
+def test_retire_removes_the_bookmark_and_never_a_held_one(archived: Path) -> None:
+    must(archived, "bookmark", "hold", "monday")
+    assert "monday is held" in refused(archived, 5, "archive", "monday", "--to", "weekly", "--retire")
+    assert must_json(archived, "archive", "list")["archives"] == []
+    must(archived, "bookmark", "release", "monday")
+    assert must_json(archived, "archive", "monday", "--to", "weekly", "--retire", "--verify")["retired"] == ["monday"]
+    assert [each["name"] for each in must_json(archived, "bookmark", "list")["bookmarks"]] == ["tuesday"]
+    assert "has no name" in refused(archived, 2, "archive", "@3", "--to", "weekly", "--retire")
+
+
+@pytest.mark.requires_root
+@pytest.mark.requires_fuse
+def test_beside_a_server_what_was_just_written_is_archived(archived: Path, tmp_path: Path) -> None:
+    with serving(archived, tmp_path / "mount"):
+        with (tmp_path / "mount" / "live" / "db").open("r+b", buffering=0) as live:
+            live.write(b"written a moment ago")
+        must(archived, "bookmark", "add", "wednesday")
+        entry = only(must_json(archived, "archive", "wednesday", "--to", "weekly", "--retire"))["archive"]
+        directory = extracted(pieces_of(tmp_path / "pool", entry["uuid"]), tmp_path / "out")
+        assert (directory / "db").read_bytes().startswith(b"written a moment ago")
+        assert [each["name"] for each in must_json(archived, "bookmark", "list")["bookmarks"]] == ["monday", "tuesday"]
+
+
+def test_what_was_encrypted_is_read_by_age_and_tar(archived: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["age-keygen", "-o", str(key)], check=True, capture_output=True)
+    recipient = program("age-keygen", "-y", key).stdout.strip()
+    entry = only(
+        must_json(archived, "archive", "monday", "--to", "weekly", "--recipient", recipient, "--compress", "--verify")
+    )["archive"]
+    plain: list[Path] = []
+    for number, piece in enumerate(pieces_of(tmp_path / "pool", entry["uuid"])):
+        assert piece.name.endswith(".tar.zst.age")
+        plain.append(tmp_path / f"piece{number}.tar")
+        subprocess.run(f"age -d -i {key} {piece} | zstd -dc > {plain[-1]}", shell=True, check=True)
+    assert (extracted(plain, tmp_path / "out") / "db").read_bytes() == content(archived, "monday", "db")
+    assert "age refuses to encrypt" in refused(
+        archived, 2, "archive", "monday", "--to", "weekly", "--recipient", "age1x"
+    )
+    assert len(must_json(archived, "archive", "list")["archives"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "said"),
+    [
+        (2, ["monday"], "missing option --to"),
+        (2, ["--to", "weekly"], "missing argument POINT"),
+        (3, ["friday", "--to", "weekly"], "there is no bookmark 'friday'"),
+        (3, ["monday", "--to", "weekli"], "did you mean weekly?"),
+        (3, ["monday", "--to", "weekly", "--volume", "dbx"], "there is no volume 'dbx' at"),
+        (2, ["monday", "--to", "weekly", "--since", "tuesday"], "give the older point first"),
+        (2, ["monday", "--to", "weekly", "--since", "monday", "--incremental"], "give one of them"),
+        (2, ["monday", "tuesday", "--to", "./x.tar"], "takes one POINT"),
+        (2, ["monday", "--to", "x.img", "--format", "raw"], "one point and one --volume"),
+        (2, ["monday", "--to", "-", "--verify"], "a pipe takes no"),
+        (3, ["monday", "--to", "/nowhere/x.tar"], "/nowhere"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    archived: Path, tmp_path: Path, status: int, words: list[str], said: str
+) -> None:
+    assert said in refused(archived, status, "archive", *words)
+    assert os.listdir(tmp_path / "pool") == []
+
+
+def test_a_pipe_that_is_closed_is_one_line(archived: Path) -> None:
+    done = subprocess.run(
+        f"{' '.join(vsnapfs())} archive monday --to - | head -c 1000 > /dev/null; exit ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash", env=environment(archived), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+
+
+def test_no_tape_with_room_is_told_and_what_reads_otherwise_is_not_gone_on_with(archived: Path, tmp_path: Path) -> None:
+    settings = archived / "vsnapfs.toml"
+    settings.write_text(settings.read_text().replace('labels = "W%05d"', 'labels = "W%05d"\ntapes = 1'))
+    assert "none of the 1 tapes of weekly" in refused(archived, 7, "archive", "monday", "--to", "weekly")
+    settings.write_text(settings.read_text().replace("tapes = 1", "tapes = 3"))
+    last = max(tmp_path.glob("pool/W00001/*.index"))
+    whole = last.read_bytes()
+    last.write_bytes(encode(msgspec.structs.replace(decode(whole), layout="another")))
+    assert "does not read as it did" in refused(archived, 8, "archive", "monday", "--to", "weekly", "--resume")
+    last.write_bytes(whole)
+    assert only(must_json(archived, "archive", "monday", "--to", "weekly", "--resume"))["resumed_at_bytes"] > 0
+    assert run(archived, "archive", "list").returncode == 0

@@ -1,0 +1,254 @@
+"""``tape`` by the command: what it says, with which status, and what becomes of tapes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.cli.conftest import Command
+from vsnapfs.repository.repository import Repository
+from vsnapfs.repository.tapes import shelf
+
+pytestmark = pytest.mark.unit
+
+VOLUME_BYTES = 1 << 20
+
+
+@pytest.fixture
+def vault(repository: Path) -> Path:
+    """A pool in the settings of the repository, which has two bookmarks."""
+    top = repository.parent / "vault"
+    top.mkdir()
+    with (repository / "vsnapfs.toml").open("a") as settings:
+        settings.write(
+            f'[media.vault]\nkind = "pool"\npath = "{top}"\ncapacity = "1M"\npiece = "300K"\nretention = "1d"\n'
+            '[media.lto]\nkind = "drive"\ndevice = "/nowhere/nst0"\nchanger = "none"\n'
+        )
+    with Repository.open(repository, owner=True) as opened:
+        volume = opened.volume_add("db0", size_bytes=VOLUME_BYTES)
+        for number in range(0, VOLUME_BYTES, 4096):
+            opened.journal.write(volume.id, number, os.urandom(4096))
+        opened.bookmark_add("a")
+        opened.journal.write(volume.id, 0, b"y" * 4096)
+        opened.bookmark_add("b")
+    return top
+
+
+def tapes(vsnapfs: Command, *arguments: str) -> dict[str, Any]:
+    done = vsnapfs("tape", "list", "--json", *arguments)
+    assert done.status == 0
+    return {tape["label"]: tape for tape in json.loads(done.out)["tapes"]}
+
+
+def test_nothing_is_on_tape_yet(vsnapfs: Command, vault: Path, repository: Path) -> None:
+    done = vsnapfs("tape", "list")
+    assert (done.status, done.out.split()[:3], len(done.out.splitlines())) == (0, ["TAPE", "MEDIUM", "STATE"], 1)
+    assert not (repository / "tapes.db").exists()
+
+
+def test_tapes_are_listed_with_what_is_on_them(vsnapfs: Command, vault: Path) -> None:
+    assert vsnapfs("archive", "a", "--to", "vault").status == 0
+    assert vsnapfs("archive", "b", "--to", "vault", "--incremental").status == 0
+    found = tapes(vsnapfs)
+    assert {label: (tape["state"], tape["archives"]) for label, tape in found.items()} == {
+        "T00001": ("full", 1),
+        "T00002": ("open", 2),
+    }
+    assert found["T00002"]["place"] == str(vault / "T00002")
+    assert found["T00002"]["capacity_bytes"] == 1 << 20
+    lines = vsnapfs("tape", "list").out.splitlines()
+    assert [line.split()[:3] for line in lines[1:]] == [["T00001", "vault", "full"], ["T00002", "vault", "open"]]
+
+
+def test_a_tape_is_shown_with_its_pieces(vsnapfs: Command, vault: Path) -> None:
+    vsnapfs("archive", "a", "--to", "vault")
+    vsnapfs("archive", "b", "--to", "vault", "--incremental")
+    shown = json.loads(vsnapfs("tape", "show", "T00001", "--json").out)
+    assert [piece["file"] for piece in shown["pieces"]] == list(range(1, 2 * len(shown["pieces"]), 2))
+    assert {piece["point"]["bookmark"] for piece in shown["pieces"]} == {"a"}
+    assert len(shown["needed_by"]) == 2
+    text = vsnapfs("tape", "show", "T00001").out
+    assert "needed by: 2 archives" in text
+    assert "T00001, generation 1" in text
+    done = vsnapfs("tape", "show", "T0001")
+    assert (done.status, done.err) == (
+        3,
+        "vsnapfs: no tape 'T0001' is in the catalog; did you mean T00001 or T00002?\n",
+    )
+
+
+def test_a_tape_that_others_need_is_retired_only_by_force(vsnapfs: Command, vault: Path) -> None:
+    vsnapfs("archive", "a", "--to", "vault")
+    for label in ("T00001", "T00002"):
+        vsnapfs("tape", "protect", label)
+    assert vsnapfs("archive", "b", "--to", "vault", "--incremental").status == 0
+    done = vsnapfs("tape", "retire", "T00001")
+    assert done.status == 5
+    assert done.err.startswith("vsnapfs: 1 archives on other tapes need what is on tape T00001: ")
+    assert tapes(vsnapfs)["T00001"]["state"] == "full"
+    done = vsnapfs("tape", "retire", "T00003")
+    assert done.status == 0
+    assert done.out.startswith("retired tape T00003; 1 archives on it count no more; it may be written over from 2")
+    assert vsnapfs("tape", "retire", "T00001").status == 0
+    found = tapes(vsnapfs)["T00003"]
+    assert found["free_from"] > found["written"]
+    assert tapes(vsnapfs)["T00001"]["free_from"] is None  # protected
+
+
+def test_retiring_by_force(vsnapfs: Command, vault: Path, repository: Path) -> None:
+    vsnapfs("archive", "a", "--to", "vault")
+    for label in ("T00001", "T00002"):
+        vsnapfs("tape", "protect", label)
+    vsnapfs("archive", "b", "--to", "vault", "--incremental")
+    assert vsnapfs("tape", "retire", "T00001", "--force").status == 0
+    with shelf(repository) as found:
+        assert found.tapes.standing() == []
+
+
+def test_protected_and_not_any_more(vsnapfs: Command, vault: Path) -> None:
+    vsnapfs("tape", "label", "vault")
+    done = vsnapfs("tape", "protect", "T00001")
+    assert (done.status, done.out) == (0, "tape T00001 is protected\n")
+    assert vsnapfs("archive", "a", "--to", "vault").status == 0
+    assert tapes(vsnapfs)["T00001"]["files"] == 1
+    done = vsnapfs("tape", "label", "vault", "T00001", "--force")
+    assert (done.status, done.err) == (
+        4,
+        "vsnapfs: tape T00001 is protected; `vsnapfs tape protect T00001 --off`\n",
+    )
+    assert vsnapfs("tape", "protect", "T00001", "--off").out == "tape T00001 is not protected\n"
+    assert vsnapfs("tape", "protect", "T9").status == 3
+
+
+def test_copies_of_points(vsnapfs: Command, vault: Path) -> None:
+    vsnapfs("archive", "a", "--to", "vault")
+    vsnapfs("archive", "b", "--to", "vault", "--incremental")
+    vsnapfs("archive", "a", "--to", "vault")
+    vsnapfs("bookmark", "add", "c")
+    vsnapfs("bookmark", "remove", "a")
+    points = vsnapfs("tape", "copies", "--json").json()["points"]
+    found = {each["point"]["bookmark"]: each for each in points}
+    assert [each["point"]["bookmark"] for each in points] == ["a", "b", "c"]
+    assert {name: (each["on_disk"], len(each["on_tape"])) for name, each in found.items()} == {
+        "a": (False, 2),
+        "b": (True, 1),
+        "c": (True, 0),
+    }
+    assert found["b"]["on_tape"][0]["tapes"] == ["T00001", "T00002"]
+    rows = [line.split() for line in vsnapfs("tape", "copies").out.splitlines()[1:]]
+    assert [(row[0], row[3], row[4]) for row in rows] == [("a", "no", "2"), ("b", "yes", "1"), ("c", "yes", "0")]
+    assert rows[1][-2:] == ["T00001", "T00002"]
+    vsnapfs("tape", "retire", "T00001", "--force")
+    points = vsnapfs("tape", "copies", "--json").json()["points"]
+    assert {each["point"]["bookmark"]: len(each["on_tape"]) for each in points}["b"] == 0
+
+
+def test_a_tape_that_is_write_protected_keeps_its_place_in_the_catalog(vsnapfs: Command, vault: Path) -> None:
+    vsnapfs("archive", "a", "--to", "vault")
+    (vault / "T00001" / "00000.label").chmod(0o400)
+    before = tapes(vsnapfs)["T00001"]
+    assert before["read_only"]
+    done = vsnapfs("tape", "label", "vault", "T00001", "--force")
+    assert (done.status, "is write-protected" in done.err) == (4, True)
+    assert tapes(vsnapfs)["T00001"] == before
+
+
+def test_labels(vsnapfs: Command, vault: Path) -> None:
+    assert vsnapfs("tape", "label", "vault").out == "labelled tape T00001 of vault\n"
+    assert vsnapfs("tape", "label", "vault").out == "labelled tape T00002 of vault\n"
+    assert vsnapfs("tape", "label", "vault", "MONDAY", "--note", "the red shelf").status == 0
+    assert tapes(vsnapfs)["MONDAY"]["note"] == "the red shelf"
+    done = vsnapfs("tape", "label", "vault", "MONDAY")
+    assert done.status == 5
+    assert "has the label MONDAY; --force writes over it" in done.err
+    before = tapes(vsnapfs)["MONDAY"]
+    assert vsnapfs("tape", "label", "vault", "MONDAY", "--force").status == 0
+    after = tapes(vsnapfs)["MONDAY"]
+    assert (after["generation"], after["uuid"] == before["uuid"]) == (2, False)
+    shutil.rmtree(vault / "MONDAY")
+    assert vsnapfs("tape", "label", "vault", "MONDAY").status == 0
+    assert tapes(vsnapfs)["MONDAY"]["generation"] == 3
+
+
+def test_a_label_that_archives_are_on_is_not_given_away_where_its_tape_is_not_seen(
+    vsnapfs: Command, vault: Path
+) -> None:
+    """As when the disk of the pool is not mounted."""
+    vsnapfs("archive", "a", "--to", "vault")
+    vault.rename(vault.with_name("elsewhere"))
+    vault.mkdir()
+    done = vsnapfs("tape", "label", "vault", "T00001")
+    assert done.status == 5
+    assert "tape T00001 holds archives" in done.err
+    assert os.listdir(vault) == []
+    assert vsnapfs("tape", "label", "vault").out == "labelled tape T00003 of vault\n"
+    assert tapes(vsnapfs)["T00001"]["archives"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["label", "volt"], 3, "there is no medium 'volt'; did you mean vault?"),
+        (["label", "vault", "x/y"], 2, "'x/y' is not a tape name"),
+        (["label", "vault", "X", "--note", "two\nlines"], 2, "is no line"),
+        (["label", "lto"], 3, "/nowhere/nst0"),
+        (["list", "volt"], 3, "there is no medium 'volt'"),
+        (["list", "lto", "--look"], 3, "/nowhere/nst0"),
+        (["shwo"], 2, "no command 'shwo'; did you mean show?"),
+    ],
+)
+def test_what_cannot_be(vsnapfs: Command, vault: Path, arguments: list[str], status: int, said: str) -> None:
+    done = vsnapfs("tape", *arguments)
+    assert (done.status, done.out) == (status, "")
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_medium_that_is_not_to_be_had_hides_no_tape(vsnapfs: Command, vault: Path) -> None:
+    vsnapfs("tape", "label", "vault")
+    vault.rename(vault.with_name("elsewhere"))
+    assert tapes(vsnapfs)["T00001"]["place"] is None
+    assert vsnapfs("tape", "show", "T00001").status == 0
+    assert vsnapfs("tape", "retire", "T00001").status == 0
+
+
+def test_strangers_in_a_medium_are_named(vsnapfs: Command, vault: Path) -> None:
+    (vault / "EMPTY").mkdir()
+    (vault / "notes.txt").touch()
+    listed = vsnapfs("tape", "list").out.splitlines()[1:]
+    assert listed == [f"vault: tape EMPTY in {vault}/EMPTY is blank", "vault: notes.txt is no tape of its"]
+
+
+def test_without_a_journal_that_can_be_read(vsnapfs: Command, vault: Path, repository: Path) -> None:
+    vsnapfs("archive", "a", "--to", "vault")
+    for segment in (repository / "journal").glob("*.seg"):
+        segment.write_bytes(b"gone")
+    assert vsnapfs("tape", "list").status == 0
+    assert vsnapfs("tape", "show", "T00001").status == 0
+
+
+def test_a_damaged_catalog_of_tapes_is_named_by_check(vsnapfs: Command, vault: Path, repository: Path) -> None:
+    vsnapfs("tape", "label", "vault")
+    assert vsnapfs("check").status == 0
+    content = bytearray((repository / "tapes.db").read_bytes())
+    content[:8] = b"nonsense"
+    (repository / "tapes.db").write_bytes(content)
+    done = vsnapfs("check")
+    assert done.status == 6
+    assert "tapes.db" in done.out
+    done = vsnapfs("tape", "list")
+    assert (done.status, len(done.err.splitlines())) == (6, 1)
+    assert (repository / "tapes.db").read_bytes() == bytes(content)
+
+
+def test_labels_and_media_are_completed(vsnapfs: Command, vault: Path, repository: Path) -> None:
+    from vsnapfs.archive.tapes import medium_names, tape_labels
+
+    vsnapfs("tape", "label", "vault")
+    assert tape_labels(repository) == ["T00001"]
+    assert medium_names(repository) == ["vault", "lto"]

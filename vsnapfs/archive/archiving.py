@@ -1,0 +1,186 @@
+"""A point onto the tapes of a medium: begun, gone on with, read back, and told to the catalog.
+
+Source: docs/archive.md.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from vsnapfs.archive import coding, position, volumes
+from vsnapfs.archive.manifest import Manifest
+from vsnapfs.archive.pieces import Flow
+from vsnapfs.archive.position import Position
+from vsnapfs.archive.source import Source
+from vsnapfs.archive.sums import SummedStream
+from vsnapfs.archive.verifying import verify
+from vsnapfs.archive.volumes import Subject
+from vsnapfs.archive.writing import Archiver, Clock, Report
+from vsnapfs.catalog.tapes import Tapes
+from vsnapfs.core.errors import BusyError, DegradedError, VsnapfsError, from_os_error
+from vsnapfs.core.tapes import ArchiveEntry
+from vsnapfs.media.medium import Medium
+from vsnapfs.repository.repository import Repository
+
+INTERRUPTED = "it was interrupted"
+BROKEN_OFF = ("under way", "failed")
+"""Nobody is at it who was not ``alone``."""
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """How an archive is written."""
+
+    flow: Flow
+    piece_bytes: int
+    fresh: bool = False
+    """It begins on a tape that holds nothing else."""
+    verify: bool = False
+    """Read it back, from the medium, before it counts as complete."""
+
+
+class Archived(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done."""
+
+    archive: ArchiveEntry
+    tapes: list[str]
+    """The labels of those that hold it, in the order in which they are read."""
+    resumed_at_bytes: int | None
+    """Of the stream; None: it was begun."""
+    verified: bool
+
+
+class Archiving:
+    """Archives of one repository to one medium.
+
+    Concurrency: one thread; ``alone`` keeps other processes out.
+    """
+
+    def __init__(self, repository: Repository, catalog: Tapes, medium: Medium, clock: Clock) -> None:
+        self._repository = repository
+        self._catalog = catalog
+        self._medium = medium
+        self._clock = clock
+
+    def begin(self, subject: Subject, choice: Choice, report: Report) -> Archived:
+        """Make an archive.
+
+        Raises: NoSpaceError: no tape can be written to. CorruptExtentError: a volume is damaged, and where. IntegrityError: it was not
+        read back as it was written. What fails leaves what is on tape, for ``resume``.
+        """
+        coding.require(choice.flow.coding)
+        manifest = volumes.manifest_of(self._repository, subject, self._clock())
+        return self._write(manifest, subject, Position(), choice, report)
+
+    def broken_off(self, subject: Subject | None) -> ArchiveEntry | None:
+        """The newest archive on this medium that can be gone on with; subject: of this."""
+        for entry in reversed(self._catalog.archives()):
+            ours = (entry.medium, entry.repository) == (self._medium.name, self._repository.uuid)
+            if ours and entry.state in BROKEN_OFF and (subject is None or _is_of(entry, subject)):
+                return entry
+        return None
+
+    def resume(self, entry: ArchiveEntry, choice: Choice, report: Report) -> Archived:
+        """Go on with one behind its last whole piece. One that failed when all of it was on tape is read back in any case.
+
+        Raises: as ``begin``. PointGoneError: the point is gone. DegradedError: the point does not read as it did.
+        """
+        coding.require(choice.flow.coding)
+        found = position.found(self._catalog, self._medium, entry, self._clock(), fresh=choice.fresh)
+        try:
+            if found.last is not None:
+                manifest = found.last.manifest
+                subject = _subject_of(manifest)
+            else:
+                subject = self._subject_again(entry)
+                manifest = volumes.manifest_again(self._repository, subject, entry)
+            if entry.state == "failed" and found.last is not None and found.last.last:
+                choice = msgspec.structs.replace(choice, verify=True)
+            return self._write(manifest, subject, found, choice, report)
+        finally:
+            if found.tape is not None:
+                found.tape.close()
+
+    def _subject_again(self, entry: ArchiveEntry) -> Subject:
+        since = None if entry.since is None else volumes.point_again(self._repository, entry.since)
+        point = volumes.point_again(self._repository, entry.point)
+        return Subject(point=point, since=since, parent=entry.parent, volumes=entry.volumes)
+
+    def _write(self, manifest: Manifest, subject: Subject, start: Position, choice: Choice, report: Report) -> Archived:
+        with volumes.opened(self._repository, subject) as sources:
+            stream = _stream(manifest, sources, start)
+            entry = volumes.entry_of(stream.manifest, subject.volumes, self._medium.name)
+            self._catalog.begin_archive(entry)
+            try:
+                archiver = Archiver(
+                    stream,
+                    self._medium,
+                    self._catalog,
+                    choice.flow,
+                    piece_bytes=choice.piece_bytes,
+                    clock=self._clock,
+                )
+                archiver.write(start, report, fresh=choice.fresh)
+                if choice.verify:
+                    verify(self._catalog, self._medium, entry, report)
+            except BaseException as error:
+                why = str(error) if isinstance(error, VsnapfsError) else INTERRUPTED
+                self._catalog.failed(entry.uuid, why)
+                raise
+            self._catalog.complete(entry.uuid)
+        made = self._catalog.archive(entry.uuid)
+        return Archived(
+            archive=made,
+            tapes=[tape.label for tape in self._catalog.tapes_of([made])],
+            resumed_at_bytes=start.offset_bytes if start.number else None,
+            verified=choice.verify,
+        )
+
+
+@contextmanager
+def alone(repository: Path, medium: str) -> Iterator[None]:
+    """Be the only one who writes archives to a medium. Raises: BusyError: somebody else does."""
+    path = repository / f"archive-{medium}.lock"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise from_os_error(error, f"lock {path}") from error
+    try:
+        _lock(fd, medium)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int, medium: str) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BusyError(f"another archive to {medium} is under way", hint="try again when it has ended") from error
+
+
+def _stream(manifest: Manifest, sources: Sequence[Source], start: Position) -> SummedStream:
+    known = {} if start.last is None else start.last.digests
+    stream = SummedStream(manifest, list(sources), known)
+    if start.last is not None and (stream.layout != start.last.layout or stream.manifest != start.last.manifest):
+        raise DegradedError(
+            f"@{manifest.point.seqno} does not read as it did when archive {manifest.archive} was begun",
+            hint="make a new one, without --resume",
+        )
+    return stream
+
+
+def _is_of(entry: ArchiveEntry, subject: Subject) -> bool:
+    since = None if subject.since is None else subject.since.seqno
+    known_since = None if entry.since is None else entry.since.seqno
+    return (entry.point.seqno, known_since, set(entry.volumes)) == (subject.point.seqno, since, set(subject.volumes))
+
+
+def _subject_of(manifest: Manifest) -> Subject:
+    names = tuple(volume.name for volume in manifest.volumes)
+    return Subject(point=manifest.point, since=manifest.since, parent=manifest.parent, volumes=names)

@@ -1,0 +1,211 @@
+"""Which archives make a point, the full one first, and the pieces of each in the order in which they are read.
+
+Tapes are read in the order in which they were written: the full archive, then each incremental one onto it. So each tape is passed
+over once, from its beginning to its end, and no list of what is needed has to be read before. A block that several archives of a
+chain have is written several times, which a disk does faster than a tape goes back.
+
+Pure. Source: docs/recall.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from vsnapfs.archive.inventory import Inventory
+from vsnapfs.core.errors import IntegrityError, NotFoundError, UsageError
+from vsnapfs.core.names import near
+from vsnapfs.core.tapes import ArchiveEntry, PieceEntry, TapeEntry
+
+LATEST = "latest"
+CHAIN_LENGTH_MAX = 100_000
+
+
+class Placed(NamedTuple):
+    """A piece of an archive. ``entry`` None: it is on none of the tapes that were looked at."""
+
+    number: int
+    entry: PieceEntry | None
+    tape: TapeEntry | None
+    label: str
+    """Of the tape that it is on, or was written on; "": nobody knows."""
+
+
+class Step(NamedTuple):
+    """One archive of a chain."""
+
+    archive: ArchiveEntry
+    pieces: tuple[Placed, ...]
+    is_whole: bool
+    """False: nobody knows where its last piece is, or whether there is one."""
+
+    @property
+    def missing(self) -> list[Placed]:
+        return [piece for piece in self.pieces if piece.entry is None]
+
+
+class Plan(NamedTuple):
+    steps: tuple[Step, ...]
+
+    @property
+    def point(self) -> ArchiveEntry:
+        """The archive whose point it makes."""
+        return self.steps[-1].archive
+
+    @property
+    def tapes(self) -> list[TapeEntry]:
+        """That are read, in this order."""
+        placed = (piece.tape for step in self.steps for piece in step.pieces if piece.tape is not None)
+        return list({tape.uuid: tape for tape in placed}.values())
+
+    def require_whole(self) -> None:
+        """Raises: NotFoundError: something is missing; it names all of that, by tape where that is known."""
+        lacking = [text for step in self.steps for text in _lacking(step)]
+        if lacking:
+            raise NotFoundError(
+                f"{name_of(self.point)} cannot be recalled as a whole: {'; '.join(lacking)}",
+                hint="give these tapes too, or --salvage for what there is",
+            )
+
+
+def name_of(archive: ArchiveEntry) -> str:
+    """For people."""
+    return f"{archive.point.bookmark or f'@{archive.point.seqno}'} (archive {archive.uuid[:8]})"
+
+
+def _lacking(step: Step) -> Iterable[str]:
+    by_label: dict[str, list[int]] = {}
+    for piece in step.missing:
+        by_label.setdefault(piece.label, []).append(piece.number)
+    for label, numbers in by_label.items():
+        where = f"tape {label}" if label else "a tape that nobody has named"
+        yield f"{where} with piece {', '.join(map(str, numbers))} of archive {step.archive.uuid[:8]}"
+    if not step.is_whole and not step.missing:
+        yield f"archive {step.archive.uuid[:8]} was broken off, or goes on on a tape that was not given"
+
+
+def chosen(known: Inventory, wanted: str, repository: str | None = None) -> ArchiveEntry:
+    """The archive of a point, or by its uuid or the beginning of that. Of several of one point the best: whole ones first, then full
+    ones, then the newest.
+
+    Args: wanted: a bookmark, ``@SEQNO``, ``latest``, a uuid. repository: only of that one. Raises: NotFoundError, with near names.
+    UsageError: it is a point of several repositories, or the beginning of several uuids.
+    """
+    archives = [one for one in known.listed() if repository in (None, one.repository)]
+    if not archives:
+        raise NotFoundError("there is no archive on these tapes")
+    found = _by_point(archives, wanted) or [one for one in archives if one.uuid.startswith(wanted)]
+    if not found:
+        names = [one.point.bookmark or f"@{one.point.seqno}" for one in archives]
+        raise NotFoundError(f"no archive of {wanted!r} is on these tapes", near=near(wanted, [*names, LATEST]))
+    points = {(one.repository, one.point.seqno) for one in found}
+    if len(points) > 1:
+        raise UsageError(f"{wanted!r} names {len(points)} points", hint="give the uuid of the archive")
+    return max(found, key=lambda one: (_is_whole(known, one), one.kind == "full", one.made))
+
+
+def _by_point(archives: list[ArchiveEntry], wanted: str) -> list[ArchiveEntry]:
+    if wanted == LATEST:
+        newest = max(archives, key=lambda one: (one.point.time, one.made))
+        return [one for one in archives if (one.repository, one.point) == (newest.repository, newest.point)]
+    return [one for one in archives if wanted in (one.point.bookmark, f"@{one.point.seqno}")]
+
+
+def _is_whole(known: Inventory, archive: ArchiveEntry) -> bool:
+    try:
+        Plan(tuple(_step(known, one) for one in _chain(known, archive))).require_whole()
+    except (NotFoundError, IntegrityError):
+        return False
+    return True
+
+
+def plan(known: Inventory, archive: ArchiveEntry) -> Plan:
+    """How its point is made. Raises: NotFoundError: an archive that it goes on from is on none of these tapes. IntegrityError: they
+    go on from each other in a circle."""
+    return Plan(tuple(_step(known, one) for one in _chain(known, archive)))
+
+
+def _chain(known: Inventory, archive: ArchiveEntry) -> list[ArchiveEntry]:
+    found = [archive]
+    while found[0].kind == "incremental":
+        parent = _parent(known, found[0])
+        if parent in found or len(found) > CHAIN_LENGTH_MAX:
+            raise IntegrityError(f"the archives that {name_of(archive)} goes on from lead back to themselves")
+        found.insert(0, parent)
+    return found
+
+
+def _parent(known: Inventory, archive: ArchiveEntry) -> ArchiveEntry:
+    """That which an incremental archive goes on from: by its uuid, else any of the same point, best first."""
+    if archive.parent is not None and archive.parent in known.archives:
+        return known.archives[archive.parent]
+    since = archive.since
+    same = [
+        one
+        for one in known.listed()
+        if since is not None and one.repository == archive.repository and one.point.seqno == since.seqno
+    ]
+    if not same:
+        point = "" if since is None else f" of {since.bookmark or f'@{since.seqno}'}"
+        named = "" if archive.parent is None else f" {archive.parent[:8]}"
+        raise NotFoundError(
+            f"{name_of(archive)} goes on from archive{named}{point}, which is on none of these tapes",
+            hint="give the tapes of that too",
+        )
+    return max(same, key=lambda one: (one.state == "complete", one.kind == "full", one.made))
+
+
+def _step(known: Inventory, archive: ArchiveEntry) -> Step:
+    entries = {piece.number: piece for piece in known.pieces_of(archive.uuid)}
+    last = known.totals.get(archive.uuid, max(entries, default=-1) + 1) - 1
+    for number in range(last + 1):
+        if number not in entries and (guessed := _unindexed(known, archive.uuid, number, entries)) is not None:
+            entries[number] = guessed
+    is_whole = archive.uuid in known.totals
+    while archive.uuid not in known.totals and (behind := _unindexed(known, archive.uuid, last + 1, entries)):
+        entries[last + 1] = behind
+        last, is_whole = last + 1, True
+    alone = not is_whole and last == 0 and 0 in entries and not entries[0].index_bytes
+    return Step(archive, tuple(_placed(known, archive.uuid, n, entries) for n in range(last + 1)), is_whole or alone)
+
+
+def _placed(known: Inventory, archive: str, number: int, entries: dict[int, PieceEntry]) -> Placed:
+    entry = entries.get(number)
+    if entry is not None:
+        tape = known.tapes[entry.tape_uuid]
+        return Placed(number, entry, tape, tape.label)
+    named = known.before.get((archive, number))
+    return Placed(number, None, None, "" if named is None else named.tape)
+
+
+def _unindexed(known: Inventory, archive: str, number: int, entries: dict[int, PieceEntry]) -> PieceEntry | None:
+    """A piece that counted and has no index that can be read: where the one behind it says, or right behind the one before, or right
+    before."""
+    named, before, behind = known.before.get((archive, number)), entries.get(number - 1), entries.get(number + 1)
+    places = [
+        None if named is None else (named.tape_uuid, named.file),
+        None if before is None else (before.tape_uuid, before.file + 2),
+        None if behind is None else (behind.tape_uuid, behind.file - 2),
+    ]
+    counted = [
+        place
+        for place, is_named in zip(places, (True, False, False), strict=True)
+        if place is not None and known.unindexed.get(place, False) | (is_named and place in known.unindexed)
+    ]
+    if not counted:
+        return None
+    place = counted[0]
+    known_before = before is not None and before.stream_bytes > 0
+    start = 0 if number == 0 else before.stream_offset + before.stream_bytes if before and known_before else -1
+    length = 0 if behind is None or start < 0 else behind.stream_offset - start
+    return PieceEntry(
+        archive=archive,
+        number=number,
+        tape_uuid=place[0],
+        file=place[1],
+        stream_offset=start,
+        stream_bytes=length,
+        stored_bytes=0,
+        index_bytes=0,
+        sha256="" if named is None else named.sha256,
+    )

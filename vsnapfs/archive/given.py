@@ -1,0 +1,197 @@
+"""The tapes that something is read from: directories of pools, drives with what changes their tapes, and plain files.
+
+A tape whose label cannot be read is read all the same: what stands behind it says whose it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from vsnapfs.core.errors import IntegrityError, NotFoundError, UsageError, VsnapfsError, from_os_error
+from vsnapfs.core.tapes import TapeEntry, TapeLabel
+from vsnapfs.media.medium import Medium
+from vsnapfs.media.plain import index_of, open_plain
+from vsnapfs.media.pool_directory import is_tape_file
+from vsnapfs.media.pool_tape import PoolTape
+from vsnapfs.media.tape import FileKind, Tape, TapeFile, TapeReader, TapeWriter
+
+
+class Slot(NamedTuple):
+    """Where a tape is. label: that of its place; None: it has to be loaded to know."""
+
+    label: str | None
+    place: str
+    load: Callable[[], Tape]
+
+
+class GivenTapes:
+    """One tape is loaded at a time: ``close`` ends that. Concurrency: one thread."""
+
+    def __init__(self, slots: Sequence[Slot], media: Sequence[Medium] = ()) -> None:
+        """media: are asked for tapes that stand in no slot, such as a drive of a person."""
+        self._slots = list(slots)
+        self._media = list(media)
+        self._place_of: dict[str, Slot] = {}
+        """By uuid, of those that were looked at."""
+        self._loaded: tuple[str, Tape] | None = None
+
+    def visit(self) -> Iterator[tuple[Slot, Tape]]:
+        """All that are there, one after the other; each is closed when the next is asked for."""
+        for slot in self._slots:
+            with self._opened(slot) as tape:
+                yield slot, tape
+
+    def remember(self, uuid: str, slot: Slot) -> None:
+        """What a tape was found to be. Of two copies of one tape the first counts."""
+        self._place_of.setdefault(uuid, slot)
+
+    def tape(self, wanted: TapeEntry) -> Tape:
+        """A tape, loaded; it stays so until another one is asked for.
+
+        Raises: NotFoundError: it is not there, or another one has its label. BusyError, StoreError.
+        """
+        if self._loaded is not None and self._loaded[0] == wanted.uuid:
+            return self._loaded[1]
+        self.close()
+        tape = self._load(wanted)
+        self._loaded = wanted.uuid, tape
+        return tape
+
+    def require(self, tapes: Sequence[TapeEntry]) -> None:
+        """Raises: NotFoundError: some of these are not there, and nobody can be asked for them; it names them all."""
+        labels = {slot.label for slot in self._slots}
+        lacking = [tape.label for tape in tapes if tape.uuid not in self._place_of and tape.label not in labels]
+        if lacking and not self._media:
+            what = f"tape {lacking[0]} is" if len(lacking) == 1 else f"tapes {', '.join(lacking)} are"
+            raise NotFoundError(f"{what} not there", hint="give --from where that is")
+
+    def close(self) -> None:
+        """Twice is allowed; the media stay open."""
+        if self._loaded is not None:
+            self._loaded[1].close()
+            self._loaded = None
+
+    def _load(self, wanted: TapeEntry) -> Tape:
+        slot = self._place_of.get(wanted.uuid)
+        if slot is not None:
+            return slot.load()
+        others = [slot for slot in self._slots if slot.label == wanted.label]
+        for slot in others:
+            tape = slot.load()
+            if tape.label is None or tape.label.uuid == wanted.uuid:
+                return tape
+            tape.close()
+        for medium in self._media:
+            tape = _asked_for(medium, wanted.label)
+            if tape.label is None or tape.label.uuid == wanted.uuid:
+                return tape
+            tape.close()
+            others.append(Slot(wanted.label, medium.name, lambda tape=tape: tape))  # type: ignore[misc]
+        if others:
+            raise NotFoundError(
+                f"tape {wanted.label} that was given is another one than {wanted.uuid[:8]}, which is needed",
+                hint="it was written over, or two tapes have one label",
+            )
+        raise NotFoundError(f"tape {wanted.label} is not there", hint="give --from where it is")
+
+    @contextmanager
+    def _opened(self, slot: Slot) -> Iterator[Tape]:
+        self.close()
+        tape = slot.load()
+        try:
+            yield tape
+        finally:
+            tape.close()
+
+
+def slots_of_path(path: Path, *, may_be_empty: bool = False) -> list[Slot]:
+    """A directory of tapes, a tape of such, or a file that an archive was written to.
+
+    Raises: NotFoundError; UsageError: there is nothing of ours; StoreError.
+    """
+    try:
+        if not path.is_dir():
+            os.stat(path)
+            return [Slot(None, str(path), lambda: PlainTape(path))]
+        names = sorted(os.listdir(path))
+        if any(is_tape_file(name) for name in names):
+            return [_directory(path)]
+        found = [_directory(path / name) for name in names if _is_tape(path / name)]
+    except OSError as error:
+        raise from_os_error(error, f"read {path}") from error
+    if not found and not may_be_empty:
+        raise UsageError(f"{path} holds no tapes", hint="give a pool, a directory of one tape, or a file")
+    return found
+
+
+def _asked_for(medium: Medium, label: str) -> Tape:
+    """Raises: NotFoundError: another one was brought, or none."""
+    try:
+        return medium.load(label)
+    except IntegrityError as error:
+        raise NotFoundError(error.message, hint=error.hint) from error
+
+
+def slots_of_medium(medium: Medium, wanted: Sequence[str] = ()) -> list[Slot]:
+    """Those of ``wanted``, in that order, which it is asked for; none: those whose labels it can tell."""
+    labels = [(label, medium.name) for label in wanted] or [
+        (seen.label, seen.place) for seen in medium.tapes() if seen.label is not None and not seen.blank
+    ]
+    return [Slot(label, place, lambda label=label: _asked_for(medium, label)) for label, place in labels]  # type: ignore[misc]
+
+
+def _directory(path: Path) -> Slot:
+    return Slot(path.name, str(path), lambda: PoolTape.at(path))
+
+
+def _is_tape(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and any(is_tape_file(name) for name in os.listdir(path))
+
+
+class PlainTape:
+    """A file that an archive was written to, read as a tape whose first piece it is; its index is ``FILE.index`` beside it. Nothing is
+    ever written to it. See media.tape.Tape."""
+
+    label: TapeLabel | None = None
+    problem: VsnapfsError | None = None
+    blank = False
+    read_only = True
+    capacity_bytes: int | None = None
+    used_bytes: int | None = None
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._path = path
+
+    def files(self) -> list[TapeFile]:
+        found = [TapeFile(1, FileKind.PIECE, self._path.stat().st_size, "tar")]
+        if index_of(self._path).exists():
+            found.append(TapeFile(2, FileKind.INDEX, index_of(self._path).stat().st_size, "index"))
+        return found
+
+    def open(self, number: int) -> TapeReader:
+        if number not in (1, 2):
+            raise NotFoundError(f"{self.name} has no file {number}")
+        return open_plain(self._path if number == 1 else index_of(self._path))
+
+    def require_unread(self) -> None:
+        """It is never written over."""
+
+    def write_label(self, label: TapeLabel) -> None:
+        raise self._never()
+
+    def append(self, kind: FileKind, extension: str = "") -> TapeWriter:
+        raise self._never()
+
+    def cut(self, after: int) -> None:
+        raise self._never()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _never(self) -> VsnapfsError:
+        return UsageError(f"{self.name} is a file, which is read only here")

@@ -1,0 +1,146 @@
+"""What stands on tapes, as their labels and indexes say it, or the catalog: which pieces of which archives are where.
+
+Pure. One inventory may be of many tapes, in any order; what is told twice is known once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from vsnapfs.archive.index import PieceBefore, PieceIndex
+from vsnapfs.archive.manifest import Manifest
+from vsnapfs.catalog.tapes import Found, Tapes
+from vsnapfs.core.model import Point
+from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry, PieceEntry, TapeEntry
+
+NOT_WHOLE = "its last piece was not found"
+
+
+class Inventory:
+    """Concurrency: one thread."""
+
+    def __init__(self) -> None:
+        self.tapes: dict[str, TapeEntry] = {}
+        """By uuid."""
+        self.archives: dict[str, ArchiveEntry] = {}
+        self.pieces: dict[tuple[str, int], PieceEntry] = {}
+        """By archive and number."""
+        self.totals: dict[str, int] = {}
+        """How many pieces an archive has, where its last index was read."""
+        self.before: dict[tuple[str, int], PieceBefore] = {}
+        """Where a piece is, as the index of the one behind it says."""
+        self.unindexed: dict[tuple[str, int], bool] = {}
+        """Tape and file of pieces whose index cannot be read: nobody knows yet whose they are. False: there is none, and nothing
+        behind it, so the piece never counted."""
+
+    def add_tape(self, tape: TapeEntry) -> None:
+        self.tapes[tape.uuid] = tape
+
+    def add_piece(self, index: PieceIndex, tape_uuid: str, file: int, index_bytes: int) -> None:
+        """A piece, by its index, on a tape that was added. Of two copies the first one counts."""
+        piece = PieceEntry(
+            archive=index.archive,
+            number=index.piece,
+            tape_uuid=tape_uuid,
+            file=file,
+            stream_offset=index.stream_offset,
+            stream_bytes=index.stream_bytes,
+            stored_bytes=index.stored_bytes,
+            index_bytes=index_bytes,
+            sha256=index.sha256,
+        )
+        self.pieces.setdefault((index.archive, index.piece), piece)
+        self.add_archive(index.manifest, self.tapes[tape_uuid].medium)
+        if index.previous is not None:
+            self.before[index.archive, index.piece - 1] = index.previous
+        if index.last:
+            self.totals[index.archive] = index.piece + 1
+            self._set(index.archive, state="complete", why="")
+
+    def add_archive(self, manifest: Manifest, medium: str) -> None:
+        """One of which a part was seen."""
+        if manifest.archive not in self.archives:
+            self.archives[manifest.archive] = archive_entry(manifest, medium)
+
+    def add_unindexed(self, tape_uuid: str, file: int, *, counted: bool) -> None:
+        self.unindexed[tape_uuid, file] = counted
+
+    def add_headless(self, manifest: Manifest, piece: PieceEntry) -> None:
+        """The first piece of an archive, which has no index that can be read, by what it begins with."""
+        self.add_archive(manifest, self.tapes[piece.tape_uuid].medium)
+        self.unindexed.pop((piece.tape_uuid, piece.file), None)
+        self.pieces.setdefault((manifest.archive, 0), piece)
+
+    def pieces_of(self, archive: str) -> list[PieceEntry]:
+        """By number."""
+        return [self.pieces[key] for key in sorted(key for key in self.pieces if key[0] == archive)]
+
+    def found(self) -> Found:
+        """As the catalog of tapes takes it in: pieces that have their index alone."""
+        whole = [piece for _, piece in sorted(self.pieces.items()) if piece.index_bytes]
+        return Found(
+            tapes=tuple(sorted(self.tapes.values(), key=lambda tape: (tape.label, tape.uuid))),
+            archives=tuple(self._summed(archive) for archive in self.listed()),
+            pieces=tuple(whole),
+        )
+
+    def listed(self) -> list[ArchiveEntry]:
+        """Archives, in the order in which they were made."""
+        return sorted(self.archives.values(), key=lambda archive: (archive.made, archive.uuid))
+
+    def _summed(self, archive: ArchiveEntry) -> ArchiveEntry:
+        pieces = [piece for piece in self.pieces_of(archive.uuid) if piece.index_bytes]
+        whole = archive.uuid in self.totals and len(pieces) == self.totals[archive.uuid]
+        return msgspec.structs.replace(
+            archive,
+            state="complete" if whole else "failed",
+            why="" if whole else "not all of its pieces were found",
+            pieces=len(pieces),
+            stream_bytes=sum(piece.stream_bytes for piece in pieces),
+            stored_bytes=sum(piece.stored_bytes for piece in pieces),
+        )
+
+    def _set(self, archive: str, *, state: str, why: str) -> None:
+        self.archives[archive] = msgspec.structs.replace(self.archives[archive], state=state, why=why)
+
+
+def archive_entry(manifest: Manifest, medium: str) -> ArchiveEntry:
+    """Of an archive whose last piece was not seen yet."""
+    consistency = str((manifest.bookmark or {}).get("consistency", ""))
+    return ArchiveEntry(
+        uuid=manifest.archive,
+        repository=manifest.repository,
+        kind=manifest.kind,
+        point=_archived(manifest.point, consistency),
+        since=None if manifest.since is None else _archived(manifest.since, ""),
+        parent=manifest.parent,
+        volumes=tuple(volume.name for volume in manifest.volumes),
+        made=manifest.made,
+        state="failed",
+        medium=medium,
+        why=NOT_WHOLE,
+    )
+
+
+def _archived(point: Point, consistency: str) -> ArchivedPoint:
+    return ArchivedPoint(seqno=point.seqno, time=point.time, bookmark=point.bookmark, consistency=consistency)
+
+
+def of_catalog(tapes: Tapes) -> Inventory:
+    """What the catalog knows. Raises: as the catalog does."""
+    known = Inventory()
+    for tape in tapes.tapes():
+        known.add_tape(tape)
+    for archive in tapes.archives():
+        known.archives[archive.uuid] = archive
+        pieces = tapes.pieces(archive.uuid)
+        known.pieces |= {(piece.archive, piece.number): piece for piece in pieces}
+        if archive.state == "complete":
+            known.totals[archive.uuid] = len(pieces)
+    return known
+
+
+def labels_of(known: Inventory) -> Iterator[str]:
+    return (tape.label for tape in known.tapes.values())

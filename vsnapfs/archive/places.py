@@ -1,0 +1,126 @@
+"""Where the tapes of a recall or a scan are: paths, media of a repository's settings, or all that its catalog of tapes knows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from vsnapfs.archive.damage import Damage, Flaw
+from vsnapfs.archive.given import GivenTapes, Slot, slots_of_medium, slots_of_path
+from vsnapfs.archive.inventory import Inventory, of_catalog
+from vsnapfs.archive.scan import look
+from vsnapfs.catalog.tapes import Found
+from vsnapfs.core.errors import NotFoundError, UsageError, from_os_error
+from vsnapfs.core.names import near
+from vsnapfs.media.kinds import open_medium
+from vsnapfs.media.medium import Medium
+from vsnapfs.policy.media import DriveSettings, MediumSettings, PoolSettings
+from vsnapfs.repository.tapes import shelf
+
+
+class How(NamedTuple):
+    """labels: tapes that a drive without a changer is to be given, in this order. ask: says a line to a person and returns when it was
+    done; None: nobody is there."""
+
+    labels: tuple[str, ...] = ()
+    ask: Callable[[str], None] | None = None
+
+
+NOBODY = How()
+
+
+class Known(NamedTuple):
+    """given: the tapes. inventory: what stands on them. damage: what was seen of that on the way."""
+
+    given: GivenTapes
+    inventory: Inventory
+    damage: Damage
+
+
+@contextmanager
+def opened(
+    places: Sequence[str], repository: Path | None, how: How = NOBODY, identities: Sequence[Path] = ()
+) -> Iterator[Known]:
+    """Tapes at ``places``, which are looked at; none: those of the repository's media, as its catalog of tapes knows them.
+
+    Args: places: a path, or the name of a medium. repository: None: there is none.
+    Raises: NotFoundError: a place, or the catalog knows no archive. UsageError: neither was given. BusyError, StoreError, IntegrityError.
+    """
+    damage = Damage()
+    with reached(places, repository, how) as (given, catalog):
+        if not places and not catalog.archives:
+            raise NotFoundError("the catalog of tapes knows no archive", hint="give --from where tapes are")
+        inventory = look(given, damage, identities) if places else catalog
+        yield Known(given, inventory, damage)
+
+
+@contextmanager
+def reached(
+    places: Sequence[str], repository: Path | None, how: How = NOBODY
+) -> Iterator[tuple[GivenTapes, Inventory]]:
+    """The tapes, none of which was loaded, and what the catalog of the repository knows. Raises: as ``opened``."""
+    with ExitStack() as stack:
+        media: dict[str, MediumSettings] = {}
+        catalog = Inventory()
+        if repository is not None:
+            held = stack.enter_context(shelf(repository))
+            media = dict(held.media)
+            catalog = of_catalog(held.tapes)
+        elif not places:
+            raise UsageError("no tapes were named", hint="give --from where they are")
+        slots, drives = _found(places or list(media), media, how, stack)
+        given = GivenTapes(slots, drives)
+        stack.callback(given.close)
+        yield given, catalog
+
+
+class Rescanned(NamedTuple):
+    """What was read from tapes, and what of it the catalog had not known."""
+
+    found: Found
+    new_archives: list[str]
+    flaws: list[Flaw]
+
+
+def rescan(repository: Path, places: Sequence[str], how: How, identities: Sequence[Path]) -> Rescanned:
+    """Read what stands on tapes, and tell the catalog of a repository. Raises: as ``reached``."""
+    damage = Damage()
+    with reached(places, repository, how) as (given, catalog):
+        found = look(given, damage, identities).found()
+    with shelf(repository, write=True) as held:
+        held.tapes.merge(found)
+    new = [archive.uuid for archive in found.archives if archive.uuid not in catalog.archives]
+    return Rescanned(found, new, damage.flaws)
+
+
+def _found(
+    places: Sequence[str], media: dict[str, MediumSettings], how: How, stack: ExitStack
+) -> tuple[list[Slot], list[Medium]]:
+    slots: list[Slot] = []
+    drives: list[Medium] = []
+    for place in places:
+        settings = media.get(place) or _drive_at(place)
+        if isinstance(settings, PoolSettings):
+            slots += slots_of_path(Path(settings.path), may_be_empty=True)
+        elif settings is not None:
+            medium = open_medium(place, settings, how.ask)
+            stack.callback(medium.close)
+            drives.append(medium)
+            slots += slots_of_medium(medium, how.labels)
+        elif os.path.lexists(place):
+            slots += slots_of_path(Path(os.path.abspath(place)))
+        else:
+            raise NotFoundError(f"{place} is neither a medium of the settings nor a path", near=near(place, media))
+    return slots, drives
+
+
+def _drive_at(place: str) -> DriveSettings | None:
+    """The settings of a drive that is named by its device; a person changes tapes."""
+    try:
+        is_drive = Path(place).is_char_device()
+    except OSError as error:
+        raise from_os_error(error, f"look at {place}") from error
+    return DriveSettings(device=os.path.abspath(place)) if is_drive else None

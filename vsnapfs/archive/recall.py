@@ -1,0 +1,105 @@
+"""Recall: what a chain of archives holds, from tape into a directory of images.
+
+One archive after the other, piece by piece, in the order in which they were written. What was read is on stable storage before the next
+piece begins, and each archive is read back and compared with its digests before the next one is laid onto it.
+
+Source: docs/recall.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from vsnapfs.archive.chain import Plan
+from vsnapfs.archive.damage import Flaw, Lost
+from vsnapfs.archive.given import GivenTapes
+from vsnapfs.archive.landing import Landing
+from vsnapfs.archive.layer import Layer, Options
+from vsnapfs.archive.manifest import Manifest
+from vsnapfs.core.state import Progress
+
+Report = Callable[[Progress], None]
+
+
+class Recalled(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it."""
+
+    manifest: Manifest
+    """Of the last archive."""
+    archives: tuple[str, ...]
+    sums: tuple[str, ...]
+    """SHA-256 of the SHA256SUMS of each; "": they could not be read."""
+    images: dict[str, str]
+    """Path by volume."""
+    resumed: bool
+    verified: bool
+    flaws: list[Flaw]
+    lost: list[Lost]
+
+
+class Recall:
+    """One recall of a plan into a landing, which stay the caller's. Concurrency: one thread."""
+
+    def __init__(self, plan: Plan, given: GivenTapes, landing: Landing, options: Options, report: Report) -> None:
+        self._plan, self._given, self._landing, self._options = plan, given, landing, options
+        self._report = report
+        self._damage = landing.damage
+        self._done_bytes = 0
+        self._total_bytes = sum(p.entry.stored_bytes for step in plan.steps for p in step.pieces if p.entry)
+
+    def run(self, *, publish: bool = True) -> Recalled:
+        """publish: images get their names; else they stay ``*.partial``, and the landing can be resumed, until it is discarded.
+
+        Raises: NotFoundError: something is missing, before the first byte where that can be known then. UsageError: a key.
+        NoSpaceError, StoreError, BusyError: what is done stays, for a resume.
+        """
+        if not self._options.salvage:
+            self._plan.require_whole()
+        begun = self._landing.state
+        manifest: Manifest | None = None
+        for number in range(begun.step, len(self._plan.steps)):
+            resumed = number == begun.step
+            manifest = self._archive(number, begun.piece if resumed else 0, begun.stream_bytes if resumed else 0)
+        if manifest is None:  # all was done by a try before
+            manifest = Layer(self._plan.steps[-1], self._given, self._landing, self._options).contents().manifest
+        images = self._landing.finish() if publish else self._landing.partials()
+        return Recalled(
+            manifest=manifest,
+            archives=begun.archives,
+            sums=tuple(self._landing.state.sums),
+            images={name: str(path) for name, path in images.items()},
+            resumed=self._landing.is_resumed,
+            verified=self._options.verify,
+            flaws=self._damage.flaws,
+            lost=self._damage.lost(),
+        )
+
+    def _archive(self, number: int, first: int, done_bytes: int) -> Manifest:
+        step = self._plan.steps[number]
+        layer = Layer(step, self._given, self._landing, self._options, done_bytes)
+        contents = layer.contents()
+        self._landing.begin(contents.manifest)
+        layer.clear()
+        for piece in step.pieces[first:]:
+            layer.piece(piece)
+            self._landing.settle(number, piece.number + 1, layer.done_bytes)
+            self._done_bytes += piece.entry.stored_bytes if piece.entry else 0
+            self._report(Progress(what="recall", done=self._done_bytes, total=self._total_bytes))
+        layer.end()
+        if self._options.verify:
+            layer.verify()
+        self._landing.add_sums(layer.sums_sha256())
+        self._landing.settle(number + 1, 0, 0)
+        return contents.manifest
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """What a recall needs, for people: before it begins."""
+    kinds = [f"{step.archive.kind} archive {step.archive.uuid[:8]}" for step in plan.steps]
+    labels = [tape.label for tape in plan.tapes]
+    return [
+        f"{len(plan.steps)} archive{'s' if len(kinds) > 1 else ''}: {', then '.join(kinds)}",
+        f"tapes, in this order: {', '.join(labels)}",
+    ]

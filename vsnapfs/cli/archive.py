@@ -1,0 +1,212 @@
+"""``archive``: points onto tapes, into a file, or into a pipe; and what is on which tape."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from vsnapfs.cli.arguments import POINT, SIZE, VOLUME, PointsCommand
+from vsnapfs.cli.session import Session, global_options, pass_session
+from vsnapfs.cli.signals import ended_as_by_hand
+from vsnapfs.cli.table import moment, printable, table
+from vsnapfs.core.errors import BusyError, UsageError
+from vsnapfs.core.units import format_size
+
+if TYPE_CHECKING:
+    from vsnapfs import Repository
+    from vsnapfs.archive.archiving import Archived
+    from vsnapfs.archive.listing import ArchiveListed
+    from vsnapfs.archive.plain import ArchivedPlain
+    from vsnapfs.archive.request import Wanted
+
+LIST = "list"
+STDOUT_FD = 1
+UUID_SHOWN = 8
+
+
+class Archives(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``--json`` prints of archives on tapes."""
+
+    archives: list[Any]
+    retired: list[str]
+    """Bookmarks that were removed."""
+
+
+@click.command("archive", cls=PointsCommand)
+@click.argument("points", nargs=-1, type=POINT, metavar="POINT…|list")
+@click.option("--to", metavar="MEDIUM|FILE|-", help="A [media.NAME] of the settings, a path, or standard output.")
+@click.option("--since", type=POINT, metavar="POINT", help="Only what changed from there.")
+@click.option("--incremental", is_flag=True, help="Only what changed since the last complete archive on the medium.")
+@click.option("--volume", "volumes", type=VOLUME, multiple=True, help="Only this volume; more than once.")
+@click.option(
+    "--format", "form", type=click.Choice(["tar", "raw"]), default="tar", help="raw: one volume, as dd has it."
+)
+@click.option("--compress", is_flag=True, help="By zstd.")
+@click.option("--recipient", "recipients", multiple=True, metavar="KEY", help="Encrypt to this public key of age.")
+@click.option("--verify", is_flag=True, help="Read it back from the medium, and compare.")
+@click.option("--rate", "rate_bytes", type=SIZE, metavar="SIZE", help="Write so much a second at most.")
+@click.option("--resume", is_flag=True, help="Go on with an archive that was broken off, if there is one.")
+@click.option("--retire", is_flag=True, help="Remove the bookmark when its archive is complete.")
+@click.option("--force", is_flag=True, help="Write over a file that exists.")
+@global_options()
+@pass_session
+def command(session: Session, /, points: tuple[str, ...], form: str, retire: bool, force: bool, **given: Any) -> None:
+    """Archive points, each with all its volumes or those of --volume; list what is archived.
+
+    An archive is a tar that GNU tar alone lists and extracts, on tapes in pieces that belong together. --resume without a POINT goes on
+    with the archive that was broken off last. An archive with --incremental is full where the medium has none to go on from.
+
+    Exit status: 6 a volume is damaged, or --verify has read other bytes; 7 no tape has room.
+    """
+    if points == (LIST,) and given["to"] is None:
+        _list(session)
+        return
+    _check(session, points, form, retire, given)
+    if form == "raw":
+        _raw(session, points[0], force=force, **given)
+        return
+    from vsnapfs.archive.request import Wanted, is_medium
+
+    wanted = Wanted(points=points, **given)
+    with ended_as_by_hand(), _said_how_to_go_on(wanted.to), session.client().reading() as repository:
+        _check_retired(repository, wanted, retire=retire)
+        if is_medium(repository, wanted.to):
+            _to_tapes(session, repository, wanted, retire=retire)
+        else:
+            _to_plain(session, repository, wanted, retire=retire, force=force)
+
+
+@contextmanager
+def _said_how_to_go_on(to: str) -> Iterator[None]:
+    """To whoever has interrupted it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if to != "-":
+            print(f"vsnapfs: broken off; with --resume, `vsnapfs archive` to {printable(to)} goes on", file=sys.stderr)
+        raise
+
+
+def _check(session: Session, points: tuple[str, ...], form: str, retire: bool, given: dict[str, Any]) -> None:
+    if given["to"] is None:
+        raise UsageError("missing option --to", hint="give a medium of the settings, a file, or -")
+    if not points and not given["resume"]:
+        raise UsageError("missing argument POINT", hint="see vsnapfs archive --help")
+    if given["since"] is not None and given["incremental"]:
+        raise UsageError("--since and --incremental both say from where on", hint="give one of them")
+    if given["to"] == "-" and (session.json or given["resume"] or given["verify"]):
+        raise UsageError("a pipe takes no --json, --resume or --verify", hint="write to a file or a medium")
+    if form == "raw":
+        others = [
+            name
+            for name in ("since", "incremental", "compress", "recipients", "verify", "rate_bytes", "resume")
+            if given[name]
+        ]
+        if others or retire or len(points) != 1 or len(given["volumes"]) != 1:
+            raise UsageError("--format raw is for one point and one --volume, to a file or -, without more options")
+
+
+def _raw(session: Session, point: str, *, to: str, volumes: tuple[str, ...], force: bool, **_: Any) -> None:
+    from vsnapfs.cli.export import export_volume
+
+    export_volume(session, point, volumes[0], to, None, force=force)
+
+
+def _check_retired(repository: Repository, wanted: Wanted, *, retire: bool) -> None:
+    """Before the first byte: whether the bookmarks can be removed afterwards."""
+    for point in wanted.points if retire else ():
+        name = repository.resolve(point).bookmark
+        if name is None:
+            raise UsageError(f"{point} has no name to be removed", hint="leave out --retire")
+        if repository.bookmark(name).held:
+            raise BusyError(
+                f"bookmark {name} is held", hint=f"`vsnapfs bookmark release {name}`, or leave out --retire"
+            )
+
+
+def _to_tapes(session: Session, repository: Repository, wanted: Wanted, *, retire: bool) -> None:
+    from vsnapfs.archive.request import to_medium
+    from vsnapfs.cli.progress import shown
+    from vsnapfs.cli.prompt import asker
+
+    made: list[Archived] = []
+    retired: list[str] = []
+    with shown(wanted=not session.json) as report:
+        for archived in to_medium(repository, wanted, report, time.time_ns, asker()):
+            made.append(archived)
+            if retire and archived.archive.point.bookmark is not None:
+                _remove(session, archived.archive.point.bookmark)
+                retired.append(archived.archive.point.bookmark)
+    session.show(Archives(archives=made, retired=retired), [*_archived(made), *_retired(retired)])
+
+
+def _to_plain(session: Session, repository: Repository, wanted: Wanted, *, retire: bool, force: bool) -> None:
+    from vsnapfs.archive.request import to_plain
+    from vsnapfs.cli.progress import shown
+
+    if wanted.to == "-" and os.isatty(STDOUT_FD):
+        raise UsageError("standard output is a terminal", hint="give a file or a pipe")
+    with shown(wanted=not session.json) as report:
+        made = to_plain(repository, wanted, STDOUT_FD, report, time.time_ns(), force=force)
+    retired = [repository.resolve(point).bookmark or "" for point in wanted.points] if retire else []
+    for name in retired:
+        _remove(session, name)
+    lines = [_plain_line(made), *_retired(retired)]
+    if wanted.to == "-":
+        print(*lines, sep="\n", file=sys.stderr)
+    else:
+        session.show(made, lines)
+
+
+def _remove(session: Session, name: str) -> None:
+    from vsnapfs.daemon.requests import BookmarkRemove
+
+    session.ask(BookmarkRemove(name=name))
+
+
+def _archived(made: list[Archived]) -> Iterator[str]:
+    for each in made:
+        entry = each.archive
+        what = f"{entry.kind} archive {entry.uuid[:UUID_SHOWN]} of {entry.point.bookmark or f'@{entry.point.seqno}'}"
+        verified = ", verified" if each.verified else ""
+        yield f"{what}: {format_size(entry.stored_bytes)} on {' '.join(each.tapes)}{verified}"
+
+
+def _retired(names: list[str]) -> Iterator[str]:
+    yield from (f"removed bookmark {name}" for name in names)
+
+
+def _plain_line(made: ArchivedPlain) -> str:
+    verified = ", verified" if made.verified else ""
+    return f"{made.kind} archive of {made.point}: {format_size(made.stored_bytes)} to {made.to}{verified}"
+
+
+def _list(session: Session) -> None:
+    from vsnapfs.archive.listing import archive_list
+
+    listed = archive_list(session.repository)
+    heads = ["ARCHIVE", "KIND", "POINT", "SINCE", "MADE", "STATE", "SIZE", "MEDIUM", "TAPES", "COPIES"]
+    session.show(listed, table(heads, map(_row, listed.archives)))
+
+
+def _row(entry: ArchiveListed) -> list[str]:
+    since = "" if entry.since is None else entry.since.bookmark or f"@{entry.since.seqno}"
+    return [
+        entry.uuid[:UUID_SHOWN],
+        entry.kind,
+        entry.point.bookmark or f"@{entry.point.seqno}",
+        since,
+        moment(entry.made),
+        entry.state,
+        format_size(entry.stored_bytes),
+        entry.medium,
+        " ".join(entry.tapes),
+        str(entry.copies),
+    ]

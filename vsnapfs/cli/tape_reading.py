@@ -1,0 +1,130 @@
+"""``tape verify`` and ``tape scan``: what stands on tapes, read from them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from vsnapfs.cli.session import Session, global_options, pass_session
+from vsnapfs.cli.signals import ended_as_by_hand
+from vsnapfs.cli.table import printable
+from vsnapfs.core.errors import IntegrityError
+from vsnapfs.core.units import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vsnapfs.archive.inspection import Inspected
+
+FROM = click.option(
+    "--from",
+    "places",
+    multiple=True,
+    metavar="PLACE",
+    help="A pool, a tape of one, a file, a drive, or a medium of the settings; more than once. Default: all media.",
+)
+
+
+class TapesVerified(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``tape verify --json`` prints."""
+
+    tapes: list[Inspected]
+    sound: bool
+
+
+class TapesScanned(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``tape scan --json`` prints: what was seen, which the catalog knows now."""
+
+    tapes: list[str]
+    archives: int
+    pieces: int
+    new_archives: list[str]
+    """uuids of those that the catalog had not known."""
+    flaws: list[str]
+
+
+@click.command("verify")
+@click.argument("labels", nargs=-1, metavar="LABEL...")
+@FROM
+@global_options()
+@pass_session
+def verify(session: Session, labels: tuple[str, ...], places: tuple[str, ...]) -> int:
+    """Read whole tapes, and compare each byte with what their indexes say. Without a LABEL all that are there.
+
+    Exit status: 3 a tape is not there; 6 something is not as it was written, and where.
+    """
+    from vsnapfs.archive.inspection import inspect
+    from vsnapfs.archive.places import How, reached
+    from vsnapfs.cli.progress import shown
+    from vsnapfs.cli.prompt import asker
+
+    with (
+        ended_as_by_hand(),
+        reached(places, _repository(session, places), How(labels, asker())) as (given, catalog),
+        shown(wanted=not session.json) as report,
+    ):
+        found = list(inspect(given, labels, catalog, report))
+    sound = all(one.is_sound for one in found)
+    session.show(TapesVerified(tapes=found, sound=sound), _verified(found))
+    return 0 if sound else IntegrityError.exit_status
+
+
+@click.command("scan")
+@FROM
+@click.option(
+    "--tape", "labels", multiple=True, metavar="LABEL", help="Look at this one in a drive; more than once, in order."
+)
+@click.option(
+    "--identity", "identities", multiple=True, type=click.Path(), metavar="FILE", help="A private key of age."
+)
+@global_options()
+@pass_session
+def scan(session: Session, places: tuple[str, ...], labels: tuple[str, ...], identities: tuple[str, ...]) -> int:
+    """Make the catalog of tapes of a repository again, by reading what stands on them: labels and indexes alone.
+
+    What the catalog knows already stays. Again, it changes nothing. Exit status 6: something could not be read, the rest is known.
+    """
+    from vsnapfs.archive.places import How, rescan
+    from vsnapfs.cli.prompt import asker
+
+    keys = [Path(path) for path in identities]
+    with ended_as_by_hand():
+        done = rescan(session.repository, places, How(labels, asker()), keys)
+    answer = TapesScanned(
+        tapes=[tape.label for tape in done.found.tapes],
+        archives=len(done.found.archives),
+        pieces=len(done.found.pieces),
+        new_archives=done.new_archives,
+        flaws=[flaw.line() for flaw in done.flaws],
+    )
+    session.show(answer, _scanned(answer))
+    return IntegrityError.exit_status if answer.flaws else 0
+
+
+def _repository(session: Session, places: tuple[str, ...]) -> Path | None:
+    """None: paths alone were given, and no repository."""
+    if (
+        session.repositories_said
+        or not places
+        or any(os.sep not in place and not os.path.lexists(place) for place in places)
+    ):
+        return session.repository
+    return None
+
+
+def _verified(found: list[Inspected]) -> Iterator[str]:
+    for one in found:
+        state = "sound" if one.is_sound else f"{len(one.flaws)} places are damaged"
+        behind = ", and what was broken off" if one.broken_off else ""
+        yield f"{one.label}: {one.pieces} pieces, {format_size(one.stored_bytes)}{behind}: {state}"
+        yield from (printable(f"  {flaw.line()}") for flaw in one.flaws)
+
+
+def _scanned(answer: TapesScanned) -> Iterator[str]:
+    new = f", {len(answer.new_archives)} of them new" if answer.new_archives else ""
+    yield f"{len(answer.tapes)} tapes hold {answer.pieces} pieces of {answer.archives} archives{new}"
+    yield from (printable(f"damaged: {line}") for line in answer.flaws)

@@ -1,0 +1,146 @@
+"""What is no tape: a file, or a pipe. What is written to it is one tape file, without a label.
+
+A file is called ``FILE.partial`` until it is complete, and keeps that name when it is broken off, so that it can be gone on with.
+
+Source: docs/tape.md, section on plain files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vsnapfs.core.errors import NameTakenError, NoSpaceError, StoreError, UsageError, from_os_error
+from vsnapfs.media.file_reader import FileReader
+from vsnapfs.media.tape import Readable
+from vsnapfs.media.writeback import Writeback
+
+PARTIAL = ".partial"
+INDEX = ".index"
+"""Ends the name of what stands beside a file and says what it is."""
+FILE_MODE = 0o600
+
+
+def index_of(path: Path) -> Path:
+    return path.with_name(path.name + INDEX)
+
+
+def partial_of(path: Path) -> Path:
+    return path.with_name(path.name + PARTIAL)
+
+
+def partial_bytes(path: Path) -> int:
+    """How much of a file that was broken off is there; 0: nothing. Raises: StoreError."""
+    try:
+        return partial_of(path).lstat().st_size
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise from_os_error(error, f"look at {partial_of(path)}") from error
+
+
+def open_plain(path: Path) -> FileReader:
+    """Raises: NotFoundError, StoreError."""
+    try:
+        return FileReader(os.open(path, os.O_RDONLY | os.O_CLOEXEC), str(path))
+    except OSError as error:
+        raise from_os_error(error, f"open {path}") from error
+
+
+class PlainWriter:
+    """See media.tape.TapeWriter; ``abandon`` leaves ``FILE.partial``. No end of a tape is met: a full disk is an error."""
+
+    def __init__(self, path: Path, *, keep_bytes: int = 0, force: bool = False) -> None:
+        """keep_bytes: so much of what is there of ``FILE.partial`` is right and stays. force: a file that exists is replaced when this
+        one is complete.
+
+        Raises: NameTakenError: it exists. UsageError: it is no regular file. NotFoundError: its directory is not there.
+        """
+        self._path = path
+        self._partial = partial_of(path)
+        with self._told("make"):
+            found = path.lstat() if os.path.lexists(path) else None
+            if found is not None and not os.path.isfile(path):
+                raise UsageError(
+                    f"{path} is no regular file", hint="a tape drive is a medium, in vsnapfs.toml; - is standard output"
+                )
+            if found is not None and not force:
+                raise NameTakenError(f"{path} exists", hint="--force replaces it")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+            self._fd: int | None = os.open(self._partial, flags, FILE_MODE)
+            os.ftruncate(self._fd, keep_bytes)
+            os.lseek(self._fd, keep_bytes, os.SEEK_SET)
+            self._writeback = Writeback(self._fd, keep_bytes)
+
+    def write(self, block: Readable) -> None:
+        assert self._fd is not None, "it has ended"
+        with self._told("write"):
+            _write_all(self._fd, block)
+            self._writeback.wrote(memoryview(block).nbytes)
+
+    def finish(self) -> int:
+        assert self._fd is not None, "it has ended"
+        fd, self._fd = self._fd, None
+        with self._told("finish"):
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(self._partial, self._path)
+            _sync_directory(self._path.parent)
+        return 0
+
+    def abandon(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    @contextmanager
+    def _told(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpaceError(f"the disk is full: what there is of it is {self._partial}") from error
+            raise from_os_error(error, f"{doing} {self._partial}") from error
+
+
+class PipeWriter:
+    """See media.tape.TapeWriter. A descriptor that is written to from its beginning to its end, such as standard output."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        """fd: borrowed. name: for people."""
+        self._fd = fd
+        self._name = name
+
+    def write(self, block: Readable) -> None:
+        """Raises: StoreError: nobody reads it any more."""
+        try:
+            _write_all(self._fd, block)
+        except BrokenPipeError as error:
+            raise StoreError(f"{self._name} was closed before everything was written") from error
+        except OSError as error:
+            raise from_os_error(error, f"write {self._name}") from error
+
+    def finish(self) -> int:
+        return 0
+
+    def abandon(self) -> None:
+        """What was written is written."""
+
+
+def _write_all(fd: int, block: Readable) -> None:
+    rest = memoryview(block).cast("B")
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
