@@ -102,6 +102,7 @@ def test_a_run_that_is_told_to_end_lets_its_point_go(place: Protected) -> None:
         assert place.bookmarks()[point].held
         os.killpg(running.pid, signal.SIGTERM)
         assert running.wait(30) != 0
+        running.stdout.close()
     assert not place.bookmarks()[point].held
 
 

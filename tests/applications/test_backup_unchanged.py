@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,7 +40,7 @@ def test_borg(place: Protected) -> None:
         restored = place.ground / f"from-{point}"
         restored.mkdir()
         place.must("borg", "extract", f"::{point}", cwd=restored, **env)
-        dig_holes(place, restored)
+        place.dig_holes(restored)
         place.assert_restored(restored, point)
 
 
@@ -69,7 +68,7 @@ def test_restic(place: Protected) -> None:
     for point, (snapshot, *_) in saved.items():
         restored = place.ground / f"from-{point}"
         place.must("restic", "restore", snapshot, "--target", restored, **env)
-        dig_holes(place, restored)
+        place.dig_holes(restored)
         place.assert_restored(restored, point)
 
 
@@ -80,9 +79,3 @@ def test_a_link_is_all_that_they_take_of_a_link(place: Protected) -> None:
     place.must("borg", "init", "--encryption=none", **env)
     said = place.must("borg", "create", "--log-json", "--list", "::link", f"{place.mountpoint}/snaps/latest/", **env)
     assert [o["status"] for o in objects(said)] == ["s"]
-
-
-def dig_holes(place: Protected, directory: Path) -> None:
-    """As the document says: restic 0.14 restores zeros, borg zeros that are not whole chunks."""
-    for volume in VOLUMES:
-        place.must("fallocate", "--dig-holes", directory / volume)
