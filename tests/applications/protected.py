@@ -31,7 +31,7 @@ RUN_S_MAX = 120
 
 
 class Protected:
-    """``ground``: a directory that others may look into. ``repository``, ``mountpoint``: as a server shows it. ``env``: for programs and for
+    """``ground``: a directory that others may look into. ``repository``, ``mountpoint``: as a server shows it. ``socket``: for who is not root, if ``settings`` have it as {socket}. ``env``: for programs and for
     the examples, which are in its PATH."""
 
     def __init__(self, ground: Path, *, settings: str = "", seed: int = 1) -> None:
@@ -39,7 +39,8 @@ class Protected:
         self.repository = ground / "repository"
         self.server = Mounted(self.repository, ground / "points")
         self.mountpoint = self.server.mountpoint
-        self._settings = settings
+        self.socket = ground / "server.sock"
+        self._settings = settings.format(socket=self.socket)
         self._rng = random.Random(seed)
         programs = ground / "bin"
         self.env = environment(self.repository) | {
