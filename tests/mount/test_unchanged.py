@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import tarfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,10 @@ from typing import NamedTuple
 import pytest
 
 from tests.mount.conftest import MIB, Shown
+from tests.support.devices import sh
 from tests.support.volumes import discard, put
+from tests.support.waiting import eventually
+from vsnapfs.core.times import parse_iso
 from vsnapfs.repository.repository import Repository
 
 pytestmark = [pytest.mark.mount, pytest.mark.requires_fuse]
@@ -62,10 +66,6 @@ def looks(snaps: Path) -> dict[str, Look]:
     return found
 
 
-def live(repository: Repository) -> list[str]:
-    return [volume.name for volume in repository.volumes()]
-
-
 def change(repository: Repository, name: str, rng: random.Random, image: Path) -> None:
     """One record of a volume, or some: a write, zeros, all of it zeros, another size, an import."""
     size = repository.volume(name).size_bytes
@@ -77,10 +77,33 @@ def change(repository: Repository, name: str, rng: random.Random, image: Path) -
         case 4:
             discard(repository, name, 0, size)
         case 5:
-            repository.volume_resize(name, rng.randrange(1, 9) * 65536 + 512 * rng.randrange(2))
+            sizes = {rng.randrange(1, 9) * 65536 + 512 * rng.randrange(2) for _ in range(4)} - {size}
+            repository.volume_resize(name, min(sizes, default=size + 512))
         case 6:
             image.write_bytes(rng.randbytes(size))
             repository.import_images({name: image}, bookmark=f"import-{rng.randrange(1 << 40)}")
+
+
+def grow(repository: Repository, shown: Shown, rng: random.Random, image: Path) -> None:
+    """Bookmarks, and before each what changes some of the volumes: those look different then, with another inode and a later mtime, and no other
+    does."""
+    before: dict[str, Look] = {}
+    for number in range(BOOKMARKS):
+        changed = [name for name in ("thin", "image") if number == 0 or rng.random() < 0.5]
+        for name in changed:
+            for _ in range(rng.randrange(1, 4)):
+                change(repository, name, rng, image)
+        if rng.random() < 0.3:
+            repository.journal.seal()
+        repository.bookmark_add(f"b{number}")
+        now = {volume.name: look(shown / f"snaps/b{number}" / volume.name) for volume in repository.volumes()}
+        for name in before:
+            if name in changed:
+                assert now[name].ino != before[name].ino
+                assert now[name].mtime_ns > before[name].mtime_ns
+            else:
+                assert now[name] == before[name]
+        before = now
 
 
 def test_under_all_bookmarks_for_all_who_show_it(tmp_path: Path) -> None:
@@ -96,28 +119,14 @@ def test_under_all_bookmarks_for_all_who_show_it(tmp_path: Path) -> None:
         repository.volume_add("image", primary=image)
         repository.volume_add("still", size_bytes=MIB)
         (tmp_path / "mnt").mkdir()
-        before: dict[str, Look] = {}
         with Shown(repository, tmp_path / "mnt", live=True) as shown:
-            for number in range(BOOKMARKS):
-                changed = [name for name in ("thin", "image") if rng.random() < 0.5]
-                for name in changed:
-                    for _ in range(rng.randrange(1, 4)):
-                        change(repository, name, rng, tmp_path / "other")
-                if rng.random() < 0.3:
-                    repository.journal.seal()
-                repository.bookmark_add(f"b{number}")
-                now = {name: look(shown / f"snaps/b{number}" / name) for name in live(repository)}
-                for name in now:
-                    assert (now[name] != before.get(name)) == (name in changed or not number), (name, number)
-                    if name in changed and number:
-                        assert now[name].ino != before[name].ino
-                        assert now[name].mtime_ns > before[name].mtime_ns
-                before = now
+            grow(repository, shown, rng, tmp_path / "other")
             expected = looks(shown / "snaps")
-        kept = check_everywhere(tmp_path, repository, expected)
+        check_everywhere(tmp_path, repository, expected)
         repository.prune()
-        assert len(repository.bookmarks()) < BOOKMARKS
-        pruned = {key: value for key, value in kept.items() if key.split("/")[0] in {b.name for b in repository.bookmarks()}}
+        left = {bookmark.name for bookmark in repository.bookmarks()}
+        assert 0 < len(left) < BOOKMARKS
+        pruned = {path: seen for path, seen in expected.items() if path.partition("/")[0] in left}
         check_everywhere(tmp_path, repository, pruned)
         stack.pop_all().close()
         for derived in [path / "catalog.db", *(path / "maps").iterdir()]:
@@ -126,14 +135,69 @@ def test_under_all_bookmarks_for_all_who_show_it(tmp_path: Path) -> None:
             check_everywhere(tmp_path, again, pruned)
 
 
-def check_everywhere(ground: Path, repository: Repository, expected: dict[str, Look]) -> dict[str, Look]:
-    mountpoint = ground / "mnt"
+def check_everywhere(ground: Path, repository: Repository, expected: dict[str, Look]) -> None:
+    """For its server, and for a mount without one."""
     for owner in (True, False):
         with ExitStack() as stack:
             source = repository if owner else stack.enter_context(Repository.open(repository.path, owner=False))
-            shown = stack.enter_context(Shown(source, mountpoint, live=owner))
-            found = looks(shown / "snaps")
-            assert found.keys() == expected.keys()
-            for key, value in found.items():
-                assert value == expected[key], key
-    return expected
+            shown = stack.enter_context(Shown(source, ground / "mnt", live=owner))
+            assert looks(shown / "snaps") == expected
+
+
+@pytest.fixture
+def two(served: Shown) -> Shown:
+    """Bookmarks ``a`` and ``b``, between which ``db`` was written to, and ``logs`` was not."""
+    for name in ("db", "logs"):
+        put(served.repository, name, 0, name.encode() * 9000)
+    served.repository.bookmark_add("a")
+    put(served.repository, "db", 4096, b"changed")
+    served.repository.bookmark_add("b")
+    return served
+
+
+@pytest.mark.parametrize("copy", [["cp", "-a"], ["rsync", "-aH"]], ids=["cp", "rsync"])
+def test_a_copy_of_two_bookmarks_has_it_once(two: Shown, tmp_path: Path, copy: list[str]) -> None:
+    sh(*copy, two / "snaps/a", two / "snaps/b", tmp_path)
+    assert (tmp_path / "a/logs").samefile(tmp_path / "b/logs")
+    assert not (tmp_path / "a/db").samefile(tmp_path / "b/db")
+    assert_same(two, tmp_path)
+
+
+def test_an_archive_of_two_bookmarks_has_it_once(two: Shown, tmp_path: Path) -> None:
+    archive = tmp_path / "two.tar"
+    sh("tar", "-cSf", archive, "-C", two.path, "snaps")
+    with tarfile.open(archive) as listed:
+        assert [member.name for member in listed if member.islnk()] == ["snaps/b/logs"]
+    sh("tar", "-xSf", archive, "-C", tmp_path)
+    assert_same(two, tmp_path / "snaps")
+
+
+def test_du_counts_it_once(two: Shown) -> None:
+    def blocks(*paths: str) -> int:
+        said = sh("du", "--total", "--block-size=512", *(two / "snaps" / path for path in paths))
+        return int(said.splitlines()[-1].split()[0])
+
+    assert blocks("a/logs", "b/logs") == blocks("a/logs")
+    assert blocks("a/db", "b/db") == blocks("a/db") + blocks("b/db")
+
+
+def assert_same(shown: Shown, copy: Path) -> None:
+    for bookmark in ("a", "b"):
+        for name in os.listdir(shown / "snaps" / bookmark):
+            assert (copy / bookmark / name).read_bytes() == (shown / "snaps" / bookmark / name).read_bytes()
+
+
+def test_a_verdict_makes_the_manifest_new_and_nothing_else(two: Shown) -> None:
+    """It is in there; who goes by times and sizes has to see that."""
+    before = looks(two / "snaps")
+    seqno = two.repository.bookmark("a").seqno
+    for reason in ("bad", "sad"):
+        two.repository.verdict_give(seqno, good=False, reason=reason)
+        shown = eventually(lambda: changed_from(before, looks(two / "snaps")), "it is seen")
+        assert [*shown] == ["a/MANIFEST.json"]
+        assert shown["a/MANIFEST.json"].mtime_ns == parse_iso(two.repository.bookmark("a").verdicts[-1].time)
+        before |= shown
+
+
+def changed_from(before: dict[str, Look], now: dict[str, Look]) -> dict[str, Look]:
+    return {path: seen for path, seen in now.items() if seen != before[path]}
