@@ -82,7 +82,12 @@ class Amanda:
             "setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups", f"--inh-caps={READING}", f"--ambient-caps={READING}",
             *command,
         ]  # fmt: skip
-        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(self._top), "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C"}
+        env = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": str(self._top),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "LC_ALL": "C",
+        }
         with (output or Path(os.devnull)).open("wb") as file:
             done = subprocess.run(
                 words, env=env, cwd=self._top, stdin=subprocess.DEVNULL,

@@ -9,9 +9,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from tests.support.files import opened, pwrite_all
@@ -28,6 +29,7 @@ PIECE_BYTES = 64 << 10
 EVERY_BYTES = 512 << 10
 """One piece of data in so much."""
 RUN_S_MAX = 120
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Protected:
@@ -93,24 +95,28 @@ class Protected:
     def point(self, name: str) -> Path:
         return self.mountpoint / "snaps" / name
 
-    def run(self, *command: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] = NOTHING
+    ) -> subprocess.CompletedProcess[str]:
         """Whatever its exit status."""
         return subprocess.run(
-            [str(word) for word in command], env=self.env | env, cwd=cwd or self.ground,
+            [str(word) for word in command], env=self.env | dict(env), cwd=cwd or self.ground,
             capture_output=True, text=True, timeout=RUN_S_MAX, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
-    def must(self, *command: str | Path, cwd: Path | None = None, status: int = 0, **env: str) -> str:
+    def must(
+        self, *command: str | Path, cwd: Path | None = None, status: int = 0, env: Mapping[str, str] = NOTHING
+    ) -> str:
         """Returns what it said, its errors too."""
-        done = self.run(*command, cwd=cwd, **env)
+        done = self.run(*command, cwd=cwd, env=env)
         said = done.stdout + done.stderr
         assert done.returncode == status, f"{command}: exit {done.returncode}\n{said}"
         return said
 
-    def at_point(self, point: str, *command: str | Path, status: int = 0, **env: str) -> str:
+    def at_point(self, point: str, *command: str | Path, status: int = 0, env: Mapping[str, str] = NOTHING) -> str:
         """A program where the volumes of a point are found at the same path each time."""
         self.stand.mkdir(exist_ok=True)
-        return self.must("backup-point", "run", point, self.stand, *command, status=status, **env)
+        return self.must("backup-point", "run", point, self.stand, *command, status=status, env=env)
 
     @property
     def stand(self) -> Path:

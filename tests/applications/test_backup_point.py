@@ -65,9 +65,9 @@ def test_an_end_that_comes_too_early(place: Protected) -> None:
 
 def test_what_cannot_begin_leaves_nothing(place: Protected) -> None:
     place.must("backup-point", "begin", "nothing", "one", "--quiesce", "nosuch", status=3)
-    place.must("backup-point", "begin", "nothing", "one", VSNAPFS_HOLD="forever", status=2)
-    place.must("backup-point", "begin", "nothing", "one", VSNAPFS_REPO="/nonexistent", status=3)
-    place.must("backup-point", "end", "nothing", "one", VSNAPFS_REPO="/nonexistent", status=3)
+    place.must("backup-point", "begin", "nothing", "one", env={"VSNAPFS_HOLD": "forever"}, status=2)
+    place.must("backup-point", "begin", "nothing", "one", env={"VSNAPFS_REPO": "/nonexistent"}, status=3)
+    place.must("backup-point", "end", "nothing", "one", env={"VSNAPFS_REPO": "/nonexistent"}, status=3)
     assert "nothing" not in place.bookmarks()
 
 
@@ -76,8 +76,18 @@ def test_a_run_stays_at_its_point(place: Protected) -> None:
     point = place.bookmark("run-0")
     expected = (place.point(point) / "db0").read_bytes()
     place.stand.mkdir(exist_ok=True)
-    command = ["backup-point", "run", "latest", str(place.stand), "sh", "-c", "echo; read line; cat db0; pwd >&2; exit 7"]
-    with child(command, env=place.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+    command = [
+        "backup-point",
+        "run",
+        "latest",
+        str(place.stand),
+        "sh",
+        "-c",
+        "echo; read line; cat db0; pwd >&2; exit 7",
+    ]
+    with child(
+        command, env=place.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
         assert running.stdin is not None
         assert running.stdout is not None
         assert running.stdout.readline() == b"\n"

@@ -140,5 +140,9 @@ def test_a_link_that_moves_while_it_is_read(place: Protected) -> None:
         assert {name: os.stat(name, dir_fd=directory).st_ino for name in VOLUMES} == numbers
         fd = os.open("db0", os.O_RDONLY, dir_fd=directory)
         with open(fd, "rb") as file:
-            assert file.read() == (place.point("moves-0") / "db0").read_bytes() != (place.point("moves-1") / "db0").read_bytes()
+            assert (
+                file.read()
+                == (place.point("moves-0") / "db0").read_bytes()
+                != (place.point("moves-1") / "db0").read_bytes()
+            )
             assert file.tell() == SIZE_BYTES

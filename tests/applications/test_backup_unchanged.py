@@ -11,7 +11,7 @@ from tests.applications.protected import SIZE_BYTES, VOLUMES, Protected
 
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse]
 
-BORG_LOCALE = {"BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes", "BORG_EXIT_CODES": "modern"}
+BORG = {"BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"}
 
 
 def objects(said: str) -> list[dict[str, Any]]:
@@ -19,15 +19,15 @@ def objects(said: str) -> list[dict[str, Any]]:
 
 
 def test_borg(place: Protected) -> None:
-    env = BORG_LOCALE | {"BORG_REPO": str(place.ground / "borg"), "BORG_BASE_DIR": str(place.ground / "borg-base")}
+    env = BORG | {"BORG_REPO": str(place.ground / "borg"), "BORG_BASE_DIR": str(place.ground / "borg-base")}
     create = ["borg", "create", "--log-json", "--list"]
-    place.must("borg", "init", "--encryption=none", **env)
+    place.must("borg", "init", "--encryption=none", env=env)
 
     def save(point: str) -> dict[str, str]:
-        said = place.at_point("latest", *create, f"::{point}", ".", **env)
+        said = place.at_point("latest", *create, f"::{point}", ".", env=env)
         return {o["path"]: o["status"] for o in objects(said) if o["type"] == "file_status" and o["status"] != "d"}
 
-    first, second = place.bookmark("borg-0"), ""
+    first = place.bookmark("borg-0")
     with place.reading(first) as read:
         assert save(first) == dict.fromkeys(["MANIFEST.json", *VOLUMES], "A")
     assert read == [len(VOLUMES) * SIZE_BYTES]
@@ -39,7 +39,7 @@ def test_borg(place: Protected) -> None:
     for point in (first, second):
         restored = place.ground / f"from-{point}"
         restored.mkdir()
-        place.must("borg", "extract", f"::{point}", cwd=restored, **env)
+        place.must("borg", "extract", f"::{point}", cwd=restored, env=env)
         place.dig_holes(restored)
         place.assert_restored(restored, point)
 
@@ -47,10 +47,10 @@ def test_borg(place: Protected) -> None:
 def test_restic(place: Protected) -> None:
     env = {"RESTIC_REPOSITORY": str(place.ground / "restic"), "RESTIC_PASSWORD": "x"}
     env["RESTIC_CACHE_DIR"] = str(place.ground / "restic-cache")
-    place.must("restic", "init", **env)
+    place.must("restic", "init", env=env)
 
     def save() -> tuple[str, int, int, int]:
-        said = objects(place.at_point("latest", "restic", "backup", "--json", ".", **env))[-1]
+        said = objects(place.at_point("latest", "restic", "backup", "--json", ".", env=env))[-1]
         assert said["message_type"] == "summary"
         return said["snapshot_id"], said["files_new"], said["files_changed"], said["files_unmodified"]
 
@@ -67,7 +67,7 @@ def test_restic(place: Protected) -> None:
     assert read == [SIZE_BYTES]
     for point, (snapshot, *_) in saved.items():
         restored = place.ground / f"from-{point}"
-        place.must("restic", "restore", snapshot, "--target", restored, **env)
+        place.must("restic", "restore", snapshot, "--target", restored, env=env)
         place.dig_holes(restored)
         place.assert_restored(restored, point)
 
@@ -75,7 +75,7 @@ def test_restic(place: Protected) -> None:
 def test_a_link_is_all_that_they_take_of_a_link(place: Protected) -> None:
     """Also with a slash behind it, and with no word of warning: so ``latest`` is not what they are given."""
     place.bookmark("link")
-    env = BORG_LOCALE | {"BORG_REPO": str(place.ground / "borg-link"), "BORG_BASE_DIR": str(place.ground / "borg-base")}
-    place.must("borg", "init", "--encryption=none", **env)
-    said = place.must("borg", "create", "--log-json", "--list", "::link", f"{place.mountpoint}/snaps/latest/", **env)
+    env = BORG | {"BORG_REPO": str(place.ground / "borg-link"), "BORG_BASE_DIR": str(place.ground / "borg-base")}
+    place.must("borg", "init", "--encryption=none", env=env)
+    said = place.must("borg", "create", "--log-json", "--list", "::link", f"{place.mountpoint}/snaps/latest/", env=env)
     assert [o["status"] for o in objects(said)] == ["s"]
