@@ -57,8 +57,9 @@ class Amanda:
                 (settings / name).write_text(self._configured(CONFIGURATION / name))
             self._script.write_text(self._configured(CONFIGURATION / "amanda-point"))
             self._script.chmod(0o755)
-            conf = f"export VSNAPFS_SOCKET='{self._place.socket}' VSNAPFS_MOUNT='{self._place.mountpoint}'\nPATH='{self._place.env['PATH']}'\n"
-            (self._place.ground / "backup.conf").write_text(conf)
+            place = self._place
+            shown = f"VSNAPFS_SOCKET='{place.socket}' VSNAPFS_MOUNT='{place.mountpoint}' PATH='{place.env['PATH']}'"
+            (place.ground / "backup.conf").write_text(f"export {shown}\n")
             for path in (settings, self._top):
                 for directory, _, files in os.walk(path):
                     for each in (directory, *(os.path.join(directory, file) for file in files)):
@@ -76,7 +77,7 @@ class Amanda:
             path.unlink()
 
     def run(self, *command: str, output: Path | None = None) -> str:
-        """One of its programs, with all that it starts. Returns: what it said; or that is in ``output``, and what it said beside is the answer."""
+        """One of its programs, with all that it starts. Returns: what it said. output: where the bytes go that it gives back."""
         words = [
             "timeout", "--kill-after=5", str(DUMP_S_MAX),
             "setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups", f"--inh-caps={READING}", f"--ambient-caps={READING}",

@@ -33,8 +33,8 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Protected:
-    """``ground``: a directory that others may look into. ``repository``, ``mountpoint``: as a server shows it. ``socket``: for who is not root, if ``settings`` have it as {socket}. ``env``: for programs and for
-    the examples, which are in its PATH."""
+    """``ground``: a directory that others may look into. ``repository``, and ``mountpoint``, where a server shows it. ``socket``: for who is
+    not root, if ``settings`` name it, as ``{socket}``. ``env``: for programs and for the examples, which are in its PATH."""
 
     def __init__(self, ground: Path, *, settings: str = "", seed: int = 1) -> None:
         self.ground = ground
@@ -124,8 +124,8 @@ class Protected:
 
     @contextmanager
     def reading(self, point: str) -> Iterator[list[int]]:
-        """In the end the list has how many bytes of volumes were read from the mount meanwhile. What the kernel has in its cache of that point is
-        forgotten before."""
+        """In the end the list has how many bytes of volumes were read from the mount meanwhile. What the kernel has in its cache
+        of that point is forgotten before."""
         for volume in VOLUMES:
             with opened(self.point(point) / volume) as fd:
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -144,8 +144,8 @@ class Protected:
             self.must("fallocate", "--dig-holes", directory / volume)
 
     def assert_restored(self, directory: Path, point: str, *, manifest: bool = True) -> None:
-        """Everything of a point is there again, and nothing else; it is as sparse as it was. Not manifest: that names another bookmark
-        at the same point."""
+        """Everything of a point is there again, and nothing else; it is as sparse as it was. Not manifest: it names another
+        bookmark at the same point."""
         names = sorted(path.name for path in self.point(point).iterdir())
         assert sorted(path.name for path in directory.iterdir()) == names
         for name in names if manifest else VOLUMES:
