@@ -33,8 +33,8 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Protected:
-    """``ground``: a directory that others may look into. ``repository``, and ``mountpoint``, where a server shows it. ``socket``: for who is
-    not root, if ``settings`` name it, as ``{socket}``. ``env``: for programs and for the examples, which are in its PATH."""
+    """``ground``: a directory that others may look into. ``repository``, and ``mountpoint``, where a server shows it. ``socket``: for who
+    is not root, if ``settings`` name it, as ``{socket}``. ``env``: for programs and for the examples, which are in its PATH."""
 
     def __init__(self, ground: Path, *, settings: str = "", seed: int = 1) -> None:
         self.ground = ground

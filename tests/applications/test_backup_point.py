@@ -5,30 +5,33 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from contextlib import ExitStack
 
 import pytest
 
 from tests.applications.protected import VOLUMES, Protected
-from tests.support.processes import child
+from tests.support.processes import Mounted, child
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse]
 
 
-def shown_seqno(place: Protected, name: str) -> int:
-    return int(os.getxattr(place.point(name), "user.vsnapfs.seqno"))
-
-
-def test_a_name_that_is_made_again_shows_the_new_point_at_once(place: Protected) -> None:
-    """Though the kernel may remember for a while what that name was."""
-    for job in ("one", "two"):
-        place.change("db0")
-        place.must("backup-point", "begin", "again", job)
-        made = place.bookmarks()["again"]
-        assert (made.held, made.hold_note) == (True, job)
-        assert made.hold_until is not None
-        assert shown_seqno(place, "again") == made.seqno
-        place.must("backup-point", "end", "again", job)
+@pytest.mark.parametrize("verb", ["serve", "mount"])
+def test_a_name_that_is_made_again_shows_the_new_point_at_once(place: Protected, verb: str) -> None:
+    """Though the kernel may remember for a while what that name was, and a mount without a server has to hear of it first."""
+    with ExitStack() as stack:
+        mountpoint = place.mountpoint
+        if verb == "mount":
+            mountpoint = place.ground / "beside"
+            stack.enter_context(Mounted(place.repository, mountpoint, verb="mount"))
+        for job in ("one", "two"):
+            place.change("db0")
+            place.must("backup-point", "begin", "again", job, env={"VSNAPFS_MOUNT": str(mountpoint)})
+            shown_seqno = int(os.getxattr(mountpoint / "snaps/again", "user.vsnapfs.seqno"))
+            made = place.bookmarks()["again"]
+            assert (made.held, made.hold_note, made.seqno) == (True, job, shown_seqno)
+            assert made.hold_until is not None
+            place.must("backup-point", "end", "again", job)
     assert "again" not in place.bookmarks()
 
 
