@@ -15,6 +15,8 @@ USER = "backup"
 SETTINGS = Path("/etc/amanda")
 APPLICATIONS = Path("/usr/lib/amanda/application")
 LOGS = Path("/var/log/amanda")
+TEMPORARY = Path("/tmp/amanda")
+"""Amanda makes it, if its user may write to /tmp."""
 LISTS = Path("/var/lib/amanda/gnutar-lists")
 TAPES = 3
 DUMP_S_MAX = 100
@@ -31,6 +33,7 @@ class Amanda:
         self.name = f"vsnapfs-{place.ground.name.rpartition('-')[2]}"
         self._place = place
         self._top = place.ground / "amanda"
+        self._made_temporary = False
         self._script = APPLICATIONS / f"amanda-point-{self.name}"
         self._places = {
             "/var/lib/amanda/points": str(self._top),
@@ -52,7 +55,11 @@ class Amanda:
             (self._top / name).mkdir(parents=True)
         settings = SETTINGS / self.name
         settings.mkdir()
+        self._made_temporary = not TEMPORARY.exists()
         try:
+            if self._made_temporary:
+                TEMPORARY.mkdir(mode=0o700)
+                shutil.chown(TEMPORARY, USER, USER)
             for name in ("amanda.conf", "disklist"):
                 (settings / name).write_text(self._configured(CONFIGURATION / name))
             self._script.write_text(self._configured(CONFIGURATION / "amanda-point"))
@@ -75,6 +82,8 @@ class Amanda:
             shutil.rmtree(path)
         for path in LISTS.glob(f"localhost{self.name}*"):
             path.unlink()
+        if self._made_temporary:
+            shutil.rmtree(TEMPORARY)
 
     def run(self, *command: str, output: Path | None = None) -> str:
         """One of its programs, with all that it starts. Returns: what it said. output: where the bytes go that it gives back."""

@@ -72,8 +72,10 @@ class Protected:
 
     def __exit__(self, *failure: object) -> None:
         try:
-            if failure[0] is None:
-                assert self.server.stop() == 0, self.server.log
+            status = (
+                self.server.stop()
+            )  # also after a failure: its worker would go on for a moment, and remove its socket
+            assert failure[0] is not None or status == 0, self.server.log
         finally:
             self.server.kill()
 
