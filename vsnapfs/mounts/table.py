@@ -9,6 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from vsnapfs.core.kernel_text import lines
+
+MOUNTS = Path("/proc/self/mountinfo")
 VSNAPFS = "fuse.vsnapfs"
 """The type of our mounts."""
 UNSERVED = frozenset({errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED})
@@ -44,7 +47,7 @@ def entry_around(path: Path) -> MountEntry | None:
 
 def mounts() -> Iterator[MountEntry]:
     """Every mount of this process's namespace."""
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+    for line in lines(MOUNTS.read_bytes()):
         first, _, second = line.partition(" - ")
         left, right = first.split(" "), second.split(" ")
         yield MountEntry(left[0], left[2], _unescape(left[4]), right[0], _unescape(right[1]))

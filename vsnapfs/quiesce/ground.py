@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from vsnapfs.core.kernel_text import lines
+
 MOUNTS = Path("/proc/self/mountinfo")
 DEVICES = Path("/sys/dev/block")
 BTRFS = Path("/sys/fs/btrfs")
@@ -49,7 +51,7 @@ class MountedAt(NamedTuple):
 
 def mounts() -> list[MountedAt]:
     """All that this process sees, the last of several on one directory being the one that counts."""
-    return [_mount(line) for line in MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
+    return [_mount(line) for line in lines(MOUNTS.read_bytes())]
 
 
 def _mount(line: str) -> MountedAt:
@@ -65,8 +67,8 @@ def _plain(text: str) -> str:
 
 def mount_of_fd(fd: int) -> MountedAt | None:
     """The mount that an open file is in; None: this process does not see it."""
-    lines = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii").splitlines()
-    number = next(int(line.split()[1]) for line in lines if line.startswith("mnt_id:"))
+    said = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii").splitlines()
+    number = next(int(line.split()[1]) for line in said if line.startswith("mnt_id:"))
     return next((mount for mount in mounts() if mount.id == number), None)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vsnapfs.core.errors import BusyError, UsageError, VsnapfsError, from_os_error
+from vsnapfs.core.kernel_text import lines
 from vsnapfs.repository.layout import Layout
 
 SECTOR_BYTES = 512
@@ -180,10 +181,10 @@ def _busy(real: Path) -> BusyError:
 
 def _mountpoint(device: int) -> str | None:
     """Where a block device is mounted, by its number or (btrfs has numbers of its own) by the name of its source."""
-    for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
+    for line in lines(MOUNTS.read_bytes()):
         before, _, after = line.partition(" - ")
-        numbers, mountpoint = before.split()[2], before.split()[4]
-        source = Path(_unescaped(after.split()[1]))
+        numbers, mountpoint = before.split(" ")[2], before.split(" ")[4]
+        source = Path(_unescaped(after.split(" ")[1]))
         if numbers == f"{os.major(device)}:{os.minor(device)}" or _device_of(source) == device:
             return _unescaped(mountpoint)
     return None
@@ -192,10 +193,10 @@ def _mountpoint(device: int) -> str | None:
 def _filesystem_of(fd: int) -> str:
     """The type of the filesystem that an open file is on, without what a FUSE one adds to it; "": not known."""
     device = os.fstat(fd).st_dev
-    for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
+    for line in lines(MOUNTS.read_bytes()):
         before, _, after = line.partition(" - ")
-        if before.split()[2] == f"{os.major(device)}:{os.minor(device)}":
-            return after.split()[0].partition(".")[0]
+        if before.split(" ")[2] == f"{os.major(device)}:{os.minor(device)}":
+            return after.split(" ")[0].partition(".")[0]
     return ""
 
 
