@@ -9,6 +9,7 @@ import pytest
 from tests.applications.application import Application
 from tests.applications.mariadb import MariaDB
 from tests.applications.postgresql import PostgreSQL
+from tests.applications.protected import Protected, protected
 from tests.applications.servers import (
     Holding,
     running,
@@ -45,3 +46,9 @@ def holding(request: pytest.FixtureRequest) -> Holding:
         return Holding(server, settings_of_postgresql(server, hold_writes=True))
     server = request.getfixturevalue("mariadb")
     return Holding(server, settings_of_mariadb(server, mode=request.param))
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Protected]:
+    with protected() as place:
+        yield place

@@ -82,7 +82,7 @@ def test_attributes_of_a_volume(three: Shown) -> None:
     assert stat.filemode(shown.st_mode) == "-r--r-----"
     assert (shown.st_size, shown.st_blocks, shown.st_blksize) == (4 * MIB, -(-15000 // 512), BLOCK)
     assert shown.st_mtime_ns == shown.st_ctime_ns == shown.st_atime_ns == parse_iso(volume.last_write_time)
-    assert (shown.st_nlink, shown.st_uid, shown.st_gid) == (1, os.geteuid(), os.getegid())
+    assert (shown.st_nlink, shown.st_uid, shown.st_gid) == (2, os.geteuid(), os.getegid())
 
 
 def test_attributes_of_directories(three: Shown) -> None:

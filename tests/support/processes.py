@@ -79,8 +79,8 @@ def is_alive(pid: int) -> bool:
 def is_mounted(path: Path) -> bool:
     """Is something mounted at exactly this path? Asks the kernel's table, so a dead mount does not matter."""
     wanted = str(path).replace(" ", "\\040")
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return any(line.split()[4] == wanted for line in lines)
+    lines = Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape").split("\n")
+    return any(line.split(" ")[4] == wanted for line in lines if line)
 
 
 def unmount(path: Path) -> None:

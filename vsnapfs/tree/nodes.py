@@ -14,14 +14,14 @@ given by seqno) five minutes.
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from vsnapfs.core.branch import BranchPlace, BranchVolume
-from vsnapfs.core.model import Bookmark, Point, Volume, VolumeAt, VolumeDiff
+from vsnapfs.core.model import Bookmark, Point, Verdict, Volume, VolumeAt, VolumeDiff
 from vsnapfs.core.names import MANIFEST
 from vsnapfs.core.times import parse_iso
 from vsnapfs.tree import inodes
@@ -171,9 +171,11 @@ class ViewFile(msgspec.Struct, frozen=True):
         return number(Kind.VIEW, self.volume.last_write_seqno)
 
     def attributes(self) -> Attributes:
+        """Two links, since it has as many names as there are points: of a file with one, nobody looks for another name."""
         return Attributes(
             ino=self.ino,
             mode=FILE_MODE,
+            nlink=2,
             size_bytes=self.volume.size_bytes,
             blocks=blocks_of(self.volume.data_bytes),
             mtime_ns=parse_iso(self.volume.last_write_time),
@@ -198,9 +200,9 @@ class ManifestFile(msgspec.Struct, frozen=True):
     def ino(self) -> int:
         return number(inodes.MANIFEST_OF[self.directory.kind], self.directory.value)
 
-    def attributes(self, size_bytes: int) -> Attributes:
-        """Forgotten soon: a verdict may be given on its point."""
-        mtime_ns = self.directory.point.time_ns
+    def attributes(self, size_bytes: int, verdicts: Sequence[Verdict]) -> Attributes:
+        """As new as the last verdict that is in it. Forgotten soon: one may be given."""
+        mtime_ns = max([self.directory.point.time_ns, *(parse_iso(verdict.time) for verdict in verdicts)])
         return Attributes(
             ino=self.ino, mode=FILE_MODE, size_bytes=size_bytes, blocks=blocks_of(size_bytes), mtime_ns=mtime_ns
         )

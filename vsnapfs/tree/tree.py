@@ -231,7 +231,10 @@ class Tree:
         match node:
             case Fixed():
                 return self._fixed_attributes(node.ino)
-            case ManifestFile() | DiffFile() | BranchManifest():
+            case ManifestFile():
+                bookmark = self._today(node.directory).bookmark
+                return node.attributes(len(self.content(node)), bookmark.verdicts if bookmark else ())
+            case DiffFile() | BranchManifest():
                 return node.attributes(len(self.content(node)))
             case LiveFile():
                 return self._live_attributes(node)

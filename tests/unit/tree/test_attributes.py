@@ -71,7 +71,7 @@ def test_nlink_counts_directories_as_find_expects(repository: FakeRepository, tr
         "live": 2,
         "branches": 2,
         "snaps/a": 2,
-        "snaps/a/db": 1,
+        "snaps/a/db": 2,
         "snaps/latest": 1,
         "live/db": 1,
     }
