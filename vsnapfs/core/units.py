@@ -9,6 +9,8 @@ from vsnapfs.core.errors import UsageError
 
 SIZE_BYTES_MAX = 2**63 - 1
 DURATION_NS_MAX = 2**63 - 1
+DIGITS_MAX = 100
+"""Of one number. Python takes none apart that has more than 4300."""
 
 _PREFIXES = "KMGTPE"
 _SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?:(?P<prefix>[KMGTP])i?)?B?", re.IGNORECASE)
@@ -34,7 +36,7 @@ def parse_size(text: str) -> int:
     if match is None:
         raise UsageError(f"{text!r} is not a size", hint="write bytes, or a number with K, M, G, T or P such as 10G")
     power = _PREFIXES.index(match["prefix"].upper()) + 1 if match["prefix"] else 0
-    size = Fraction(match["number"]) * 1024**power
+    size = _number(match["number"]) * 1024**power
     if size.denominator != 1:
         raise UsageError(f"{text!r} is not a whole number of bytes")
     if size > SIZE_BYTES_MAX:
@@ -62,10 +64,16 @@ def parse_duration(text: str) -> int:
     """Nanoseconds of ``90s``, ``5min``, ``1h30min``, ``1.5d``. Raises: UsageError: no such form, or over 292 years."""
     if not looks_like_duration(text):
         raise UsageError(f"{text!r} is not a duration", hint="write a number with ms, s, min, h, d or w such as 90s")
-    span_ns = sum(Fraction(number) * _NS[unit] for number, unit in _STEP.findall(text))
+    span_ns = sum(_number(number) * _NS[unit] for number, unit in _STEP.findall(text))
     if span_ns > DURATION_NS_MAX:
         raise UsageError(f"{text!r} is longer than 292 years")
     return int(span_ns)
+
+
+def _number(digits: str) -> Fraction:
+    if len(digits) > DIGITS_MAX:
+        raise UsageError(f"{digits[:20]!r}… is a number of more than {DIGITS_MAX} digits")
+    return Fraction(digits)
 
 
 def format_span(nanoseconds: int) -> str:

@@ -290,6 +290,8 @@ def parse(content: bytes, source: str) -> Settings:
         raise mistakes.no_toml(source, error) from error
     except RecursionError as error:
         raise UsageError(f"{source}: nested too deeply") from error
+    except ValueError as error:  # of int, which the parser does not catch
+        raise UsageError(f"{source}: a number of too many digits") from error
     try:
         return msgspec.convert(document, Settings)
     except msgspec.ValidationError as error:

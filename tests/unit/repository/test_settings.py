@@ -248,3 +248,8 @@ def test_the_segment_size_is_heeded(path: Path) -> None:
 def test_nesting_without_end() -> None:
     with pytest.raises(UsageError, match="nested too deeply"):
         parse(b"a = " + b"[" * 5000, "x")
+
+
+def test_a_number_without_end() -> None:
+    with pytest.raises(UsageError, match="too many digits"):
+        parse(b"[journal]\nsegment_size = " + b"9" * 5000, "x")
