@@ -8,6 +8,7 @@ Concurrency: of trio's thread; what blocks is called in worker threads.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
@@ -41,7 +42,7 @@ class Clockwork:
         return result
 
 
-class DueRuns(Generic[S]):
+class DueRuns(ABC, Generic[S]):
     """One thing. A subclass says what a run does, ``once``, and how the rest is told, ``tell``, ``tell_missed``."""
 
     def __init__(self, timing: Timing, seed: str, handled_ns: int | None, clockwork: Clockwork, state: S) -> None:
@@ -53,17 +54,17 @@ class DueRuns(Generic[S]):
         self.state: S = state
         self._say_next()
 
+    @abstractmethod
     async def once(self) -> None:
         """A run; what it comes to, it tells. Raises: nothing of ours."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def tell(self, kind: Any, **detail: Any) -> None:
         """Tell an event about this."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def tell_missed(self, **detail: Any) -> None:
         """Tell of times that were missed."""
-        raise NotImplementedError
 
     async def run(self) -> None:
         """Until cancelled."""

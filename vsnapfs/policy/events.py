@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from vsnapfs.core.errors import UsageError
 from vsnapfs.core.events import EventKind
-from vsnapfs.core.times import NS_PER_S
-from vsnapfs.core.units import parse_duration
+from vsnapfs.policy.commands import check_command, timeout_seconds
 
 TIMEOUT_S_MAX = 600
 
@@ -22,17 +20,11 @@ class EventsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: str = "30s"
 
     def __post_init__(self) -> None:
-        if self.command and not self.command[0]:
-            raise ValueError("command: the program has no name")
-        if any("\0" in word for word in self.command):
-            raise ValueError("command: a word has a zero byte")
+        check_command(self.command)
         if not 0 < self.timeout_s <= TIMEOUT_S_MAX:
             raise ValueError(f"timeout: {self.timeout} is not in 1ns to {TIMEOUT_S_MAX}s")
 
     @property
     def timeout_s(self) -> float:
         """Raises: ValueError: no duration."""
-        try:
-            return parse_duration(self.timeout) / NS_PER_S
-        except UsageError as error:
-            raise ValueError(f"timeout: {error}") from error
+        return timeout_seconds(self.timeout)

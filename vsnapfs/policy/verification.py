@@ -14,8 +14,8 @@ from typing import Literal
 from vsnapfs.core.errors import UsageError
 from vsnapfs.core.model import Bookmark
 from vsnapfs.core.names import check_name
-from vsnapfs.core.times import NS_PER_S
-from vsnapfs.core.units import parse_duration, parse_size
+from vsnapfs.core.units import parse_size
+from vsnapfs.policy.commands import check_command, timeout_seconds
 from vsnapfs.policy.schedule import Timing
 
 TIMEOUT_S_MAX = 24 * 3600.0
@@ -46,10 +46,7 @@ class Verification(Timing, frozen=True, forbid_unknown_fields=True, dict=True):
         super().__post_init__()
         if not (self.mount or self.check or self.command):
             raise ValueError("nothing would be proved: mount, check a filesystem, or run a command")
-        if self.command and not self.command[0]:
-            raise ValueError("command: the program has no name")
-        if any("\0" in word for word in self.command):
-            raise ValueError("command: a word has a zero byte")
+        check_command(self.command)
         if not 0 < self.timeout_s <= TIMEOUT_S_MAX:
             raise ValueError(f"timeout: {self.timeout} is not in 1ns to 1d")
         if self.quota_bytes == 0:
@@ -58,10 +55,7 @@ class Verification(Timing, frozen=True, forbid_unknown_fields=True, dict=True):
     @property
     def timeout_s(self) -> float:
         """Raises: ValueError: no duration."""
-        try:
-            return parse_duration(self.timeout) / NS_PER_S
-        except UsageError as error:
-            raise ValueError(f"timeout: {error}") from error
+        return timeout_seconds(self.timeout)
 
     @property
     def quota_bytes(self) -> int | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.devices import loop_device, mounted
+from tests.support.imported import imported
 from vsnapfs.core.errors import (
     BusyError,
     NameTakenError,
@@ -24,9 +25,8 @@ from vsnapfs.core.errors import (
 )
 from vsnapfs.core.state import Progress
 from vsnapfs.daemon import export as export_module
-from vsnapfs.daemon import requests as ask
 from vsnapfs.daemon import targets
-from vsnapfs.daemon.client import Client, connect, create
+from vsnapfs.daemon.client import Client
 from vsnapfs.daemon.export import Export, export
 
 pytestmark = pytest.mark.unit
@@ -43,13 +43,7 @@ def ignore(_: Progress) -> None:
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Client:
     """A repository whose volume ``db`` was CONTENT at bookmark a and is NEWER at b."""
-    directory = tmp_path_factory.mktemp("export")
-    create(directory / "repository")
-    client = connect(directory / "repository")
-    for bookmark, content in (("a", CONTENT), ("b", NEWER)):
-        (directory / "image").write_bytes(content)
-        client.call(ask.Import(images={"db": str(directory / "image")}, bookmark=bookmark))
-    return client
+    return imported(tmp_path_factory.mktemp("export"), {"a": CONTENT, "b": NEWER})
 
 
 def test_a_new_file_is_the_volume_private_and_sparse(client: Client, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from tests.support.devices import loop_device, mounted, sh
+from tests.support.imported import imported
 from vsnapfs.core.errors import (
     BusyError,
     FormatUnknownError,
@@ -26,7 +27,7 @@ from vsnapfs.core.errors import (
 )
 from vsnapfs.core.state import Progress
 from vsnapfs.daemon import requests as ask
-from vsnapfs.daemon.client import Client, connect, create
+from vsnapfs.daemon.client import Client
 from vsnapfs.daemon.restore import Restored, Wanted, restore
 from vsnapfs.mounts import table
 from vsnapfs.repository import bring as bring_module
@@ -60,13 +61,7 @@ def killed_at(offset_bytes: int) -> Any:
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Client:
     """A repository whose volume ``db`` was CONTENT at bookmark a and is NEWER at b."""
-    directory = tmp_path_factory.mktemp("restore")
-    create(directory / "repository")
-    client = connect(directory / "repository")
-    for bookmark, content in (("a", CONTENT), ("b", NEWER)):
-        (directory / "image").write_bytes(content)
-        client.call(ask.Import(images={"db": str(directory / "image")}, bookmark=bookmark))
-    return client
+    return imported(tmp_path_factory.mktemp("restore"), {"a": CONTENT, "b": NEWER})
 
 
 @pytest.fixture
