@@ -83,6 +83,19 @@ def is_mounted(path: Path) -> bool:
     return any(line.split(" ")[4] == wanted for line in lines if line)
 
 
+def is_served(path: Path) -> bool:
+    """Is something mounted at this path that answers? OSError, an errno of UNSERVED: its server is gone.
+
+    Both are asked of one open directory: a mount that is taken away in between answers for itself, not for what it stood on.
+    """
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY)
+    try:
+        on_top = os.fstat(fd).st_dev != os.stat(path.parent).st_dev
+        return on_top and os.fstatvfs(fd).f_bsize > 0  # statfs is never answered from a cache
+    finally:
+        os.close(fd)
+
+
 def unmount(path: Path) -> None:
     """Take away what is mounted at a path of ours; lazily, so that it cannot fail because of an open file."""
     while is_mounted(path):
@@ -157,9 +170,7 @@ class Mounted:
         status = self._process.poll()
         assert status is None, f"{self._command} ended with {status}:\n{self.log}"
         try:
-            return (
-                is_mounted(self.mountpoint) and os.statvfs(self.mountpoint).f_bsize > 0
-            )  # never answered from a cache
+            return is_served(self.mountpoint)
         except OSError as error:
             if error.errno in UNSERVED:
                 return False  # the mount of the server before

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from msgspec.structs import replace
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from tests.e2e.attach.ground import KINDS, MAKE, SIZES, eventually_none, make_image, names
 from tests.support.attaching import loops_on
 from tests.support.devices import loop_device, mounted, sh
-from tests.support.processes import Mounted, child, children_of, is_alive, make_repository, must, must_json
+from tests.support.processes import Mounted, child, children_of, is_alive, make_repository, must, must_json, unmount
 from tests.support.waiting import eventually
 from vsnapfs.attach import attach, attached, detach, records, stale
 
@@ -148,17 +149,35 @@ def test_what_a_killed_command_has_started_is_waited_for(tmp_path: Path) -> None
     (tmp_path / "bin/mount").chmod(0o755)
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
     argv = [sys.executable, "-m", "tests.support.attaching", "0", "attach", str(image), str(directory)]
-    with child(argv, env=os.environ | {"PATH": path}) as attaching:
-        with gate.open("w") as opened:  # returns when mount(8) waits at it
-            attaching.kill()
-            attaching.wait()
+    with (
+        child(argv, env=os.environ | {"PATH": path}) as attaching,
+        gate.open("w") as opened,  # mount(8) waits at it by now
+    ):
+        (mounting,) = children_of(attaching.pid)
+        attaching.kill()
+        attaching.wait()
+        try:
             assert stale.clean_all() == []
             assert [record.step for record in records.all_records()] == ["mounting"]
             assert loops_on(tmp_path) != []
-            opened.write("go\n")
-        eventually(lambda: names(directory) == ["one"], "mounted all the same")
-        eventually(lambda: [each.directory for each in stale.clean_all()] == [str(directory)], "taken away")
+            _go(opened, mounting)
+            assert names(directory) == ["one"]  # mounted all the same
+            assert [each.directory for each in stale.clean_all()] == [str(directory)]
+        except BaseException:
+            _go(opened, mounting)
+            unmount(directory)
+            for device in loops_on(tmp_path):
+                sh("losetup", "--detach", f"/dev/{device}")
+            raise
     assert not directory.exists()
+
+
+def _go(gate: TextIO, pid: int) -> None:
+    """Let mount(8) on, and wait for its end."""
+    if not gate.closed:
+        gate.write("go\n")
+        gate.close()
+    eventually(lambda: not is_alive(pid), "mount(8) to end")
 
 
 RUNS = "import sys; from vsnapfs.attach.programs import run; run(['touch', sys.argv[1]], 'coreutils')"
