@@ -113,10 +113,10 @@ def test_of_two_that_begin_at_once_one_has_it(place: Protected) -> None:
     begin = ["backup-point", "begin", "both"]
     with ExitStack() as stack:
         jobs = {
-            owner: stack.enter_context(child([*begin, owner], env=place.env, stderr=subprocess.PIPE, text=True))
+            owner: stack.enter_context(child([*begin, owner], env=place.env, stderr=subprocess.PIPE))
             for owner in ("one", "two")
         }
-        said = {owner: job.communicate(timeout=60)[1] for owner, job in jobs.items()}
+        said = {owner: job.communicate(timeout=60)[1].decode() for owner, job in jobs.items()}
         (winner, loser) = sorted(jobs, key=lambda owner: jobs[owner].returncode)
         assert [jobs[winner].returncode, jobs[loser].returncode] == [0, 5], said
         assert f"held still, for: {winner}" in said[loser]
@@ -126,13 +126,13 @@ def test_of_two_that_begin_at_once_one_has_it(place: Protected) -> None:
 
 
 @contextmanager
-def reader(place: Protected, point: str, *, until: str = "read line") -> Iterator[subprocess.Popen[str]]:
+def reader(place: Protected, point: str, *, until: str = "read line") -> Iterator[subprocess.Popen[bytes]]:
     """A run that reads, until it gets a line."""
     place.stand.mkdir(exist_ok=True)
     command = ["backup-point", "run", point, str(place.stand), "sh", "-c", f"echo; {until}"]
-    with child(command, env=place.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+    with child(command, env=place.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
-        assert running.stdout.readline() == "\n"
+        assert running.stdout.readline() == b"\n"
         yield running
 
 
@@ -140,10 +140,10 @@ def test_the_last_of_several_runs_lets_the_point_go(place: Protected) -> None:
     """borg, restic and tar at once on the newest point: it stays until none of them reads."""
     point = place.bookmark("several")
     with reader(place, point) as first, reader(place, point) as second:
-        first.communicate("\n", 30)
+        first.communicate(b"\n", 30)
         assert first.returncode == 0
         assert place.bookmarks()[point].held, "the second reads on"
-        second.communicate("\n", 30)
+        second.communicate(b"\n", 30)
     assert not place.bookmarks()[point].held
 
 
