@@ -92,9 +92,7 @@ class Bacula:
                 sh(daemon, "-t", "-c", settings)
                 said = self._stack.enter_context((self._top / "log" / f"{daemon}.out").open("wb"))
                 process = self._stack.enter_context(
-                    child(
-                        [*WITH_US, daemon, "-f", "-c", str(settings)], env=self._place.env, stdout=said, stderr=said
-                    )
+                    child([*WITH_US, daemon, "-f", "-c", str(settings)], env=self._place.env, stdout=said, stderr=said)
                 )
                 self._stack.callback(process.terminate)
             eventually(lambda: self._console("version").returncode == 0, "the director", deadline_s=READY_S_MAX)
