@@ -119,7 +119,6 @@ class Protected:
 
     def at_point(self, point: str, *command: str | Path, status: int = 0, env: Mapping[str, str] = NOTHING) -> str:
         """A program where the volumes of a point are found at the same path each time."""
-        self.stand.mkdir(exist_ok=True)
         return self.must("backup-point", "run", point, self.stand, *command, status=status, env=env)
 
     @property

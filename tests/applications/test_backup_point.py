@@ -72,7 +72,6 @@ def test_what_cannot_begin_leaves_nothing(place: Protected) -> None:
     place.must("backup-point", "begin", "nothing", "one", env={"VSNAPFS_REPO": "/nonexistent"}, status=3)
     place.must("backup-point", "end", "nothing", "one", env={"VSNAPFS_REPO": "/nonexistent"}, status=3)
     assert "nothing" not in place.bookmarks()
-    place.stand.mkdir(exist_ok=True)
     place.must("backup-point", "run", "nothing", place.stand, "true", status=3)
     place.must("backup-point", "run", "latest", place.stand, "true", env={"VSNAPFS_MOUNT": "/nonexistent"}, status=3)
 
@@ -81,7 +80,6 @@ def test_a_run_stays_at_its_point(place: Protected) -> None:
     """``latest`` goes on meanwhile, and the bookmark can be neither removed nor pruned."""
     point = place.bookmark("run-0")
     expected = (place.point(point) / "db0").read_bytes()
-    place.stand.mkdir(exist_ok=True)
     command = [
         "backup-point",
         "run",
@@ -128,7 +126,6 @@ def test_of_two_that_begin_at_once_one_has_it(place: Protected) -> None:
 @contextmanager
 def reader(place: Protected, point: str, *, until: str = "read line") -> Iterator[subprocess.Popen[bytes]]:
     """A run that reads, until it gets a line."""
-    place.stand.mkdir(exist_ok=True)
     command = ["backup-point", "run", point, str(place.stand), "sh", "-c", f"echo; {until}"]
     with child(command, env=place.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
