@@ -85,7 +85,11 @@ class Amanda:
         if self._made_temporary:
             shutil.rmtree(TEMPORARY)
 
-    def run(self, *command: str, output: Path | None = None) -> str:
+    def point(self, command: str) -> list[str]:
+        """The script, as Amanda calls it for a dump or a check of its one entry."""
+        return [str(self._script), command, "--config", self.name, "--disk", self.name]
+
+    def run(self, *command: str, output: Path | None = None, status: int = 0) -> str:
         """One of its programs, with all that it starts. Returns: what it said. output: where the bytes go that it gives back."""
         words = [
             "timeout", "--kill-after=5", str(DUMP_S_MAX),
@@ -104,7 +108,7 @@ class Amanda:
                 stdout=file if output else subprocess.PIPE, stderr=subprocess.PIPE, check=False,
             )  # fmt: skip
         said = ((done.stdout or b"") + done.stderr).decode(errors="replace")
-        assert done.returncode == 0, f"{command}: exit {done.returncode}\n{said}\n{self.report()}"
+        assert done.returncode == status, f"{command}: exit {done.returncode}\n{said}\n{self.report()}"
         return said
 
     def report(self) -> str:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from tests.applications.protected import EXAMPLES, Protected
+from tests.applications.protected import EXAMPLES, WITH_US, Protected
 from tests.support.devices import sh
 from tests.support.processes import child
 from tests.support.waiting import eventually
@@ -92,7 +92,7 @@ class Bacula:
                 sh(daemon, "-t", "-c", settings)
                 said = self._stack.enter_context((self._top / "log" / f"{daemon}.out").open("wb"))
                 process = self._stack.enter_context(
-                    child([daemon, "-f", "-c", str(settings)], env=self._place.env, stdout=said, stderr=said)
+                    child([*WITH_US, daemon, "-f", "-c", str(settings)], env=self._place.env, stdout=said, stderr=said)
                 )
                 self._stack.callback(process.terminate)
             eventually(lambda: self._console("version").returncode == 0, "the director", deadline_s=READY_S_MAX)

@@ -29,6 +29,8 @@ PIECE_BYTES = 64 << 10
 EVERY_BYTES = 512 << 10
 """One piece of data in so much."""
 RUN_S_MAX = 120
+WITH_US = ("setpriv", "--pdeathsig", "TERM")
+"""Before the command of a server: it ends when we are killed."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -39,7 +41,7 @@ class Protected:
     def __init__(self, ground: Path, *, settings: str = "", seed: int = 1) -> None:
         self.ground = ground
         self.repository = ground / "repository"
-        self.server = Mounted(self.repository, ground / "points")
+        self.server = Mounted(self.repository, ground / "points", within=WITH_US)
         self.mountpoint = self.server.mountpoint
         self.socket = ground / "server.sock"
         self._settings = settings.format(socket=self.socket)
@@ -117,7 +119,6 @@ class Protected:
 
     def at_point(self, point: str, *command: str | Path, status: int = 0, env: Mapping[str, str] = NOTHING) -> str:
         """A program where the volumes of a point are found at the same path each time."""
-        self.stand.mkdir(exist_ok=True)
         return self.must("backup-point", "run", point, self.stand, *command, status=status, env=env)
 
     @property

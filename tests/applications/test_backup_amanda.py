@@ -1,4 +1,4 @@
-"""docs/backup-software.md: Amanda makes a point, dumps it to a tape that is a directory, removes it, and gives it back."""
+"""docs/backup-software.md: Amanda checks, makes a point, dumps it to a tape that is a directory, removes it, and gives it back."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ delete = ["backup"]
 def test_amanda() -> None:
     with protected(settings=SETTINGS) as place, Amanda(place) as amanda:
         place.bookmark("same")
+        amanda.run("amcheck", amanda.name)
+        place.must(*amanda.point("PRE-DLE-BACKUP"))
+        assert "amanda is held still" in amanda.run("amcheck", "-c", amanda.name, status=1)
+        assert set(place.bookmarks()) == {"same", "amanda"}, "a check takes nothing away from a dump"
+        place.must(*amanda.point("POST-DLE-BACKUP"))
+
         amanda.run("amdump", amanda.name)
         report = amanda.report()
         assert "FAIL" not in report, report

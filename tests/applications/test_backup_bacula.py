@@ -36,8 +36,11 @@ AFTER_BEGIN = """#!/bin/sh
 [ "$1" = begin ] || exit 0
 vsnapfs bookmark add "kept-$3" --at "$2"
 dd if=/dev/urandom of="$VSNAPFS_MOUNT/live/db1" bs=4K count=1 conv=notrunc,fsync status=none
+second=$(date +%s)
+while [ "$(date +%s)" = "$second" ]; do sleep 0.1; done
 """
-"""The point gets a second name, so that there is something to compare with, and db1 is written to before the job begins to save."""
+"""The point gets a second name, so that there is something to compare with, and db1 is written to before the job begins to save: in an
+earlier second, since Bacula knows nothing smaller."""
 
 
 @pytest.fixture

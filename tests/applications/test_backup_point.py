@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -72,13 +72,14 @@ def test_what_cannot_begin_leaves_nothing(place: Protected) -> None:
     place.must("backup-point", "begin", "nothing", "one", env={"VSNAPFS_REPO": "/nonexistent"}, status=3)
     place.must("backup-point", "end", "nothing", "one", env={"VSNAPFS_REPO": "/nonexistent"}, status=3)
     assert "nothing" not in place.bookmarks()
+    place.must("backup-point", "run", "nothing", place.stand, "true", status=3)
+    place.must("backup-point", "run", "latest", place.stand, "true", env={"VSNAPFS_MOUNT": "/nonexistent"}, status=3)
 
 
 def test_a_run_stays_at_its_point(place: Protected) -> None:
     """``latest`` goes on meanwhile, and the bookmark can be neither removed nor pruned."""
     point = place.bookmark("run-0")
     expected = (place.point(point) / "db0").read_bytes()
-    place.stand.mkdir(exist_ok=True)
     command = [
         "backup-point",
         "run",
@@ -105,17 +106,62 @@ def test_a_run_stays_at_its_point(place: Protected) -> None:
     assert not place.bookmarks()[point].held
 
 
-def test_a_run_that_is_told_to_end_lets_its_point_go(place: Protected) -> None:
-    point = place.bookmark("told")
-    place.stand.mkdir(exist_ok=True)
-    command = ["backup-point", "run", point, str(place.stand), "sh", "-c", "echo; exec sleep 600"]
-    with child(command, env=place.env, stdout=subprocess.PIPE, start_new_session=True) as running:
+def test_of_two_that_begin_at_once_one_has_it(place: Protected) -> None:
+    """And the failure of the other one costs it nothing."""
+    begin = ["backup-point", "begin", "both"]
+    with ExitStack() as stack:
+        jobs = {
+            owner: stack.enter_context(child([*begin, owner], env=place.env, stderr=subprocess.PIPE))
+            for owner in ("one", "two")
+        }
+        said = {owner: job.communicate(timeout=60)[1].decode() for owner, job in jobs.items()}
+        (winner, loser) = sorted(jobs, key=lambda owner: jobs[owner].returncode)
+        assert [jobs[winner].returncode, jobs[loser].returncode] == [0, 5], said
+        assert f"held still, for: {winner}" in said[loser]
+    assert place.bookmarks()["both"].hold_note == winner
+    place.must("backup-point", "end", "both", winner)
+    assert "both" not in place.bookmarks()
+
+
+@contextmanager
+def reader(place: Protected, point: str, *, until: str = "read line") -> Iterator[subprocess.Popen[bytes]]:
+    """A run that reads, until it gets a line."""
+    command = ["backup-point", "run", point, str(place.stand), "sh", "-c", f"echo; {until}"]
+    with child(command, env=place.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == b"\n"
-        assert place.bookmarks()[point].held
-        os.killpg(running.pid, signal.SIGTERM)
-        assert running.wait(30) != 0
-        running.stdout.close()
+        yield running
+
+
+def test_the_last_of_several_runs_lets_the_point_go(place: Protected) -> None:
+    """borg, restic and tar at once on the newest point: it stays until none of them reads."""
+    point = place.bookmark("several")
+    with reader(place, point) as first, reader(place, point) as second:
+        first.communicate(b"\n", 30)
+        assert first.returncode == 0
+        assert place.bookmarks()[point].held, "the second reads on"
+        second.communicate(b"\n", 30)
+    assert not place.bookmarks()[point].held
+
+
+def test_a_run_goes_on_where_one_was_killed(place: Protected) -> None:
+    """What that has held is let go by the next one."""
+    point = place.bookmark("killed")
+    with reader(place, point) as running:
+        running.kill()
+        running.communicate(timeout=30)
+    held = place.bookmarks()[point]
+    assert held.held
+    place.at_point(point, "true")
+    assert not place.bookmarks()[point].held
+
+
+def test_a_run_that_is_told_to_end_ends_its_command_and_lets_its_point_go(place: Protected) -> None:
+    point = place.bookmark("told")
+    with reader(place, point, until="exec sleep 60") as running:
+        running.terminate()
+        running.communicate(timeout=30)  # to the end of what the command might say: it has ended
+        assert running.returncode != 0
     assert not place.bookmarks()[point].held
 
 

@@ -10,6 +10,8 @@ import pytest
 from tests.applications.protected import SIZE_BYTES, VOLUMES, Protected
 from tests.support.devices import sh
 from tests.support.files import opened
+from tests.support.processes import child
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse]
 
@@ -33,14 +35,16 @@ def data_bytes(place: Protected, point: str) -> int:
 
 def test_over_several_tapes(place: Protected) -> None:
     """Data alone is written, in as many pieces as it needs; they are listed and extracted by tar alone."""
-    point, tapes, restored = place.bookmark("tapes"), fresh(place, "tapes"), fresh(place, "from-tapes")
-    several = ["--multi-volume", "--new-volume-script=tar-next-volume", f"--file={tapes}/points.tar"]
+    point, tapes, restored = place.bookmark("tapes"), fresh(place, "tapes.1"), fresh(place, "from-tapes")
+    archive = "points.2026-11-26.tar"
+    several = ["--multi-volume", "--new-volume-script=tar-next-volume", f"--file={tapes}/{archive}"]
     snaps = place.mountpoint / "snaps"
     place.must("tar", "--create", "--sparse", f"--tape-length={TAPE_BYTES >> 10}", *several, "-C", snaps, point)
     pieces = sorted(tapes.iterdir())
     total = sum(piece.stat().st_size for piece in pieces)
     assert max(piece.stat().st_size for piece in pieces) <= TAPE_BYTES
     assert len(pieces) == -(-total // TAPE_BYTES) > 3
+    assert [piece.name for piece in pieces] == [archive, *(f"{archive}.{n}" for n in range(2, len(pieces) + 1))]
     assert data_bytes(place, point) < total < data_bytes(place, point) + (64 << 10)
     listed = place.must("tar", "--list", *several).split()
     assert listed == [f"{point}/", *(f"{point}/{name}" for name in os.listdir(snaps / point))]
@@ -102,6 +106,17 @@ def test_a_dump_that_failed_counts_for_nothing(place: Protected) -> None:
     assert snapshot.read_bytes() == before
     place.must("tar-incremental", snapshot, place.ground / "again.tar", cwd=place.point("broken"))
     assert names_in(place.ground / "again.tar") == ["MANIFEST.json", "db1"]
+
+
+def test_two_dumps_do_not_take_each_others_notes(place: Protected) -> None:
+    """A full one may take longer than until the next one's turn."""
+    snapshot, pipe = place.ground / "two", place.ground / "pipe"
+    os.mkfifo(pipe)
+    point = place.point(place.bookmark("two"))
+    with child(["tar-incremental", str(snapshot), str(pipe)], env=place.env, cwd=point), pipe.open("rb") as slow:
+        place.must("tar-incremental", snapshot, place.ground / "two.tar", cwd=point, status=5)
+        assert len(slow.read()) > data_bytes(place, point.name)
+        eventually(snapshot.exists, "the first one goes on")
 
 
 def test_the_directory_of_a_bookmark_is_a_new_one_for_tar(place: Protected) -> None:

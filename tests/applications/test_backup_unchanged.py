@@ -79,3 +79,9 @@ def test_a_link_is_all_that_they_take_of_a_link(place: Protected) -> None:
     place.must("borg", "init", "--encryption=none", env=env)
     said = place.must("borg", "create", "--log-json", "--list", "::link", f"{place.mountpoint}/snaps/latest/", env=env)
     assert [o["status"] for o in objects(said)] == ["s"]
+    env = {"RESTIC_REPOSITORY": str(place.ground / "restic-link"), "RESTIC_PASSWORD": "x"}
+    env["RESTIC_CACHE_DIR"] = str(place.ground / "restic-cache")
+    place.must("restic", "init", env=env)
+    said = place.must("restic", "backup", "--json", f"{place.mountpoint}/snaps/latest/", env=env)
+    assert objects(said)[-1]["total_files_processed"] == 0
+    assert objects(place.must("restic", "ls", "--json", "latest", env=env))[-1]["type"] == "symlink"
