@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from vsnapfs.cli.archived import UUID_SHOWN, archived_lines
 from vsnapfs.cli.arguments import POINT, SIZE, VOLUME, PointsCommand
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.signals import ended_as_by_hand
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 LIST = "list"
 STDOUT_FD = 1
-UUID_SHOWN = 8
 
 
 class Archives(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,14 +188,6 @@ def _remove(session: Session, name: str) -> None:
     from vsnapfs.daemon.requests import BookmarkRemove
 
     session.ask(BookmarkRemove(name=name))
-
-
-def archived_lines(made: list[Archived]) -> Iterator[str]:
-    for each in made:
-        entry = each.archive
-        what = f"{entry.kind} archive {entry.uuid[:UUID_SHOWN]} of {entry.point.bookmark or f'@{entry.point.seqno}'}"
-        verified = ", verified" if each.verified else ""
-        yield f"{what}: {format_size(entry.stored_bytes)} on {' '.join(each.tapes)}{verified}"
 
 
 def _retired(names: list[str]) -> Iterator[str]:

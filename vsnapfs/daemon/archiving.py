@@ -45,6 +45,8 @@ BUSY_S = 10.0
 AGAIN_S_MIN = 10.0
 AGAIN_S_MAX = 3600.0
 """After a failure it is tried again, each time after twice as long."""
+ANEW_S_MAX = 24 * 3600.0
+"""The same of an archive that was begun anew and is of no use again: it has cost tape each time."""
 
 Archive = Callable[[Due], Awaitable[VsnapfsError | None]]
 """Archives what is due. Returns why it did not."""
@@ -104,13 +106,14 @@ class _Own(msgspec.Struct, frozen=True):
 class _Wait:
     """Until when something that has failed is left alone; each time for twice as long."""
 
-    def __init__(self) -> None:
+    def __init__(self, least_s: float = AGAIN_S_MIN, most_s: float = AGAIN_S_MAX) -> None:
         self.until_s = 0.0
-        self._span_s = AGAIN_S_MIN
+        self._span_s = least_s
+        self._most_s = most_s
 
     def begin(self) -> float:
         """Returns: for how long."""
-        span_s, self._span_s = self._span_s, min(2 * self._span_s, AGAIN_S_MAX)
+        span_s, self._span_s = self._span_s, min(2 * self._span_s, self._most_s)
         self.until_s = trio.current_time() + span_s
         return span_s
 
@@ -127,7 +130,8 @@ class _Line:
         self._archive = archive
         self._clockwork = clockwork
         self._all = _Wait()
-        self._damaged: dict[tuple[str, str], _Wait] = {}
+        self._apart: dict[tuple[str, str], _Wait] = {}
+        """Policies and bookmarks that are left alone for longer than the others."""
         self._anew: set[tuple[str, str]] = set()
         self.own = dict.fromkeys(policies, _Own())
 
@@ -152,11 +156,11 @@ class _Line:
                 await self._failed(policy, "", error, again_ns)
             return None
         there = {(due.policy, due.bookmark) for due in found}
-        self._damaged = {key: wait for key, wait in self._damaged.items() if key in there}
+        self._apart = {key: wait for key, wait in self._apart.items() if key in there}
         self._anew &= there
         for policy in self.own.keys() - {due.policy for due in found}:  # somebody else has done it, or it has gone
             self.own[policy] = _Own()
-        waits = self._damaged
+        waits = self._apart
         return next(
             (due for due in found if (key := (due.policy, due.bookmark)) not in waits or waits[key].is_over), None
         )
@@ -193,12 +197,13 @@ class _Line:
         if isinstance(error, NotFoundError) and not await self._clockwork.call(partial(self._stands, due)):
             return
         key = due.policy, due.bookmark
+        wait = self._all
         if isinstance(error, CorruptExtentError):
-            wait = self._damaged.setdefault(key, _Wait())
-        else:
-            wait = self._all
-            if isinstance(error, IntegrityError | DegradedError):  # what is on tape of it is of no use
-                self._anew.add(key)
+            wait = self._apart.setdefault(key, _Wait())
+        elif key in self._anew:
+            wait = self._apart.setdefault(key, _Wait(AGAIN_S_MAX, ANEW_S_MAX))
+        elif isinstance(error, IntegrityError | DegradedError):  # what is on tape of it is of no use
+            self._anew.add(key)
         await self._failed(due.policy, due.bookmark, error, self._again_ns(wait))
 
     def _again_ns(self, wait: _Wait) -> int:
@@ -237,7 +242,7 @@ def words_of(due: Due, repository: Repository) -> list[str]:
     policy = repository.settings.archive[due.policy]
     words = ["archive", "--json", "--to", due.to]
     words += ["--resume"] if due.resume else []
-    words += [] if due.since_seqno is None else ["--since", f"@{due.since_seqno}"]
+    words += [] if due.since is None else ["--since", due.since]
     for volume in due.volumes:
         words += ["--volume", volume]
     words += ["--verify"] if policy.verify else []

@@ -45,8 +45,8 @@ class Due(NamedTuple):
     to: str
     volumes: tuple[str, ...]
     """Empty: all."""
-    since_seqno: int | None
-    """None: full."""
+    since: str | None
+    """The point that it goes on from; None: full."""
     resume: bool
     """Go on with one that was broken off, if there is one."""
 
@@ -68,9 +68,10 @@ class Choice:
     def archive(self, bookmark: Bookmark, *, anew: bool = False) -> Due:
         """How one is archived now. anew: what was broken off is of no use."""
         volumes = tuple(sorted(self._wanted(bookmark.seqno))) if self._policy.volumes else ()
-        since_seqno = self._since(bookmark, anew=anew)
-        to = self._policy.to
-        return Due(self._name, bookmark.name, bookmark.seqno, to, volumes, since_seqno, not anew)
+        seqno = self._since(bookmark, anew=anew)
+        named = None if seqno is None else self._named(seqno)
+        since = named.name if named is not None else None if seqno is None else f"@{seqno}"
+        return Due(self._name, bookmark.name, bookmark.seqno, self._policy.to, volumes, since, not anew)
 
     def is_archived(self, bookmark: Bookmark) -> bool:
         return any(entry.point.seqno == bookmark.seqno for entry in self.copies)
@@ -192,5 +193,7 @@ class Choice:
         """The bookmark of the point that the next archive goes on from, as far as that is known now."""
         if self._policy.full == "always" or not self.copies:
             return None
-        seqno = self.copies[-1].point.seqno
+        return self._named(self.copies[-1].point.seqno)
+
+    def _named(self, seqno: int) -> Bookmark | None:
         return next((each for each in self._known.bookmarks if each.seqno == seqno), None)

@@ -272,7 +272,7 @@ DEFAULT_TEXT = """\
 
 # [archive.NAME]           # bookmarks that go onto tape by themselves, and by `archive --due`; docs/archive-policy.md
 # bookmarks = "daily-*"   # of such names; or a list: ["daily-*", "release-*"]
-# to = "vault"            # the medium, [media.vault]
+# to = "NAME"             # the medium, [media.NAME]
 # which = "all"           # or the "first" or "last" one of each period
 # per = ""                # that period: "hour", "day", "week", "month", "year"
 # nth = 1                 # of all, one in so many
