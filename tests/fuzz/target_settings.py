@@ -28,6 +28,8 @@ WORDS = (
     b"[journal]\n", b"[mount]\n", b"[mount.points]\n", b"segment_size", b"ack", b"allow_other", b"uid", b"gid", b"transport", b"data",
     b"kernel_verify", b"scratch", b"points", b'"64M"', b'"both"', b'"auto"', b'"verify"', b'"kernel"', b'"/var/tmp"', b" = ", b"[[", b"]]",
     b'"""', b"'''", b"#", b"1979-05-27T07:32:00Z", b"0x", b"inf", b"nan", b"a.b.c = 1\n", b"mount = ",
+    b"[archive.a]\n", b'[media.m]\nkind = "pool"\npath = "/p"\ncapacity = "1G"\n', b"bookmarks", b"full",
+    b"nth", b"protect", b"which", b"per", b'to = "m"\n',
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from vsnapfs.core import branch, errors, findings, hunt, keeping, model, replay,
 from vsnapfs.core.events import KINDS, Event
 from vsnapfs.core.rights import RIGHTS
 from vsnapfs.daemon.api import VERBS
+from vsnapfs.policy.archiving import ArchivePolicy
 from vsnapfs.policy.media import DriveSettings, Medium, PoolSettings
 from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, MariaDBSettings, PostgreSQLSettings, Profile
 from vsnapfs.policy.schedule import Schedule
@@ -33,13 +34,14 @@ OBJECTS = [
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 ]
-OF_MANY_NAMES = ("quiesce", "schedule", "verify", "media")
+OF_MANY_NAMES = ("quiesce", "schedule", "verify", "media", "archive")
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     **{f"[{field.name}]": field.type for field in msgspec.structs.fields(Settings) if field.name not in OF_MANY_NAMES},
     "[quiesce.NAME]": Profile,
     "[schedule.NAME]": Schedule,
     "[verify.NAME]": Verification,
     "[media.NAME]": Medium,
+    "[archive.NAME]": ArchivePolicy,
     "fsfreeze": FsfreezeSettings,
     "postgresql": PostgreSQLSettings,
     "mariadb": MariaDBSettings,

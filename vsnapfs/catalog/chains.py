@@ -28,8 +28,8 @@ def standing(archives: Sequence[ArchiveEntry], gone: Collection[str]) -> list[Ar
 
 
 def _is_whole(whole: Mapping[str, ArchiveEntry], entry: ArchiveEntry) -> bool:
+    """One that has changes alone, and nobody knows since which archive, is none."""
     try:
-        chain(whole, entry)
+        return chain(whole, entry)[0].kind == "full"
     except VsnapfsError:
         return False
-    return True

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from vsnapfs.cli.archived import UUID_SHOWN, archived_lines
 from vsnapfs.cli.arguments import POINT, SIZE, VOLUME, PointsCommand
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.signals import ended_as_by_hand
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 LIST = "list"
 STDOUT_FD = 1
-UUID_SHOWN = 8
 
 
 class Archives(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,9 +55,21 @@ class Archives(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--resume", is_flag=True, help="Go on with an archive that was broken off, if there is one.")
 @click.option("--retire", is_flag=True, help="Remove the bookmark when its archive is complete.")
 @click.option("--force", is_flag=True, help="Write over a file that exists.")
+@click.option("--due", is_flag=True, help="Do what the [archive.NAME] of the settings want now, and end.")
+@click.option("--policy", "policies", multiple=True, metavar="NAME", help="With --due: this one alone; more than once.")
 @global_options()
 @pass_session
-def command(session: Session, /, points: tuple[str, ...], form: str, retire: bool, force: bool, **given: Any) -> None:
+def command(
+    session: Session,
+    /,
+    points: tuple[str, ...],
+    form: str,
+    retire: bool,
+    force: bool,
+    due: bool,
+    policies: tuple[str, ...],
+    **given: Any,
+) -> int | None:
     """Archive points, each with all its volumes or those of --volume; list what is archived.
 
     An archive is a tar that GNU tar alone lists and extracts, on tapes in pieces that belong together. --resume without a POINT goes on
@@ -65,13 +77,19 @@ def command(session: Session, /, points: tuple[str, ...], form: str, retire: boo
 
     Exit status: 6 a volume is damaged, or --verify has read other bytes; 7 no tape has room.
     """
+    if due or policies:
+        from vsnapfs.cli.archive_due import archive_due
+
+        if points or retire or force or form != "tar" or not due or any(given.values()):
+            raise UsageError("--due takes --policy alone: all else is in the settings", hint="see [archive.NAME]")
+        return archive_due(session, policies)
     if points == (LIST,) and given["to"] is None:
         _list(session)
-        return
+        return None
     _check(session, points, form, retire, given)
     if form == "raw":
         _raw(session, points[0], force=force, **given)
-        return
+        return None
     from vsnapfs.archive.request import Wanted, is_medium
 
     wanted = Wanted(points=points, **given)
@@ -81,6 +99,7 @@ def command(session: Session, /, points: tuple[str, ...], form: str, retire: boo
             _to_tapes(session, repository, wanted, retire=retire)
         else:
             _to_plain(session, repository, wanted, retire=retire, force=force)
+    return None
 
 
 @contextmanager
@@ -144,7 +163,7 @@ def _to_tapes(session: Session, repository: Repository, wanted: Wanted, *, retir
             if retire and archived.archive.point.bookmark is not None:
                 _remove(session, archived.archive.point.bookmark)
                 retired.append(archived.archive.point.bookmark)
-    session.show(Archives(archives=made, retired=retired), [*_archived(made), *_retired(retired)])
+    session.show(Archives(archives=made, retired=retired), [*archived_lines(made), *_retired(retired)])
 
 
 def _to_plain(session: Session, repository: Repository, wanted: Wanted, *, retire: bool, force: bool) -> None:
@@ -169,14 +188,6 @@ def _remove(session: Session, name: str) -> None:
     from vsnapfs.daemon.requests import BookmarkRemove
 
     session.ask(BookmarkRemove(name=name))
-
-
-def _archived(made: list[Archived]) -> Iterator[str]:
-    for each in made:
-        entry = each.archive
-        what = f"{entry.kind} archive {entry.uuid[:UUID_SHOWN]} of {entry.point.bookmark or f'@{entry.point.seqno}'}"
-        verified = ", verified" if each.verified else ""
-        yield f"{what}: {format_size(entry.stored_bytes)} on {' '.join(each.tapes)}{verified}"
 
 
 def _retired(names: list[str]) -> Iterator[str]:

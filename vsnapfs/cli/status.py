@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from vsnapfs.core.findings import Scrub
     from vsnapfs.core.keeping import Compaction
     from vsnapfs.core.model import Point
-    from vsnapfs.core.state import Gap, MountData, OpenFile, RequestCount, ScheduleState, Status, VerificationState
+    from vsnapfs.core.state import (
+        ArchivingState,
+        Gap,
+        MountData,
+        OpenFile,
+        RequestCount,
+        ScheduleState,
+        Status,
+        VerificationState,
+    )
 
 BYTES = ("read", "write", "fsync", "fallocate")
 """Operations that people look at; --json has all."""
@@ -80,6 +89,8 @@ def _by_itself(status: Status) -> Iterator[str]:
         yield f"{'schedule:':12}{_schedule(schedule)}"
     for verification in status.verifications:
         yield f"{'verify:':12}{_verification(verification)}"
+    for policy in status.archiving:
+        yield f"{'archive:':12}{_archiving(policy)}"
 
 
 def _conditions(status: Status) -> Iterator[str]:
@@ -131,6 +142,16 @@ def _verification(state: VerificationState) -> str:
     said = [f"{state.name}, {state.when}", last, *([due] if due else [])]
     said += [f"missed {state.missed}"] if state.missed else []
     said += [f"no verdict: {printable(state.last_error)}"] if state.last_error else []
+    return "; ".join(said)
+
+
+def _archiving(state: ArchivingState) -> str:
+    last = "none yet" if state.last_bookmark is None else f"last {state.last_bookmark}"
+    said = [f"{state.name}, {state.when}", printable(last)]
+    said += [f"under way {state.under_way}"] if state.under_way else []
+    said += [f"{len(state.waiting)} waiting from {state.waiting[0]} on"] if state.waiting else []
+    said += [f"failed: {printable(state.last_error)}"] if state.last_error else []
+    said += [f"again {moment(state.again)}"] if state.again else []
     return "; ".join(said)
 
 

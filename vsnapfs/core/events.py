@@ -61,6 +61,9 @@ EventKind = Literal[
     "verified",
     "verify_failed",
     "verify_missed",
+    "archived",
+    "archive_failed",
+    "archive_given_up",
     "hook_failed",
     "events_dropped",
 ]
@@ -116,6 +119,9 @@ KINDS: dict[EventKind, Wording] = {
     "verified": Wording("info", "the point was verified: it is good"),
     "verify_failed": Wording("error", "the point was not shown to be good"),
     "verify_missed": Wording("warning", "verification missed"),
+    "archived": Wording("info", "the bookmark was archived"),
+    "archive_failed": Wording("error", "the bookmark was not archived"),
+    "archive_given_up": Wording("error", "the bookmark is gone, and was not archived"),
     "hook_failed": Wording("warning", "the command for events failed"),
     "events_dropped": Wording("warning", "events were not told to the command, too many came at once"),
 }

@@ -17,7 +17,7 @@ RULE = "a name is 1 to 127 of A-Z a-z 0-9 . _ + : @ -, begins with a letter or d
 MANIFEST = "MANIFEST.json"
 """Stands in every directory of volumes, so no volume can have that name."""
 
-NameKind = Literal["volume", "bookmark", "profile", "member", "schedule", "branch", "medium", "tape"]
+NameKind = Literal["volume", "bookmark", "profile", "member", "schedule", "branch", "medium", "tape", "policy"]
 
 
 def check_name(name: str, kind: NameKind) -> str:

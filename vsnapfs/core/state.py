@@ -172,6 +172,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """By name."""
     verifications: list[VerificationState] = []
     """By name."""
+    archiving: list[ArchivingState] = []
+    """By name."""
     quiesce: Quiesce | None = None
     """The one that is under way; None: none is, of this process."""
     branches: int = 0
@@ -212,6 +214,29 @@ class VerificationState(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str | None = None
     """Why the last run came to no verdict; None: it did, or there was none."""
     missed: int = 0
+
+
+class ArchivingState(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a policy of archives. What is on tape is known without a server too."""
+
+    name: str
+    when: str
+    """As the settings have it: ``last of each week of daily-* to vault``."""
+    medium: str
+    waiting: list[str]
+    """Bookmarks that are to be archived now, by their points."""
+    unprotected: list[str]
+    """Those of them that retention does not leave for this any more."""
+    last_bookmark: str | None = None
+    """What was archived last; the name may be gone."""
+    last_archived: str | None = None
+    """When that archive was begun."""
+    under_way: str | None = None
+    """The bookmark that is being archived by the server."""
+    last_error: str | None = None
+    """Why the last try failed; None: it did not."""
+    again: str | None = None
+    """When it is tried again; None: nobody tries it, or it is under way."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

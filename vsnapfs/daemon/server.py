@@ -24,6 +24,8 @@ from vsnapfs.binding import protect_memory
 from vsnapfs.core.errors import BusyError, VsnapfsError, with_hint
 from vsnapfs.core.state import Memory, Status, VerificationState
 from vsnapfs.daemon.api import Report, Verb, carried_out
+from vsnapfs.daemon.archiving import Archivist, archiving
+from vsnapfs.daemon.archiving import by_command as by_archive_command
 from vsnapfs.daemon.client import open_repository
 from vsnapfs.daemon.control import control_sockets
 from vsnapfs.daemon.counts import open_files, requests_by_name
@@ -99,7 +101,8 @@ async def _answer_and_tend(
 ) -> None:
     scheduler = Scheduler(repository, maker(repository))
     verifier = Verifier(repository, by_command(repository))
-    answers = Answers(repository, mount, holding, memory, news, scheduler, verifier)
+    archivist = Archivist(repository, by_archive_command(repository))
+    answers = Answers(repository, mount, holding, memory, news, scheduler, verifier, archivist)
     app = make_app(answers, partial(_health, repository, mount), answers.wait)
     settings = repository.settings.control
     others = None if settings.socket is None else Path(settings.socket)
@@ -120,6 +123,7 @@ async def _answer_and_tend(
                 pruning(repository),
                 scheduling(scheduler),
                 verifying(verifier),
+                archiving(archivist),
             ):
                 where = {"repository": str(repository.path), "mountpoint": str(mount.mountpoint)}
                 tell = partial(repository.tell, "served", **where, memory=msgspec.structs.asdict(memory))
@@ -159,6 +163,7 @@ class Answers:
         news: News,
         scheduler: Scheduler,
         verifier: Verifier,
+        archivist: Archivist,
     ) -> None:
         self._repository = repository
         self._mount = mount
@@ -167,6 +172,7 @@ class Answers:
         self._news = news
         self._scheduler = scheduler
         self._verifier = verifier
+        self._archivist = archivist
         self.shown = trio.Event()
 
     async def wait(self, request: Request[Any]) -> None:
@@ -215,12 +221,19 @@ class Answers:
             for state in verifications
             if state.last_error is not None
         ]
+        archives = [trio.from_thread.run_sync(self._archivist.told, state) for state in status.archiving]
+        failed += [
+            f"archive {state.name}: its last try failed: {state.last_error}"
+            for state in archives
+            if state.last_error is not None
+        ]
         return msgspec.structs.replace(
             status,
             protected=status.protected and not failed,
             problems=[*status.problems, *failed],
             schedules=schedules,
             verifications=verifications,
+            archiving=archives,
             served=True,
             mountpoint=str(self._mount.mountpoint),
             pid=self._holding.pid,

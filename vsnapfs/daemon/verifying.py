@@ -9,24 +9,19 @@ Concurrency: of trio's thread.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
 import trio
 
-from vsnapfs.core.documents import from_json
-from vsnapfs.core.errors import BusyError, IntegrityError, NotFoundError, StoreError, VsnapfsError, from_object
+from vsnapfs.core.errors import BusyError, IntegrityError, NotFoundError, VsnapfsError
 from vsnapfs.core.model import Bookmark
 from vsnapfs.core.state import VerificationState
+from vsnapfs.daemon.child import run_child
 from vsnapfs.daemon.due import Clockwork, DueRuns, InThread
-from vsnapfs.daemon.hook import NOT_FOR_OTHERS
 from vsnapfs.policy.verification import Verification, due
 
 if TYPE_CHECKING:
@@ -35,10 +30,6 @@ if TYPE_CHECKING:
 BUSY_S_MAX = 60.0
 """So long a run waits for a verification of somebody else."""
 AGAIN_S = 1.0
-END_S_MAX = 6.0
-"""A verification that is told to end unmounts what it has mounted, and removes its branch."""
-SAID_BYTES_MAX = 65536
-NICE = 10
 
 
 class Judged(NamedTuple):
@@ -159,70 +150,9 @@ def by_command(repository: Repository) -> Judge:
     """Verifies as ``vsnapfs verify`` does, in a process of its own."""
 
     async def judge(bookmark: str, profile: str) -> Judged:
-        words = ["verify", "--profile", profile, "--json", "--", bookmark]
-        own = [sys.executable, "-m", "vsnapfs.cli", "--repo", str(repository.path), *words]
-        run = ["choom", "--adjust", "0", "--", "nice", "-n", str(NICE), *own]
-        environment = {name: value for name, value in os.environ.items() if name not in NOT_FOR_OTHERS}
-        try:
-            process = await trio.lowlevel.open_process(
-                run,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env=environment,
-                cwd="/",
-                start_new_session=True,
-            )
-        except OSError as error:
-            return Judged(False, StoreError(f"cannot run {run[0]}: {error.strerror}"))
-        said = bytearray()
-        try:
-            await _hear(process, said)
-            status = await process.wait()
-        except BaseException:
-            await _end(process)
-            raise
-        failed = _error_in(bytes(said))
-        if failed is None and status in (0, IntegrityError.exit_status):
-            return Judged(status == 0, None)
-        return Judged(False, failed or _broken(bytes(said), status))
+        ended = await run_child(repository.path, ["verify", "--profile", profile, "--json", "--", bookmark])
+        if ended.error is None and ended.status in (0, IntegrityError.exit_status):
+            return Judged(ended.status == 0, None)
+        return Judged(False, ended.failure("verification"))
 
     return judge
-
-
-async def _hear(process: trio.Process, said: bytearray) -> None:
-    assert process.stderr is not None
-    async for piece in process.stderr:
-        said += piece[: SAID_BYTES_MAX - len(said)]
-
-
-async def _end(process: trio.Process) -> None:
-    """Have it clean up, and wait for that; one that does not end in time is killed, and the next verification cleans up."""
-    with trio.CancelScope(shield=True):
-        process.terminate()
-        with trio.move_on_after(END_S_MAX):
-            await process.wait()
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-        assert process.stderr is not None
-        await trio.aclose_forcefully(process.stderr)
-
-
-class _Failure(msgspec.Struct):
-    error: dict[str, Any]
-
-
-def _error_in(said: bytes) -> VsnapfsError | None:
-    """What the command has said as it failed; None: it did not, whatever programs may have warned of."""
-    for line in reversed(said.splitlines()):
-        try:
-            return from_object(from_json(line, _Failure).error)
-        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
-            continue
-    return None
-
-
-def _broken(said: bytes, status: int) -> VsnapfsError:
-    words = " ".join(said.decode(errors="replace").split())[-200:]
-    return StoreError(f"the verification ended with status {status}" + (f": {words}" if words else ""))

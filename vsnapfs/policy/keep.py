@@ -3,8 +3,9 @@
 Ages are journal time: ``now`` is the time of the newest record, and no later than the clock is believed (repository.roots), so
 neither a clock that jumps nor a journal that stands still drops anything.
 
-A bookmark stays for certain while it is held, somebody has it open, its point is in the protection window, or it was made
-less than ``minimum_age`` ago. Else the rules of its name decide, each by itself, over all bookmarks with the same rules:
+A bookmark stays for certain while it is held, somebody has it open, its point is in the protection window, it was made
+less than ``minimum_age`` ago, or it is to be archived first. Else the rules of its name
+decide, each by itself, over all bookmarks with the same rules:
 
 * keep_last: the newest n
 * keep_within: those of so long before now
@@ -16,12 +17,12 @@ Where no rule speaks, it stays. ``maximum_size`` then drops the oldest of those 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
 
-from vsnapfs.core.times import NS_PER_S, iso
+from vsnapfs.core.times import iso
+from vsnapfs.policy.periods import Period, period_of
 from vsnapfs.policy.retention import KeepRules, RetentionSettings
 
 
@@ -75,6 +76,8 @@ class Facts(NamedTuple):
     """The first point of the protection window."""
     in_use: Mapping[int, str] = {}
     """By whom, of each point that somebody has open."""
+    archiving: Mapping[str, str] = {}
+    """Of each bookmark that a policy of archives keeps: why (policy.archive_choice)."""
 
 
 def window_begin_ns(now_ns: int, settings: RetentionSettings) -> int:
@@ -130,6 +133,8 @@ def _certain(candidate: Candidate, facts: Facts, settings: RetentionSettings) ->
         reasons.append("protection window")
     if facts.now_ns - candidate.created_ns < settings.minimum_age_ns:
         reasons.append("minimum age")
+    if candidate.name in facts.archiving:
+        reasons.append(facts.archiving[candidate.name])
     return tuple(reasons)
 
 
@@ -150,32 +155,22 @@ def _ask(
     for candidate in newest_first if rules.keep_within else ():
         if now_ns - candidate.time_ns <= rules.keep_within_ns:
             kept_by[candidate.name].append(f"within {rules.keep_within}")
-    for rule, period_of in _PERIODS.items():
+    for rule, kind in _RULES.items():
         left, last = getattr(rules, f"keep_{rule}"), ""
         for candidate in newest_first:
             if not left:
                 break
-            period = period_of(datetime.fromtimestamp(candidate.time_ns // NS_PER_S, settings.zone))
+            period = period_of(kind, candidate.time_ns, settings.zone)
             if period != last:
                 kept_by[candidate.name].append(f"{rule} {period}")
                 left, last = left - 1, period
 
 
-def _hour(moment: datetime) -> str:
-    """With the offset: an hour that a change of the clock repeats is two."""
-    return f"{moment:%Y-%m-%dT%H%z}"
-
-
-def _week(moment: datetime) -> str:
-    year, week, _ = moment.isocalendar()
-    return f"{year}-W{week:02}"
-
-
-_PERIODS: dict[str, Callable[[datetime], str]] = {
-    "hourly": _hour,
-    "daily": lambda moment: f"{moment:%Y-%m-%d}",
-    "weekly": _week,
-    "monthly": lambda moment: f"{moment:%Y-%m}",
-    "yearly": lambda moment: f"{moment:%Y}",
+_RULES: dict[str, Period] = {
+    "hourly": "hour",
+    "daily": "day",
+    "weekly": "week",
+    "monthly": "month",
+    "yearly": "year",
 }
-"""By rule: the period that a moment is in."""
+"""By rule: the periods that it counts."""

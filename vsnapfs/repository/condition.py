@@ -11,7 +11,7 @@ from vsnapfs.core.findings import Damage
 from vsnapfs.core.state import Status
 from vsnapfs.core.times import NS_PER_S, iso
 from vsnapfs.core.units import format_period, format_size
-from vsnapfs.repository import base, branches, gaps, schedules, scrub, verdicts, volumes
+from vsnapfs.repository import archives, base, branches, gaps, schedules, scrub, verdicts, volumes
 from vsnapfs.repository.compaction_plan import first_instant_seqno
 from vsnapfs.repository.layout import BASE, CATALOG, MAPS
 from vsnapfs.repository.parts import Parts
@@ -32,7 +32,8 @@ def status(parts: Parts) -> Status:
     reach = window(parts)
     scrubbed = scrub.told(parts)
     any_instant = None if reach is None else parts.point(first_instant_seqno(parts.journal.segments(), facts))
-    problems = [*_problems(parts, facts, disk), *_damages(scrubbed.damages)]
+    archiving = archives.states(parts)
+    problems = [*_problems(parts, facts, disk), *archives.problems(archiving), *_damages(scrubbed.damages)]
     percent = window_percent(parts)
     if percent is not None and percent < PROBLEM_PERCENT:
         problems.append(_short(parts, percent))
@@ -74,6 +75,7 @@ def status(parts: Parts) -> Status:
         scrub=scrubbed,
         schedules=schedules.states(parts),
         verifications=verdicts.states(parts),
+        archiving=archiving,
         quiesce=parts.quiesce,
         branches=len(branches.known(parts).files),
         branch_bytes=branches.allocated_bytes(parts),

@@ -23,7 +23,7 @@ from vsnapfs.core.keeping import Compaction, Prune, Reach
 from vsnapfs.core.keeping import Fate as ToldFate
 from vsnapfs.core.times import iso
 from vsnapfs.policy.keep import Candidate, Facts, Fate, decide, shrink
-from vsnapfs.repository import base, branches, compaction, events, gaps, leases, roots
+from vsnapfs.repository import archives, base, branches, compaction, events, gaps, leases, roots
 from vsnapfs.repository.bookmarks import candidate
 from vsnapfs.repository.compactable import CompactableJournal
 from vsnapfs.repository.compaction_plan import Kept, Plan, estimate, first_instant_seqno
@@ -158,10 +158,14 @@ def _prune(parts: Parts, report: Report) -> Prune:
     told = _told(parts, decided, before, before, dry_run=False)
     if decided.now_ns is None:
         return told
+    unarchived = archives.unarchived(parts, decided.now_ns) if decided.going else {}
     changed = _remove(parts, decided)
     removed = [fate.candidate.name for fate in decided.going if fate.candidate.name not in changed]
     if removed:  # whatever becomes of the rest
         events.tell(parts, "pruned", removed=removed, kept=len(decided.fates) - len(removed), changed=changed)
+    for name in removed:
+        if name in unarchived:
+            events.tell(parts, "archive_given_up", name, policies=unarchived[name])
 
     def kept_now() -> Kept:
         with parts.names:
@@ -208,7 +212,8 @@ def _decide(parts: Parts) -> _Decided:
     with parts.names:
         standing = {bookmark.name: bookmark for bookmark in parts.index.bookmarks()}
     in_use = dict.fromkeys(leases.leased(parts.layout), OPEN) | _branched(parts)
-    fates = decide([candidate(each) for each in standing.values()], Facts(now_ns, begin_seqno, in_use), chosen)
+    facts_now = Facts(now_ns, begin_seqno, in_use, archives.kept(parts, now_ns))
+    fates = decide([candidate(each) for each in standing.values()], facts_now, chosen)
 
     def plan_of(left: Sequence[Fate]) -> Plan:
         staying = [standing[fate.candidate.name] for fate in left if fate.stays]

@@ -28,9 +28,12 @@ from vsnapfs.core.findings import Anchor, BranchFindings, Check, Damage
 from vsnapfs.core.keeping import Plan, Prune, Space
 from vsnapfs.core.model import Bookmark, Consistency, Point, Proved, Volume, VolumeAt, VolumeDiff
 from vsnapfs.core.state import Status
+from vsnapfs.core.tapes import ArchiveEntry
 from vsnapfs.core.times import parse_iso
+from vsnapfs.policy.archive_choice import Due
 from vsnapfs.repository import (
     anchors,
+    archives,
     bookmarks,
     branch_changes,
     branch_check,
@@ -342,6 +345,19 @@ class Repository(Closing):
     def verifications_handled_ns(self) -> dict[str, int]:
         """Until when each profile of ``[verify.NAME]`` has had its runs, or it was told why not; of each that has begun."""
         return verdicts.handled_ns(self._parts)
+
+    def archives_due(self, names: Collection[str], anew: Collection[tuple[str, str]] = ()) -> list[Due]:
+        """What policies of ``[archive.NAME]`` would have archived now, the oldest point first. Right for the first of them: what is
+        archived changes how the next one is.
+
+        Args: names: of the policies. anew: of policies and bookmarks for which what was broken off is of no use.
+        Raises: IntegrityError, StoreError, BusyError: the catalog of tapes cannot be read.
+        """
+        return archives.due(self._parts, names, anew)
+
+    def archive_of(self, due: Due) -> ArchiveEntry | None:
+        """The archive by which what was due is done; None: it is not. Raises: as ``archives_due``."""
+        return archives.copy_of(self._parts, due)
 
     def bookmark_space(self) -> list[Space]:
         """What each bookmark takes, in the order of ``bookmarks``. Reads maps of all of them: it takes its time."""

@@ -16,6 +16,7 @@ from vsnapfs.core.model import DataMode
 from vsnapfs.core.rights import RIGHTS, Right
 from vsnapfs.core.times import NS_PER_S
 from vsnapfs.core.units import format_size, parse_duration, parse_size
+from vsnapfs.policy.archiving import ArchivePolicy, check_policies
 from vsnapfs.policy.events import EventsSettings
 from vsnapfs.policy.media import MediumSettings, check_media
 from vsnapfs.policy.profiles import Profile, check_names
@@ -150,12 +151,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[verify.NAME]``: how it is proved that points can be restored."""
     media: dict[str, MediumSettings] = {}
     """``[media.NAME]``: where tapes come from."""
+    archive: dict[str, ArchivePolicy] = {}
+    """``[archive.NAME]``: which bookmarks go onto which medium by themselves."""
 
     def __post_init__(self) -> None:
         check_names(self.quiesce)
         check_schedules(self.schedule, self.quiesce)
         check_verifications(self.verify)
         check_media(self.media)
+        check_policies(self.archive, self.media)
 
 
 DEFAULT_TEXT = """\
@@ -265,6 +269,22 @@ DEFAULT_TEXT = """\
 # compression = "none"    # or "zstd"
 # recipients = []         # public keys of age: it is encrypted to them
 # rate = ""               # so much a second at most
+
+# [archive.NAME]           # bookmarks that go onto tape by themselves, and by `archive --due`; docs/archive-policy.md
+# bookmarks = "daily-*"   # of such names; or a list: ["daily-*", "release-*"]
+# to = "NAME"             # the medium, [media.NAME]
+# which = "all"           # or the "first" or "last" one of each period
+# per = ""                # that period: "hour", "day", "week", "month", "year"
+# nth = 1                 # of all, one in so many
+# within = ""             # only points of so long ago, such as "30d"
+# volumes = []            # of these alone; none: of all
+# full = "always"         # the others incremental: "once", the first of each "week", …, or a number: each n-th
+# cron = ""               # when a server begins, such as "0 22 * * *"; "": as soon as there is something
+# timezone = "local"      # of cron
+# protect = ""            # so long retention leaves one that is not archived yet, such as "14d"
+# verify = false          # each is read back
+# compress = false        # by zstd
+# rate = ""               # so much a second at most; "": as the medium says
 """
 
 

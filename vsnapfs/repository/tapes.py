@@ -54,10 +54,15 @@ def shelf(path: Path, *, write: bool = False) -> Iterator[Shelf]:
         layout.close()
 
 
+def known_tapes(layout: Layout, uuid: str) -> Tapes:
+    """The catalog of tapes, to be read; empty where there is none yet. The caller closes it. Raises: as ``Tapes``."""
+    return _open(layout, uuid, write=False)
+
+
 def faults(layout: Layout, uuid: str) -> list[Damage]:
     """What is wrong with the catalog of tapes, if there is one. It is not derived: tapes alone tell the same."""
     try:
-        with closing(_open(layout, uuid, write=False)) as tapes:
+        with closing(known_tapes(layout, uuid)) as tapes:
             found = tapes.faults()
     except VsnapfsError as error:
         found = [str(error)]

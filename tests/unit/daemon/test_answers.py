@@ -24,7 +24,7 @@ async def test_what_takes_away_waits_until_what_was_open_is_open_again(
 ) -> None:
     """A worker that was killed has no leases and no open branch any more, and the next one has none yet."""
     nobody = cast(Any, None)
-    answers = Answers(nobody, nobody, nobody, nobody, nobody, nobody, nobody)
+    answers = Answers(*[nobody] * 8)
     pruned = trio.Event()
 
     async def prune() -> None:
@@ -57,7 +57,7 @@ async def test_what_failed_half_way_has_changed_volumes_too() -> None:
         raise BusyError("half of it is there")
 
     nobody, mount = cast(Any, None), Mounted()
-    answers = Answers(nobody, cast(Any, mount), nobody, nobody, nobody, nobody, nobody)
+    answers = Answers(nobody, cast(Any, mount), *[nobody] * 6)
     verb = api.VERBS["import"]._replace(run=fail)
     with pytest.raises(BusyError):
         await trio.to_thread.run_sync(answers, verb, Import(images={}, bookmark="b"), lambda _: None)

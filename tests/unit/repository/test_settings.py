@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.volumes import put
 from vsnapfs.core.errors import UsageError
+from vsnapfs.policy.archiving import ArchivePolicy
 from vsnapfs.policy.media import PoolSettings
 from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, Profile
 from vsnapfs.policy.schedule import Schedule
@@ -58,10 +59,12 @@ def test_the_file_that_init_writes_shows_every_key() -> None:
         "schedule": ["NAME"],
         "verify": ["NAME"],
         "media": ["NAME"],
+        "archive": ["NAME"],
     }
     assert set(tomllib.loads(shown)["media"]["NAME"]) == {"kind", *PoolSettings.__struct_fields__}
     assert set(tomllib.loads(shown)["schedule"]["NAME"]) == {*Schedule.__struct_fields__} - {"cron"}
     assert set(tomllib.loads(shown)["verify"]["NAME"]) == {*Verification.__struct_fields__} - {"cron"}
+    assert set(tomllib.loads(shown)["archive"]["NAME"]) == {*ArchivePolicy.__struct_fields__}
     profile = tomllib.loads(shown)["quiesce"]["NAME"]
     assert sorted(profile) == sorted(Profile.__struct_fields__)
     wanted = {"fsfreeze": FsfreezeSettings, "command": CommandSettings}

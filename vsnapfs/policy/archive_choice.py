@@ -1,0 +1,199 @@
+"""What a policy of archives comes to: which bookmarks are due, since which point each is archived, and which stay until they are.
+
+Pure. It follows from the bookmarks that stand and the archives that count, so it is the same after a restart, and what is on tape is
+never put there twice. A bookmark *is archived* if the policy's medium has a copy of its point with all volumes that the policy wants.
+
+Source: docs/archive-policy.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import tzinfo
+from typing import NamedTuple, cast
+
+from vsnapfs.core.model import Bookmark
+from vsnapfs.core.tapes import ArchiveEntry
+from vsnapfs.core.times import parse_iso
+from vsnapfs.policy.archiving import ArchivePolicy
+from vsnapfs.policy.periods import Period, period_of
+
+
+class Known(NamedTuple):
+    """What there is."""
+
+    bookmarks: Sequence[Bookmark]
+    """By their points."""
+    copies: Sequence[ArchiveEntry]
+    """Archives of the repository that count with all that they need, in the order in which they were made."""
+    broken_off: Sequence[ArchiveEntry]
+    """Those that can be gone on with, in the same order."""
+    volumes_at: Callable[[int], frozenset[str]]
+    """The names of the volumes that stand at a point."""
+    opens: Callable[[int], bool]
+    """True: the point can be opened."""
+    zone: tzinfo
+    """In which periods begin."""
+
+
+class Due(NamedTuple):
+    """An archive that is to be made now."""
+
+    policy: str
+    bookmark: str
+    seqno: int
+    to: str
+    volumes: tuple[str, ...]
+    """Empty: all."""
+    since: str | None
+    """The point that it goes on from; None: full."""
+    resume: bool
+    """Go on with one that was broken off, if there is one."""
+
+
+class Choice:
+    """One policy, and what there is."""
+
+    def __init__(self, name: str, policy: ArchivePolicy, known: Known) -> None:
+        self._name = name
+        self._policy = policy
+        self._known = known
+        self.copies = [entry for entry in known.copies if self._is_of(entry)]
+        """That are of this policy, whoever has made them."""
+
+    def due(self, now_ns: int) -> list[Bookmark]:
+        """Bookmarks that are to be archived, by their points. now_ns: the clock's."""
+        return [each for each in self._chosen(now_ns, open_too=False) if not self.is_archived(each)]
+
+    def archive(self, bookmark: Bookmark, *, anew: bool = False) -> Due:
+        """How one is archived now. anew: what was broken off is of no use."""
+        volumes = tuple(sorted(self._wanted(bookmark.seqno))) if self._policy.volumes else ()
+        seqno = self._since(bookmark, anew=anew)
+        named = None if seqno is None else self._named(seqno)
+        since = named.name if named is not None else None if seqno is None else f"@{seqno}"
+        return Due(self._name, bookmark.name, bookmark.seqno, self._policy.to, volumes, since, not anew)
+
+    def is_archived(self, bookmark: Bookmark) -> bool:
+        return any(entry.point.seqno == bookmark.seqno for entry in self.copies)
+
+    def kept(self, now_ns: int) -> dict[str, str]:
+        """Why each bookmark stays that does so for this. now_ns: the journal's, by which ages are told."""
+        if not self._policy.protect_ns:
+            return {}
+        waiting = [each for each in self._chosen(now_ns, open_too=True) if not self.is_archived(each)]
+        found = {each.name: f"not yet archived ({self._name})" for each in waiting if not self._is_over(each, now_ns)}
+        parent = self._next_parent()
+        if parent is not None and len(found) == len(waiting):
+            found.setdefault(parent.name, f"the next archive goes on from it ({self._name})")
+        return found
+
+    def unprotected(self, now_ns: int) -> list[Bookmark]:
+        """Those that are due and not kept for it any more: it has taken too long. now_ns: the journal's."""
+        if not self._policy.protect_ns:
+            return []
+        return [each for each in self.due(now_ns) if self._is_over(each, now_ns)]
+
+    def _is_over(self, bookmark: Bookmark, now_ns: int) -> bool:
+        return now_ns - bookmark.created_ns >= self._policy.protect_ns
+
+    def _chosen(self, now_ns: int, *, open_too: bool) -> list[Bookmark]:
+        """Those that shall be on the medium. open_too: and those of which that is not known yet."""
+        policy, timing = self._policy, self._policy.timing
+        as_of_ns = now_ns
+        fitting = [each for each in self._known.bookmarks if policy.fits(each.name) and self._wanted(each.seqno)]
+        if timing is not None and not open_too:
+            as_of_ns = timing.last_until(now_ns)
+            fitting = [each for each in fitting if each.created_ns <= as_of_ns]
+        fitting = list({each.seqno: each for each in reversed(fitting)}.values())[
+            ::-1
+        ]  # a point once, by its first name
+        if policy.which != "all":
+            chosen = self._of_periods(fitting, as_of_ns, open_too=open_too)
+        elif policy.nth > 1:
+            chosen = self._every_nth(fitting, open_too=open_too)
+        else:
+            chosen = fitting
+        return [each for each in chosen if policy.within_ns is None or now_ns - each.time_ns <= policy.within_ns]
+
+    def _every_nth(self, fitting: Sequence[Bookmark], *, open_too: bool) -> list[Bookmark]:
+        last_seqno = max((entry.point.seqno for entry in self.copies), default=None)
+        if last_seqno is None:
+            return list(fitting) if open_too else list(fitting[:: self._policy.nth])
+        behind = [each for each in fitting if each.seqno > last_seqno]
+        return behind if open_too else behind[self._policy.nth - 1 :: self._policy.nth]
+
+    def _of_periods(self, fitting: Sequence[Bookmark], as_of_ns: int, *, open_too: bool) -> list[Bookmark]:
+        """The first or last of each period, unless that has one that is archived, and no other could take its place."""
+        first = self._policy.which == "first"
+        done: dict[str, int] = {}
+        for entry in self.copies:
+            name, seqno = self._period(parse_iso(entry.point.time)), entry.point.seqno
+            done[name] = (min if first else max)(done.get(name, seqno), seqno)
+        now = self._period(max([as_of_ns, *(each.time_ns for each in fitting[-1:])]))
+        chosen: dict[str, Bookmark] = {}
+        for each in fitting:
+            name = self._period(each.time_ns)
+            if not (first and name in chosen) and (first or open_too or name != now):
+                chosen[name] = each
+        return [
+            each
+            for name, each in chosen.items()
+            if name not in done or (each.seqno < done[name] if first else each.seqno > done[name])
+        ]
+
+    def _period(self, time_ns: int) -> str:
+        return period_of(cast("Period", self._policy.per), time_ns, self._known.zone)
+
+    def _wanted(self, seqno: int) -> frozenset[str]:
+        """Names of the volumes that an archive of the point has. None: there is nothing to archive."""
+        standing = self._known.volumes_at(seqno)
+        return standing & frozenset(self._policy.volumes) if self._policy.volumes else standing
+
+    def _is_of(self, entry: ArchiveEntry) -> bool:
+        if entry.medium != self._policy.to or not self._wanted(entry.point.seqno) <= set(entry.volumes):
+            return False
+        if entry.point.bookmark is not None and self._policy.fits(entry.point.bookmark):
+            return True
+        return any(each.seqno == entry.point.seqno and self._policy.fits(each.name) for each in self._known.bookmarks)
+
+    def _since(self, bookmark: Bookmark, *, anew: bool) -> int | None:
+        """The point that an archive goes on from: that of the one which was broken off, else as ``full`` says."""
+        wanted = self._wanted(bookmark.seqno)
+        for entry in reversed([] if anew else self._known.broken_off):
+            of_this = (entry.medium, entry.point.seqno) == (self._policy.to, bookmark.seqno)
+            if of_this and set(entry.volumes) == wanted:
+                if entry.since is None or self._known.opens(entry.since.seqno):
+                    return None if entry.since is None else entry.since.seqno
+                break
+        before = [entry for entry in self.copies if entry.point.seqno <= bookmark.seqno and self._has(entry, wanted)]
+        if not before or self._is_full(bookmark, before):
+            return None
+        return before[-1].point.seqno
+
+    def _is_full(self, bookmark: Bookmark, before: Sequence[ArchiveEntry]) -> bool:
+        """By the settings. before: what it could go on from."""
+        full = self._policy.full
+        if full in ("always", "once"):
+            return full == "always"
+        places = [place for place, entry in enumerate(before) if entry.kind == "full"]
+        if not places:
+            return True
+        if isinstance(full, int):
+            return len(before) - places[-1] >= full
+        period, zone = cast("Period", full), self._known.zone
+        last_ns = parse_iso(before[places[-1]].point.time)
+        return period_of(period, last_ns, zone) != period_of(period, bookmark.time_ns, zone)
+
+    def _has(self, entry: ArchiveEntry, wanted: Collection[str]) -> bool:
+        """An incremental archive of these volumes can go on from it."""
+        seqno = entry.point.seqno
+        return self._known.opens(seqno) and (self._known.volumes_at(seqno) & set(wanted)) <= set(entry.volumes)
+
+    def _next_parent(self) -> Bookmark | None:
+        """The bookmark of the point that the next archive goes on from, as far as that is known now."""
+        if self._policy.full == "always" or not self.copies:
+            return None
+        return self._named(self.copies[-1].point.seqno)
+
+    def _named(self, seqno: int) -> Bookmark | None:
+        return next((each for each in self._known.bookmarks if each.seqno == seqno), None)
