@@ -240,14 +240,26 @@ def test_one_that_was_read_back_otherwise_is_never_complete(archived: Path, tmp_
     assert (listed["state"], listed["copies"]) == ("failed", 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_what_can_be_gone_on_with(archived: Path, tmp_path: Path, number: int) -> None:
+BACKGROUND = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+"""How a shell script runs what ends in ``&``."""
+
+
+@pytest.mark.parametrize(
+    ("number", "within"),
+    [(signal.SIGINT, ()), (signal.SIGTERM, ()), (signal.SIGHUP, ()), (signal.SIGTERM, BACKGROUND)],
+    ids=["INT", "TERM", "HUP", "TERM in the background"],
+)
+def test_a_signal_leaves_what_can_be_gone_on_with(
+    archived: Path, tmp_path: Path, number: int, within: tuple[str, ...]
+) -> None:
     slow = tmp_path / "slow"
-    command = [*vsnapfs(), "archive", "monday", "--to", "slow"]
+    command = [*within, *vsnapfs(), "archive", "monday", "--to", "slow"]
     with subprocess.Popen(command, env=environment(archived), stderr=subprocess.PIPE) as process:
         eventually(lambda: len(list(slow.glob("*/*.index"))) >= 3, "some pieces to be written")
         assert "another archive to slow is under way" in refused(archived, 5, "archive", "monday", "--to", "slow")
         process.send_signal(number)
+        if number != signal.SIGINT:
+            process.send_signal(signal.SIGHUP)  # which changes nothing any more
         assert process.wait(30) == 130
         assert process.stderr is not None
         assert (
@@ -261,6 +273,14 @@ def test_a_signal_leaves_what_can_be_gone_on_with(archived: Path, tmp_path: Path
     assert done["resumed_at_bytes"] > 100_000
     extracted(pieces_of(slow, listed["uuid"]), tmp_path / "out")
     refused(archived, 3, "archive", "--resume", "--to", "slow")
+
+
+def test_without_a_terminal_it_goes_on_if_it_was_told_so(archived: Path, tmp_path: Path) -> None:
+    command = ["nohup", *vsnapfs(), "archive", "monday", "--to", "slow"]
+    with subprocess.Popen(command, env=environment(archived), stdout=subprocess.DEVNULL) as process:
+        eventually(lambda: bool(list(tmp_path.glob("slow/*/*.index"))), "a piece to be written")
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(60) == 0
 
 
 def test_retire_removes_the_bookmark_and_never_a_held_one(archived: Path) -> None:
