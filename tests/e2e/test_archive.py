@@ -293,6 +293,39 @@ def test_retire_removes_the_bookmark_and_never_a_held_one(archived: Path) -> Non
     assert "has no name" in refused(archived, 2, "archive", "@3", "--to", "weekly", "--retire")
 
 
+@pytest.mark.parametrize("to", ["slow", "./slow/latest.tar"])
+def test_retire_removes_what_was_archived_whatever_has_its_name_by_then(
+    archived: Path, tmp_path: Path, to: str
+) -> None:
+    """``latest`` is another bookmark by then, and the name of the one that was archived stands on another point."""
+    words = ["archive", "latest", "--to", to, "--rate", "1M", "--retire"]
+    with subprocess.Popen(
+        [*vsnapfs(), *words], env=environment(archived), cwd=tmp_path, stdout=subprocess.DEVNULL
+    ) as process:
+        eventually(lambda: [*tmp_path.glob("slow/*/*.index"), *tmp_path.glob("slow/*.partial")], "it to have begun")
+        must(archived, "bookmark", "remove", "tuesday")
+        must(archived, "bookmark", "add", "wednesday")
+        must(archived, "bookmark", "add", "tuesday")
+        assert process.wait(60) == 0
+    assert {each["name"] for each in must_json(archived, "bookmark", "list")["bookmarks"]} == {
+        "monday",
+        "tuesday",
+        "wednesday",
+    }
+
+
+def test_what_was_done_is_told_if_the_rest_is_not(archived: Path) -> None:
+    for segment in archived.glob("journal/*"):
+        if b"changed" * 1000 in segment.read_bytes():
+            flip_bit(segment, b"changed" * 1000)
+    done = run(archived, "archive", "monday", "tuesday", "--to", "weekly", "--retire")
+    assert done.returncode == 6
+    first, second, third = done.stderr.splitlines()
+    assert first.startswith("full archive ")
+    assert second == "removed bookmark monday"
+    assert third.startswith("vsnapfs: volume db is damaged")
+
+
 @pytest.mark.requires_root
 @pytest.mark.requires_fuse
 def test_beside_a_server_what_was_just_written_is_archived(archived: Path, tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ class ArchivedPlain(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     point: str
     """The directory in the tar."""
+    seqno: int
+    """Of that point."""
     stream_bytes: int
     stored_bytes: int
     sha256: str
@@ -203,6 +205,7 @@ def _done(
         archive=stream.manifest.archive,
         kind=stream.manifest.kind,
         point=stream.manifest.name,
+        seqno=stream.manifest.point.seqno,
         stream_bytes=stream.length_bytes,
         stored_bytes=digest.stored_bytes,
         sha256=digest.sha256,
