@@ -18,7 +18,9 @@ from tests.support.processes import environment, must, must_json, run
 from tests.support.processes import program as vsnapfs
 from tests.support.volumes import flip_bit, put
 from tests.support.waiting import eventually
-from vsnapfs.archive.index import decode, encode
+from vsnapfs.archive.index import ChunkDigest, decode, encode
+from vsnapfs.archive.request import Wanted, to_plain
+from vsnapfs.core.errors import IntegrityError
 from vsnapfs.repository.repository import Repository
 
 pytestmark = pytest.mark.e2e
@@ -208,6 +210,30 @@ def test_a_file_that_was_broken_off_keeps_what_is_right_of_it(archived: Path, tm
         assert (path.read_bytes() == whole) == (kept is not None or cut == 4096)
         assert not partial.exists()
         path.unlink()
+
+
+def test_what_is_in_the_way_of_a_file_stays(archived: Path, tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    words = ("archive", "monday", "--to", path)
+    path.with_name("db.index").write_text("somebody's")
+    assert "is something else" in refused(archived, 5, *words)
+    assert path.with_name("db.index").read_text() == "somebody's"
+    path.with_name("db.index").unlink()
+    path.with_name("db.partial").write_text("half of another archive")
+    assert "from an earlier try" in refused(archived, 5, *words)
+    must(archived, *words, "--force")
+    assert sorted(found.name for found in tmp_path.glob("db*")) == ["db", "db.index"]
+
+
+def test_a_file_that_is_read_back_otherwise_gets_no_name(
+    archived: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "monday.tar"
+    monkeypatch.setattr("vsnapfs.archive.plain.digest_of", lambda _: ChunkDigest())
+    with Repository.open(archived, owner=False) as opened, pytest.raises(IntegrityError, match="was not read back"):
+        to_plain(opened, Wanted(points=("monday",), to=str(path), verify=True), 1, lambda _: None, 0, force=False)
+    assert sorted(found.name for found in tmp_path.glob("monday*")) == ["monday.tar.partial"]
+    must(archived, "archive", "monday", "--to", path, "--verify", "--resume")
 
 
 def test_a_damaged_volume_is_named_and_its_archive_is_not_complete(archived: Path) -> None:
