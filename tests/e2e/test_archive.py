@@ -319,6 +319,47 @@ def test_retire_removes_the_bookmark_and_never_a_held_one(archived: Path) -> Non
     assert "has no name" in refused(archived, 2, "archive", "@3", "--to", "weekly", "--retire")
 
 
+def test_one_that_was_killed_is_told_and_can_be_given_up(archived: Path, tmp_path: Path) -> None:
+    slow = tmp_path / "slow"
+    words = [*vsnapfs(), "archive", "monday", "--to", "slow"]
+    with subprocess.Popen(words, env=environment(archived)) as process:
+        eventually(lambda: len(list(slow.glob("*/*.index"))) >= 3, "some pieces to be written")
+        (listed,) = must_json(archived, "archive", "list")["archives"]
+        shown = listed["uuid"][:8]
+        assert (listed["state"], listed["resumable"]) == ("under way", None)
+        assert "is under way" in refused(archived, 5, "archive", "drop", shown)
+        process.kill()
+    (listed,) = must_json(archived, "archive", "list")["archives"]
+    assert (listed["state"], listed["why"], listed["resumable"]) == ("failed", "it was killed", True)
+    way = f"`vsnapfs archive --resume --to slow` goes on with it, `vsnapfs archive drop {shown}` gives it up"
+    assert f"{shown} was broken off: it was killed; {way}" in must(archived, "archive", "list")
+    assert must(archived, "archive", "drop", shown).strip() == f"dropped archive {listed['uuid']}"
+    (dropped,) = must_json(archived, "archive", "list")["archives"]
+    assert (dropped["state"], dropped["resumable"]) == ("dropped", None)
+    refused(archived, 3, "archive", "--resume", "--to", "slow")
+    done = only(must_json(archived, "archive", "monday", "--to", "slow", "--rate", "1G", "--verify"))["archive"]
+    assert "is complete" in refused(archived, 2, "archive", "drop", done["uuid"])
+    assert "missing argument ARCHIVE" in refused(archived, 2, "archive", "drop")
+
+
+def test_one_whose_point_is_gone_is_told(archived: Path, tmp_path: Path) -> None:
+    settings = archived / "vsnapfs.toml"
+    tapes = settings.read_text()
+    settings.write_text(tapes.replace('labels = "W%05d"', 'labels = "W%05d"\ntapes = 1'))
+    refused(archived, 7, "archive", "monday", "--to", "weekly")
+    short = tapes.replace("[retention]", '[retention]\nprotection_window = "1ms"\nkeep_last = 1')
+    settings.write_text(short.replace("[journal]", '[journal]\nsegment_size = "64K"'))
+    with Repository.open(archived, owner=True) as opened:
+        for name in ("wednesday", "thursday"):
+            put(opened, "db", 0, DATA)
+            opened.bookmark_add(name)
+    must(archived, "prune")
+    (listed,) = must_json(archived, "archive", "list")["archives"]
+    assert (listed["state"], listed["resumable"]) == ("failed", False)
+    assert "its point is gone, and nobody can go on with it" in must(archived, "archive", "list")
+    assert f"vsnapfs archive drop {listed['uuid'][:8]}" in refused(archived, 3, "archive", "--resume", "--to", "weekly")
+
+
 @pytest.mark.parametrize("to", ["slow", "./slow/latest.tar"])
 def test_retire_removes_what_was_archived_whatever_has_its_name_by_then(
     archived: Path, tmp_path: Path, to: str

@@ -12,25 +12,23 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from vsnapfs.cli import archive_list
 from vsnapfs.cli.arguments import POINT, SIZE, VOLUME, PointsCommand
 from vsnapfs.cli.retiring import require_retirable, retire
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.signals import ended_as_by_hand
 from vsnapfs.cli.streams import say
-from vsnapfs.cli.table import moment, printable, table
+from vsnapfs.cli.table import printable
 from vsnapfs.core.errors import UsageError
 from vsnapfs.core.units import format_size
 
 if TYPE_CHECKING:
     from vsnapfs import Repository
     from vsnapfs.archive.archiving import Archived
-    from vsnapfs.archive.listing import ArchiveListed
     from vsnapfs.archive.plain import ArchivedPlain
     from vsnapfs.archive.request import Wanted
 
-LIST = "list"
 STDOUT_FD = 1
-UUID_SHOWN = 8
 
 
 class Archives(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +40,7 @@ class Archives(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command("archive", cls=PointsCommand)
-@click.argument("points", nargs=-1, type=POINT, metavar="POINT…|list")
+@click.argument("points", nargs=-1, type=POINT, metavar="POINT…|list|drop ARCHIVE…")
 @click.option("--to", metavar="MEDIUM|FILE|-", help="A [media.NAME] of the settings, a path, or standard output.")
 @click.option("--since", type=POINT, metavar="POINT", help="Only what changed from there.")
 @click.option("--incremental", is_flag=True, help="Only what changed since the last complete archive on the medium.")
@@ -60,15 +58,18 @@ class Archives(msgspec.Struct, frozen=True, kw_only=True):
 @global_options()
 @pass_session
 def command(session: Session, /, points: tuple[str, ...], form: str, retiring: bool, force: bool, **given: Any) -> None:
-    """Archive points, each with all its volumes or those of --volume; list what is archived.
+    """Archive points, each with all its volumes or those of --volume; list what is archived; drop what was broken off.
 
     An archive is a tar that GNU tar alone lists and extracts, on tapes in pieces that belong together. --resume without a POINT goes on
     with the archive that was broken off last. An archive with --incremental is full where the medium has none to go on from.
 
     Exit status: 6 a volume is damaged, or --verify has read other bytes; 7 no tape has room.
     """
-    if points == (LIST,) and given["to"] is None:
-        _list(session)
+    if given["to"] is None and points == (archive_list.WORD,):
+        archive_list.show(session)
+        return
+    if given["to"] is None and points[:1] == (archive_list.DROP,):
+        archive_list.drop(session, points[1:])
         return
     _check(session, points, form, retiring, given)
     if form == "raw":
@@ -163,7 +164,7 @@ def _to_plain(session: Session, repository: Repository, wanted: Wanted, *, retir
 def _archived(made: list[Archived]) -> Iterator[str]:
     for each in made:
         entry = each.archive
-        what = f"{entry.kind} archive {entry.uuid[:UUID_SHOWN]} of {entry.point.bookmark or f'@{entry.point.seqno}'}"
+        what = f"{entry.kind} archive {entry.uuid[: archive_list.UUID_SHOWN]} of {entry.point.bookmark or f'@{entry.point.seqno}'}"
         verified = ", verified" if each.verified else ""
         yield f"{what}: {format_size(entry.stored_bytes)} on {' '.join(each.tapes)}{verified}"
 
@@ -175,27 +176,3 @@ def _retired(names: list[str]) -> Iterator[str]:
 def _plain_line(made: ArchivedPlain) -> str:
     verified = ", verified" if made.verified else ""
     return f"{made.kind} archive of {made.point}: {format_size(made.stored_bytes)} to {made.to}{verified}"
-
-
-def _list(session: Session) -> None:
-    from vsnapfs.archive.listing import archive_list
-
-    listed = archive_list(session.repository)
-    heads = ["ARCHIVE", "KIND", "POINT", "SINCE", "MADE", "STATE", "SIZE", "MEDIUM", "TAPES", "COPIES"]
-    session.show(listed, table(heads, map(_row, listed.archives)))
-
-
-def _row(entry: ArchiveListed) -> list[str]:
-    since = "" if entry.since is None else entry.since.bookmark or f"@{entry.since.seqno}"
-    return [
-        entry.uuid[:UUID_SHOWN],
-        entry.kind,
-        entry.point.bookmark or f"@{entry.point.seqno}",
-        since,
-        moment(entry.made),
-        entry.state,
-        format_size(entry.stored_bytes),
-        entry.medium,
-        " ".join(entry.tapes),
-        str(entry.copies),
-    ]
