@@ -342,18 +342,41 @@ def test_one_that_was_killed_is_told_and_can_be_given_up(archived: Path, tmp_pat
     assert "missing argument ARCHIVE" in refused(archived, 2, "archive", "drop")
 
 
+def only_the_last_is_left(repository: Path) -> None:
+    """Of all bookmarks but ``thursday``, that are not held, neither name nor point."""
+    settings = repository / "vsnapfs.toml"
+    short = settings.read_text().replace("[retention]", '[retention]\nprotection_window = "1ms"\nkeep_last = 1')
+    settings.write_text(short.replace("[journal]", '[journal]\nsegment_size = "64K"'))
+    with Repository.open(repository, owner=True) as opened:
+        for name in ("wednesday", "thursday"):
+            put(opened, "db", 0, DATA[::-1])
+            opened.bookmark_add(name)
+    must(repository, "prune")
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_an_incremental_one_goes_on_from_a_point_that_still_stands(archived: Path, tmp_path: Path, held: bool) -> None:
+    must(archived, "archive", "monday", "tuesday", "--to", "weekly", "--incremental")
+    if held:
+        must(archived, "bookmark", "hold", "monday")
+    only_the_last_is_left(archived)
+    words = ("archive", "thursday", "--to", "weekly", "--incremental")
+    if held:
+        done = only(must_json(archived, *words, "--verify"))["archive"]
+        assert (done["kind"], done["since"]["bookmark"]) == ("incremental", "monday")
+        must(archived, "recall", "thursday", "--to", tmp_path / "back")
+        assert (tmp_path / "back" / "db").read_bytes() == content(archived, "thursday", "db")
+    else:
+        assert "make a full one" in refused(archived, 3, *words)
+
+
 def test_one_whose_point_is_gone_is_told(archived: Path, tmp_path: Path) -> None:
     settings = archived / "vsnapfs.toml"
     tapes = settings.read_text()
     settings.write_text(tapes.replace('labels = "W%05d"', 'labels = "W%05d"\ntapes = 1'))
     refused(archived, 7, "archive", "monday", "--to", "weekly")
-    short = tapes.replace("[retention]", '[retention]\nprotection_window = "1ms"\nkeep_last = 1')
-    settings.write_text(short.replace("[journal]", '[journal]\nsegment_size = "64K"'))
-    with Repository.open(archived, owner=True) as opened:
-        for name in ("wednesday", "thursday"):
-            put(opened, "db", 0, DATA)
-            opened.bookmark_add(name)
-    must(archived, "prune")
+    settings.write_text(tapes)
+    only_the_last_is_left(archived)
     (listed,) = must_json(archived, "archive", "list")["archives"]
     assert (listed["state"], listed["resumable"]) == ("failed", False)
     assert "its point is gone, and nobody can go on with it" in must(archived, "archive", "list")
