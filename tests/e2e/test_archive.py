@@ -7,6 +7,8 @@ import os
 import signal
 import sqlite3
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ from tests.support.processes import environment, must, must_json, run
 from tests.support.processes import program as vsnapfs
 from tests.support.volumes import flip_bit, put
 from tests.support.waiting import eventually
-from vsnapfs.archive.index import decode, encode
+from vsnapfs.archive.index import ChunkDigest, decode, encode
+from vsnapfs.archive.request import Wanted, to_plain
+from vsnapfs.core.errors import IntegrityError
 from vsnapfs.repository.repository import Repository
 
 pytestmark = pytest.mark.e2e
@@ -210,6 +214,30 @@ def test_a_file_that_was_broken_off_keeps_what_is_right_of_it(archived: Path, tm
         path.unlink()
 
 
+def test_what_is_in_the_way_of_a_file_stays(archived: Path, tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    words = ("archive", "monday", "--to", path)
+    path.with_name("db.index").write_text("somebody's")
+    assert "is something else" in refused(archived, 5, *words)
+    assert path.with_name("db.index").read_text() == "somebody's"
+    path.with_name("db.index").unlink()
+    path.with_name("db.partial").write_text("half of another archive")
+    assert "from an earlier try" in refused(archived, 5, *words)
+    must(archived, *words, "--force")
+    assert sorted(found.name for found in tmp_path.glob("db*")) == ["db", "db.index"]
+
+
+def test_a_file_that_is_read_back_otherwise_gets_no_name(
+    archived: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "monday.tar"
+    monkeypatch.setattr("vsnapfs.archive.plain.digest_of", lambda _: ChunkDigest())
+    with Repository.open(archived, owner=False) as opened, pytest.raises(IntegrityError, match="was not read back"):
+        to_plain(opened, Wanted(points=("monday",), to=str(path), verify=True), 1, lambda _: None, 0, force=False)
+    assert sorted(found.name for found in tmp_path.glob("monday*")) == ["monday.tar.partial"]
+    must(archived, "archive", "monday", "--to", path, "--verify", "--resume")
+
+
 def test_a_damaged_volume_is_named_and_its_archive_is_not_complete(archived: Path) -> None:
     for segment in archived.glob("journal/*"):
         if MARK[:23] in segment.read_bytes():
@@ -240,14 +268,26 @@ def test_one_that_was_read_back_otherwise_is_never_complete(archived: Path, tmp_
     assert (listed["state"], listed["copies"]) == ("failed", 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_what_can_be_gone_on_with(archived: Path, tmp_path: Path, number: int) -> None:
+BACKGROUND = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+"""How a shell script runs what ends in ``&``."""
+
+
+@pytest.mark.parametrize(
+    ("number", "within"),
+    [(signal.SIGINT, ()), (signal.SIGTERM, ()), (signal.SIGHUP, ()), (signal.SIGTERM, BACKGROUND)],
+    ids=["INT", "TERM", "HUP", "TERM in the background"],
+)
+def test_a_signal_leaves_what_can_be_gone_on_with(
+    archived: Path, tmp_path: Path, number: int, within: tuple[str, ...]
+) -> None:
     slow = tmp_path / "slow"
-    command = [*vsnapfs(), "archive", "monday", "--to", "slow"]
+    command = [*within, *vsnapfs(), "archive", "monday", "--to", "slow", "--rate", "150K"]
     with subprocess.Popen(command, env=environment(archived), stderr=subprocess.PIPE) as process:
         eventually(lambda: len(list(slow.glob("*/*.index"))) >= 3, "some pieces to be written")
         assert "another archive to slow is under way" in refused(archived, 5, "archive", "monday", "--to", "slow")
         process.send_signal(number)
+        if number != signal.SIGINT:
+            process.send_signal(signal.SIGHUP)  # which changes nothing any more
         assert process.wait(30) == 130
         assert process.stderr is not None
         assert (
@@ -255,12 +295,20 @@ def test_a_signal_leaves_what_can_be_gone_on_with(archived: Path, tmp_path: Path
         )
     (listed,) = must_json(archived, "archive", "list")["archives"]
     assert (listed["state"], listed["why"]) == ("failed", "it was interrupted")
-    assert not list(slow.glob("*/*.part*"))
     done = only(must_json(archived, "archive", "--resume", "--to", "slow", "--rate", "1G"))
     assert done["archive"]["uuid"] == listed["uuid"]
     assert done["resumed_at_bytes"] > 100_000
+    assert not list(slow.glob("*/*.part*"))
     extracted(pieces_of(slow, listed["uuid"]), tmp_path / "out")
     refused(archived, 3, "archive", "--resume", "--to", "slow")
+
+
+def test_without_a_terminal_it_goes_on_if_it_was_told_so(archived: Path, tmp_path: Path) -> None:
+    command = ["nohup", *vsnapfs(), "archive", "monday", "--to", "slow"]
+    with subprocess.Popen(command, env=environment(archived), stdout=subprocess.DEVNULL) as process:
+        eventually(lambda: bool(list(tmp_path.glob("slow/*/*.index"))), "a piece to be written")
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(60) == 0
 
 
 def test_retire_removes_the_bookmark_and_never_a_held_one(archived: Path) -> None:
@@ -271,6 +319,127 @@ def test_retire_removes_the_bookmark_and_never_a_held_one(archived: Path) -> Non
     assert must_json(archived, "archive", "monday", "--to", "weekly", "--retire", "--verify")["retired"] == ["monday"]
     assert [each["name"] for each in must_json(archived, "bookmark", "list")["bookmarks"]] == ["tuesday"]
     assert "has no name" in refused(archived, 2, "archive", "@3", "--to", "weekly", "--retire")
+
+
+def test_what_was_put_behind_it_meanwhile_is_not_cut_off(archived: Path, tmp_path: Path) -> None:
+    slow = tmp_path / "slow"
+    words = [*vsnapfs(), "archive", "monday", "--to", "slow", "--rate", "150K"]
+    with subprocess.Popen(words, env=environment(archived)) as process:
+        eventually(lambda: len(list(slow.glob("*/*.index"))) >= 3, "some pieces to be written")
+        process.kill()
+    other = only(must_json(archived, "archive", "tuesday", "--to", "slow", "--rate", "1G"))["archive"]
+    done = only(must_json(archived, "archive", "monday", "--to", "slow", "--rate", "1G", "--resume", "--verify"))
+    assert done["resumed_at_bytes"] > 100_000
+    for uuid, name in ((other["uuid"], "tuesday"), (done["archive"]["uuid"], "monday")):
+        assert extracted(pieces_of(slow, uuid), tmp_path / f"out-{name}").name == name
+
+
+def test_one_that_was_killed_is_told_and_can_be_given_up(archived: Path, tmp_path: Path) -> None:
+    slow = tmp_path / "slow"
+    words = [*vsnapfs(), "archive", "monday", "--to", "slow", "--rate", "150K"]
+    with subprocess.Popen(words, env=environment(archived)) as process:
+        eventually(lambda: len(list(slow.glob("*/*.index"))) >= 3, "some pieces to be written")
+        (listed,) = must_json(archived, "archive", "list")["archives"]
+        shown = listed["uuid"][:8]
+        assert (listed["state"], listed["resumable"]) == ("under way", None)
+        assert "is under way" in refused(archived, 5, "archive", "drop", shown)
+        process.kill()
+    (listed,) = must_json(archived, "archive", "list")["archives"]
+    assert (listed["state"], listed["why"], listed["resumable"]) == ("failed", "it was killed", True)
+    way = f"`vsnapfs archive --resume --to slow` goes on with it, `vsnapfs archive drop {shown}` gives it up"
+    assert f"{shown} was broken off: it was killed; {way}" in must(archived, "archive", "list")
+    assert must(archived, "archive", "drop", shown).strip() == f"dropped archive {listed['uuid']}"
+    (dropped,) = must_json(archived, "archive", "list")["archives"]
+    assert (dropped["state"], dropped["resumable"]) == ("dropped", None)
+    refused(archived, 3, "archive", "--resume", "--to", "slow")
+    done = only(must_json(archived, "archive", "monday", "--to", "slow", "--rate", "1G", "--verify"))["archive"]
+    assert "is complete" in refused(archived, 2, "archive", "drop", done["uuid"])
+    assert "missing argument ARCHIVE" in refused(archived, 2, "archive", "drop")
+
+
+def only_the_last_is_left(repository: Path) -> None:
+    """Of all bookmarks but ``thursday``, that are not held, neither name nor point."""
+    settings = repository / "vsnapfs.toml"
+    short = settings.read_text().replace("[retention]", '[retention]\nprotection_window = "1ms"\nkeep_last = 1')
+    settings.write_text(short.replace("[journal]", '[journal]\nsegment_size = "64K"'))
+    with Repository.open(repository, owner=True) as opened:
+        for name in ("wednesday", "thursday"):
+            put(opened, "db", 0, DATA[::-1])
+            opened.bookmark_add(name)
+    must(repository, "prune")
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_an_incremental_one_goes_on_from_a_point_that_still_stands(archived: Path, tmp_path: Path, held: bool) -> None:
+    must(archived, "archive", "monday", "tuesday", "--to", "weekly", "--incremental")
+    if held:
+        must(archived, "bookmark", "hold", "monday")
+    only_the_last_is_left(archived)
+    words = ("archive", "thursday", "--to", "weekly", "--incremental")
+    if held:
+        done = only(must_json(archived, *words, "--verify"))["archive"]
+        assert (done["kind"], done["since"]["bookmark"]) == ("incremental", "monday")
+        must(archived, "recall", "thursday", "--to", tmp_path / "back")
+        assert (tmp_path / "back" / "db").read_bytes() == content(archived, "thursday", "db")
+    else:
+        assert "make a full one" in refused(archived, 3, *words)
+
+
+def test_one_whose_point_is_gone_is_told(archived: Path, tmp_path: Path) -> None:
+    settings = archived / "vsnapfs.toml"
+    tapes = settings.read_text()
+    settings.write_text(tapes.replace('labels = "W%05d"', 'labels = "W%05d"\ntapes = 1'))
+    refused(archived, 7, "archive", "monday", "--to", "weekly")
+    settings.write_text(tapes)
+    only_the_last_is_left(archived)
+    (listed,) = must_json(archived, "archive", "list")["archives"]
+    assert (listed["state"], listed["resumable"]) == ("failed", False)
+    assert "its point is gone, and nobody can go on with it" in must(archived, "archive", "list")
+    assert f"vsnapfs archive drop {listed['uuid'][:8]}" in refused(archived, 3, "archive", "--resume", "--to", "weekly")
+
+
+@contextmanager
+def standing_still(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Not for who is in a transaction that somebody waits for."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("to", ["slow", "./slow/latest.tar"])
+def test_retire_removes_what_was_archived_whatever_has_its_name_by_then(
+    archived: Path, tmp_path: Path, to: str
+) -> None:
+    """``latest`` is another bookmark by then, and the name of the one that was archived stands on another point."""
+    words = ["archive", "latest", "--to", to, "--rate", "1M", "--retire"]
+    with subprocess.Popen(
+        [*vsnapfs(), *words], env=environment(archived), cwd=tmp_path, stdout=subprocess.DEVNULL
+    ) as process:
+        eventually(lambda: [*tmp_path.glob("slow/*/*.index"), *tmp_path.glob("slow/*.partial")], "it to have begun")
+        with standing_still(process):
+            must(archived, "bookmark", "remove", "tuesday")
+            must(archived, "bookmark", "add", "wednesday")
+            must(archived, "bookmark", "add", "tuesday")
+        assert process.wait(60) == 0
+    assert {each["name"] for each in must_json(archived, "bookmark", "list")["bookmarks"]} == {
+        "monday",
+        "tuesday",
+        "wednesday",
+    }
+
+
+def test_what_was_done_is_told_if_the_rest_is_not(archived: Path) -> None:
+    for segment in archived.glob("journal/*"):
+        if b"changed" * 1000 in segment.read_bytes():
+            flip_bit(segment, b"changed" * 1000)
+    done = run(archived, "archive", "monday", "tuesday", "--to", "weekly", "--retire")
+    assert done.returncode == 6
+    first, second, third = done.stderr.splitlines()
+    assert first.startswith("full archive ")
+    assert second == "removed bookmark monday"
+    assert third.startswith("vsnapfs: volume db is damaged")
 
 
 @pytest.mark.requires_root

@@ -224,8 +224,20 @@ def test_without_a_server(tmp_path: Path) -> None:
 
 @contextmanager
 def under_way(server: Mounted, run_directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A verification whose command sleeps."""
-    command = [*program(), "-r", str(server.repository), "verify", "good", "--profile", "slow"]
+    """A verification whose command sleeps. As a shell script's job in the background it ignores SIGINT."""
+    command = [
+        "sh",
+        "-c",
+        'trap "" INT; exec "$@"',
+        "sh",
+        *program(),
+        "-r",
+        str(server.repository),
+        "verify",
+        "good",
+        "--profile",
+        "slow",
+    ]
     with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             eventually(

@@ -109,7 +109,9 @@ class MemoryMedium:
     def next(self, known: Sequence[TapeEntry], begun: Begun, *, fresh: bool = False) -> MemoryTape:
         for entry in known:
             if entry.state == "open" and not (fresh and entry.files > 1):
-                return self.load(entry.label)
+                tape = self.load(entry.label)
+                tape.cut((len(tape.contents) - 1) // 2 * 2)  # behind its last index
+                return tape
         number = len(self.loaded)
         if number == self._count:
             raise NoSpaceError("there is no other tape")

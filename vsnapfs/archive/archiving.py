@@ -5,11 +5,7 @@ Source: docs/archive.md.
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
 import msgspec
 
@@ -23,14 +19,14 @@ from vsnapfs.archive.verifying import verify
 from vsnapfs.archive.volumes import Subject
 from vsnapfs.archive.writing import Archiver, Clock, Report
 from vsnapfs.catalog.tapes import Tapes
-from vsnapfs.core.errors import BusyError, DegradedError, VsnapfsError, from_os_error
+from vsnapfs.core.errors import DegradedError, PointGoneError, VsnapfsError, with_hint
 from vsnapfs.core.tapes import ArchiveEntry
 from vsnapfs.media.medium import Medium
 from vsnapfs.repository.repository import Repository
 
 INTERRUPTED = "it was interrupted"
 BROKEN_OFF = ("under way", "failed")
-"""Nobody is at it who was not ``alone``."""
+"""Nobody is at it, as long as one is alone (alone.py)."""
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +54,7 @@ class Archived(msgspec.Struct, frozen=True, kw_only=True):
 class Archiving:
     """Archives of one repository to one medium.
 
-    Concurrency: one thread; ``alone`` keeps other processes out.
+    Concurrency: one thread; alone.py keeps other processes out.
     """
 
     def __init__(self, repository: Repository, catalog: Tapes, medium: Medium, clock: Clock) -> None:
@@ -102,6 +98,8 @@ class Archiving:
             if entry.state == "failed" and found.last is not None and found.last.last:
                 choice = msgspec.structs.replace(choice, verify=True)
             return self._write(manifest, subject, found, choice, report)
+        except PointGoneError as error:
+            raise with_hint(error, f"`vsnapfs archive drop {entry.uuid[:8]}` gives up what there is of it") from error
         finally:
             if found.tape is not None:
                 found.tape.close()
@@ -140,28 +138,6 @@ class Archiving:
             resumed_at_bytes=start.offset_bytes if start.number else None,
             verified=choice.verify,
         )
-
-
-@contextmanager
-def alone(repository: Path, medium: str) -> Iterator[None]:
-    """Be the only one who writes archives to a medium. Raises: BusyError: somebody else does."""
-    path = repository / f"archive-{medium}.lock"
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise from_os_error(error, f"lock {path}") from error
-    try:
-        _lock(fd, medium)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _lock(fd: int, medium: str) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise BusyError(f"another archive to {medium} is under way", hint="try again when it has ended") from error
 
 
 def _stream(manifest: Manifest, sources: Sequence[Source], start: Position) -> SummedStream:

@@ -6,6 +6,7 @@ again, compared with what is there, and gone on with.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ import msgspec
 
 from vsnapfs.archive import coding, volumes
 from vsnapfs.archive.feed import Feed
-from vsnapfs.archive.index import ChunkDigest, encode
+from vsnapfs.archive.index import MAGIC, ChunkDigest, encode
 from vsnapfs.archive.manifest import MANIFEST, Manifest, decode_manifest
 from vsnapfs.archive.output import Pace
 from vsnapfs.archive.pieces import Flow, Where, index_of, write_piece
@@ -25,7 +26,7 @@ from vsnapfs.archive.tar import MemberHead, read_head
 from vsnapfs.archive.verifying import digest_of
 from vsnapfs.archive.volumes import Subject
 from vsnapfs.archive.writing import Report
-from vsnapfs.core.errors import IntegrityError
+from vsnapfs.core.errors import IntegrityError, NameTakenError
 from vsnapfs.core.state import Progress
 from vsnapfs.media.file_reader import FileReader
 from vsnapfs.media.plain import PipeWriter, PlainWriter, open_plain, partial_bytes, partial_of
@@ -45,6 +46,8 @@ class ArchivedPlain(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     point: str
     """The directory in the tar."""
+    seqno: int
+    """Of that point."""
     stream_bytes: int
     stored_bytes: int
     sha256: str
@@ -84,25 +87,44 @@ def to_file(
 ) -> ArchivedPlain:
     """Write a file and its index.
 
-    Raises: NameTakenError, NoSpaceError, as sources and codings do. IntegrityError: it was not read back as it was written.
+    Raises: NameTakenError, BusyError, NoSpaceError, as sources and codings do. IntegrityError: it was not read back as it was written;
+    it has not got its name then.
     """
     coding.require(flow.coding)
-    before = _broken_off(path, subject) if how.resume and flow.coding == coding.Coding() else None
-    manifest = before or volumes.manifest_of(repository, subject, now_ns)
-    with volumes.opened(repository, subject) as sources:
-        stream = SummedStream(manifest, sources)
-        digest = ChunkDigest()
-        kept_bytes = _kept_bytes(path, stream, digest) if before is not None else 0
-        writer = PlainWriter(path, keep_bytes=kept_bytes, force=how.force)
-        try:
+    _require_ours(index_path(path), force=how.force)
+    writer = PlainWriter(path, force=how.force, resume=how.resume)
+    try:
+        before = _broken_off(path, subject) if how.resume and flow.coding == coding.Coding() else None
+        manifest = before or volumes.manifest_of(repository, subject, now_ns)
+        with volumes.opened(repository, subject) as sources:
+            stream = SummedStream(manifest, sources)
+            digest = ChunkDigest()
+            kept_bytes = _kept_bytes(path, stream, digest) if before is not None else 0
+            writer.keep(kept_bytes)
             _written(stream, kept_bytes, writer, flow, report, digest)
-            _write_index(stream, path, digest, flow)  # so that whatever has the file's name has it
-            writer.finish()
-        finally:
-            writer.abandon()
-    if how.verify:
-        _verify(path, digest)
+        if how.verify:
+            writer.sync()
+            _verify(partial_of(path), digest)
+        _write_index(stream, path, digest, flow)  # so that whatever has the file's name has it
+        writer.finish()
+    finally:
+        writer.abandon()
     return _done(str(path), stream, digest, resumed_at=kept_bytes or None, verified=how.verify)
+
+
+def _require_ours(path: Path, *, force: bool) -> None:
+    """What stands where the index comes. Raises: NameTakenError: it is none."""
+    if force or not os.path.lexists(path):
+        return
+    reader = open_plain(path)
+    try:
+        begins = _exactly(reader, len(MAGIC)) == MAGIC
+    except IntegrityError:
+        begins = False
+    finally:
+        reader.close()
+    if not begins:
+        raise NameTakenError(f"{path}, where the index comes, is something else", hint="--force writes over it")
 
 
 def _written(
@@ -203,6 +225,7 @@ def _done(
         archive=stream.manifest.archive,
         kind=stream.manifest.kind,
         point=stream.manifest.name,
+        seqno=stream.manifest.point.seqno,
         stream_bytes=stream.length_bytes,
         stored_bytes=digest.stored_bytes,
         sha256=digest.sha256,

@@ -6,7 +6,7 @@ that was put back from a copy knows fewer; and a disk under a pool may have lost
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import NamedTuple
 
 from vsnapfs.archive.index import PieceBefore, PieceIndex, decode
@@ -21,7 +21,8 @@ READ_BYTES = 1 << 20
 
 
 class Position(NamedTuple):
-    """What comes next. ``tape``: loaded, and cut behind the last piece; None: the next one is to be asked for."""
+    """What comes next. ``tape``: loaded, to be written to behind all that counts on it; None: nothing more is to be written, or the next
+    one is to be asked for."""
 
     number: int = 0
     offset_bytes: int = 0
@@ -32,65 +33,50 @@ class Position(NamedTuple):
 
 def found(catalog: Tapes, medium: Medium, archive: ArchiveEntry, now_ns: int, *, fresh: bool) -> Position:
     """Where an archive goes on that was broken off. The catalog is told of pieces that the tape has and it has not, and the other way
-    round.
+    round. Other archives may stand behind its last piece: it goes on wherever the medium goes on.
 
     Args: fresh: an archive begins on a tape that holds nothing else.
-    Raises: BusyError: somebody writes to the tape. NotFoundError: the tape is not there. NoSpaceError: there is none to go on with.
+    Raises: NotFoundError: the tape is not there. NoSpaceError: there is none to go on with.
     """
     position = _known(catalog, medium, archive, now_ns)
     catalog.forget_pieces(archive.uuid, position.number)
-    if position.tape is None and not (position.last is not None and position.last.last):
-        tape = medium.next(catalog.tapes(), catalog.begin_tape, fresh=fresh and position.last is None)
-        position = position._replace(tape=tape)
-        position = _with_those_on(catalog, tape, archive, position, now_ns)
-    return position
+    if position.last is not None and position.last.last:
+        return position
+    tape = medium.next(catalog.tapes(), catalog.begin_tape, fresh=fresh and position.last is None)
+    try:
+        return _with_those_on(catalog, tape, archive, position, now_ns)._replace(tape=tape)
+    except BaseException:
+        tape.close()
+        raise
 
 
 def _known(catalog: Tapes, medium: Medium, archive: ArchiveEntry, now_ns: int) -> Position:
     """Behind the last piece of the catalog that is on its tape, and those that stand there behind it."""
-    labels = {tape.uuid: tape for tape in catalog.tapes()}
+    labels = {tape.uuid: tape.label for tape in catalog.tapes()}
     for piece in reversed(catalog.pieces(archive.uuid)):
-        known = labels.get(piece.tape_uuid)
-        if known is None:
+        if piece.tape_uuid not in labels:
             continue
-        writable = known.state == "open" and not known.protected
-        tape = medium.load(known.label, write=writable)
-        try:
+        with closing(medium.load(labels[piece.tape_uuid])) as tape:
             if (last := _standing(tape, piece)) is not None:
-                last = _those_behind(catalog, tape, last, now_ns)
-                return _behind(tape, last, writable=writable and not tape.read_only)
-        except BaseException:
-            tape.close()
-            raise
-        tape.close()
+                return _behind(_those_behind(catalog, tape, last, now_ns))
     return Position()
 
 
 def _with_those_on(catalog: Tapes, tape: Tape, archive: ArchiveEntry, position: Position, now_ns: int) -> Position:
     """The same behind what a tape, which is to be written to next, has of the archive and the catalog does not know."""
-    try:
-        assert tape.label is not None, "it was labelled when it was loaded"
-        number = catalog.tape(tape.label.label).files
-        while (index := index_at(tape, number + 1)) is not None:
-            if (index.archive, index.piece, index.stream_offset) == (archive.uuid, *position[:2]):
-                catalog.begin_archive(archive)
-                catalog.piece_done(entry_of(index, len_of(tape, number + 1)), now_ns)
-                last = _those_behind(catalog, tape, index, now_ns)
-                return _behind(tape, last, writable=True)
-            number += 2
-    except BaseException:
-        tape.close()
-        raise
+    assert tape.label is not None, "it was labelled when it was loaded"
+    number = catalog.tape(tape.label.label).files
+    while (index := index_at(tape, number + 1)) is not None:
+        if (index.archive, index.piece, index.stream_offset) == (archive.uuid, *position[:2]):
+            catalog.begin_archive(archive)
+            catalog.piece_done(entry_of(index, len_of(tape, number + 1)), now_ns)
+            return _behind(_those_behind(catalog, tape, index, now_ns))
+        number += 2
     return position
 
 
-def _behind(tape: Tape, last: PieceIndex, *, writable: bool) -> Position:
-    position = Position(last.piece + 1, last.stream_offset + last.stream_bytes, last, tape)
-    if writable:
-        tape.cut(last.file + 1)
-        return position
-    tape.close()
-    return position._replace(tape=None)
+def _behind(last: PieceIndex) -> Position:
+    return Position(last.piece + 1, last.stream_offset + last.stream_bytes, last)
 
 
 def _standing(tape: Tape, piece: PieceEntry) -> PieceIndex | None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 from vsnapfs.archive import plain, volumes
-from vsnapfs.archive.archiving import Archived, Archiving, Choice, alone
+from vsnapfs.archive.alone import alone
+from vsnapfs.archive.archiving import Archived, Archiving, Choice
 from vsnapfs.archive.coding import Coding
 from vsnapfs.archive.pieces import Flow
 from vsnapfs.archive.plain import ArchivedPlain

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from vsnapfs.archive import coding, position, volumes
-from vsnapfs.archive.archiving import alone
+from vsnapfs.archive.alone import alone
 from vsnapfs.archive.manifest import FORMAT, MadeFrom, Manifest
 from vsnapfs.archive.pieces import Flow
 from vsnapfs.archive.position import Position

@@ -13,7 +13,7 @@ import msgspec
 
 from vsnapfs.archive.manifest import FORMAT, SUMS, Manifest, directory_of
 from vsnapfs.archive.source import ChangeSource, Source, ViewSource
-from vsnapfs.core.errors import NotFoundError, PointGoneError, UsageError
+from vsnapfs.core.errors import GapError, NotFoundError, PointGoneError, UsageError, VsnapfsError
 from vsnapfs.core.model import Point
 from vsnapfs.core.names import near
 from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry
@@ -49,25 +49,27 @@ def chosen_volumes(repository: Repository, point: Point, wanted: Sequence[str]) 
 def parent_of(
     repository: Repository, point: Point, volumes: Sequence[str], known: Iterable[ArchiveEntry]
 ) -> ArchiveEntry | None:
-    """The archive that an incremental one of a point can go on from: made last, of a point that is not later, with every one of the
-    volumes that stood by then. known: complete ones, in the order in which they were made. None: there is none.
+    """The archive that an incremental one of a point can go on from: made last, of a point that is not later and still stands, with
+    every one of the volumes that stood by then. known: complete ones, in the order in which they were made. None: there is none.
+
+    Raises: PointGoneError: there are some, and the points of all of them are gone.
     """
+    gone: VsnapfsError | None = None
     for entry in reversed(list(known)):
         if entry.repository == repository.uuid and entry.point.seqno <= point.seqno:
-            needed = set(volumes) & _standing_at(repository, entry.point.seqno)
-            if needed <= set(entry.volumes):
+            try:
+                standing = repository.volumes(repository.resolve(f"@{entry.point.seqno}"))
+            except (PointGoneError, GapError) as error:
+                gone = gone or error
+                continue
+            if {volume.name for volume in standing} & set(volumes) <= set(entry.volumes):
                 return entry
-    return None
-
-
-def _standing_at(repository: Repository, seqno: int) -> set[str]:
-    try:
-        return {volume.name for volume in repository.volumes(repository.resolve(f"@{seqno}"))}
-    except PointGoneError as error:
+    if gone is not None:
         raise PointGoneError(
-            f"what changed since the last archive, of @{seqno}, cannot be told any more",
+            f"what changed since the last archive, of @{gone.seqno}, cannot be told any more",
             hint="make a full one, without --incremental",
-        ) from error
+        ) from gone
+    return None
 
 
 def point_again(repository: Repository, archived: ArchivedPoint) -> Point:

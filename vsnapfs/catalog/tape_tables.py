@@ -42,7 +42,7 @@ TABLES = {
   parent TEXT,                     -- uuid of the archive that has that point; it need not be known
   volumes TEXT NOT NULL,           -- names of those in it, a JSON list
   made TEXT NOT NULL,
-  state TEXT NOT NULL,             -- under way, complete, failed or lost
+  state TEXT NOT NULL,             -- under way, complete, failed, dropped or lost
   medium TEXT NOT NULL,
   why TEXT NOT NULL                -- why it failed or is lost
 ) STRICT, WITHOUT ROWID""",

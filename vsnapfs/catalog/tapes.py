@@ -146,6 +146,15 @@ class Tapes:
         """It is broken off; what pieces it has stay, for a resume."""
         self._set_archive(archive_uuid, "failed", why)
 
+    def drop_archive(self, archive_uuid: str) -> None:
+        """Nobody goes on with it. Its pieces stand on their tapes until those are written over; without any, nothing is left of it."""
+        with self._changing():
+            self._db.execute(
+                "DELETE FROM archive WHERE uuid = ?1 AND NOT EXISTS (SELECT * FROM piece WHERE archive = ?1)",
+                (archive_uuid,),
+            )
+            self._db.execute("UPDATE archive SET state = 'dropped', why = '' WHERE uuid = ?", (archive_uuid,))
+
     # What is where.
 
     def archives(self) -> list[ArchiveEntry]:

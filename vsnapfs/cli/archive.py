@@ -12,22 +12,23 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from vsnapfs.cli.archived import UUID_SHOWN, archived_lines
+from vsnapfs.cli import archive_list
+from vsnapfs.cli.archived import archived_lines
 from vsnapfs.cli.arguments import POINT, SIZE, VOLUME, PointsCommand
+from vsnapfs.cli.retiring import require_retirable, retire
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.signals import ended_as_by_hand
-from vsnapfs.cli.table import moment, printable, table
-from vsnapfs.core.errors import BusyError, UsageError
+from vsnapfs.cli.streams import say
+from vsnapfs.cli.table import printable
+from vsnapfs.core.errors import UsageError
 from vsnapfs.core.units import format_size
 
 if TYPE_CHECKING:
     from vsnapfs import Repository
     from vsnapfs.archive.archiving import Archived
-    from vsnapfs.archive.listing import ArchiveListed
     from vsnapfs.archive.plain import ArchivedPlain
     from vsnapfs.archive.request import Wanted
 
-LIST = "list"
 STDOUT_FD = 1
 
 
@@ -40,7 +41,7 @@ class Archives(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command("archive", cls=PointsCommand)
-@click.argument("points", nargs=-1, type=POINT, metavar="POINT…|list")
+@click.argument("points", nargs=-1, type=POINT, metavar="POINT…|list|drop ARCHIVE…")
 @click.option("--to", metavar="MEDIUM|FILE|-", help="A [media.NAME] of the settings, a path, or standard output.")
 @click.option("--since", type=POINT, metavar="POINT", help="Only what changed from there.")
 @click.option("--incremental", is_flag=True, help="Only what changed since the last complete archive on the medium.")
@@ -53,7 +54,7 @@ class Archives(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--verify", is_flag=True, help="Read it back from the medium, and compare.")
 @click.option("--rate", "rate_bytes", type=SIZE, metavar="SIZE", help="Write so much a second at most.")
 @click.option("--resume", is_flag=True, help="Go on with an archive that was broken off, if there is one.")
-@click.option("--retire", is_flag=True, help="Remove the bookmark when its archive is complete.")
+@click.option("--retire", "retiring", is_flag=True, help="Remove the bookmark when its archive is complete.")
 @click.option("--force", is_flag=True, help="Write over a file that exists.")
 @click.option("--due", is_flag=True, help="Do what the [archive.NAME] of the settings want now, and end.")
 @click.option("--policy", "policies", multiple=True, metavar="NAME", help="With --due: this one alone; more than once.")
@@ -64,13 +65,13 @@ def command(
     /,
     points: tuple[str, ...],
     form: str,
-    retire: bool,
+    retiring: bool,
     force: bool,
     due: bool,
     policies: tuple[str, ...],
     **given: Any,
 ) -> int | None:
-    """Archive points, each with all its volumes or those of --volume; list what is archived.
+    """Archive points, each with all its volumes or those of --volume; list what is archived; drop what was broken off.
 
     An archive is a tar that GNU tar alone lists and extracts, on tapes in pieces that belong together. --resume without a POINT goes on
     with the archive that was broken off last. An archive with --incremental is full where the medium has none to go on from.
@@ -80,13 +81,16 @@ def command(
     if due or policies:
         from vsnapfs.cli.archive_due import archive_due
 
-        if points or retire or force or form != "tar" or not due or any(given.values()):
+        if points or retiring or force or form != "tar" or not due or any(given.values()):
             raise UsageError("--due takes --policy alone: all else is in the settings", hint="see [archive.NAME]")
         return archive_due(session, policies)
-    if points == (LIST,) and given["to"] is None:
-        _list(session)
+    if given["to"] is None and points == (archive_list.WORD,):
+        archive_list.show(session)
         return None
-    _check(session, points, form, retire, given)
+    if given["to"] is None and points[:1] == (archive_list.DROP,):
+        archive_list.drop(session, points[1:])
+        return None
+    _check(session, points, form, retiring, given)
     if form == "raw":
         _raw(session, points[0], force=force, **given)
         return None
@@ -94,11 +98,12 @@ def command(
 
     wanted = Wanted(points=points, **given)
     with ended_as_by_hand(), _said_how_to_go_on(wanted.to), session.client().reading() as repository:
-        _check_retired(repository, wanted, retire=retire)
+        if retiring:
+            require_retirable(repository, wanted.points)
         if is_medium(repository, wanted.to):
-            _to_tapes(session, repository, wanted, retire=retire)
+            _to_tapes(session, repository, wanted, retiring=retiring)
         else:
-            _to_plain(session, repository, wanted, retire=retire, force=force)
+            _to_plain(session, repository, wanted, retiring=retiring, force=force)
     return None
 
 
@@ -113,7 +118,7 @@ def _said_how_to_go_on(to: str) -> Iterator[None]:
         raise
 
 
-def _check(session: Session, points: tuple[str, ...], form: str, retire: bool, given: dict[str, Any]) -> None:
+def _check(session: Session, points: tuple[str, ...], form: str, retiring: bool, given: dict[str, Any]) -> None:
     if given["to"] is None:
         raise UsageError("missing option --to", hint="give a medium of the settings, a file, or -")
     if not points and not given["resume"]:
@@ -128,7 +133,7 @@ def _check(session: Session, points: tuple[str, ...], form: str, retire: bool, g
             for name in ("since", "incremental", "compress", "recipients", "verify", "rate_bytes", "resume")
             if given[name]
         ]
-        if others or retire or len(points) != 1 or len(given["volumes"]) != 1:
+        if others or retiring or len(points) != 1 or len(given["volumes"]) != 1:
             raise UsageError("--format raw is for one point and one --volume, to a file or -, without more options")
 
 
@@ -138,35 +143,28 @@ def _raw(session: Session, point: str, *, to: str, volumes: tuple[str, ...], for
     export_volume(session, point, volumes[0], to, None, force=force)
 
 
-def _check_retired(repository: Repository, wanted: Wanted, *, retire: bool) -> None:
-    """Before the first byte: whether the bookmarks can be removed afterwards."""
-    for point in wanted.points if retire else ():
-        name = repository.resolve(point).bookmark
-        if name is None:
-            raise UsageError(f"{point} has no name to be removed", hint="leave out --retire")
-        if repository.bookmark(name).held:
-            raise BusyError(
-                f"bookmark {name} is held", hint=f"`vsnapfs bookmark release {name}`, or leave out --retire"
-            )
-
-
-def _to_tapes(session: Session, repository: Repository, wanted: Wanted, *, retire: bool) -> None:
+def _to_tapes(session: Session, repository: Repository, wanted: Wanted, *, retiring: bool) -> None:
     from vsnapfs.archive.request import to_medium
     from vsnapfs.cli.progress import shown
     from vsnapfs.cli.prompt import asker
 
     made: list[Archived] = []
     retired: list[str] = []
-    with shown(wanted=not session.json) as report:
-        for archived in to_medium(repository, wanted, report, time.time_ns, asker()):
-            made.append(archived)
-            if retire and archived.archive.point.bookmark is not None:
-                _remove(session, archived.archive.point.bookmark)
-                retired.append(archived.archive.point.bookmark)
+    try:
+        with shown(wanted=not session.json) as report:
+            for archived in to_medium(repository, wanted, report, time.time_ns, asker()):
+                made.append(archived)
+                point = archived.archive.point
+                if retiring and point.bookmark is not None and retire(session, repository, point.bookmark, point.seqno):
+                    retired.append(point.bookmark)
+    except BaseException:
+        for line in [] if session.json else [*archived_lines(made), *_retired(retired)]:
+            say(line)  # what was done stays done
+        raise
     session.show(Archives(archives=made, retired=retired), [*archived_lines(made), *_retired(retired)])
 
 
-def _to_plain(session: Session, repository: Repository, wanted: Wanted, *, retire: bool, force: bool) -> None:
+def _to_plain(session: Session, repository: Repository, wanted: Wanted, *, retiring: bool, force: bool) -> None:
     from vsnapfs.archive.request import to_plain
     from vsnapfs.cli.progress import shown
 
@@ -174,20 +172,13 @@ def _to_plain(session: Session, repository: Repository, wanted: Wanted, *, retir
         raise UsageError("standard output is a terminal", hint="give a file or a pipe")
     with shown(wanted=not session.json) as report:
         made = to_plain(repository, wanted, STDOUT_FD, report, time.time_ns(), force=force)
-    retired = [repository.resolve(point).bookmark or "" for point in wanted.points] if retire else []
-    for name in retired:
-        _remove(session, name)
-    lines = [_plain_line(made), *_retired(retired)]
+    lines = [_plain_line(made)]
+    if retiring and retire(session, repository, made.point, made.seqno):
+        lines += _retired([made.point])
     if wanted.to == "-":
         print(*lines, sep="\n", file=sys.stderr)
     else:
         session.show(made, lines)
-
-
-def _remove(session: Session, name: str) -> None:
-    from vsnapfs.daemon.requests import BookmarkRemove
-
-    session.ask(BookmarkRemove(name=name))
 
 
 def _retired(names: list[str]) -> Iterator[str]:
@@ -197,27 +188,3 @@ def _retired(names: list[str]) -> Iterator[str]:
 def _plain_line(made: ArchivedPlain) -> str:
     verified = ", verified" if made.verified else ""
     return f"{made.kind} archive of {made.point}: {format_size(made.stored_bytes)} to {made.to}{verified}"
-
-
-def _list(session: Session) -> None:
-    from vsnapfs.archive.listing import archive_list
-
-    listed = archive_list(session.repository)
-    heads = ["ARCHIVE", "KIND", "POINT", "SINCE", "MADE", "STATE", "SIZE", "MEDIUM", "TAPES", "COPIES"]
-    session.show(listed, table(heads, map(_row, listed.archives)))
-
-
-def _row(entry: ArchiveListed) -> list[str]:
-    since = "" if entry.since is None else entry.since.bookmark or f"@{entry.since.seqno}"
-    return [
-        entry.uuid[:UUID_SHOWN],
-        entry.kind,
-        entry.point.bookmark or f"@{entry.point.seqno}",
-        since,
-        moment(entry.made),
-        entry.state,
-        format_size(entry.stored_bytes),
-        entry.medium,
-        " ".join(entry.tapes),
-        str(entry.copies),
-    ]

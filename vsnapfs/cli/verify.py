@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import click
 from vsnapfs.cli.arguments import POINT, VOLUME, PointsCommand
 from vsnapfs.cli.served_tree import tree_of
 from vsnapfs.cli.session import Session, global_options, pass_session
+from vsnapfs.cli.signals import ended_as_by_hand
 from vsnapfs.cli.table import moment, printable
 from vsnapfs.core.errors import BusyError, IntegrityError, NotFoundError, ServerGoneError, UsageError, from_os_error
 from vsnapfs.core.names import near
@@ -51,7 +51,7 @@ def command(session: Session, point: str | None, latest: bool, profile: str, vol
     """
     if (point is None) != latest:
         raise UsageError("which point?", hint="give either POINT or --latest")
-    with _ended_by_signals():
+    with ended_as_by_hand():
         found = _verified(session, point or "latest", profile, list(dict.fromkeys(volumes)))
     session.show(found, _lines(found))
     return 0 if found.good else IntegrityError.exit_status
@@ -180,23 +180,6 @@ def _remove(session: Session, name: str) -> None:
 def _say(session: Session, step: str) -> None:
     if not session.json and sys.stderr.isatty():
         click.echo(f"{step} …", err=True)
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end it as SIGINT does: what was mounted is unmounted, the branch removed. A second one changes nothing."""
-
-    def end(_number: int, _frame: object) -> None:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        signal.raise_signal(signal.SIGINT)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 WORDS = {"mounted": "mounted", "checked": "filesystems sound", "read": "read whole", "command": "command succeeded"}

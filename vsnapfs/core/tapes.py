@@ -14,8 +14,8 @@ LABEL_FORMAT = 1
 TapeState = Literal["open", "full", "retired"]
 """``open``: may be appended to. ``full``: its end was met. ``retired``: nothing on it counts any more."""
 ArchiveKind = Literal["full", "incremental"]
-ArchiveState = Literal["under way", "complete", "failed", "lost"]
-"""``failed``: broken off, and may be resumed. ``lost``: a tape of it was written over."""
+ArchiveState = Literal["under way", "complete", "failed", "dropped", "lost"]
+"""``failed``: broken off, and may be resumed. ``dropped``: broken off, and given up. ``lost``: a tape of it was written over."""
 
 
 class TapeLabel(msgspec.Struct, frozen=True, kw_only=True):

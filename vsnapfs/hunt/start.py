@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import secrets
-import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import trio
 
 from vsnapfs.attach.attaching import require_root
 from vsnapfs.core.errors import NotFoundError, UsageError
@@ -23,6 +21,7 @@ from vsnapfs.hunt.hunting import Hunting, Say
 from vsnapfs.hunt.log import FORMAT, Again, Begin, Log, Past, read
 from vsnapfs.hunt.outcome import outcome
 from vsnapfs.hunt.served import ServedGround, label
+from vsnapfs.hunt.signals import run_until_signal
 from vsnapfs.repository.bookmarks import NOTE_LENGTH_MAX, check_text
 from vsnapfs.repository.repository import Repository
 
@@ -199,36 +198,10 @@ def _run(past: Past, log: Log, repository: Repository, mountpoint: Path, say: Sa
         ground = ServedGround(past.begin, repository, mountpoint, log.path)
         directory = log.path.with_name(log.path.name + ".d")
         hunting = Hunting(past, log, ground, directory, say, time.time_ns)
-        return run_until_signal(hunting, lambda: say(f"`vsnapfs hunt --resume {log.path}` goes on"))
+        try:
+            return run_until_signal(hunting.run)
+        except BaseException:
+            say(f"`vsnapfs hunt --resume {log.path}` goes on")
+            raise
     finally:
         log.close()
-
-
-def run_until_signal(hunting: Hunting, unfinished: Callable[[], None]) -> Hunt:
-    """Raises: KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came; all that a probe had made is gone by then. What is ignored stays so, as
-    nohup(1) wants it."""
-    found = trio.run(_until_signal, hunting)
-    if isinstance(found, Hunt):
-        return found
-    unfinished()
-    raise found
-
-
-async def _until_signal(hunting: Hunting) -> Hunt | BaseException:
-    """What is raised is returned: a nursery would put it into a group."""
-    ended: list[Hunt | BaseException] = [KeyboardInterrupt()]
-    heard = [number for number in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
-    with trio.open_signal_receiver(signal.SIGTERM, *heard) as signals:
-        async with trio.open_nursery() as nursery:
-
-            async def stop() -> None:
-                async for _ in signals:
-                    nursery.cancel_scope.cancel()
-
-            nursery.start_soon(stop)
-            try:
-                ended[0] = await hunting.run()
-            except Exception as error:  # noqa: BLE001  raised again by who runs this
-                ended[0] = error
-            nursery.cancel_scope.cancel()
-    return ended[0]

@@ -8,12 +8,13 @@ Source: docs/tape.md, section on plain files.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vsnapfs.core.errors import NameTakenError, NoSpaceError, StoreError, UsageError, from_os_error
+from vsnapfs.core.errors import BusyError, NameTakenError, NoSpaceError, StoreError, UsageError, from_os_error
 from vsnapfs.media.file_reader import FileReader
 from vsnapfs.media.tape import Readable
 from vsnapfs.media.writeback import Writeback
@@ -51,29 +52,64 @@ def open_plain(path: Path) -> FileReader:
 
 
 class PlainWriter:
-    """See media.tape.TapeWriter; ``abandon`` leaves ``FILE.partial``. No end of a tape is met: a full disk is an error."""
+    """See media.tape.TapeWriter; ``abandon`` leaves ``FILE.partial``. No end of a tape is met: a full disk is an error.
 
-    def __init__(self, path: Path, *, keep_bytes: int = 0, force: bool = False) -> None:
-        """keep_bytes: so much of what is there of ``FILE.partial`` is right and stays. force: a file that exists is replaced when this
-        one is complete.
+    Resource handling: who has one is the only one who writes ``FILE.partial``.
+    """
 
-        Raises: NameTakenError: it exists. UsageError: it is no regular file. NotFoundError: its directory is not there.
+    def __init__(self, path: Path, *, force: bool = False, resume: bool = False) -> None:
+        """force: a file that exists is replaced when this one is complete. resume: what is there of ``FILE.partial`` stays until
+        ``keep`` is told how much of it is right; without either, something of it is in the way.
+
+        Raises: NameTakenError: it, or something of it, is there. BusyError: somebody is writing it. UsageError: it is no regular file.
+        NotFoundError: its directory is not there.
         """
         self._path = path
         self._partial = partial_of(path)
+        self._force = force
+        self._fd: int | None = None
         with self._told("make"):
-            found = path.lstat() if os.path.lexists(path) else None
-            if found is not None and not os.path.isfile(path):
-                raise UsageError(
-                    f"{path} is no regular file", hint="a tape drive is a medium, in vsnapfs.toml; - is standard output"
-                )
-            if found is not None and not force:
-                raise NameTakenError(f"{path} exists", hint="--force replaces it")
+            self._require_free()
             flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-            self._fd: int | None = os.open(self._partial, flags, FILE_MODE)
+            self._fd = os.open(self._partial, flags, FILE_MODE)
+        try:
+            with self._told("make"):
+                self._take(self._fd, may_be_there=force or resume)
+            if not resume:
+                self.keep(0)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def keep(self, keep_bytes: int) -> None:
+        """So much of what is there is right, and is gone on with; the rest is not there any more."""
+        assert self._fd is not None, "it has ended"
+        with self._told("make"):
             os.ftruncate(self._fd, keep_bytes)
             os.lseek(self._fd, keep_bytes, os.SEEK_SET)
-            self._writeback = Writeback(self._fd, keep_bytes)
+        self._writeback = Writeback(self._fd, keep_bytes)
+
+    def _require_free(self) -> None:
+        found = self._path.lstat() if os.path.lexists(self._path) else None
+        if found is not None and not os.path.isfile(self._path):
+            raise UsageError(
+                f"{self._path} is no regular file",
+                hint="a tape drive is a medium, in vsnapfs.toml; - is standard output",
+            )
+        if found is not None and not self._force:
+            raise NameTakenError(f"{self._path} exists", hint="--force replaces it")
+
+    def _take(self, fd: int, *, may_be_there: bool) -> None:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError(f"{self._partial} is being written", hint="wait until that has ended") from error
+        found = os.fstat(fd)
+        if not os.path.lexists(self._partial) or not os.path.samestat(found, self._partial.lstat()):
+            raise BusyError(f"{self._path} was written by somebody else", hint="look at it, and try again")
+        if found.st_size and not may_be_there:
+            what = f"{self._partial} is there, from an earlier try"
+            raise NameTakenError(what, hint="--resume goes on with it, --force begins anew")
 
     def write(self, block: Readable) -> None:
         assert self._fd is not None, "it has ended"
@@ -81,20 +117,26 @@ class PlainWriter:
             _write_all(self._fd, block)
             self._writeback.wrote(memoryview(block).nbytes)
 
-    def finish(self) -> int:
+    def sync(self) -> None:
+        """Everything written is on the medium when it returns, and can be read as ``FILE.partial``."""
         assert self._fd is not None, "it has ended"
-        fd, self._fd = self._fd, None
+        with self._told("sync"):
+            os.fsync(self._fd)
+
+    def finish(self) -> int:
+        self.sync()
         with self._told("finish"):
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            self._require_free()  # somebody may have made it meanwhile
             os.rename(self._partial, self._path)
             _sync_directory(self._path.parent)
+        self.abandon()
         return 0
 
     def abandon(self) -> None:
         if self._fd is not None:
+            with suppress(OSError):
+                if os.fstat(self._fd).st_size == 0:
+                    os.unlink(self._partial)  # nobody can go on with nothing
             os.close(self._fd)
             self._fd = None
 

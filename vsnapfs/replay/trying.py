@@ -7,10 +7,10 @@ import shlex
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
-import trio
 
 from vsnapfs.attach import attached, check_filesystem, device_of
 from vsnapfs.core.branch import Branch
@@ -19,6 +19,7 @@ from vsnapfs.core.replay import FilesystemVerdict, ReplayReport, TrialVerdict
 from vsnapfs.hunt import trial
 from vsnapfs.hunt.ground import Place
 from vsnapfs.hunt.hunting import environment
+from vsnapfs.hunt.signals import run_until_signal
 from vsnapfs.replay.branches import BRANCHES, volume_path
 from vsnapfs.replay.wanted import Course, Wanted
 
@@ -74,7 +75,8 @@ def _tested(wanted: Wanted, course: Course, branch: Branch, mountpoint: Path) ->
         try:
             place = _place(wanted, branch, mountpoint, names, scratch, stack)
             words = [word.replace("{}", str(place.argument)) for word in wanted.test]
-            ran = trio.run(trial.run, words, environment(course.since, place), wanted.timeout_s, output)
+            run = partial(trial.run, words, environment(course.since, place), wanted.timeout_s, output)
+            ran = run_until_signal(run)
             verdict, status, why = trial.judged(ran, "abort", wanted.timeout_s, shlex.quote(words[0]))
         except VsnapfsError as error:
             return _verdict(wanted, "none", None, str(error), output)

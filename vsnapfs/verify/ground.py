@@ -12,8 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import trio
-
 from vsnapfs.attach import attached, check_filesystem, detach, device_of
 from vsnapfs.attach.stale import listed
 from vsnapfs.core.errors import HuntAbortedError, NotFoundError, TimedOutError, from_os_error
@@ -21,6 +19,7 @@ from vsnapfs.core.model import Point
 from vsnapfs.hunt import trial
 from vsnapfs.hunt.ground import Place
 from vsnapfs.hunt.hunting import environment
+from vsnapfs.hunt.signals import run_until_signal
 from vsnapfs.verify.proof import Checked
 
 PIECE_BYTES = 1 << 20
@@ -94,7 +93,7 @@ class BranchGround:
         with TemporaryDirectory(prefix="vsnapfs-verify-") as beside:
             output = Path(beside) / "output"
             run = partial(trial.run, words, dict(environment(self._occasion.point, place)) | told, timeout_s, output)
-            return _failure(trio.run(run), words[0], timeout_s, output)
+            return _failure(run_until_signal(run), words[0], timeout_s, output)
 
 
 def _failure(ran: trial.Trial, program: str, timeout_s: float, output: Path) -> str:

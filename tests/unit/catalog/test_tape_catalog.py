@@ -383,3 +383,17 @@ def test_a_row_that_no_program_of_ours_wrote_is_refused(ground: Ground, chained:
     with pytest.raises(IntegrityError):
         again.archives()
     assert again.faults() == []
+
+
+def test_a_dropped_archive_keeps_its_place_on_tape(ground: Ground) -> None:
+    """What stands there is not written over by who does not know of it; of one with nothing on tape nothing is left."""
+    tapes = ground.open()
+    tapes.begin_tape(label("A", "tape-a"))
+    for uuid, seqno in (("begun", 1), ("empty", 2)):
+        tapes.begin_archive(archive(uuid, seqno))
+    tapes.piece_done(piece("begun", 0, "tape-a", 1), NOW_NS)
+    for uuid in ("begun", "empty"):
+        tapes.drop_archive(uuid)
+    assert [(entry.uuid, entry.state) for entry in tapes.archives()] == [("begun", "dropped")]
+    assert tapes.tape("A").files == 3
+    assert tapes.standing() == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vsnapfs.core.errors import NameTakenError, NoSpaceError, NotFoundError, StoreError, UsageError
+from vsnapfs.core.errors import BusyError, NameTakenError, NoSpaceError, NotFoundError, StoreError, UsageError
 from vsnapfs.media import writeback
 from vsnapfs.media.plain import PipeWriter, PlainWriter, index_of, open_plain, partial_bytes, partial_of
 
@@ -33,7 +33,11 @@ def test_what_was_broken_off_stays_and_is_gone_on_with(tmp_path: Path) -> None:
     writer.write(b"abcdef")
     writer.abandon()
     assert partial_bytes(path) == 6
-    again = PlainWriter(path, keep_bytes=4)
+    with pytest.raises(NameTakenError, match="from an earlier try"):
+        PlainWriter(path)
+    assert partial_bytes(path) == 6
+    again = PlainWriter(path, resume=True)
+    again.keep(4)
     again.write(b"XY")
     again.finish()
     assert path.read_bytes() == b"abcdXY"
@@ -50,6 +54,28 @@ def test_a_file_that_exists_is_replaced_only_when_told_and_when_the_new_one_is_w
     assert path.read_bytes() == b"old"
     writer.finish()
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("how", [{}, {"force": True}, {"resume": True}], ids=str)
+def test_two_do_not_write_one_file(tmp_path: Path, how: dict[str, bool]) -> None:
+    path = tmp_path / "a.tar"
+    writer = PlainWriter(path)
+    writer.write(b"abc")
+    with pytest.raises(BusyError, match=r"a\.tar\.partial is being written"):
+        PlainWriter(path, **how)
+    writer.finish()
+    assert path.read_bytes() == b"abc"
+
+
+def test_one_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    writer = PlainWriter(path)
+    writer.write(b"abc")
+    path.write_bytes(b"another")
+    with pytest.raises(NameTakenError, match="exists"):
+        writer.finish()
+    writer.abandon()
+    assert (path.read_bytes(), partial_of(path).read_bytes()) == (b"another", b"abc")
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe", "dangling"])
@@ -73,11 +99,15 @@ def test_a_full_disk_names_what_there_is(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    writer.write(b"abc")
     monkeypatch.setattr("vsnapfs.media.plain.os.write", full)
     with pytest.raises(NoSpaceError, match=r"a\.tar\.partial"):
         writer.write(b"abc")
     writer.abandon()
     assert partial_of(tmp_path / "a.tar").exists()
+    nothing = PlainWriter(tmp_path / "b.tar")
+    nothing.abandon()
+    assert not partial_of(tmp_path / "b.tar").exists()
 
 
 def test_a_file_is_read_from_its_beginning(tmp_path: Path) -> None:
@@ -110,7 +140,8 @@ def test_what_is_written_leaves_the_cache_by_and_by(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(writeback, "STEP_BYTES", 1000)
     monkeypatch.setattr(os, "posix_fadvise", lambda _, at, length, advice: asked.append((at, length, advice)))
     partial_of(tmp_path / "a.tar").write_bytes(bytes(500))
-    writer = PlainWriter(tmp_path / "a.tar", keep_bytes=500)
+    writer = PlainWriter(tmp_path / "a.tar", resume=True)
+    writer.keep(500)
     for _ in range(5):
         writer.write(bytes(600))
     writer.finish()
