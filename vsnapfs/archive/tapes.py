@@ -195,5 +195,5 @@ def _write_label(
     tape.require_unread()
     if entry is not None and entry.label != label:
         found.tapes.forget_tape(entry.label)
-    found.tapes.begin_tape(wanted)
+    found.tapes.begin_tape(wanted, force=force)
     tape.write_label(wanted)

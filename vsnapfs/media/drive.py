@@ -281,8 +281,10 @@ class Drive:
 
 
 def _counts(label: str, known: Sequence[TapeEntry]) -> bool:
-    """A tape of that label holds something, whatever the one with that barcode looks like."""
-    return any(entry.label == label and entry.files > 1 and entry.state != "retired" for entry in known)
+    """A tape of that label holds something, or is protected, whatever the one with that barcode looks like."""
+    return any(
+        entry.label == label and (entry.protected or (entry.files > 1 and entry.state != "retired")) for entry in known
+    )
 
 
 def _generation(label: str, known: Sequence[TapeEntry]) -> int:
