@@ -123,7 +123,7 @@ def medium_names(repository: Path) -> list[str]:
 
 def _seen(name: str, settings: MediumSettings, *, look: bool) -> tuple[list[TapeSeen], list[str]]:
     """Tapes that a medium has, and what else is there; nothing of one that cannot be had. A drive is not looked into unasked."""
-    if kind_of(settings) == "drive" and not look:
+    if kind_of(settings) == "command" or (kind_of(settings) == "drive" and not look):
         return [], []
     try:
         with closing(open_medium(name, settings)) as medium:

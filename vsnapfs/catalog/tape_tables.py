@@ -58,6 +58,11 @@ TABLES = {
   sha256 TEXT NOT NULL,            -- of the stored bytes
   PRIMARY KEY (archive, number)
 ) STRICT, WITHOUT ROWID""",
+    "stream": """CREATE TABLE stream (
+  tape_uuid TEXT PRIMARY KEY,      -- what one run of a command took is a tape
+  told TEXT NOT NULL,              -- what the command was told of the archive, a JSON object
+  content BLOB NOT NULL            -- the index of its one piece, as a tape would have it
+) STRICT""",
     "piece_on": """CREATE INDEX piece_on ON piece (tape_uuid, file)""",
 }
 

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from vsnapfs.catalog import chains
 from vsnapfs.catalog import tape_tables as tables
 from vsnapfs.catalog.file import our_errors
-from vsnapfs.catalog.tape_file import TapeFile
+from vsnapfs.catalog.streams import Streams
 from vsnapfs.core.errors import (
     BusyError,
     DegradedError,
@@ -40,7 +40,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     pieces: tuple[PieceEntry, ...]
 
 
-class Tapes(TapeFile):
+class Tapes(Streams):
     """The open catalog of tapes.
 
     Errors of all methods: IntegrityError: the file is damaged. FormatUnknownError: of a newer version. NoSpaceError, StoreError;
@@ -264,6 +264,7 @@ class Tapes(TapeFile):
             (why, uuid),
         )
         self._db.execute("DELETE FROM piece WHERE tape_uuid = ?", (uuid,))
+        self._db.execute("DELETE FROM stream WHERE tape_uuid = ?", (uuid,))
         self._db.execute("DELETE FROM tape WHERE uuid = ?", (uuid,))
 
     def _foreign(self, found: Found) -> set[str]:

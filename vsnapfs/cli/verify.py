@@ -184,12 +184,13 @@ def _say(session: Session, step: str) -> None:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end it as SIGINT does: what was mounted is unmounted, the branch removed. A second one changes nothing."""
+    """SIGTERM and SIGHUP end it as SIGINT does, also where that is ignored: what was mounted is unmounted, the branch removed. A second
+    one changes nothing."""
 
     def end(_number: int, _frame: object) -> None:
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
