@@ -29,11 +29,12 @@ def archive_list(repository: Path) -> ArchiveList:
     """Of the repository at a path; its journal is not needed. Raises: NotFoundError. IntegrityError: the catalog of tapes is damaged."""
     with shelf(repository) as found:
         standing = [entry.point.seqno for entry in found.tapes.standing()]
+        labels = found.tapes.labels_by_archive()
         return ArchiveList(
             archives=[
                 ArchiveListed(
                     **msgspec.structs.asdict(entry),
-                    tapes=[tape.label for tape in found.tapes.tapes_of([entry])],
+                    tapes=labels.get(entry.uuid, []),
                     copies=standing.count(entry.point.seqno),
                 )
                 for entry in found.tapes.archives()

@@ -71,6 +71,8 @@ FROM tape LEFT JOIN piece ON tape_uuid = uuid"""
 """Ends in a WHERE and ``GROUP BY uuid``."""
 ARCHIVES = """SELECT archive.*, count(number), coalesce(sum(stream_bytes), 0), coalesce(sum(stored_bytes), 0)
 FROM archive LEFT JOIN piece ON archive = uuid"""
+LABELS = """SELECT archive, label FROM piece JOIN tape ON uuid = tape_uuid
+GROUP BY archive, tape_uuid ORDER BY archive, min(number)"""
 
 Row = tuple[Any, ...]
 

@@ -179,6 +179,14 @@ class Tapes(Streams):
         uuids = dict.fromkeys(piece.tape_uuid for archive in archives for piece in self.pieces(archive.uuid))
         return [by_uuid[uuid] for uuid in uuids if uuid in by_uuid]
 
+    def labels_by_archive(self) -> dict[str, list[str]]:
+        """Of all archives: the labels of the tapes that hold their pieces, in the order in which they are read."""
+        found: dict[str, list[str]] = {}
+        with our_errors(f"read {self._name}"):
+            for archive, label in self._db.execute(tables.LABELS):
+                found.setdefault(archive, []).append(label)
+        return found
+
     def copies(self, seqno: int) -> list[ArchiveEntry]:
         """Complete archives of the point whose whole chain is complete and on tapes that are not retired, oldest first."""
         return [entry for entry in self.standing() if entry.point.seqno == seqno]

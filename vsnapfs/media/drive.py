@@ -84,8 +84,9 @@ class Drive:
         if tape is None:
             return []
         tape.close()
-        label = None if tape.label is None else tape.label.label
-        return [TapeSeen(label, self.settings.device, None, None, read_only=tape.protected, blank=tape.blank)]
+        label, uuid = (None, None) if tape.label is None else (tape.label.label, tape.label.uuid)
+        place = self.settings.device
+        return [TapeSeen(label, place, None, None, read_only=tape.protected, blank=tape.blank, uuid=uuid)]
 
     def foreign(self) -> list[str]:
         return []

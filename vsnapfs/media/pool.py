@@ -225,6 +225,7 @@ class Pool:
                 capacity_bytes=tape.capacity_bytes,
                 read_only=tape.protected,
                 blank=tape.blank,
+                uuid=None if tape.label is None else tape.label.uuid,
             )
 
     def _open(self, label: str, *, write: bool) -> PoolTape:
