@@ -16,6 +16,7 @@ from vsnapfs.core.events import KINDS, Event
 from vsnapfs.core.rights import RIGHTS
 from vsnapfs.daemon.api import VERBS
 from vsnapfs.policy.archiving import ArchivePolicy
+from vsnapfs.policy.media import CommandSettings as CommandMedium
 from vsnapfs.policy.media import DriveSettings, Medium, PoolSettings
 from vsnapfs.policy.profiles import CommandSettings, FsfreezeSettings, MariaDBSettings, PostgreSQLSettings, Profile
 from vsnapfs.policy.schedule import Schedule
@@ -149,7 +150,8 @@ def test_every_setting_is_described_with_its_default() -> None:
     apart = {("[mount]", "points"): "[mount.points]", ("[retention]", "names"): '[retention.names."PATTERN"]'}
     told_by_kind = ("[[quiesce.NAME.members]]", "name"), ("[[quiesce.NAME.members]]", "kind"), ("[media.NAME]", "kind")
     wanted = dict.fromkeys(told_by_kind, "none")
-    for section, kind in SECTIONS.items():
+    pairs: list[tuple[str, type[msgspec.Struct]]] = [*SECTIONS.items(), ("command", CommandMedium)]
+    for section, kind in pairs:
         for field in msgspec.structs.fields(kind):
             if section.startswith("[") or field.name not in OF_EVERY_KIND:
                 wanted[apart.get((section, field.name), section), field.name] = toml(field.default)

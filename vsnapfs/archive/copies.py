@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from vsnapfs.catalog.chains import chain
 from vsnapfs.core.model import Bookmark
 from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry, CopyList, PointCopies, TapeCopy
+from vsnapfs.core.times import age_s
 from vsnapfs.repository.tapes import shelf
 
 
@@ -20,20 +23,34 @@ def copy_list(repository: Path, bookmarks: Iterable[Bookmark]) -> CopyList:
     }
     on_disk = set(points)
     copies: dict[int, list[TapeCopy]] = {}
+    now_ns = time.time_ns()
     with shelf(repository) as found:
+        standing = found.tapes.standing()
+        by_uuid = {entry.uuid: entry for entry in standing}
+        labels_of = found.tapes.labels_by_archive()
 
-        def labels(entry: ArchiveEntry) -> list[str]:
-            return [tape.label for tape in found.tapes.tapes_of(found.tapes.chain(entry.uuid))]
+    def labels(entry: ArchiveEntry) -> list[str]:
+        return list(dict.fromkeys(label for step in chain(by_uuid, entry) for label in labels_of.get(step.uuid, ())))
 
-        for entry in found.tapes.standing():
-            points.setdefault(entry.point.seqno, entry.point)
-            copy = TapeCopy(
-                archive=entry.uuid, kind=entry.kind, made=entry.made, medium=entry.medium, tapes=labels(entry)
-            )
-            copies.setdefault(entry.point.seqno, []).append(copy)
+    for entry in standing:
+        points.setdefault(entry.point.seqno, entry.point)
+        copy = TapeCopy(
+            archive=entry.uuid,
+            kind=entry.kind,
+            made=entry.made,
+            age_s=age_s(entry.made, now_ns),
+            medium=entry.medium,
+            tapes=labels(entry),
+        )
+        copies.setdefault(entry.point.seqno, []).append(copy)
     return CopyList(
         points=[
-            PointCopies(point=points[seqno], on_disk=seqno in on_disk, on_tape=copies.get(seqno, []))
+            PointCopies(
+                point=points[seqno],
+                age_s=age_s(points[seqno].time, now_ns),
+                on_disk=seqno in on_disk,
+                on_tape=copies.get(seqno, []),
+            )
             for seqno in sorted(points)
         ]
     )

@@ -45,11 +45,12 @@ def archive_list(repository: Path) -> ArchiveList:
         entries = [_as_it_is(repository, found, entry) for entry in found.tapes.archives()]
         ours = [entry for entry in entries if _is_broken_off(found, entry)]
         resumable = _resumable(repository, ours) if ours else {}
+        labels = found.tapes.labels_by_archive()
         return ArchiveList(
             archives=[
                 ArchiveListed(
                     **msgspec.structs.asdict(entry),
-                    tapes=[tape.label for tape in found.tapes.tapes_of([entry])],
+                    tapes=labels.get(entry.uuid, []),
                     copies=standing.count(entry.point.seqno),
                     resumable=resumable.get(entry.uuid),
                 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vsnapfs.archive.feed import Block
 
@@ -18,6 +18,14 @@ class Writable(Protocol):
     """A tape file, or a file."""
 
     def write(self, block: memoryview) -> object: ...
+
+
+@runtime_checkable
+class Waiting(Protocol):
+    """One whose ``write`` may wait for ever."""
+
+    def give_up(self) -> None:
+        """It does not wait any more. Threads: any."""
 
 
 class Pace:
@@ -81,6 +89,8 @@ class Output:
     def abandon(self) -> None:
         """Write nothing more; what is being written ends first. Never raises, and after ``end`` does nothing."""
         self._ended.set()
+        if isinstance(self._target, Waiting) and self._thread.is_alive():
+            self._target.give_up()
         with self._changed:
             self._complete = True
             self._changed.notify_all()

@@ -12,13 +12,14 @@ from vsnapfs.archive.damage import Damage, Flaw
 from vsnapfs.archive.given import GivenTapes, Slot, slots_of_medium, slots_of_path
 from vsnapfs.archive.inventory import Inventory, of_catalog
 from vsnapfs.archive.scan import look
+from vsnapfs.archive.streams import slots_of_commands
 from vsnapfs.catalog.tapes import Found
 from vsnapfs.core.errors import NotFoundError, UsageError, from_os_error
 from vsnapfs.core.names import near
 from vsnapfs.media.kinds import open_medium
 from vsnapfs.media.medium import Medium
-from vsnapfs.policy.media import DriveSettings, MediumSettings, PoolSettings
-from vsnapfs.repository.tapes import shelf
+from vsnapfs.policy.media import CommandSettings, DriveSettings, MediumSettings, PoolSettings
+from vsnapfs.repository.tapes import Shelf, shelf
 
 
 class How(NamedTuple):
@@ -65,6 +66,7 @@ def reached(
     with ExitStack() as stack:
         media: dict[str, MediumSettings] = {}
         catalog = Inventory()
+        held: Shelf | None = None
         if repository is not None:
             held = stack.enter_context(shelf(repository))
             media = dict(held.media)
@@ -72,6 +74,10 @@ def reached(
         elif not places:
             raise UsageError("no tapes were named", hint="give --from where they are")
         slots, drives = _found(places or list(media), media, how, stack)
+        if held is not None and repository is not None:
+            for name, settings in media.items():
+                if isinstance(settings, CommandSettings) and (name in places or not places):
+                    slots += slots_of_commands(held.tapes, name, settings, repository)
         given = GivenTapes(slots, drives)
         stack.callback(given.close)
         yield given, catalog
@@ -105,6 +111,8 @@ def _found(
         settings = media.get(place) or _drive_at(place)
         if isinstance(settings, PoolSettings):
             slots += slots_of_path(Path(settings.path), may_be_empty=True)
+        elif isinstance(settings, CommandSettings):
+            pass  # the catalog knows what it took
         elif settings is not None:
             medium = open_medium(place, settings, how.ask)
             stack.callback(medium.close)

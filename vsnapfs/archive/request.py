@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from vsnapfs.archive.archiving import Archived, Archiving, Choice
 from vsnapfs.archive.coding import Coding
 from vsnapfs.archive.pieces import Flow
 from vsnapfs.archive.plain import ArchivedPlain
+from vsnapfs.archive.to_command import Target, to_command
 from vsnapfs.archive.volumes import Subject
 from vsnapfs.archive.writing import Clock, Report
 from vsnapfs.catalog.tapes import Tapes
@@ -25,7 +27,7 @@ from vsnapfs.core.model import Point
 from vsnapfs.core.names import near
 from vsnapfs.core.tapes import ArchiveEntry
 from vsnapfs.media.kinds import Ask, open_medium
-from vsnapfs.policy.media import MediumSettings, PoolSettings
+from vsnapfs.policy.media import CommandSettings, DriveSettings, MediumSettings
 from vsnapfs.repository.repository import Repository
 from vsnapfs.repository.tapes import shelf
 
@@ -68,7 +70,7 @@ def flow_of(wanted: Wanted, settings: MediumSettings | None) -> Flow:
     if settings is None:
         return Flow(coding=coding, buffer_bytes=BUFFER_BYTES, rate_bytes=wanted.rate_bytes)
     buffer_bytes = settings.buffer_bytes
-    fill_bytes = 0 if isinstance(settings, PoolSettings) else buffer_bytes
+    fill_bytes = buffer_bytes if isinstance(settings, DriveSettings) else 0
     return Flow(coding, buffer_bytes, fill_bytes, wanted.rate_bytes or settings.rate_bytes)
 
 
@@ -79,6 +81,9 @@ def to_medium(
 
     ask: somebody who puts tapes into a drive; None: nobody is there. Raises: as Archiving; those before are complete.
     """
+    if isinstance(repository.settings.media.get(wanted.to), CommandSettings):
+        yield from _to_command(repository, wanted, report, clock)
+        return
     with _archiving(repository, wanted.to, clock, ask) as (archiving, catalog, settings):
         choice = Choice(
             flow=flow_of(wanted, settings),
@@ -88,6 +93,23 @@ def to_medium(
         )
         for subject in _subjects(repository, wanted, catalog) if wanted.points else [None]:
             yield _one(archiving, subject, choice, report, resume=wanted.resume)
+
+
+def _to_command(repository: Repository, wanted: Wanted, report: Report, clock: Clock) -> Iterator[Archived]:
+    """With ``resume`` the same: what was broken off is written anew."""
+    if not wanted.points:
+        what = f"{wanted.to} is a command, which gets each archive as a whole"
+        raise UsageError(what, hint="name the points that are to be archived")
+    with shelf(repository.path, write=True) as found, alone(repository.path, wanted.to):
+        settings = found.settings_of(wanted.to)
+        assert isinstance(settings, CommandSettings), "as the repository's own settings say"
+        flow = flow_of(wanted, settings)
+        target = Target(wanted.to, settings, repository.path, found.tapes, flow, clock, wanted.verify)
+        for subject in _subjects(repository, wanted, found.tapes):
+            manifest = volumes.manifest_of(repository, subject, clock())
+            sources = partial(volumes.opened, repository, subject)
+            made, label = to_command(target, manifest, sources, report)
+            yield Archived(archive=made, tapes=[label], resumed_at_bytes=None, verified=wanted.verify)
 
 
 def _one(archiving: Archiving, subject: Subject | None, choice: Choice, report: Report, *, resume: bool) -> Archived:

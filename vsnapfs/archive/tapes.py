@@ -22,7 +22,7 @@ from vsnapfs.media.kinds import Ask, open_medium
 from vsnapfs.media.label import new_label
 from vsnapfs.media.medium import TapeSeen
 from vsnapfs.media.tape import Tape
-from vsnapfs.policy.media import MediumSettings, PoolSettings, kind_of
+from vsnapfs.policy.media import CommandSettings, MediumSettings, PoolSettings, kind_of
 from vsnapfs.repository.tapes import Shelf, shelf
 
 NAMED_MAX = 3
@@ -121,9 +121,15 @@ def medium_names(repository: Path) -> list[str]:
         return list(found.media)
 
 
+def looked_into(name: str, settings: MediumSettings) -> list[TapeSeen]:
+    """Tapes that a medium has now. Raises: NotFoundError: its place is not there. BusyError, StoreError."""
+    with closing(open_medium(name, settings)) as medium:
+        return medium.tapes()
+
+
 def _seen(name: str, settings: MediumSettings, *, look: bool) -> tuple[list[TapeSeen], list[str]]:
     """Tapes that a medium has, and what else is there; nothing of one that cannot be had. A drive is not looked into unasked."""
-    if kind_of(settings) == "drive" and not look:
+    if kind_of(settings) == "command" or (kind_of(settings) == "drive" and not look):
         return [], []
     try:
         with closing(open_medium(name, settings)) as medium:
@@ -138,6 +144,8 @@ def _shown(found: Shelf, tape: TapeEntry, seen: list[TapeSeen]) -> TapeShown:
     here = next((each for each in seen if each.label == tape.label), None)
     settings = found.media.get(tape.medium)
     free_ns = None
+    if isinstance(settings, CommandSettings):
+        settings = None  # what a command took is never written over
     if tape.state == "retired" and not tape.protected and settings is not None:
         free_ns = max(written_ns(tape) + settings.retention_ns, tape.retired_ns or 0)
     return TapeShown(
@@ -195,5 +203,5 @@ def _write_label(
     tape.require_unread()
     if entry is not None and entry.label != label:
         found.tapes.forget_tape(entry.label)
-    found.tapes.begin_tape(wanted)
+    found.tapes.begin_tape(wanted, force=force)
     tape.write_label(wanted)

@@ -58,6 +58,11 @@ TABLES = {
   sha256 TEXT NOT NULL,            -- of the stored bytes
   PRIMARY KEY (archive, number)
 ) STRICT, WITHOUT ROWID""",
+    "stream": """CREATE TABLE stream (
+  tape_uuid TEXT PRIMARY KEY,      -- what one run of a command took is a tape
+  told TEXT NOT NULL,              -- what the command was told of the archive, a JSON object
+  content BLOB NOT NULL            -- the index of its one piece, as a tape would have it
+) STRICT""",
     "piece_on": """CREATE INDEX piece_on ON piece (tape_uuid, file)""",
 }
 
@@ -66,6 +71,8 @@ FROM tape LEFT JOIN piece ON tape_uuid = uuid"""
 """Ends in a WHERE and ``GROUP BY uuid``."""
 ARCHIVES = """SELECT archive.*, count(number), coalesce(sum(stream_bytes), 0), coalesce(sum(stored_bytes), 0)
 FROM archive LEFT JOIN piece ON archive = uuid"""
+LABELS = """SELECT archive, label FROM piece JOIN tape ON uuid = tape_uuid
+GROUP BY archive, tape_uuid ORDER BY archive, min(number)"""
 
 Row = tuple[Any, ...]
 

@@ -10,21 +10,26 @@ Source: docs/tape.md; tape_tables.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from vsnapfs.catalog import chains
 from vsnapfs.catalog import tape_tables as tables
-from vsnapfs.catalog.file import Place, connect, faults_of, our_errors, stands
-from vsnapfs.core.errors import FormatUnknownError, IntegrityError, NotFoundError, VsnapfsError
+from vsnapfs.catalog.file import our_errors
+from vsnapfs.catalog.streams import Streams
+from vsnapfs.core.errors import (
+    BusyError,
+    DegradedError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 from vsnapfs.core.names import near
 from vsnapfs.core.tapes import ArchiveEntry, PieceEntry, TapeEntry, TapeLabel
 
-BUSY_MS = 10_000
-SCANNED = "`vsnapfs tape scan` reads tapes and makes it again, when this one has been moved away"
+ANEW = "make another archive; what was on that tape does not count"
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,36 +40,12 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     pieces: tuple[PieceEntry, ...]
 
 
-class Tapes:
+class Tapes(Streams):
     """The open catalog of tapes.
 
     Errors of all methods: IntegrityError: the file is damaged. FormatUnknownError: of a newer version. NoSpaceError, StoreError;
     BusyError: somebody else has been changing it for longer than 10 s.
     """
-
-    def __init__(self, place: Place, repository: str, *, write: bool) -> None:
-        """Without ``write`` nothing is made: where there is no file yet the catalog is empty. repository: its uuid."""
-        self._name = str(place.path)
-        exists = stands(place)
-        with our_errors(f"open {self._name}"):
-            self._db = connect(place if exists or write else None, make=not exists)
-            self._db.set_busy_timeout(BUSY_MS)
-        try:
-            with our_errors(f"open {self._name}"):
-                self._db.execute("PRAGMA synchronous = EXTRA")
-                self._judge(repository)
-        except VsnapfsError:
-            self._db.close()
-            raise
-
-    def close(self) -> None:
-        self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # What becomes of tapes.
 
@@ -80,10 +61,14 @@ class Tapes:
             raise NotFoundError(f"no tape {label!r} is in the catalog", near=near(label, labels))
         return found[0]
 
-    def begin_tape(self, label: TapeLabel) -> None:
-        """A tape gets this label. What was known of the tape that had it is gone, and archives with a piece on that are lost."""
+    def begin_tape(self, label: TapeLabel, *, force: bool = False) -> None:
+        """A tape gets this label. What was known of the tape that had it is gone, and archives with a piece on that are lost.
+
+        Args: force: also if what is on that counts. Raises: PermissionDeniedError: that was protected, whoever asked before;
+        BusyError: it counts.
+        """
         with self._changing():
-            self._begin_tape(label)
+            self._begin_tape(label, force=force)
 
     def forget_tape(self, label: str) -> None:
         """The tape of this label is none any more: archives with a piece on it are lost. Raises: NotFoundError."""
@@ -122,16 +107,21 @@ class Tapes:
 
     def piece_done(self, piece: PieceEntry, now_ns: int) -> None:
         """A piece and its index are on the tape, durably. The same again changes nothing; another one of the same number takes
-        its place. Raises: NotFoundError: the tape or the archive is not known."""
+        its place. Of a clock that was set back the latest time that was heard of counts, or a tape would be free too early.
+
+        Raises: NotFoundError: the tape or the archive is not known. DegradedError: nothing on the tape counts any more."""
         with self._changing():
-            known = self._db.execute(
-                "SELECT (SELECT count(*) FROM tape WHERE uuid = ?) + (SELECT count(*) FROM archive WHERE uuid = ?)",
-                (piece.tape_uuid, piece.archive),
-            ).get
-            if known != 2:
+            tape = self._db.execute("SELECT label, state FROM tape WHERE uuid = ?", (piece.tape_uuid,)).get
+            known = self._db.execute("SELECT count(*) FROM archive WHERE uuid = ?", (piece.archive,)).get
+            if tape is None or not known:
                 raise NotFoundError(f"the tape or the archive of piece {piece.number} of {piece.archive} is not known")
+            if tape[1] == "retired":
+                raise DegradedError(f"tape {tape[0]} was retired while it was written to", hint=ANEW)
             self._insert("piece", [tables.piece_row(piece)], "OR REPLACE")
-            self._db.execute("UPDATE tape SET written_ns = ? WHERE uuid = ?", (now_ns, piece.tape_uuid))
+            self._db.execute(
+                "UPDATE tape SET written_ns = (SELECT max(?, coalesce(max(written_ns), 0)) FROM tape) WHERE uuid = ?",
+                (now_ns, piece.tape_uuid),
+            )
 
     def forget_pieces(self, archive_uuid: str, number: int) -> None:
         """Those of an archive from a number on are not on tape any more."""
@@ -139,12 +129,21 @@ class Tapes:
             self._db.execute("DELETE FROM piece WHERE archive = ? AND number >= ?", (archive_uuid, number))
 
     def complete(self, archive_uuid: str) -> None:
-        """All its pieces are on tape."""
-        self._set_archive(archive_uuid, "complete", "")
+        """All its pieces are on tape. Raises: DegradedError: a tape of it was retired or written over meanwhile; it has failed."""
+        with self._changing():
+            why = self._lacks(archive_uuid)
+            if not why:
+                self._db.execute("UPDATE archive SET state = 'complete', why = '' WHERE uuid = ?", (archive_uuid,))
+        if why:
+            self.failed(archive_uuid, why)
+            raise DegradedError(f"archive {archive_uuid} is not complete: {why}", hint=ANEW)
 
     def failed(self, archive_uuid: str, why: str) -> None:
-        """It is broken off; what pieces it has stay, for a resume."""
-        self._set_archive(archive_uuid, "failed", why)
+        """It is broken off; what pieces it has stay, for a resume. What is lost stays so."""
+        with self._changing():
+            self._db.execute(
+                "UPDATE archive SET state = 'failed', why = ? WHERE uuid = ? AND state <> 'lost'", (why, archive_uuid)
+            )
 
     def drop_archive(self, archive_uuid: str) -> None:
         """Nobody goes on with it. Its pieces stand on their tapes until those are written over; without any, nothing is left of it."""
@@ -189,6 +188,14 @@ class Tapes:
         uuids = dict.fromkeys(piece.tape_uuid for archive in archives for piece in self.pieces(archive.uuid))
         return [by_uuid[uuid] for uuid in uuids if uuid in by_uuid]
 
+    def labels_by_archive(self) -> dict[str, list[str]]:
+        """Of all archives: the labels of the tapes that hold their pieces, in the order in which they are read."""
+        found: dict[str, list[str]] = {}
+        with our_errors(f"read {self._name}"):
+            for archive, label in self._db.execute(tables.LABELS):
+                found.setdefault(archive, []).append(label)
+        return found
+
     def copies(self, seqno: int) -> list[ArchiveEntry]:
         """Complete archives of the point whose whole chain is complete and on tapes that are not retired, oldest first."""
         return [entry for entry in self.standing() if entry.point.seqno == seqno]
@@ -210,67 +217,19 @@ class Tapes:
     def merge(self, found: Found) -> None:
         """Add what is not known. The same again changes nothing; what is known of a tape beyond its label (retired, protected)
         stays, and so does an archive that is complete. A label that stands on another tape in the catalog goes to the newer
-        generation of the two."""
+        generation of the two, but never to one with archives of other repositories alone; what is on the other is not taken."""
         with self._changing():
+            foreign = self._foreign(found)
             for tape in found.tapes:
-                self._merge_tape(tape)
-            self._insert("archive", map(tables.archive_row, found.archives), "OR IGNORE")
+                self._merge_tape(tape, foreign=tape.uuid in foreign)
             tapes = {uuid for (uuid,) in self._db.execute("SELECT uuid FROM tape")}
-            pieces = [piece for piece in found.pieces if piece.tape_uuid in tapes]
+            refused = {piece.archive for piece in found.pieces if piece.tape_uuid not in tapes}
+            pieces = [piece for piece in found.pieces if piece.archive not in refused]
+            archives = [archive for archive in found.archives if archive.uuid not in refused]
+            self._insert("archive", (tables.archive_row(replace(one, state="failed")) for one in archives), "OR IGNORE")
             self._insert("piece", map(tables.piece_row, pieces), "OR IGNORE")
-            for archive in found.archives:
-                if archive.state == "complete":
-                    self._db.execute(
-                        "UPDATE archive SET state = 'complete', why = '' WHERE uuid = ? AND state <> 'complete'",
-                        (archive.uuid,),
-                    )
-
-    def faults(self) -> list[str]:
-        """What SQLite's own check finds; empty when the file is sound."""
-        return faults_of(self._db)
-
-    def _judge(self, repository: str) -> None:
-        found = dict(self._db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))
-        if not found:
-            with self._changing():
-                self._make(repository)
-            return
-        self._judge_version(found, repository)
-        if found != tables.TABLES:
-            raise IntegrityError(f"{self._name}: its tables are not those of version {tables.VERSION}", hint=SCANNED)
-
-    def _judge_version(self, found: dict[str, str], repository: str) -> None:
-        row = self._db.execute("SELECT version, repository FROM meta").get if "meta" in found else None
-        if row is None or not isinstance(row[0], int):
-            raise IntegrityError(f"{self._name} is no catalog of tapes", hint=SCANNED)
-        if row[0] > tables.VERSION:
-            what = f"{self._name} is of version {row[0]}, this program knows {tables.VERSION}"
-            raise FormatUnknownError(what, hint="use a newer vsnapfs")
-        if row[1] != repository:
-            raise IntegrityError(f"{self._name} is that of another repository, {row[1]}", hint=SCANNED)
-
-    def _make(self, repository: str) -> None:
-        if self._db.execute("SELECT count(*) FROM sqlite_schema").get:
-            return  # another process was first
-        for statement in tables.TABLES.values():
-            self._db.execute(statement)
-        self._insert("meta", [(1, tables.VERSION, repository)], "")
-
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """One transaction that has the right to write from its beginning on, so that what is read in it stays true."""
-        with our_errors(f"write {self._name}"):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-
-    def _insert(self, table: str, rows: Iterable[tables.Row], conflict: str) -> None:
-        for row in rows:
-            self._db.execute(f"INSERT {conflict} INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+            for archive in archives:
+                self._merge_state(archive)
 
     def _tapes(self, where: str, bound: tuple[Any, ...]) -> list[TapeEntry]:
         with our_errors(f"read {self._name}"):
@@ -286,16 +245,33 @@ class Tapes:
         with our_errors(f"read {self._name}"):
             return [tables.piece(row) for row in self._db.execute(f"SELECT * FROM piece WHERE {where}", (uuid,))]
 
-    def _set_archive(self, uuid: str, state: str, why: str) -> None:
-        with self._changing():
-            self._db.execute("UPDATE archive SET state = ?, why = ? WHERE uuid = ?", (state, why, uuid))
+    def _lacks(self, archive_uuid: str) -> str:
+        """What of an archive that was written to its end does not stand; "": nothing."""
+        state, why = self._db.execute("SELECT state, why FROM archive WHERE uuid = ?", (archive_uuid,)).get
+        if state == "lost":
+            return str(why)
+        retired = self._db.execute(
+            "SELECT min(label) FROM piece JOIN tape ON uuid = tape_uuid WHERE archive = ? AND state = 'retired'",
+            (archive_uuid,),
+        ).get
+        if retired is not None:
+            return f"tape {retired} was retired"
+        numbers = [piece.number for piece in self.pieces(archive_uuid)]
+        return "" if numbers and numbers == list(range(len(numbers))) else "a tape of it was written over"
 
-    def _begin_tape(self, label: TapeLabel) -> None:
-        old = self._db.execute("SELECT uuid FROM tape WHERE label = ?", (label.label,)).get
-        if old == label.uuid:
+    def _begin_tape(self, label: TapeLabel, *, force: bool) -> None:
+        """Who wants the tape has looked at it some time ago: somebody may have said something else of it since."""
+        found = self._tapes("label = ?", (label.label,))
+        if found and found[0].uuid == label.uuid:
             return
-        if old is not None:
-            self._drop_tape(old, f"tape {label.label} was written over")
+        if found:
+            (old,) = found
+            if old.protected:
+                hint = f"`vsnapfs tape protect {old.label} --off`"
+                raise PermissionDeniedError(f"tape {old.label} is protected", hint=hint)
+            if old.files > 1 and old.state != "retired" and not force:
+                raise BusyError(f"tape {old.label} holds archives that count", hint="retire it, or use another")
+            self._drop_tape(old.uuid, f"tape {label.label} was written over")
         fields = {name: getattr(label, name) for name in label.__struct_fields__ if name != "format"}
         self._insert("tape", [tables.tape_row(TapeEntry(**fields))], "")
 
@@ -305,13 +281,29 @@ class Tapes:
             (why, uuid),
         )
         self._db.execute("DELETE FROM piece WHERE tape_uuid = ?", (uuid,))
+        self._db.execute("DELETE FROM stream WHERE tape_uuid = ?", (uuid,))
         self._db.execute("DELETE FROM tape WHERE uuid = ?", (uuid,))
 
-    def _merge_tape(self, tape: TapeEntry) -> None:
+    def _foreign(self, found: Found) -> set[str]:
+        """uuids of tapes with archives of other repositories alone."""
+        ours = {archive.uuid for archive in found.archives if archive.repository == self._repository}
+        held = {piece.tape_uuid for piece in found.pieces}
+        return held - {piece.tape_uuid for piece in found.pieces if piece.archive in ours}
+
+    def _merge_tape(self, tape: TapeEntry, *, foreign: bool) -> None:
         known = self._db.execute("SELECT uuid, generation FROM tape WHERE label = ?", (tape.label,)).get
         if known is not None:
             uuid, generation = known
-            if uuid == tape.uuid or generation >= tape.generation:
+            if uuid == tape.uuid or foreign or generation >= tape.generation:
                 return
             self._drop_tape(uuid, f"tape {tape.label} was written over")
         self._insert("tape", [tables.tape_row(tape)], "")
+
+    def _merge_state(self, archive: ArchiveEntry) -> None:
+        """Of one that was seen: complete with all its pieces, and only then."""
+        if archive.state == "complete":
+            self._db.execute(
+                "UPDATE archive SET state = 'complete', why = '' WHERE uuid = ?1 AND state <> 'complete'"
+                " AND (SELECT count(*) FROM piece WHERE archive = ?1) >= ?2",
+                (archive.uuid, archive.pieces),
+            )

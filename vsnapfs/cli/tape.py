@@ -10,8 +10,9 @@ from vsnapfs.cli.arguments import Name
 from vsnapfs.cli.group import NearGroup
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.table import moment, printable, table
+from vsnapfs.cli.tape_needed import needed
 from vsnapfs.cli.tape_reading import scan, verify
-from vsnapfs.core.units import format_size
+from vsnapfs.core.units import format_period, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +46,7 @@ def command() -> None:
 
 command.add_command(verify)
 command.add_command(scan)
+command.add_command(needed)
 
 
 @command.command("list")
@@ -80,12 +82,12 @@ def show(session: Session, label: str) -> None:
 @global_options()
 @pass_session
 def copies(session: Session) -> None:
-    """List bookmarks, and points that are on tape: how often, since when, and which tapes the newest copy needs."""
+    """List bookmarks, and points that are on tape: how old, how often, since when, and which tapes the newest copy needs."""
     from vsnapfs.archive.copies import copy_list
     from vsnapfs.daemon.requests import BookmarkList
 
     found = copy_list(session.repository, session.ask(BookmarkList()).bookmarks)
-    heads = ["POINT", "SEQNO", "TIME", "ON DISK", "ON TAPE", "NEWEST COPY", "TAPES"]
+    heads = ["POINT", "SEQNO", "TIME", "AGE", "ON DISK", "ON TAPE", "NEWEST COPY", "AGE", "TAPES"]
     session.show(found, table(heads, map(_point, found.points)))
 
 
@@ -142,9 +144,11 @@ def _point(copies: PointCopies) -> list[str]:
         copies.point.bookmark or "-",
         f"@{copies.point.seqno}",
         moment(copies.point.time),
+        format_period(copies.age_s),
         "yes" if copies.on_disk else "no",
         str(len(copies.on_tape)),
         "-" if newest is None else moment(newest.made),
+        "-" if newest is None else format_period(newest.age_s),
         "-" if newest is None else " ".join(newest.tapes),
     ]
 

@@ -159,12 +159,61 @@ class TapeDetail(msgspec.Struct, frozen=True, kw_only=True):
     """uuids of archives that cannot be read without it, oldest first."""
 
 
+NeededTapeState = Literal["open", "full", "retired", "missing", "written over"]
+"""``retired``: it can be read until it is written over. The last two: what is needed of it is not to be had."""
+
+
+class NeededTape(msgspec.Struct, frozen=True, kw_only=True):
+    """A tape that is needed for a point, as its medium has it now."""
+
+    label: str
+    uuid: str
+    medium: str
+    state: NeededTapeState
+    protected: bool
+    place: str | None
+    """None: nobody has looked, or it is not there."""
+    why: str
+    """It is missing, written over or retired; else empty."""
+
+
+class Way(msgspec.Struct, frozen=True, kw_only=True):
+    """An archive of a point, with all that it needs."""
+
+    archive: str
+    kind: ArchiveKind
+    made: str
+    age_s: int
+    medium: str
+    archives: list[str]
+    """uuids of its chain, the full one first."""
+    tapes: list[NeededTape]
+    """In the order in which they are read."""
+    lacks: list[str]
+    """What is not to be had of it, for people; empty: it can be read."""
+    counts: bool
+    """It is a copy of the point: it can be read, and no tape of it was retired."""
+
+
+class PointNeeds(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tapes are needed for one point."""
+
+    point: ArchivedPoint
+    age_s: int
+    on_disk: bool | None
+    """A bookmark stands on it. None: nobody can tell, the journal cannot be read."""
+    ways: list[Way]
+    """The newest first; those that cannot be read too."""
+
+
 class TapeCopy(msgspec.Struct, frozen=True, kw_only=True):
     """A complete archive of a point, with all that it needs."""
 
     archive: str
     kind: ArchiveKind
     made: str
+    age_s: int
+    """Since it was made."""
     medium: str
     tapes: list[str]
     """Labels of all tapes that are needed, those of its chain too, in the order in which they are read."""
@@ -174,6 +223,8 @@ class PointCopies(msgspec.Struct, frozen=True, kw_only=True):
     """Where a point is."""
 
     point: ArchivedPoint
+    age_s: int
+    """How old the point is."""
     on_disk: bool
     """A bookmark stands on it."""
     on_tape: list[TapeCopy]

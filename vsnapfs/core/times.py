@@ -58,6 +58,11 @@ def parse_iso(text: str) -> int:
     return time_ns
 
 
+def age_s(text: str, now_ns: int) -> int:
+    """How long ago a time was; 0 of one that is still to come, where a clock was set back. Raises: UsageError: no time."""
+    return max(0, now_ns - parse_iso(text)) // NS_PER_S
+
+
 def _seconds(naive: datetime, zone: str) -> int:
     """Whole seconds since 1970 UTC of a wall clock reading. zone: ``Z``, ``+01``, ``+0100``, ``+01:00``, "" for local."""
     aware = naive.astimezone() if not zone else naive.replace(tzinfo=UTC if zone == "Z" else _offset(zone))

@@ -84,8 +84,9 @@ class Drive:
         if tape is None:
             return []
         tape.close()
-        label = None if tape.label is None else tape.label.label
-        return [TapeSeen(label, self.settings.device, None, None, read_only=tape.protected, blank=tape.blank)]
+        label, uuid = (None, None) if tape.label is None else (tape.label.label, tape.label.uuid)
+        place = self.settings.device
+        return [TapeSeen(label, place, None, None, read_only=tape.protected, blank=tape.blank, uuid=uuid)]
 
     def foreign(self) -> list[str]:
         return []
@@ -281,8 +282,10 @@ class Drive:
 
 
 def _counts(label: str, known: Sequence[TapeEntry]) -> bool:
-    """A tape of that label holds something, whatever the one with that barcode looks like."""
-    return any(entry.label == label and entry.files > 1 and entry.state != "retired" for entry in known)
+    """A tape of that label holds something, or is protected, whatever the one with that barcode looks like."""
+    return any(
+        entry.label == label and (entry.protected or (entry.files > 1 and entry.state != "retired")) for entry in known
+    )
 
 
 def _generation(label: str, known: Sequence[TapeEntry]) -> int:

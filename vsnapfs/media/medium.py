@@ -29,6 +29,8 @@ class TapeSeen(NamedTuple):
     read_only: bool
     blank: bool
     """True: it is known that nothing stands on it."""
+    uuid: str | None = None
+    """By its label; None: that was not read."""
 
 
 class Medium(Protocol):

@@ -74,18 +74,18 @@ class Pool:
 
     def load_blank(self, label: str) -> PoolTape:
         check_name(label, "tape")
-        try:
-            os.mkdir(label, DIRECTORY_MODE, dir_fd=self._fd)
-            os.fsync(self._fd)
-        except FileExistsError:
-            pass
-        except OSError as error:
-            raise from_os_error(error, f"make {self._path(label)}") from error
+        self._make(label)
         return self._open(label, write=True)
 
     def next(self, known: Sequence[TapeEntry], begun: Begun, *, fresh: bool = False) -> PoolTape:
         here = set(self._labels())
         self._require_mounted(known, here)
+        return self._gone_on_with(known, here, begun, fresh=fresh) or self._begun(known, here, begun)
+
+    def _gone_on_with(
+        self, known: Sequence[TapeEntry], here: set[str], begun: Begun, *, fresh: bool
+    ) -> PoolTape | None:
+        """One that may be appended to; None: there is none."""
         for entry in appendable(known, fresh=fresh):
             if entry.label not in here:
                 continue
@@ -93,19 +93,24 @@ class Pool:
                 return tape
             if entry.files == 1 and (tape := self._half_labelled(entry)) is not None:
                 return self._labelled(tape, entry.label, entry.generation, begun)
+        return None
+
+    def _begun(self, known: Sequence[TapeEntry], here: set[str], begun: Begun) -> PoolTape:
+        """One that holds nothing, or nothing that counts, with a new label. Raises: NoSpaceError: there is none."""
         taken = {entry.label for entry in known}
         for label in sorted(here - taken):
-            tape = self._open(label, write=True)
-            if tape.blank:
+            if (tape := self._blank(label)) is not None:
                 return self._labelled(tape, label, 1, begun)
-            tape.close()
         for entry in reusable(known, self._clock(), self.settings.retention_ns):
             if entry.label in here and (tape := self._unread(entry)) is not None:
                 return self._labelled(tape, entry.label, entry.generation + 1, begun)
-        if self.settings.tapes and len(here) >= self.settings.tapes:
-            raise self._none_left(len(here))
-        label = next_label(self.settings.labels, {*here, *taken})
-        return self._labelled(self.load_blank(label), label, 1, begun)
+        while not self.settings.tapes or len(here) < self.settings.tapes:
+            label = next_label(self.settings.labels, {*here, *taken})
+            self._make(label)
+            if (tape := self._blank(label)) is not None:
+                return self._labelled(tape, label, 1, begun)
+            here.add(label)  # another repository, whose pool it is too, was first
+        raise self._none_left(len(here))
 
     def _require_mounted(self, known: Sequence[TapeEntry], here: set[str]) -> None:
         """A pool whose disk is not mounted is an empty directory on another."""
@@ -113,6 +118,27 @@ class Pool:
         if ours and not any(entry.label in here for entry in ours):
             what = f"none of the {len(ours)} tapes of {self.name} is in {self.settings.path}: is its disk mounted?"
             raise NotFoundError(what, hint=f"`vsnapfs tape label {self.name}` makes one on another disk")
+
+    def _make(self, label: str) -> None:
+        """Its directory, if there is none."""
+        try:
+            os.mkdir(label, DIRECTORY_MODE, dir_fd=self._fd)
+            os.fsync(self._fd)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise from_os_error(error, f"make {self._path(label)}") from error
+
+    def _blank(self, label: str) -> PoolTape | None:
+        """None: something stands on it, or somebody else writes to it."""
+        try:
+            tape = self._open(label, write=True)
+        except BusyError:
+            return None
+        if tape.blank and not tape.read_only:
+            return tape
+        tape.close()
+        return None
 
     def _appendable(self, entry: TapeEntry) -> PoolTape | None:
         """The tape, cut behind its last index. None: it is another one, protected, or there is no room on it.
@@ -199,6 +225,7 @@ class Pool:
                 capacity_bytes=tape.capacity_bytes,
                 read_only=tape.protected,
                 blank=tape.blank,
+                uuid=None if tape.label is None else tape.label.uuid,
             )
 
     def _open(self, label: str, *, write: bool) -> PoolTape:

@@ -16,6 +16,7 @@ from vsnapfs.core.errors import UsageError
 from vsnapfs.core.names import check_name
 from vsnapfs.core.times import NS_PER_S
 from vsnapfs.core.units import format_size, parse_duration, parse_size
+from vsnapfs.policy.commands import check_command
 
 BLOCK_BYTES_MIN = 512
 BLOCK_BYTES_MAX = 16 << 20
@@ -163,7 +164,45 @@ class DriveSettings(Medium, frozen=True, kw_only=True, tag="drive"):
         return _duration_ns("ready", self.ready) / NS_PER_S
 
 
-MediumSettings: TypeAlias = PoolSettings | DriveSettings
+class CommandSettings(Medium, frozen=True, kw_only=True, tag="command"):
+    """Programs of the user's: one gets an archive on its standard input, one gives it back."""
+
+    command: tuple[str, ...]
+    """A program and its arguments, in which COMMAND_WORDS are replaced."""
+    read: tuple[str, ...] = ()
+    """The same, of the one that writes the archive to its standard output; empty: there is none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.command:
+            raise ValueError("command: it has no program")
+        for key in ("command", "read"):
+            try:
+                check_command(getattr(self, key))
+            except ValueError as error:
+                raise ValueError(str(error).replace("command", key, 1)) from error
+        for key in TAPES_ALONE:
+            if getattr(self, key) != getattr(Medium(), key):
+                raise ValueError(f"{key}: a command gets each archive as one stream")
+
+
+COMMAND_WORDS = (
+    "label",
+    "archive",
+    "kind",
+    "point",
+    "since",
+    "seqno",
+    "time",
+    "bookmark",
+    "extension",
+    "medium",
+    "repo",
+)
+"""What a command is told of an archive: ``{label}`` in its words, ``VSNAPFS_LABEL`` in its environment, and so on."""
+TAPES_ALONE = ("block", "piece", "append")
+
+MediumSettings: TypeAlias = PoolSettings | DriveSettings | CommandSettings
 
 
 def kind_of(settings: MediumSettings) -> str:
@@ -179,6 +218,8 @@ def check_media(media: Mapping[str, MediumSettings]) -> None:
             check_name(name, "medium")
         except UsageError as error:
             raise ValueError(f"media: {error}") from error
+        if isinstance(settings, CommandSettings):
+            continue
         place = posixpath.normpath(settings.path if isinstance(settings, PoolSettings) else settings.device)
         if place in places:
             raise ValueError(f"media: {places[place]} and {name} are both {place}")

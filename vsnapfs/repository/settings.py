@@ -256,7 +256,7 @@ DEFAULT_TEXT = """\
 # quota = ""              # so much may be written meanwhile; "": as there is room
 
 # [media.NAME]             # where tapes come from, for `archive --to NAME`; docs/tape.md
-# kind = "pool"           # or "drive"
+# kind = "pool"           # or "drive", "command"
 # path = "/srv/tapes"     # of a pool: a directory, in which each tape is one
 # capacity = "100G"       # of each of its tapes
 # tapes = 0               # so many at most; 0: as the disk has room

@@ -9,10 +9,19 @@ from typing import Any
 
 import apsw
 import pytest
+from msgspec.structs import replace
 
 from vsnapfs.catalog.file import Place
 from vsnapfs.catalog.tapes import Found, Tapes
-from vsnapfs.core.errors import BusyError, FormatUnknownError, IntegrityError, NotFoundError
+from vsnapfs.core.errors import (
+    BusyError,
+    DegradedError,
+    FormatUnknownError,
+    IntegrityError,
+    NoSpaceError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry, PieceEntry, TapeEntry, TapeLabel
 
 pytestmark = pytest.mark.unit
@@ -134,7 +143,7 @@ def test_every_change_is_synced(ground: Ground) -> None:
 
 
 def test_a_label_written_again_loses_what_was_on_the_tape(chained: Tapes) -> None:
-    chained.begin_tape(label("B", "tape-B2", 2))
+    chained.begin_tape(label("B", "tape-B2", 2), force=True)
     assert chained.tape("B").uuid == "tape-B2"
     assert chained.tape("B").files == 1
     assert [(entry.uuid, entry.state, entry.pieces) for entry in chained.archives()] == [
@@ -146,6 +155,83 @@ def test_a_label_written_again_loses_what_was_on_the_tape(chained: Tapes) -> Non
     assert chained.standing() == []
     chained.begin_tape(label("B", "tape-B2", 2))
     assert len(chained.tapes()) == 3
+
+
+@pytest.mark.parametrize("what", ["counts", "protected"])
+def test_a_tape_is_not_given_up_for_who_has_looked_at_it_before(chained: Tapes, what: str) -> None:
+    chained.retire("C", NOW_NS)  # it was found to be free, and is asked for
+    if what == "protected":
+        chained.protect("C", protected=True)
+        with pytest.raises(PermissionDeniedError, match="tape C is protected; `vsnapfs tape protect C --off`"):
+            chained.begin_tape(label("C", "tape-C2", 2), force=True)
+    else:
+        with pytest.raises(BusyError, match="tape B holds archives that count"):
+            chained.begin_tape(label("B", "tape-B2", 2))
+    assert {tape.uuid for tape in chained.tapes()} == {"tape-A", "tape-B", "tape-C"}
+    assert {entry.state for entry in chained.archives()} == {"complete"}
+
+
+@pytest.mark.parametrize("how", ["retired", "written over"])
+def test_an_archive_whose_tape_is_given_up_meanwhile_is_not_complete(chained: Tapes, how: str) -> None:
+    chained.begin_tape(label("D", "tape-D"))
+    chained.begin_archive(archive("more", 4))
+    chained.piece_done(piece("more", 0, "tape-D", 1), NOW_NS)
+    if how == "retired":
+        chained.retire("D", NOW_NS)
+        with pytest.raises(DegradedError, match="tape D was retired while it was written to; make another archive"):
+            chained.piece_done(piece("more", 1, "tape-D", 3), NOW_NS)
+    else:
+        chained.begin_tape(label("D", "tape-D2", 2), force=True)
+    chained.piece_done(piece("more", 1, "tape-C", 3), NOW_NS)
+    with pytest.raises(DegradedError, match=f"archive more is not complete: tape D was {how}"):
+        chained.complete("more")
+    assert chained.archive("more").state == ("failed" if how == "retired" else "lost")
+    assert chained.copies(4) == []
+
+
+def test_one_that_lacks_a_piece_is_not_complete(chained: Tapes) -> None:
+    chained.begin_archive(archive("more", 4))
+    with pytest.raises(DegradedError):
+        chained.complete("more")
+    chained.piece_done(piece("more", 1, "tape-C", 3), NOW_NS)
+    with pytest.raises(DegradedError):
+        chained.complete("more")
+
+
+def test_a_clock_that_was_set_back_frees_no_tape_early(chained: Tapes) -> None:
+    chained.begin_tape(label("D", "tape-D"))
+    latest = max(tape.written_ns or 0 for tape in chained.tapes())
+    chained.begin_archive(archive("more", 4))
+    chained.piece_done(piece("more", 0, "tape-D", 1), NOW_NS - 10**18)
+    assert chained.tape("D").written_ns == latest
+    chained.piece_done(piece("more", 1, "tape-D", 3), latest + 1)
+    assert chained.tape("D").written_ns == latest + 1
+
+
+def test_a_full_disk_is_told_as_that(ground: Ground, chained: Tapes) -> None:
+    pages = chained._db.execute("PRAGMA page_count").get
+    chained._db.execute(f"PRAGMA max_page_count = {pages}")
+    before = (chained.tapes(), chained.archives())
+    with pytest.raises(NoSpaceError, match="is full"):
+        chained.begin_archive(archive("more", 4, why="x" * 100_000))
+    assert (chained.tapes(), chained.archives()) == before
+    chained.protect("A", protected=True)  # it goes on
+
+
+def test_who_reads_does_not_leave_a_change_half_done(
+    ground: Ground, chained: Tapes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vsnapfs.catalog.tape_file.BUSY_MS", 1)
+    tapes, other = ground.open(), ground.open()
+    other._db.execute("BEGIN")
+    reading = other._db.execute("SELECT * FROM tape")
+    next(reading)
+    with pytest.raises(BusyError):
+        tapes.protect("A", protected=True)
+    reading.close()
+    other._db.execute("COMMIT")
+    assert not other.tape("A").protected
+    assert tapes.protect("A", protected=True).protected
 
 
 def test_a_chain_and_its_tapes(chained: Tapes) -> None:
@@ -183,6 +269,7 @@ def test_one_that_is_under_way_or_failed_is_no_copy(chained: Tapes) -> None:
     assert chained.copies(4) == []
     chained.begin_archive(archive("more", 4, "third"))
     assert (chained.archive("more").state, chained.archive("more").why) == ("under way", "")
+    chained.piece_done(piece("more", 0, "tape-C", 3), NOW_NS)
     chained.complete("more")
     assert uuids(chained.copies(4)) == ["more"]
 
@@ -298,6 +385,25 @@ def test_of_two_tapes_of_one_label_the_newer_stays(chained: Tapes) -> None:
     assert chained.archive("third").state == "lost"
 
 
+def test_a_tape_of_another_repository_takes_no_label(chained: Tapes) -> None:
+    theirs = TapeEntry(label="C", uuid="tape-C9", medium="vault", block_bytes=4096, made=MADE, generation=9)
+    other = archive("theirs", 8, state="complete", repository="5f3a3c1e-0000-4000-8000-00000000000b", pieces=1)
+    before = (chained.tapes(), chained.archives())
+    chained.merge(Found(tapes=(theirs,), archives=(other,), pieces=(piece("theirs", 0, "tape-C9", 1),)))
+    assert (chained.tapes(), chained.archives()) == before
+    elsewhere = replace(theirs, label="D")
+    chained.merge(Found(tapes=(elsewhere,), archives=(other,), pieces=(piece("theirs", 0, "tape-C9", 1),)))
+    assert (chained.tape("D").uuid, chained.archive("theirs").state) == ("tape-C9", "complete")
+
+
+def test_an_archive_of_which_a_piece_is_not_taken_is_no_copy(chained: Tapes) -> None:
+    stale = TapeEntry(label="C", uuid="tape-C0", medium="vault", block_bytes=4096, made=MADE)
+    new = replace(stale, label="D", uuid="tape-D")
+    pieces = (piece("old", 0, "tape-C0", 1), piece("old", 1, "tape-D", 1))
+    chained.merge(Found(tapes=(stale, new), archives=(archive("old", 8, state="complete", pieces=2),), pieces=pieces))
+    assert chained.copies(8) == []
+
+
 def test_two_processes_change_it_in_turn(ground: Ground, chained: Tapes) -> None:
     other = ground.open()
     other.protect("A", protected=True)
@@ -307,7 +413,7 @@ def test_two_processes_change_it_in_turn(ground: Ground, chained: Tapes) -> None
 
 
 def test_who_holds_it_for_too_long_is_told(ground: Ground, chained: Tapes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vsnapfs.catalog.tapes.BUSY_MS", 1)
+    monkeypatch.setattr("vsnapfs.catalog.tape_file.BUSY_MS", 1)
     other = ground.open()
     chained._db.execute("BEGIN IMMEDIATE")
     with pytest.raises(BusyError, match="somebody else is changing it"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,58 @@ def test_protected_and_not_any_more(vsnapfs: Command, vault: Path) -> None:
     assert vsnapfs("tape", "protect", "T9").status == 3
 
 
+def needed(vsnapfs: Command, *words: str, status: int = 0) -> dict[str, Any]:
+    done = vsnapfs("--json", "tape", "needed", *words)
+    assert done.status == status, done
+    found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+def test_tapes_that_a_point_needs(vsnapfs: Command, vault: Path) -> None:
+    done = vsnapfs("tape", "needed", "b")
+    assert (done.status, done.err) == (3, "vsnapfs: nothing of 'b' was archived\n")
+    vsnapfs("archive", "a", "--to", "vault")
+    vsnapfs("archive", "b", "--to", "vault", "--incremental")
+    found = needed(vsnapfs, "b")
+    (way,) = found["ways"]
+    assert (found["on_disk"], way["counts"], len(way["archives"]), way["lacks"]) == (True, True, 2, [])
+    assert [(tape["label"], tape["state"], tape["place"]) for tape in way["tapes"]] == [
+        ("T00001", "full", str(vault / "T00001")),
+        ("T00002", "open", str(vault / "T00002")),
+    ]
+    assert needed(vsnapfs, "latest") | {"age_s": 0} == needed(vsnapfs, way["archive"][:8]) | {"age_s": 0}
+    seqno = f"@{found['point']['seqno']}"
+    assert vsnapfs("tape", "needed", seqno).out.splitlines()[2].startswith("incremental archive")
+    vsnapfs("archive", "b", "--to", "vault")
+    assert [one["kind"] for one in needed(vsnapfs, "b")["ways"]] == ["full", "incremental"]
+
+
+def test_tapes_that_are_retired_missing_or_written_over_are_named(vsnapfs: Command, vault: Path) -> None:
+    vsnapfs("archive", "a", "--to", "vault")
+    vsnapfs("archive", "b", "--to", "vault", "--incremental")
+
+    def way(point: str) -> dict[str, Any]:
+        (found,) = needed(vsnapfs, point, status=8)["ways"]
+        assert not found["counts"]
+        return dict(found)
+
+    aside = vault.parent / "aside"
+    (vault / "T00001").rename(aside)
+    assert way("b")["lacks"] == ["tape T00001: it is not in vault"]
+    assert "lacking: tape T00001: it is not in vault" in vsnapfs("tape", "needed", "b").out
+    shutil.copytree(vault / "T00002", vault / "T00001")
+    assert [tape["state"] for tape in way("b")["tapes"]] == ["written over", "open"]
+    shutil.rmtree(vault / "T00001")
+    aside.rename(vault / "T00001")
+    assert needed(vsnapfs, "b")["ways"][0]["counts"]
+    vsnapfs("tape", "retire", "T00001", "--force")
+    assert (way("b")["lacks"], [tape["state"] for tape in way("a")["tapes"]]) == ([], ["retired", "open"])
+    vsnapfs("tape", "label", "vault", "T00001", "--force")
+    assert "is lost: tape T00001 was written over" in way("b")["lacks"][0]
+    vault.rename(vault.parent / "elsewhere")
+    assert "no such" in way("a")["lacks"][1].lower()
+
+
 def test_copies_of_points(vsnapfs: Command, vault: Path) -> None:
     vsnapfs("archive", "a", "--to", "vault")
     vsnapfs("archive", "b", "--to", "vault", "--incremental")
@@ -140,9 +193,9 @@ def test_copies_of_points(vsnapfs: Command, vault: Path) -> None:
         "c": (True, 0),
     }
     assert found["b"]["on_tape"][0]["tapes"] == ["T00001", "T00002"]
-    rows = [line.split() for line in vsnapfs("tape", "copies").out.splitlines()[1:]]
-    assert [(row[0], row[3], row[4]) for row in rows] == [("a", "no", "2"), ("b", "yes", "1"), ("c", "yes", "0")]
-    assert rows[1][-2:] == ["T00001", "T00002"]
+    rows = [re.split(" {2,}", line) for line in vsnapfs("tape", "copies").out.splitlines()[1:]]
+    assert [(row[0], row[4], row[5]) for row in rows] == [("a", "no", "2"), ("b", "yes", "1"), ("c", "yes", "0")]
+    assert rows[1][-1] == "T00001 T00002"
     vsnapfs("tape", "retire", "T00001", "--force")
     points = vsnapfs("tape", "copies", "--json").json()["points"]
     assert {each["point"]["bookmark"]: len(each["on_tape"]) for each in points}["b"] == 0

@@ -189,6 +189,31 @@ def test_a_tape_that_the_catalog_does_not_know_is_left_alone(ground: Ground) -> 
     assert len(os.listdir(ground.top / "T00001")) == 3
 
 
+def test_a_tape_that_another_repository_writes_to_is_passed_over(ground: Ground) -> None:
+    theirs = ground.pool().next([], lambda _: None)
+    tape = ground.next(ground.pool())
+    assert (name_of(theirs), name_of(tape)) == ("T00001", "T00002")
+
+
+def test_a_label_that_another_repository_takes_meanwhile_is_left_to_it(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Pool._make
+
+    def first(self: Pool, label: str) -> None:
+        monkeypatch.undo()
+        theirs = ground.pool().next([], lambda _: None)
+        assert name_of(theirs) == label
+        theirs.close()
+        make(self, label)
+
+    monkeypatch.setattr(Pool, "_make", first)
+    assert name_of(ground.next(ground.pool())) == "T00002"
+    left = ground.pool().load("T00001")
+    assert left.label is not None
+    assert list(ground.known) == ["T00002"]
+
+
 def test_a_tape_of_that_label_that_is_another_is_left_alone(ground: Ground) -> None:
     pool = ground.pool()
     ground.stock(pool, "T00001")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from vsnapfs.core.errors import UsageError
-from vsnapfs.policy.media import DriveSettings, PoolSettings
+from vsnapfs.policy.media import CommandSettings, DriveSettings, PoolSettings
 from vsnapfs.repository.settings import parse
 
 pytestmark = pytest.mark.unit
 
 POOL = '[media.vault]\nkind = "pool"\npath = "/srv/tapes"\ncapacity = "10G"\n'
+COMMAND = '[media.off]\nkind = "command"\ncommand = ["ssh", "host", "cat > {label}"]\n'
 DRIVE = '[media.lto]\nkind = "drive"\ndevice = "/dev/nst0"\n'
 
 
@@ -48,11 +49,19 @@ def test_every_key() -> None:
     assert (drive.load, drive.unload, drive.status) == (("put", "{label}"), ("take",), ("look",))
 
 
+def test_a_command() -> None:
+    media = parse((COMMAND + COMMAND.replace("off", "other") + 'read = ["cat", "x"]\n').encode(), "x").media
+    off, other = media["off"], media["other"]
+    assert isinstance(off, CommandSettings)
+    assert isinstance(other, CommandSettings)
+    assert (off.command, off.read, other.read) == (("ssh", "host", "cat > {label}"), (), ("cat", "x"))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ('[media.v]\nkind = "flop"\n', ["line 2", "media.v.kind", "'flop' is not known"]),
-        ('[media.v]\npath = "/a"\n', ["media.v", "a `kind` must be given: pool, drive"]),
+        ('[media.v]\npath = "/a"\n', ["media.v", "a `kind` must be given: pool, drive, command"]),
         ('[media.v]\nkind = "pool"\npath = "/a"\n', ["media.v", "capacity"]),
         (POOL + "tape = 1\n", ["line 5", "unknown key 'tape' in [media.vault]", "did you mean tapes?"]),
         (POOL + 'device = "/dev/nst0"\n', ["line 5", "unknown key 'device'"]),
@@ -81,6 +90,9 @@ def test_every_key() -> None:
         (DRIVE + 'ready = "0s"\n', ["line 4", "media.lto.ready"]),
         (DRIVE + "changer_drive = -1\n", ["line 4", "media.lto.changer_drive"]),
         (DRIVE + 'capacity = "1K"\n', ["line 4", "media.lto.capacity"]),
+        (COMMAND.replace('["ssh", "host", "cat > {label}"]', "[]"), ["line 3", "media.off.command", "no program"]),
+        (COMMAND + 'read = [""]\n', ["line 4", "media.off.read", "the program has no name"]),
+        (COMMAND + 'piece = "2G"\n', ["line 4", "media.off.piece", "one stream"]),
         (POOL.replace("vault", '"-a"'), ["media", "not a medium name"]),
         (POOL + POOL.replace("vault", "other"), ["media", "vault and other are both /srv/tapes"]),
         (POOL + POOL.replace("vault", "other").replace("/srv/", "/srv/./"), ["media", "vault and other are both"]),

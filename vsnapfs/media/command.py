@@ -1,0 +1,197 @@
+"""A command that takes a whole archive on its standard input, and perhaps one that gives it back: a medium of streams, not of tapes.
+
+What one run of it took is a tape all the same, for the catalog: it has a label, can be retired, and holds one archive in one piece. Its
+index stays in the catalog, since the command has no place for it.
+
+Source: docs/tape.md, section on commands.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+from vsnapfs.core.errors import NotFoundError, StoreError, UsageError, from_os_error
+from vsnapfs.core.tapes import TapeLabel
+from vsnapfs.media.program import Program, Waker, failure
+from vsnapfs.media.tape import FileKind, Readable, TapeFile, TapeReader, TapeWriter, Writable
+from vsnapfs.policy.media import COMMAND_WORDS, CommandSettings
+
+PIECE = 1
+INDEX = 2
+PREFIX = "VSNAPFS_"
+_WORD = re.compile("|".join(re.escape(f"{{{name}}}") for name in COMMAND_WORDS))
+
+
+def filled(words: Sequence[str], told: Mapping[str, str]) -> list[str]:
+    """told: what is known of the archive, by the names that a command can use."""
+    return [_WORD.sub(lambda found: told.get(found[0][1:-1], ""), word) for word in words]
+
+
+def environment(told: Mapping[str, str]) -> dict[str, str]:
+    return {f"{PREFIX}{name.upper()}": value for name, value in told.items()}
+
+
+class CommandWriter:
+    """See media.tape.TapeWriter. ``abandon`` kills the command before it can take what it has got for a whole archive."""
+
+    def __init__(self, medium: str, settings: CommandSettings, told: Mapping[str, str]) -> None:
+        """Starts it. told: see ``filled``. Raises: StoreError."""
+        name = f"the command of {medium}"
+        self._program = Program(filled(settings.command, told), environment(told), "feed", name)
+        self._waker = Waker()
+        self._ended = False
+
+    def write(self, block: Readable) -> None:
+        """Raises: StoreError: the command has ended, or takes no more."""
+        rest = memoryview(block).cast("B")
+        while rest:
+            try:
+                rest = rest[os.write(self._program.fd, rest) :]
+            except BlockingIOError:
+                if not self._waker.wait_writable(self._program.fd):
+                    raise StoreError(f"{self._program.name} was given up") from None
+            except BrokenPipeError as error:
+                raise self._failed_early() from error
+            except OSError as error:
+                raise from_os_error(error, f"write to {self._program.name}") from error
+
+    def finish(self) -> int:
+        """The command has ended well, with all that was written. Raises: StoreError."""
+        found = self._program.whole()
+        self._end()
+        if found.status or found.unread:
+            raise failure(self._program, found, "ended before it had read everything")
+        return PIECE
+
+    def give_up(self) -> None:
+        """A write that waits for the command ends. Threads: any."""
+        self._waker.wake()
+
+    def abandon(self) -> None:
+        if not self._ended:
+            self._program.kill()
+            self._end()
+
+    def _failed_early(self) -> StoreError:
+        found = self._program.short()
+        return failure(self._program, found, "ended before it had read everything")
+
+    def _end(self) -> None:
+        self._ended = True
+        self._waker.close()
+
+
+class CommandReader:
+    """See media.tape.TapeReader. What ``read`` of the settings gives; its end counts if the command ends well."""
+
+    def __init__(self, medium: str, settings: CommandSettings, told: Mapping[str, str]) -> None:
+        """Starts it. Raises: StoreError."""
+        name = f"the command that reads {medium}"
+        self._program: Program | None = Program(filled(settings.read, told), environment(told), "read", name)
+
+    def readinto(self, buffer: Writable) -> int:
+        """Raises: StoreError: the command failed."""
+        if self._program is None:
+            return 0
+        view = memoryview(buffer).cast("B")
+        done = 0
+        while done < len(view):
+            try:
+                count = os.readv(self._program.fd, [view[done:]])
+            except OSError as error:
+                raise from_os_error(error, f"read from {self._program.name}") from error
+            if not count:
+                self._finish(self._program)
+                break
+            done += count
+        return done
+
+    def close(self) -> None:
+        """Twice is allowed; a command that has not ended is killed."""
+        if self._program is not None:
+            self._program.kill()
+            self._program = None
+
+    def _finish(self, program: Program) -> None:
+        found = program.whole()
+        self._program = None
+        if found.status:
+            raise failure(program, found)
+
+
+class _Kept:
+    """An index that is in the catalog, as a tape file. See media.tape.TapeReader."""
+
+    def __init__(self, content: bytes) -> None:
+        self._rest = memoryview(content)
+
+    def readinto(self, buffer: Writable) -> int:
+        view = memoryview(buffer).cast("B")
+        count = min(len(view), len(self._rest))
+        view[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class CommandTape:
+    """What a run of a command took, to be read. See media.tape.Tape."""
+
+    problem = None
+    blank = False
+    read_only = True
+    capacity_bytes: int | None = None
+
+    def __init__(
+        self,
+        medium: str,
+        settings: CommandSettings,
+        label: TapeLabel,
+        told: Mapping[str, str],
+        index: bytes,
+        stored_bytes: int,
+    ) -> None:
+        """told: what it was told then. index: the tape file behind the piece. stored_bytes: of the piece."""
+        self.name = f"tape {label.label} of {medium}"
+        self.label: TapeLabel | None = label
+        self.used_bytes: int | None = stored_bytes + len(index)
+        self._medium, self._settings, self._told = medium, settings, told
+        self._index, self._stored_bytes = index, stored_bytes
+
+    def files(self) -> list[TapeFile]:
+        return [
+            TapeFile(PIECE, FileKind.PIECE, self._stored_bytes, self._told["extension"]),
+            TapeFile(INDEX, FileKind.INDEX, len(self._index), FileKind.INDEX),
+        ]
+
+    def open(self, number: int) -> TapeReader:
+        if number == INDEX:
+            return _Kept(self._index)
+        if number != PIECE:
+            raise NotFoundError(f"{self.name} has no file {number}")
+        if not self._settings.read:
+            what = f"{self.name} is where its command has put it, and nothing reads that back"
+            raise NotFoundError(what, hint=f"`read` of [media.{self._medium}] would; or give the file with --from")
+        return CommandReader(self._medium, self._settings, self._told)
+
+    def require_unread(self) -> None:
+        """It is never written over."""
+
+    def write_label(self, label: TapeLabel) -> None:
+        raise self._never()
+
+    def append(self, kind: FileKind, extension: str = "") -> TapeWriter:
+        raise self._never()
+
+    def cut(self, after: int) -> None:
+        raise self._never()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _never(self) -> UsageError:
+        return UsageError(f"{self.name} was written by a command, and is read only")
