@@ -9,7 +9,7 @@ Pure. Source: docs/recall.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from vsnapfs.archive.inventory import Inventory
@@ -84,12 +84,12 @@ def _lacking(step: Step) -> Iterable[str]:
         yield f"archive {step.archive.uuid[:8]} was broken off, or goes on on a tape that was not given"
 
 
-def chosen(known: Inventory, wanted: str, repository: str | None = None) -> ArchiveEntry:
-    """The archive of a point, or by its uuid or the beginning of that. Of several of one point the best: whole ones first, then full
-    ones, then the newest.
+def chosen(known: Inventory, wanted: str, repository: str | None = None, volumes: Sequence[str] = ()) -> ArchiveEntry:
+    """The archive of a point, or by its uuid or the beginning of that. Of several of one point the best: whole ones first, then those
+    with all volumes that are wanted, then full ones, then the newest.
 
-    Args: wanted: a bookmark, ``@SEQNO``, ``latest``, a uuid. repository: only of that one. Raises: NotFoundError, with near names.
-    UsageError: it is a point of several repositories, or the beginning of several uuids.
+    Args: wanted: a bookmark, ``@SEQNO``, ``latest``, a uuid. repository: only of that one. volumes: none: as many as there are.
+    Raises: NotFoundError, with near names. UsageError: it is a point of several repositories, or the beginning of several uuids.
     """
     archives = [one for one in known.listed() if repository in (None, one.repository)]
     if not archives:
@@ -101,7 +101,12 @@ def chosen(known: Inventory, wanted: str, repository: str | None = None) -> Arch
     points = {(one.repository, one.point.seqno) for one in found}
     if len(points) > 1:
         raise UsageError(f"{wanted!r} names {len(points)} points", hint="give the uuid of the archive")
-    return max(found, key=lambda one: (_is_whole(known, one), one.kind == "full", one.made))
+    return max(found, key=lambda one: (_is_whole(known, one), _held(one, volumes), one.kind == "full", one.made))
+
+
+def _held(archive: ArchiveEntry, wanted: Sequence[str]) -> int:
+    """How many of the volumes that are wanted it has."""
+    return len(set(archive.volumes) & set(wanted) if wanted else archive.volumes)
 
 
 def _by_point(archives: list[ArchiveEntry], wanted: str) -> list[ArchiveEntry]:
@@ -144,6 +149,7 @@ def _parent(known: Inventory, archive: ArchiveEntry) -> ArchiveEntry:
         one
         for one in known.listed()
         if since is not None and one.repository == archive.repository and one.point.seqno == since.seqno
+        if set(archive.volumes) <= set(one.volumes)  # another one may be of some volumes alone
     ]
     if not same:
         point = "" if since is None else f" of {since.bookmark or f'@{since.seqno}'}"

@@ -94,7 +94,7 @@ def walk(runs: Iterator[Run]) -> Walked:
         if not isinstance(head, MemberHead):
             raise IntegrityError("a stream goes on with a member that it has not begun, or ends before its digests")
         name = head.name.removeprefix(f"{manifest.name}/")
-        if name == SUMS:
+        if name == SUMS and head.map is None:  # a volume may have that name
             return Walked(manifest, maps)
         if head.map is not None:
             maps[name] = VolumeMap(head.map, Extents())

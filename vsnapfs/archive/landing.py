@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from vsnapfs.core.errors import (
     NameTakenError,
     NoSpaceError,
     NotFoundError,
+    UsageError,
     from_os_error,
 )
 from vsnapfs.core.names import check_name
@@ -95,6 +96,7 @@ class Landing:
         lacking = sorted(set(self.state.wanted) - {volume.name for volume in volumes})
         if lacking:
             raise NotFoundError(f"the archive has no volume {lacking[0]!r}")
+        _require_apart({volume.name for volume in volumes})
         for volume in volumes:
             check_name(volume.name, "volume")
             self._refuse_taken(volume.name)
@@ -264,6 +266,14 @@ class Landing:
             yield
         except OSError as error:
             raise from_os_error(error, f"{doing} {self._path(name) if name else self.directory}") from error
+
+
+def _require_apart(volumes: Set[str]) -> None:
+    """Raises: UsageError: one volume is called as a file beside another one's image is."""
+    for name in sorted(volumes):
+        other = next((name + ending for ending in (PARTIAL, DAMAGE) if name + ending in volumes), None)
+        if other is not None:
+            raise UsageError(f"{other} is a volume, and a file beside volume {name}", hint="--volume, one at a time")
 
 
 def _opened(directory: Path) -> tuple[int, bool]:

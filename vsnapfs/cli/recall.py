@@ -125,7 +125,7 @@ def _carried_out(session: Session, known: Known, given: dict[str, Any]) -> int:
     from vsnapfs.archive.chain import chosen, name_of, plan
     from vsnapfs.archive.recall import plan_lines
 
-    found = plan(known.inventory, chosen(known.inventory, given["wanted"]))
+    found = plan(known.inventory, chosen(known.inventory, given["wanted"], volumes=given["volumes"]))
     if given["dry_run"]:
         needed = _needed(found)
         missing = [] if needed.missing is None else [f"missing: {needed.missing}"]
