@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -268,7 +268,7 @@ class Landing:
             raise from_os_error(error, f"{doing} {self._path(name) if name else self.directory}") from error
 
 
-def _require_apart(volumes: Set[str]) -> None:
+def _require_apart(volumes: set[str]) -> None:
     """Raises: UsageError: one volume is called as a file beside another one's image is."""
     for name in sorted(volumes):
         other = next((name + ending for ending in (PARTIAL, DAMAGE) if name + ending in volumes), None)
