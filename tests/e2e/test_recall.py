@@ -217,6 +217,30 @@ def test_a_plain_file_is_recalled_with_and_without_its_index(source: Path, tmp_p
     assert images_in(tmp_path / "without") == wanted
 
 
+def test_what_archive_writes_into_a_pipe_recall_reads_out_of_one(source: Path, tmp_path: Path) -> None:
+    wanted = content_of(source, "tuesday", ["db", "empty"])
+    words = [*program(), "-r", str(source), "archive", "tuesday", "--to", "-", "--compress"]
+    archiving = subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    words = [*program(), "recall", "-", "--to", str(tmp_path / "to")]
+    try:
+        subprocess.run(words, env=environment(), stdin=archiving.stdout, check=True, timeout=600)
+    finally:
+        assert archiving.stdout is not None
+        archiving.stdout.close()
+        archiving.wait(timeout=600)
+    assert images_in(tmp_path / "to") == wanted
+    must(source, "archive", "monday", "--to", tmp_path / "monday.tar")
+    must(source, "archive", "tuesday", "--since", "monday", "--to", tmp_path / "more.tar")
+    must(source, "recall", tmp_path / "more.tar", "--from", tmp_path / "monday.tar", "--to", tmp_path / "chain")
+    assert images_in(tmp_path / "chain") == wanted
+    with (tmp_path / "more.tar").open("rb") as more:
+        words = [*program(), "recall", "-", "--to", str(tmp_path / "more")]
+        refusal = subprocess.run(words, env=environment(), stdin=more, check=False, capture_output=True, text=True)
+    assert refusal.returncode == USAGE
+    assert "incremental" in refusal.stderr
+    assert not (tmp_path / "more").exists()
+
+
 def test_each_of_eleven_points(tmp_path: Path) -> None:
     """A full archive and ten incremental ones, none of which takes more than what changed and two in a hundred."""
     path = tmp_path / "eleven"

@@ -62,7 +62,7 @@ class Contents:
     def __init__(self, manifest: Manifest, maps: dict[str, VolumeMap], readinto: ReadInto) -> None:
         """readinto: see ``digest``. Raises: IntegrityError: manifest and maps are not of one archive."""
         self._is_full = manifest.kind == "full"
-        _require_sane(manifest)
+        require_sane(manifest)
         try:
             self.sources = [
                 MadeSource(volume, maps[volume.name], readinto, changes=not self._is_full)
@@ -141,7 +141,7 @@ class Contents:
                 yield name, self.stream.known[name]
 
 
-def _require_sane(manifest: Manifest) -> None:
+def require_sane(manifest: Manifest) -> None:
     """Raises: IntegrityError: names that no volume has, one twice, or a size or time that none has."""
     try:
         for volume in manifest.volumes:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 NO_INDEX = "the index behind this piece is missing"
+UNSURE = "no index says whether these bytes are right, and the digest does not, or could not be compared"
 
 
 class Flaw(msgspec.Struct, frozen=True, kw_only=True):
