@@ -9,7 +9,8 @@ Pure. Source: docs/recall.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from vsnapfs.archive.inventory import Inventory
@@ -19,6 +20,7 @@ from vsnapfs.core.tapes import ArchiveEntry, PieceEntry, TapeEntry
 
 LATEST = "latest"
 CHAIN_LENGTH_MAX = 100_000
+OTHERS_MAX = 16
 
 
 class Placed(NamedTuple):
@@ -130,6 +132,33 @@ def plan(known: Inventory, archive: ArchiveEntry) -> Plan:
     return Plan(tuple(_step(known, one) for one in _chain(known, archive)))
 
 
+def others(known: Inventory, found: Plan) -> Iterator[Plan]:
+    """Other ways to make the same point, up to ``OTHERS_MAX``: archives of that point, and of those that they go on from."""
+    point = found.point
+    same = [
+        one
+        for one in reversed(known.listed())
+        if (one.repository, one.point.seqno) == (point.repository, point.point.seqno)
+    ]
+    chains = (chain for one in same for chain in _chains(known, one))
+    uuids = [step.archive.uuid for step in found.steps]
+    other = (chain for chain in chains if [one.uuid for one in chain] != uuids)
+    for chain in itertools.islice(other, OTHERS_MAX):
+        yield Plan(tuple(_step(known, one) for one in chain))
+
+
+def _chains(known: Inventory, archive: ArchiveEntry) -> Iterator[list[ArchiveEntry]]:
+    """All chains that end with an archive, those with the best archives first."""
+    begun = [[archive]]
+    while begun:
+        chain = begun.pop()
+        if chain[0].kind == "full":
+            yield chain
+        elif len(chain) <= CHAIN_LENGTH_MAX:
+            parents = [one for one in _parents(known, chain[0]) if one not in chain]
+            begun += [[parent, *chain] for parent in reversed(parents)]
+
+
 def _chain(known: Inventory, archive: ArchiveEntry) -> list[ArchiveEntry]:
     found = [archive]
     while found[0].kind == "incremental":
@@ -144,6 +173,20 @@ def _parent(known: Inventory, archive: ArchiveEntry) -> ArchiveEntry:
     """That which an incremental archive goes on from: by its uuid, else any of the same point, best first."""
     if archive.parent is not None and archive.parent in known.archives:
         return known.archives[archive.parent]
+    found = _parents(known, archive)
+    if not found:
+        since = archive.since
+        point = "" if since is None else f" of {since.bookmark or f'@{since.seqno}'}"
+        named = "" if archive.parent is None else f" {archive.parent[:8]}"
+        raise NotFoundError(
+            f"{name_of(archive)} goes on from archive{named}{point}, which is on none of these tapes",
+            hint="give the tapes of that too",
+        )
+    return found[0]
+
+
+def _parents(known: Inventory, archive: ArchiveEntry) -> list[ArchiveEntry]:
+    """All that it can go on from, best first."""
     since = archive.since
     same = [
         one
@@ -151,14 +194,9 @@ def _parent(known: Inventory, archive: ArchiveEntry) -> ArchiveEntry:
         if since is not None and one.repository == archive.repository and one.point.seqno == since.seqno
         if set(archive.volumes) <= set(one.volumes)  # another one may be of some volumes alone
     ]
-    if not same:
-        point = "" if since is None else f" of {since.bookmark or f'@{since.seqno}'}"
-        named = "" if archive.parent is None else f" {archive.parent[:8]}"
-        raise NotFoundError(
-            f"{name_of(archive)} goes on from archive{named}{point}, which is on none of these tapes",
-            hint="give the tapes of that too",
-        )
-    return max(same, key=lambda one: (one.state == "complete", one.kind == "full", one.made))
+    named = known.archives.get(archive.parent or "")
+    best = sorted(same, key=lambda one: (one.state == "complete", one.kind == "full", one.made), reverse=True)
+    return best if named is None else [named, *(one for one in best if one.uuid != named.uuid)]
 
 
 def _step(known: Inventory, archive: ArchiveEntry) -> Step:

@@ -55,6 +55,24 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True):
         return f"{bytes_}{now}: tape {self.tape}, file {self.file}: {self.why}"
 
 
+class Filled(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes of a volume that were lost, and that another copy had."""
+
+    volume: str
+    offset_bytes: int
+    length_bytes: int
+    archive: str
+    """uuid of the last one of that chain."""
+    tapes: tuple[str, ...]
+    """Labels of those of that chain."""
+
+    def line(self) -> str:
+        """For people."""
+        end = self.offset_bytes + self.length_bytes
+        place = f"archive {self.archive[:8]} on {' '.join(self.tapes)}"
+        return f"bytes {self.offset_bytes} to {end} of volume {self.volume}: {place}"
+
+
 class Damage:
     """All that was met on the way. Later archives of a chain may give again what an older one has lost.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from vsnapfs.archive.damage import Damage
+from vsnapfs.archive.damage import Damage, Filled
 from vsnapfs.archive.landing_state import State, StateFile
 from vsnapfs.archive.manifest import Manifest, ManifestVolume
 from vsnapfs.binding import Store
@@ -133,10 +133,18 @@ class Landing:
         """Of the next archive of the chain; kept with the next ``settle``."""
         self.state = msgspec.structs.replace(self.state, sums=[*self.state.sums, digest])
 
-    def settle(self, step: int, piece: int, stream_bytes: int) -> None:
-        """All up to here is on stable storage, and need not be done again."""
+    def add_filled(self, filled: Sequence[Filled]) -> None:
+        """By other copies, which need not be asked again; kept with the next ``settle``."""
+        self.state = msgspec.structs.replace(self.state, filled=list(filled))
+
+    def sync(self) -> None:
+        """What was written is on stable storage."""
         for image in self._images.values():
             image.settle()
+
+    def settle(self, step: int, piece: int, stream_bytes: int) -> None:
+        """All up to here is on stable storage, and need not be done again."""
+        self.sync()
         self.state = msgspec.structs.replace(
             self.state,
             step=step,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from vsnapfs.archive.chain import Placed, Step
 from vsnapfs.archive.contents import Contents
@@ -18,7 +18,6 @@ from vsnapfs.archive.damage import NO_INDEX, UNSURE, Damage, Flaw, Lost
 from vsnapfs.archive.given import GivenTapes
 from vsnapfs.archive.heads import looked_at, walk
 from vsnapfs.archive.index import PieceIndex
-from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.readback import Where, read_back
 from vsnapfs.archive.reading import Run, StoredPiece, plain_runs, read_index
 from vsnapfs.archive.tar import Continuation, parse_sums
@@ -35,10 +34,27 @@ class Options(NamedTuple):
     salvage: bool = False
 
 
+class Target(Protocol):
+    """What archives are laid onto: a landing, or a part of one."""
+
+    @property
+    def damage(self) -> Damage: ...
+
+    def wants(self, volume: str) -> bool: ...
+
+    def write(self, volume: str, offset_bytes: int, content: memoryview) -> None: ...
+
+    def zero(self, volume: str, offset_bytes: int, length_bytes: int) -> None: ...
+
+    def readinto(self, volume: str, offset_bytes: int, buffer: memoryview) -> None: ...
+
+    def forget_cache(self, volume: str) -> None: ...
+
+
 class Layer:
     """One archive of a chain, and its bytes onto what is there."""
 
-    def __init__(self, step: Step, given: GivenTapes, landing: Landing, options: Options, done_bytes: int = 0) -> None:
+    def __init__(self, step: Step, given: GivenTapes, landing: Target, options: Options, done_bytes: int = 0) -> None:
         """done_bytes: of its stream, by a try before."""
         self._step, self._given, self._landing, self._options = step, given, landing, options
         self._damage: Damage = landing.damage
@@ -47,6 +63,10 @@ class Layer:
         self._digests: dict[str, str] = {}
         self.done_bytes = done_bytes
         """Of the stream, all before it is here or named as lost."""
+
+    @property
+    def pieces(self) -> tuple[Placed, ...]:
+        return self._step.pieces
 
     def contents(self) -> Contents:
         """By the first index that has them, or the last, or the stream itself.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from vsnapfs.archive.contents import Contents
-from vsnapfs.archive.damage import Lost
-from vsnapfs.archive.landing import Landing
+from vsnapfs.archive.damage import Damage, Lost
 
 
 class Where(NamedTuple):
@@ -17,7 +16,18 @@ class Where(NamedTuple):
     file: int
 
 
-def read_back(contents: Contents, landing: Landing, said: Mapping[str, str], where: Where) -> None:
+class Read(Protocol):
+    """What was made. See layer.Target."""
+
+    @property
+    def damage(self) -> Damage: ...
+
+    def wants(self, volume: str) -> bool: ...
+
+    def forget_cache(self, volume: str) -> None: ...
+
+
+def read_back(contents: Contents, landing: Read, said: Mapping[str, str], where: Where) -> None:
     """Compare each volume of which nothing became zeros. What was only in doubt is known then; what does not match is named.
 
     Args: said: digests, by the names of SHA256SUMS. Raises: as reading does.

@@ -50,6 +50,8 @@ class RecalledPoint(msgspec.Struct, frozen=True, kw_only=True):
     verified: bool
     flaws: list[Any]
     lost: list[Any]
+    filled: list[Any]
+    """What would have been lost, but for other copies."""
 
 
 class RecallPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,7 +130,8 @@ def _carried_out(session: Session, found: Source, given: dict[str, Any]) -> int:
     refuse_early(session, given, found.plan)
     answer = _recalled(session, found, given)
     session.show(answer, _lines(answer))
-    return IntegrityError.exit_status if answer.flaws or answer.lost else 0
+    is_whole = not answer.lost and (bool(answer.filled) or not answer.flaws)
+    return 0 if is_whole else IntegrityError.exit_status
 
 
 def _needed(found: Plan) -> RecallPlan:
@@ -214,6 +217,7 @@ def _delivered(session: Session, found: Plan, done: Recalled, given: dict[str, A
         verified=done.verified,
         flaws=done.flaws,
         lost=done.lost,
+        filled=done.filled,
     )
 
 
@@ -228,7 +232,8 @@ def _lines(answer: RecalledPoint) -> Iterator[str]:
         yield f"  {answer.written_bytes} bytes differ from its point"
     yield from (printable(f"damaged: {flaw.line()}") for flaw in answer.flaws[:LINES_SHOWN])
     yield from (printable(f"lost: {lost.line()}") for lost in answer.lost[:LINES_SHOWN])
-    more = max(0, len(answer.flaws) - LINES_SHOWN) + max(0, len(answer.lost) - LINES_SHOWN)
+    yield from (printable(f"from another copy: {filled.line()}") for filled in answer.filled[:LINES_SHOWN])
+    more = sum(max(0, len(found) - LINES_SHOWN) for found in (answer.flaws, answer.lost, answer.filled))
     if more:
         yield f"and {more} more: --json, and VOLUME.damage beside an image"
     if answer.flaws and not answer.lost:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vsnapfs.cli.session import Session
-from vsnapfs.core.errors import UsageError, from_os_error
+from vsnapfs.core.errors import NotFoundError, UsageError, from_os_error
 
 if TYPE_CHECKING:
     from vsnapfs.archive.chain import Plan
     from vsnapfs.archive.damage import Flaw
+    from vsnapfs.archive.given import GivenTapes
     from vsnapfs.archive.landing import Landing
     from vsnapfs.archive.piped import Piped
     from vsnapfs.archive.places import Known
@@ -45,12 +46,22 @@ class TapeSource:
         self.plan = plan
         self.flaws = known.damage.flaws
         self._known = known
+        self._tapes = known.given
         self._given = given
 
     def require(self) -> None:
-        if not self._given["salvage"]:
-            self.plan.require_whole()
-            self._known.given.require(self.plan.tapes)
+        """If another way to make the point has all that it needs, and this one has not, it is that."""
+        if self._given["salvage"]:
+            return
+        try:
+            _require(self.plan, self._tapes)
+        except NotFoundError:
+            for other in self._known.others(self.plan):
+                with suppress(NotFoundError):
+                    _require(other.plan, other.given)
+                    self.plan, self._tapes = other
+                    return
+            raise
 
     def recall(self, landing: Landing, report: Report, *, publish: bool) -> Recalled:
         from vsnapfs.archive.layer import Options
@@ -58,7 +69,13 @@ class TapeSource:
 
         given = self._given
         options = Options(_identities(given), verify=not given["no_verify"], salvage=given["salvage"])
-        return Recall(self.plan, self._known.given, landing, options, report).run(publish=publish)
+        others = self._known.others(self.plan)
+        return Recall(self.plan, self._tapes, landing, options, report, others).run(publish=publish)
+
+
+def _require(plan: Plan, tapes: GivenTapes) -> None:
+    plan.require_whole()
+    tapes.require(plan.tapes)
 
 
 class PipeSource:
