@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import NamedTuple
 
+from vsnapfs.archive.ahead import ahead
 from vsnapfs.archive.extents import Span
 from vsnapfs.archive.index import PieceIndex, decode_maps
 from vsnapfs.archive.manifest import Manifest, ManifestVolume
-from vsnapfs.archive.stream import JSON, Member, VolumeMap
+from vsnapfs.archive.stream import JSON, READ_BYTES, Member, VolumeMap
 from vsnapfs.archive.sums import SummedStream
 from vsnapfs.archive.tar import SIZE_MAX
 from vsnapfs.core.errors import IntegrityError, UsageError
@@ -133,12 +135,18 @@ class Contents:
         changes = None if self._is_full else f"{self.manifest.name}/{volume}{JSON}"
         for member in self.stream.members:
             if member.name == changes or (member.source is not None and member.source.name == volume):
-                at = member.offset_bytes
-                for content in self.stream.read(at, member.end_bytes - at):
-                    self.stream.take(at, content)
-                    at += len(content)
+                with closing(ahead(self._read(member))) as parts:
+                    for offset_bytes, content in parts:
+                        self.stream.take(offset_bytes, content)
                 name = self.stream.short_name(member)
                 yield name, self.stream.known[name]
+
+    def _read(self, member: Member) -> Iterator[tuple[int, memoryview]]:
+        """All of a member, by offset in the stream, in memory of its own."""
+        for at in range(member.offset_bytes, member.end_bytes, READ_BYTES):
+            content = memoryview(bytearray(min(READ_BYTES, member.end_bytes - at)))
+            self.stream.fill(at, content)
+            yield at, content
 
 
 def require_sane(manifest: Manifest) -> None:

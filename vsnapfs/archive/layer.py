@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from vsnapfs.archive.ahead import ahead
 from vsnapfs.archive.chain import Placed, Step
 from vsnapfs.archive.contents import Contents
 from vsnapfs.archive.damage import NO_INDEX, UNSURE, Damage, Flaw, Lost
@@ -144,8 +146,9 @@ class Layer:
         else:
             runs, start, head = self._placed(piece, runs)
         self._lose_up_to(start, piece, MISSING)
-        for run in _behind(runs, head):
-            self._take(start, run, stored, sure=index is not None)
+        with closing(ahead(_behind(runs, head))) as found:
+            for run in found:
+                self._take(start, run, stored, sure=index is not None)
         wanted = piece.entry.stream_bytes
         self._lose_up_to(start + wanted, piece, "it is not in the piece")
 
