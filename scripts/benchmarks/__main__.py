@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import archive, branches, extents, kernel, length, opening, reads, sparse, writes
+from benchmarks import archive, branches, extents, kernel, length, opening, reads, recall, sparse, writes
 from benchmarks.peers import uring_switched
 from benchmarks.places import Plan
 from vsnapfs import __version__
@@ -25,6 +25,7 @@ GROUPS: dict[str, Callable[[Plan], None]] = {
     "opening": opening.measure,
     "branches": branches.measure,
     "archive": archive.measure,
+    "recall": recall.measure,
 }
 
 

@@ -24,6 +24,7 @@ TITLES = {
     "sparse": "tar -S of a 10 GiB image",
     "opening": "Opening, by length of the history",
     "archive": "An archive of 64 MiB, read from memory",
+    "recall": "A recall of 64 MiB from a pool in memory",
 }
 
 

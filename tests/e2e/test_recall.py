@@ -172,6 +172,30 @@ def test_damage_is_named_and_the_rest_given(source: Path, tmp_path: Path) -> Non
     assert len(must_json(source, "archive", "list")["archives"]) == 2
 
 
+def test_a_second_copy_has_what_the_first_lacks(source: Path, tmp_path: Path) -> None:
+    """Of what is damaged, and of tapes that are not there."""
+    other = with_pool(source, "other", capacity="20M", piece="4M")
+    must(source, "archive", "tuesday", "--to", "other")
+    wanted = content_of(source, "tuesday", ["db", "empty"])
+    piece = next(other.glob("*/00001.tar"))
+    content = bytearray(piece.read_bytes())
+    content[2_000_000] ^= 4
+    piece.write_bytes(content)
+    told = must(source, "recall", "tuesday", "--to", tmp_path / "filled")
+    assert "from another copy: bytes" in told
+    assert images_in(tmp_path / "filled") == wanted
+    words: list[str | Path] = ["--from", other, "--from", tapes_of(source)]
+    done = must_json(source, "recall", "tuesday", *words, "--to", tmp_path / "paths")
+    assert images_in(tmp_path / "paths") == wanted
+    assert (len(done["flaws"]), done["lost"]) == (1, [])
+    assert len(done["filled"]) == 1
+    shutil.rmtree(other)
+    other.mkdir()
+    done = must_json(source, "recall", "tuesday", "--to", tmp_path / "instead")
+    assert done["tapes"] == ["T00001", "T00002"]
+    assert images_in(tmp_path / "instead") == wanted
+
+
 def test_a_synthetic_full_archive_stands_alone(source: Path, tmp_path: Path) -> None:
     other = with_pool(source, "other", capacity="20M", piece="4M")
     chain = [entry["uuid"] for entry in must_json(source, "archive", "list")["archives"]]
@@ -215,6 +239,30 @@ def test_a_plain_file_is_recalled_with_and_without_its_index(source: Path, tmp_p
     (tmp_path / "tuesday.tar.index").unlink()
     must(source, "recall", "tuesday", "--from", tmp_path / "tuesday.tar", "--to", tmp_path / "without")
     assert images_in(tmp_path / "without") == wanted
+
+
+def test_what_archive_writes_into_a_pipe_recall_reads_out_of_one(source: Path, tmp_path: Path) -> None:
+    wanted = content_of(source, "tuesday", ["db", "empty"])
+    words = [*program(), "-r", str(source), "archive", "tuesday", "--to", "-", "--compress"]
+    archiving = subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    words = [*program(), "recall", "-", "--to", str(tmp_path / "to")]
+    try:
+        subprocess.run(words, env=environment(), stdin=archiving.stdout, check=True, timeout=600)
+    finally:
+        assert archiving.stdout is not None
+        archiving.stdout.close()
+        archiving.wait(timeout=600)
+    assert images_in(tmp_path / "to") == wanted
+    must(source, "archive", "monday", "--to", tmp_path / "monday.tar")
+    must(source, "archive", "tuesday", "--since", "monday", "--to", tmp_path / "more.tar")
+    must(source, "recall", tmp_path / "more.tar", "--from", tmp_path / "monday.tar", "--to", tmp_path / "chain")
+    assert images_in(tmp_path / "chain") == wanted
+    with (tmp_path / "more.tar").open("rb") as more:
+        words = [*program(), "recall", "-", "--to", str(tmp_path / "more")]
+        refusal = subprocess.run(words, env=environment(), stdin=more, check=False, capture_output=True, text=True)
+    assert refusal.returncode == USAGE
+    assert "incremental" in refusal.stderr
+    assert not (tmp_path / "more").exists()
 
 
 def test_each_of_eleven_points(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.layer import Options
 from vsnapfs.archive.manifest import FORMAT, Manifest
 from vsnapfs.archive.pieces import Flow
+from vsnapfs.archive.places import Known
 from vsnapfs.archive.position import Position
 from vsnapfs.archive.recall import Recall, Recalled
 from vsnapfs.archive.scan import look
@@ -114,9 +115,18 @@ class Archived:
         self.catalog.close()
         os.close(self._fd)
 
+    def archive_again(self, number: int = -1) -> str:
+        """One more full archive of a point. Returns: its uuid."""
+        number %= len(self.points)
+        return self._archive(self.points[number][1], number, since=False, ids=None)
+
     def archive(self, images: Images, *, since: bool = False, ids: dict[str, int] | None = None) -> str:
         """A full one, or what changed since the last one. Returns: its uuid."""
-        number = len(self.points)
+        uuid = self._archive(images, len(self.points), since=since, ids=ids)
+        self.points.append((f"point-{len(self.points)}", images))
+        return uuid
+
+    def _archive(self, images: Images, number: int, *, since: bool, ids: dict[str, int] | None) -> str:
         self.now_ns += 1_000_000_000
         old = self.points[-1][1] if since else {}
         manifest = self._manifest(number, since=since)
@@ -133,7 +143,6 @@ class Archived:
         )
         archiver.write(Position(), ignore)
         self.catalog.complete(entry.uuid)
-        self.points.append((f"point-{number}", images))
         return manifest.archive
 
     def _manifest(self, number: int, *, since: bool) -> Manifest:
@@ -194,11 +203,12 @@ def recall_from(
     damage = Damage()
     known = look(given, damage, options.identities)
     found = plan(known, chosen(known, wanted))
+    others = Known(given, known, damage, identities=options.identities).others(found)
     landing = Landing(to, [step.archive.uuid for step in found.steps], tuple(volumes), resume=resume)
     try:
         for flaw in damage.flaws:
             landing.damage.flaw(flaw)
-        return Recall(found, given, landing, options, ignore).run()
+        return Recall(found, given, landing, options, ignore, others).run()
     finally:
         landing.close()
         given.close()

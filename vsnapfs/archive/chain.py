@@ -9,7 +9,8 @@ Pure. Source: docs/recall.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from vsnapfs.archive.inventory import Inventory
@@ -19,6 +20,7 @@ from vsnapfs.core.tapes import ArchiveEntry, PieceEntry, TapeEntry
 
 LATEST = "latest"
 CHAIN_LENGTH_MAX = 100_000
+OTHERS_MAX = 16
 
 
 class Placed(NamedTuple):
@@ -84,12 +86,12 @@ def _lacking(step: Step) -> Iterable[str]:
         yield f"archive {step.archive.uuid[:8]} was broken off, or goes on on a tape that was not given"
 
 
-def chosen(known: Inventory, wanted: str, repository: str | None = None) -> ArchiveEntry:
-    """The archive of a point, or by its uuid or the beginning of that. Of several of one point the best: whole ones first, then full
-    ones, then the newest.
+def chosen(known: Inventory, wanted: str, repository: str | None = None, volumes: Sequence[str] = ()) -> ArchiveEntry:
+    """The archive of a point, or by its uuid or the beginning of that. Of several of one point the best: whole ones first, then those
+    with all volumes that are wanted, then full ones, then the newest.
 
-    Args: wanted: a bookmark, ``@SEQNO``, ``latest``, a uuid. repository: only of that one. Raises: NotFoundError, with near names.
-    UsageError: it is a point of several repositories, or the beginning of several uuids.
+    Args: wanted: a bookmark, ``@SEQNO``, ``latest``, a uuid. repository: only of that one. volumes: none: as many as there are.
+    Raises: NotFoundError, with near names. UsageError: it is a point of several repositories, or the beginning of several uuids.
     """
     archives = [one for one in known.listed() if repository in (None, one.repository)]
     if not archives:
@@ -101,7 +103,12 @@ def chosen(known: Inventory, wanted: str, repository: str | None = None) -> Arch
     points = {(one.repository, one.point.seqno) for one in found}
     if len(points) > 1:
         raise UsageError(f"{wanted!r} names {len(points)} points", hint="give the uuid of the archive")
-    return max(found, key=lambda one: (_is_whole(known, one), one.kind == "full", one.made))
+    return max(found, key=lambda one: (_is_whole(known, one), _held(one, volumes), one.kind == "full", one.made))
+
+
+def _held(archive: ArchiveEntry, wanted: Sequence[str]) -> int:
+    """How many of the volumes that are wanted it has."""
+    return len(set(archive.volumes) & set(wanted) if wanted else archive.volumes)
 
 
 def _by_point(archives: list[ArchiveEntry], wanted: str) -> list[ArchiveEntry]:
@@ -125,6 +132,33 @@ def plan(known: Inventory, archive: ArchiveEntry) -> Plan:
     return Plan(tuple(_step(known, one) for one in _chain(known, archive)))
 
 
+def others(known: Inventory, found: Plan) -> Iterator[Plan]:
+    """Other ways to make the same point, up to ``OTHERS_MAX``: archives of that point, and of those that they go on from."""
+    point = found.point
+    same = [
+        one
+        for one in reversed(known.listed())
+        if (one.repository, one.point.seqno) == (point.repository, point.point.seqno)
+    ]
+    chains = (chain for one in same for chain in _chains(known, one))
+    uuids = [step.archive.uuid for step in found.steps]
+    other = (chain for chain in chains if [one.uuid for one in chain] != uuids)
+    for chain in itertools.islice(other, OTHERS_MAX):
+        yield Plan(tuple(_step(known, one) for one in chain))
+
+
+def _chains(known: Inventory, archive: ArchiveEntry) -> Iterator[list[ArchiveEntry]]:
+    """All chains that end with an archive, those with the best archives first."""
+    begun = [[archive]]
+    while begun:
+        chain = begun.pop()
+        if chain[0].kind == "full":
+            yield chain
+        elif len(chain) <= CHAIN_LENGTH_MAX:
+            parents = [one for one in _parents(known, chain[0]) if one not in chain]
+            begun += [[parent, *chain] for parent in reversed(parents)]
+
+
 def _chain(known: Inventory, archive: ArchiveEntry) -> list[ArchiveEntry]:
     found = [archive]
     while found[0].kind == "incremental":
@@ -139,20 +173,30 @@ def _parent(known: Inventory, archive: ArchiveEntry) -> ArchiveEntry:
     """That which an incremental archive goes on from: by its uuid, else any of the same point, best first."""
     if archive.parent is not None and archive.parent in known.archives:
         return known.archives[archive.parent]
-    since = archive.since
-    same = [
-        one
-        for one in known.listed()
-        if since is not None and one.repository == archive.repository and one.point.seqno == since.seqno
-    ]
-    if not same:
+    found = _parents(known, archive)
+    if not found:
+        since = archive.since
         point = "" if since is None else f" of {since.bookmark or f'@{since.seqno}'}"
         named = "" if archive.parent is None else f" {archive.parent[:8]}"
         raise NotFoundError(
             f"{name_of(archive)} goes on from archive{named}{point}, which is on none of these tapes",
             hint="give the tapes of that too",
         )
-    return max(same, key=lambda one: (one.state == "complete", one.kind == "full", one.made))
+    return found[0]
+
+
+def _parents(known: Inventory, archive: ArchiveEntry) -> list[ArchiveEntry]:
+    """All that it can go on from, best first."""
+    since = archive.since
+    same = [
+        one
+        for one in known.listed()
+        if since is not None and one.repository == archive.repository and one.point.seqno == since.seqno
+        if set(archive.volumes) <= set(one.volumes)  # another one may be of some volumes alone
+    ]
+    named = known.archives.get(archive.parent or "")
+    best = sorted(same, key=lambda one: (one.state == "complete", one.kind == "full", one.made), reverse=True)
+    return best if named is None else [named, *(one for one in best if one.uuid != named.uuid)]
 
 
 def _step(known: Inventory, archive: ArchiveEntry) -> Step:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import NamedTuple
 
+from vsnapfs.archive.ahead import ahead
 from vsnapfs.archive.extents import Span
 from vsnapfs.archive.index import PieceIndex, decode_maps
 from vsnapfs.archive.manifest import Manifest, ManifestVolume
-from vsnapfs.archive.stream import EXTENTS, JSON, Member, VolumeMap
+from vsnapfs.archive.stream import JSON, READ_BYTES, Member, VolumeMap
 from vsnapfs.archive.sums import SummedStream
 from vsnapfs.archive.tar import SIZE_MAX
 from vsnapfs.core.errors import IntegrityError, UsageError
@@ -62,7 +64,7 @@ class Contents:
     def __init__(self, manifest: Manifest, maps: dict[str, VolumeMap], readinto: ReadInto) -> None:
         """readinto: see ``digest``. Raises: IntegrityError: manifest and maps are not of one archive."""
         self._is_full = manifest.kind == "full"
-        _require_sane(manifest)
+        require_sane(manifest)
         try:
             self.sources = [
                 MadeSource(volume, maps[volume.name], readinto, changes=not self._is_full)
@@ -77,7 +79,6 @@ class Contents:
         except (ValueError, OverflowError) as error:  # what no header can say
             raise IntegrityError(f"the manifest of an archive cannot be one: {error}") from error
         self.maps = maps
-        self._volume_of = {self._data_name(manifest, source.name): source.name for source in self.sources}
         if self.stream.manifest != manifest:
             raise IntegrityError("the manifest of an archive speaks of other maps than it has")
 
@@ -97,9 +98,6 @@ class Contents:
     def length_bytes(self) -> int:
         return self.stream.length_bytes
 
-    def _data_name(self, manifest: Manifest, volume: str) -> str:
-        return f"{manifest.name}/{volume}" if self._is_full else f"{manifest.name}/{volume}{EXTENTS}"
-
     def parts(self, offset_bytes: int, length_bytes: int) -> Iterator[Part]:
         """What [offset, + length) of the stream is, in order."""
         end = min(offset_bytes + length_bytes, self.length_bytes)
@@ -110,7 +108,7 @@ class Contents:
             until = next(bound for bound in bounds if bound > at)
             inside = at - member.data_offset
             is_data = 0 <= inside < member.data_bytes
-            volume = self._volume_of.get(member.name) if is_data else None
+            volume = member.source.name if is_data and member.source is not None else None
             yield Part(member, volume, at - offset_bytes, min(until, end) - at, inside)
             at = min(until, end)
 
@@ -134,18 +132,24 @@ class Contents:
 
     def digests(self, volume: str) -> Iterator[tuple[str, str]]:
         """Names, as SHA256SUMS has them, and digests of a volume's members, read from what was made of it. Raises: as reading does."""
-        prefix = f"{self.manifest.name}/{volume}"
+        changes = None if self._is_full else f"{self.manifest.name}/{volume}{JSON}"
         for member in self.stream.members:
-            if member.name in (prefix, prefix + JSON, prefix + EXTENTS):
-                at = member.offset_bytes
-                for content in self.stream.read(at, member.end_bytes - at):
-                    self.stream.take(at, content)
-                    at += len(content)
+            if member.name == changes or (member.source is not None and member.source.name == volume):
+                with closing(ahead(self._read(member))) as parts:
+                    for offset_bytes, content in parts:
+                        self.stream.take(offset_bytes, content)
                 name = self.stream.short_name(member)
                 yield name, self.stream.known[name]
 
+    def _read(self, member: Member) -> Iterator[tuple[int, memoryview]]:
+        """All of a member, by offset in the stream, in memory of its own."""
+        for at in range(member.offset_bytes, member.end_bytes, READ_BYTES):
+            content = memoryview(bytearray(min(READ_BYTES, member.end_bytes - at)))
+            self.stream.fill(at, content)
+            yield at, content
 
-def _require_sane(manifest: Manifest) -> None:
+
+def require_sane(manifest: Manifest) -> None:
     """Raises: IntegrityError: names that no volume has, one twice, or a size or time that none has."""
     try:
         for volume in manifest.volumes:

@@ -37,6 +37,8 @@ class GivenTapes:
         self._media = list(media)
         self._place_of: dict[str, Slot] = {}
         """By uuid, of those that were looked at."""
+        self._again: list[Slot] = []
+        """Copies of those."""
         self._loaded: tuple[str, Tape] | None = None
 
     def visit(self) -> Iterator[tuple[Slot, Tape]]:
@@ -47,7 +49,25 @@ class GivenTapes:
 
     def remember(self, uuid: str, slot: Slot) -> None:
         """What a tape was found to be. Of two copies of one tape the first counts."""
-        self._place_of.setdefault(uuid, slot)
+        if self._place_of.setdefault(uuid, slot) != slot:
+            self._again.append(slot)
+
+    def copies(self) -> Iterator[GivenTapes]:
+        """The same tapes, with another one of those first that there are several copies of; each is closed when the next is asked for.
+        Tapes that were not looked at are copies if they have one label."""
+        labels = set[str | None]()
+        again = list(self._again)
+        for slot in self._slots if not self._place_of else ():
+            if slot.label in labels:
+                again.append(slot)
+            labels.add(slot.label)
+        for slot in again:
+            self.close()
+            other = GivenTapes([slot, *(one for one in self._slots if one != slot)], self._media)
+            try:
+                yield other
+            finally:
+                other.close()
 
     def tape(self, wanted: TapeEntry) -> Tape:
         """A tape, loaded; it stays so until another one is asked for.

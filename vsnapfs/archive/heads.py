@@ -58,17 +58,21 @@ class Reader:
 
     def skip(self, length_bytes: int) -> None:
         """Raises: IntegrityError: the stream ends before."""
-        self.taken_bytes += length_bytes
-        while length_bytes:
+        for _ in self.runs(length_bytes):
+            pass
+
+    def runs(self, length_bytes: int) -> Iterator[Run]:
+        """So many bytes as they come, those that are lost too; by offset from here. Raises: IntegrityError: the stream ends before."""
+        done = 0
+        while done < length_bytes:
             if not self._left and not self._lost_bytes:
                 self._next()
                 continue
-            passed = min(length_bytes, len(self._left) or self._lost_bytes)
-            if self._left:
-                self._left = self._left[passed:]
-            else:
-                self._lost_bytes -= passed
-            length_bytes -= passed
+            taken = min(length_bytes - done, len(self._left) or self._lost_bytes)
+            yield Run(done, taken, self._left[:taken] if self._left else None)
+            self._left, self._lost_bytes = self._left[taken:], self._lost_bytes - (0 if self._left else taken)
+            done += taken
+        self.taken_bytes += done
 
     def _next(self) -> None:
         run = next(self._runs, None)
@@ -81,25 +85,25 @@ class Reader:
 
 def manifest_at_start(runs: Iterator[Run]) -> Manifest:
     """Of a stream's first bytes. Raises: IntegrityError: they are something else. FormatUnknownError: of a newer version."""
-    return _manifest(Reader(runs))
+    return read_manifest(Reader(runs))
 
 
 def walk(runs: Iterator[Run]) -> Walked:
     """All heads of a stream, from its first byte on. Raises: as above."""
     reader = Reader(runs)
-    manifest = _manifest(reader)
+    manifest = read_manifest(reader)
     maps: dict[str, VolumeMap] = {}
     while True:
         head = read_head(reader.read)
         if not isinstance(head, MemberHead):
             raise IntegrityError("a stream goes on with a member that it has not begun, or ends before its digests")
         name = head.name.removeprefix(f"{manifest.name}/")
-        if name == SUMS:
+        if name == SUMS and head.map is None:  # a volume may have that name
             return Walked(manifest, maps)
         if head.map is not None:
             maps[name] = VolumeMap(head.map, Extents())
         elif name.endswith(JSON):
-            maps[name.removesuffix(JSON)] = changes_map(_text(reader, head, INDEX_BYTES_MAX))
+            maps[name.removesuffix(JSON)] = changes_map(read_text(reader, head, INDEX_BYTES_MAX))
             continue
         elif not name.endswith(EXTENTS):
             raise IntegrityError(f"{name[:80]!r} is no member of an archive of ours")
@@ -128,14 +132,16 @@ def changes_map(content: bytes) -> VolumeMap:
     return found
 
 
-def _manifest(reader: Reader) -> Manifest:
+def read_manifest(reader: Reader) -> Manifest:
+    """The first member of a stream. Raises: as ``manifest_at_start``."""
     head = read_head(reader.read)
     if not isinstance(head, MemberHead) or not head.name.endswith(f"/{MANIFEST}"):
         raise IntegrityError("no archive begins here")
-    return decode_manifest(_text(reader, head, MANIFEST_BYTES_MAX))
+    return decode_manifest(read_text(reader, head, MANIFEST_BYTES_MAX))
 
 
-def _text(reader: Reader, head: MemberHead, most_bytes: int) -> bytes:
+def read_text(reader: Reader, head: MemberHead, most_bytes: int) -> bytes:
+    """The data of a member that is kept in memory. Raises: IntegrityError: it is longer than any of ours, or lost, or ends before."""
     if head.stored_bytes > most_bytes:
         raise IntegrityError(f"{head.name[:80]!r} of {head.stored_bytes} bytes is none of ours")
     content = reader.read(head.stored_bytes)

@@ -12,6 +12,7 @@ import msgspec
 from vsnapfs.archive.index import PieceBefore, PieceIndex
 from vsnapfs.archive.manifest import Manifest
 from vsnapfs.catalog.tapes import Found, Tapes
+from vsnapfs.core.errors import IntegrityError
 from vsnapfs.core.model import Point
 from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry, PieceEntry, TapeEntry
 
@@ -76,6 +77,13 @@ class Inventory:
     def pieces_of(self, archive: str) -> list[PieceEntry]:
         """By number."""
         return [self.pieces[key] for key in sorted(key for key in self.pieces if key[0] == archive)]
+
+    def archive_on(self, tape_uuid: str) -> ArchiveEntry:
+        """The one archive of a tape that is a file. Raises: IntegrityError: none is there that can be understood."""
+        found = [piece.archive for piece in self.pieces.values() if piece.tape_uuid == tape_uuid]
+        if not found:
+            raise IntegrityError(f"{tape_uuid} holds no archive that can be understood")
+        return self.archives[found[0]]
 
     def found(self) -> Found:
         """As the catalog of tapes takes it in: pieces that have their index alone."""

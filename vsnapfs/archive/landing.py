@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from vsnapfs.archive.damage import Damage
+from vsnapfs.archive.damage import Damage, Filled
 from vsnapfs.archive.landing_state import State, StateFile
 from vsnapfs.archive.manifest import Manifest, ManifestVolume
 from vsnapfs.binding import Store
@@ -23,6 +23,7 @@ from vsnapfs.core.errors import (
     NameTakenError,
     NoSpaceError,
     NotFoundError,
+    UsageError,
     from_os_error,
 )
 from vsnapfs.core.names import check_name
@@ -95,6 +96,7 @@ class Landing:
         lacking = sorted(set(self.state.wanted) - {volume.name for volume in volumes})
         if lacking:
             raise NotFoundError(f"the archive has no volume {lacking[0]!r}")
+        _require_apart({volume.name for volume in volumes})
         for volume in volumes:
             check_name(volume.name, "volume")
             self._refuse_taken(volume.name)
@@ -131,10 +133,18 @@ class Landing:
         """Of the next archive of the chain; kept with the next ``settle``."""
         self.state = msgspec.structs.replace(self.state, sums=[*self.state.sums, digest])
 
-    def settle(self, step: int, piece: int, stream_bytes: int) -> None:
-        """All up to here is on stable storage, and need not be done again."""
+    def add_filled(self, filled: Sequence[Filled]) -> None:
+        """By other copies, which need not be asked again; kept with the next ``settle``."""
+        self.state = msgspec.structs.replace(self.state, filled=list(filled))
+
+    def sync(self) -> None:
+        """What was written is on stable storage."""
         for image in self._images.values():
             image.settle()
+
+    def settle(self, step: int, piece: int, stream_bytes: int) -> None:
+        """All up to here is on stable storage, and need not be done again."""
+        self.sync()
         self.state = msgspec.structs.replace(
             self.state,
             step=step,
@@ -264,6 +274,14 @@ class Landing:
             yield
         except OSError as error:
             raise from_os_error(error, f"{doing} {self._path(name) if name else self.directory}") from error
+
+
+def _require_apart(volumes: set[str]) -> None:
+    """Raises: UsageError: one volume is called as a file beside another one's image is."""
+    for name in sorted(volumes):
+        other = next((name + ending for ending in (PARTIAL, DAMAGE) if name + ending in volumes), None)
+        if other is not None:
+            raise UsageError(f"{other} is a volume, and a file beside volume {name}", hint="--volume, one at a time")
 
 
 def _opened(directory: Path) -> tuple[int, bool]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
-from vsnapfs.archive.damage import Flaw, Lost
+from vsnapfs.archive.damage import Filled, Flaw, Lost
 from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import BusyError, FormatUnknownError, IntegrityError, UsageError, from_os_error
 
@@ -46,6 +46,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of the SHA256SUMS of each archive that is done."""
     flaws: list[Flaw] = []
     lost: list[Lost] = []
+    filled: list[Filled] | None = None
+    """Of what was lost, what other copies had; None: they were not asked yet."""
 
 
 class StateFile:

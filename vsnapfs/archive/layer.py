@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from vsnapfs.archive.ahead import ahead
 from vsnapfs.archive.chain import Placed, Step
 from vsnapfs.archive.contents import Contents
-from vsnapfs.archive.damage import NO_INDEX, Damage, Flaw, Lost
+from vsnapfs.archive.damage import NO_INDEX, UNSURE, Damage, Flaw, Lost
 from vsnapfs.archive.given import GivenTapes
 from vsnapfs.archive.heads import looked_at, walk
 from vsnapfs.archive.index import PieceIndex
-from vsnapfs.archive.landing import Landing
+from vsnapfs.archive.readback import Where, read_back
 from vsnapfs.archive.reading import Run, StoredPiece, plain_runs, read_index
 from vsnapfs.archive.tar import Continuation, parse_sums
 from vsnapfs.core.errors import FormatUnknownError, IntegrityError, NotFoundError
 
 MISSING = "the tape with this piece is missing"
-UNSURE = "the index of the piece is lost, and nothing says whether these bytes are right"
 
 
 class Options(NamedTuple):
@@ -35,10 +36,27 @@ class Options(NamedTuple):
     salvage: bool = False
 
 
+class Target(Protocol):
+    """What archives are laid onto: a landing, or a part of one."""
+
+    @property
+    def damage(self) -> Damage: ...
+
+    def wants(self, volume: str) -> bool: ...
+
+    def write(self, volume: str, offset_bytes: int, content: memoryview) -> None: ...
+
+    def zero(self, volume: str, offset_bytes: int, length_bytes: int) -> None: ...
+
+    def readinto(self, volume: str, offset_bytes: int, buffer: memoryview) -> None: ...
+
+    def forget_cache(self, volume: str) -> None: ...
+
+
 class Layer:
     """One archive of a chain, and its bytes onto what is there."""
 
-    def __init__(self, step: Step, given: GivenTapes, landing: Landing, options: Options, done_bytes: int = 0) -> None:
+    def __init__(self, step: Step, given: GivenTapes, landing: Target, options: Options, done_bytes: int = 0) -> None:
         """done_bytes: of its stream, by a try before."""
         self._step, self._given, self._landing, self._options = step, given, landing, options
         self._damage: Damage = landing.damage
@@ -47,6 +65,10 @@ class Layer:
         self._digests: dict[str, str] = {}
         self.done_bytes = done_bytes
         """Of the stream, all before it is here or named as lost."""
+
+    @property
+    def pieces(self) -> tuple[Placed, ...]:
+        return self._step.pieces
 
     def contents(self) -> Contents:
         """By the first index that has them, or the last, or the stream itself.
@@ -82,7 +104,7 @@ class Layer:
             if piece.entry is None:
                 raise IntegrityError(MISSING)
             index = self._index(piece)
-            runs = plain_runs(self._stored(piece, index, Damage()), self._options.identities)
+            runs: Iterator[Run] = plain_runs(self._stored(piece, index, Damage()), self._options.identities)
             if index is not None:
                 yield from _behind(runs, index.head_bytes)
             elif piece.number == 0:
@@ -116,7 +138,7 @@ class Layer:
         assert piece.entry is not None
         index = self._index(piece)
         stored = self._stored(piece, index, self._damage)
-        runs = plain_runs(stored, self._options.identities)
+        runs: Iterator[Run] = plain_runs(stored, self._options.identities)
         start, head = piece.entry.stream_offset, 0
         if index is not None:
             start, head = index.stream_offset, index.head_bytes
@@ -124,8 +146,9 @@ class Layer:
         else:
             runs, start, head = self._placed(piece, runs)
         self._lose_up_to(start, piece, MISSING)
-        for run in _behind(runs, head):
-            self._take(start, run, stored, sure=index is not None)
+        with closing(ahead(_behind(runs, head))) as found:
+            for run in found:
+                self._take(start, run, stored, sure=index is not None)
         wanted = piece.entry.stream_bytes
         self._lose_up_to(start + wanted, piece, "it is not in the piece")
 
@@ -213,28 +236,10 @@ class Layer:
         self._lose_up_to(self.contents().length_bytes, last, "the archive ends before")
 
     def verify(self) -> None:
-        """Read back what was recalled, and compare it with the digests of the archive. What was only in doubt is known then."""
-        said = self._said()
-        for volume in self.contents().manifest.volumes:
-            lost = self._damage.lost(volume.name)
-            if not self._landing.wants(volume.name) or any(one.zeros for one in lost):
-                continue
-            self._landing.forget_cache(volume.name)
-            found = dict(self.contents().digests(volume.name))
-            wrong = [name for name, digest in found.items() if said.get(name, digest) != digest]
-            if not wrong and found.keys() <= said.keys():
-                self._damage.sure(volume.name)
-            elif wrong and not lost:
-                self._doubt_all(volume.name, volume.size_bytes, wrong)
-
-    def _doubt_all(self, volume: str, size_bytes: int, wrong: list[str]) -> None:
+        """Read back what was recalled, and compare it with the digests of the archive."""
         last = self._step.pieces[-1]
-        file = last.entry.file if last.entry is not None else -1
-        why = f"the digest of {' and '.join(wrong)} is another one than the archive says"
-        lost = Lost(
-            volume=volume, offset_bytes=0, length_bytes=size_bytes, tape=last.label, file=file, why=why, zeros=False
-        )
-        self._damage.lose(lost)
+        where = Where(last.label, last.entry.file if last.entry is not None else -1)
+        read_back(self.contents(), self._landing, self._said(), where)
 
     def sums_sha256(self) -> str:
         """SHA-256 of SHA256SUMS; "": it could not be read."""

@@ -8,7 +8,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from vsnapfs.archive.chain import Plan, others
+from vsnapfs.archive.chain import plan as plan_of
 from vsnapfs.archive.damage import Damage, Flaw
+from vsnapfs.archive.filling import Other
 from vsnapfs.archive.given import GivenTapes, Slot, slots_of_medium, slots_of_path
 from vsnapfs.archive.inventory import Inventory, of_catalog
 from vsnapfs.archive.scan import look
@@ -34,11 +37,26 @@ NOBODY = How()
 
 
 class Known(NamedTuple):
-    """given: the tapes. inventory: what stands on them. damage: what was seen of that on the way."""
+    """given: the tapes. inventory: what stands on them, or what the catalog says of that. damage: what was seen of it on the way.
+    is_looked: they were looked at, with these identities."""
 
     given: GivenTapes
     inventory: Inventory
     damage: Damage
+    is_looked: bool = True
+    identities: tuple[Path, ...] = ()
+
+    def others(self, found: Plan) -> Iterator[Other]:
+        """Other ways to make the point of a plan: by other archives, and by copies of tapes. Each is to be used before the next is asked
+        for. Raises: as ``look``."""
+        for plan in others(self.inventory, found):
+            yield Other(plan, self.given)
+        for given in self.given.copies():
+            inventory = look(given, Damage(), self.identities) if self.is_looked else self.inventory
+            if found.point.uuid in inventory.archives:
+                again = plan_of(inventory, found.point)
+                for plan in (again, *others(inventory, again)):
+                    yield Other(plan, given)
 
 
 @contextmanager
@@ -55,7 +73,7 @@ def opened(
         if not places and not catalog.archives:
             raise NotFoundError("the catalog of tapes knows no archive", hint="give --from where tapes are")
         inventory = look(given, damage, identities) if places else catalog
-        yield Known(given, inventory, damage)
+        yield Known(given, inventory, damage, bool(places), tuple(identities))
 
 
 @contextmanager

@@ -9,9 +9,9 @@ Source: docs/tape-format.md, sections on pieces and on the index.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from vsnapfs.archive.coding import decoded
 from vsnapfs.archive.damage import Damage, Flaw
@@ -26,6 +26,7 @@ from vsnapfs.archive.index import (
     decode,
 )
 from vsnapfs.core.errors import IntegrityError
+from vsnapfs.core.tapes import TapeLabel
 from vsnapfs.media.tape import DamagedBlockError, Tape, TapeReader
 
 READ_BYTES = 1 << 20
@@ -73,13 +74,25 @@ def read_index(tape: Tape, file: int) -> tuple[PieceIndex, int]:
     return index, len(content)
 
 
+class Files(Protocol):
+    """What of a tape a piece is read from. See media.tape.Tape."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def label(self) -> TapeLabel | None: ...
+
+    def open(self, number: int) -> TapeReader: ...
+
+
 class StoredPiece:
     """The tape file of a piece, read once. index: None: it has none that can be read, and nothing is compared.
 
     Args: damage: is told of what is not as it was written. Concurrency: one thread.
     """
 
-    def __init__(self, tape: Tape, file: int, index: PieceIndex | None, damage: Damage) -> None:
+    def __init__(self, tape: Files, file: int, index: PieceIndex | None, damage: Damage) -> None:
         self.tape_name = tape.label.label if tape.label is not None else tape.name
         self.file = file
         self.index = index
@@ -182,7 +195,7 @@ class StoredPiece:
             yield lost
 
 
-def plain_runs(piece: StoredPiece, identities: Sequence[Path]) -> Iterator[Run]:
+def plain_runs(piece: StoredPiece, identities: Sequence[Path]) -> Generator[Run]:
     """A piece decrypted and decompressed, as far as that goes; by offset in what it was before. A last run without content may be
     of length 0: nobody knows how much is lost.
 

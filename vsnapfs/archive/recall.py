@@ -8,12 +8,13 @@ Source: docs/recall.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from vsnapfs.archive.chain import Plan
-from vsnapfs.archive.damage import Flaw, Lost
+from vsnapfs.archive.damage import Filled, Flaw, Lost
+from vsnapfs.archive.filling import Other, fill
 from vsnapfs.archive.given import GivenTapes
 from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.layer import Layer, Options
@@ -37,14 +38,27 @@ class Recalled(msgspec.Struct, frozen=True, kw_only=True):
     verified: bool
     flaws: list[Flaw]
     lost: list[Lost]
+    filled: list[Filled] = []
+    """What would have been lost, but for other copies."""
 
 
 class Recall:
-    """One recall of a plan into a landing, which stay the caller's. Concurrency: one thread."""
+    """One recall of a plan into a landing, which stay the caller's. others: asked for only if something is lost.
 
-    def __init__(self, plan: Plan, given: GivenTapes, landing: Landing, options: Options, report: Report) -> None:
+    Concurrency: one thread.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        given: GivenTapes,
+        landing: Landing,
+        options: Options,
+        report: Report,
+        others: Iterable[Other] = (),
+    ) -> None:
         self._plan, self._given, self._landing, self._options = plan, given, landing, options
-        self._report = report
+        self._report, self._others = report, others
         self._damage = landing.damage
         self._done_bytes = 0
         self._total_bytes = sum(p.entry.stored_bytes for step in plan.steps for p in step.pieces if p.entry)
@@ -64,6 +78,8 @@ class Recall:
             manifest = self._archive(number, begun.piece if resumed else 0, begun.stream_bytes if resumed else 0)
         if manifest is None:  # all was done by a try before
             manifest = Layer(self._plan.steps[-1], self._given, self._landing, self._options).contents().manifest
+        if self._damage.lost() and self._landing.state.filled is None:
+            self._fill(manifest)
         images = self._landing.finish() if publish else self._landing.partials()
         return Recalled(
             manifest=manifest,
@@ -74,7 +90,22 @@ class Recall:
             verified=self._options.verify,
             flaws=self._damage.flaws,
             lost=self._damage.lost(),
+            filled=self._landing.state.filled or [],
         )
+
+    def _fill(self, manifest: Manifest) -> None:
+        """From other copies, what is lost, as long as something is."""
+        self._landing.begin(manifest)
+        for lost in self._damage.lost():  # a try before may have begun with it
+            if lost.zeros:
+                self._landing.zero(lost.volume, lost.offset_bytes, lost.length_bytes)
+        filled: list[Filled] = []
+        for other in self._others:
+            filled += fill(self._landing, other, self._options)
+            if not self._damage.lost():
+                break
+        self._landing.add_filled(filled)
+        self._landing.settle(len(self._plan.steps), 0, 0)
 
     def _archive(self, number: int, first: int, done_bytes: int) -> Manifest:
         step = self._plan.steps[number]

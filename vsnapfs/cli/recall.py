@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from vsnapfs.cli.arguments import POINT, PointsCommand
+from vsnapfs.cli.recall_sources import source
 from vsnapfs.cli.recall_targets import archive_again, import_images, lay_on_branch, refuse_early
 from vsnapfs.cli.session import Session, global_options, pass_session
 from vsnapfs.cli.signals import ended_as_by_hand
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vsnapfs.archive.chain import Plan
-    from vsnapfs.archive.places import Known
     from vsnapfs.archive.recall import Recalled
+    from vsnapfs.cli.recall_sources import Source
 
 LINES_SHOWN = 20
 """Of what is lost; all of it is in ``VOLUME.damage`` and in --json."""
@@ -49,6 +50,8 @@ class RecalledPoint(msgspec.Struct, frozen=True, kw_only=True):
     verified: bool
     flaws: list[Any]
     lost: list[Any]
+    filled: list[Any]
+    """What would have been lost, but for other copies."""
 
 
 class RecallPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +65,7 @@ class RecallPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command("recall", cls=PointsCommand)
-@click.argument("wanted", type=POINT, metavar="POINT|ARCHIVE")
+@click.argument("wanted", type=POINT, metavar="POINT|ARCHIVE|FILE|-")
 @click.option(
     "--from", "places", multiple=True, metavar="PLACE",
     help="Tapes: a pool, a tape of one, a file, a drive, or a medium of the settings; more than once. Default: as the catalog knows.",
@@ -95,16 +98,14 @@ class RecallPlan(msgspec.Struct, frozen=True, kw_only=True):
 @global_options()
 @pass_session
 def command(session: Session, /, **given: Any) -> int:
-    """Bring back a point from tape. WANTED is a bookmark, @SEQNO, latest, or the beginning of an archive's uuid.
+    """Bring back a point from tape. It is a bookmark, @SEQNO, latest, or the beginning of an archive's uuid; or a file that an archive was
+    written to; or - for one that comes out of a pipe.
 
     Tapes alone are enough: no catalog and no repository is needed. Incremental archives are laid onto the full one, in the order in
     which they were made. What is damaged is zeros and is named, in VOLUME.damage beside an image; the rest is as it was.
 
     Exit status: 3 a tape is missing, named; 6 something on tape is damaged.
     """
-    from vsnapfs.archive.places import How, opened
-    from vsnapfs.cli.prompt import asker
-
     targets = [name for name in ("to", "into", "branch", "medium") if given[name] is not None]
     if len(targets) != 1 - given["dry_run"]:
         raise UsageError(
@@ -112,32 +113,25 @@ def command(session: Session, /, **given: Any) -> int:
         )
     if (given["into"] is None) != (given["bookmark"] is None):
         raise UsageError("--into and --bookmark belong together", hint="--into REPO --bookmark NAME")
-    in_settings = [place for place in given["places"] if os.sep not in place and not os.path.lexists(place)]
-    needed = not given["places"] or in_settings or given["branch"] is not None or given["medium"] is not None
-    repository = session.repository if needed else None
-    identities = [Path(path) for path in given["identities"]]
-    how = How(given["labels"], asker())
-    with ended_as_by_hand(), opened(given["places"], repository, how, identities) as known:
-        return _carried_out(session, known, given)
+    with ended_as_by_hand(), source(session, given) as found:
+        return _carried_out(session, found, given)
 
 
-def _carried_out(session: Session, known: Known, given: dict[str, Any]) -> int:
-    from vsnapfs.archive.chain import chosen, name_of, plan
+def _carried_out(session: Session, found: Source, given: dict[str, Any]) -> int:
+    from vsnapfs.archive.chain import name_of
     from vsnapfs.archive.recall import plan_lines
 
-    found = plan(known.inventory, chosen(known.inventory, given["wanted"]))
     if given["dry_run"]:
-        needed = _needed(found)
+        needed = _needed(found.plan)
         missing = [] if needed.missing is None else [f"missing: {needed.missing}"]
-        session.show(needed, [name_of(found.point), *plan_lines(found), *missing])
+        session.show(needed, [name_of(found.plan.point), *plan_lines(found.plan), *missing])
         return 0 if needed.missing is None else NotFoundError.exit_status
-    if not given["salvage"]:
-        found.require_whole()
-        known.given.require(found.tapes)
-    refuse_early(session, given, found)
-    answer = _recalled(session, known, found, given)
+    found.require()
+    refuse_early(session, given, found.plan)
+    answer = _recalled(session, found, given)
     session.show(answer, _lines(answer))
-    return IntegrityError.exit_status if answer.flaws or answer.lost else 0
+    is_whole = not answer.lost and (bool(answer.filled) or not answer.flaws)
+    return 0 if is_whole else IntegrityError.exit_status
 
 
 def _needed(found: Plan) -> RecallPlan:
@@ -156,26 +150,22 @@ def _needed(found: Plan) -> RecallPlan:
     )
 
 
-def _recalled(session: Session, known: Known, found: Plan, given: dict[str, Any]) -> RecalledPoint:
+def _recalled(session: Session, found: Source, given: dict[str, Any]) -> RecalledPoint:
     from vsnapfs.archive.landing import Landing
-    from vsnapfs.archive.layer import Options
-    from vsnapfs.archive.recall import Recall, plan_lines
+    from vsnapfs.archive.recall import plan_lines
     from vsnapfs.cli.progress import shown
 
-    options = Options(
-        tuple(Path(path) for path in given["identities"]), verify=not given["no_verify"], salvage=given["salvage"]
-    )
     directory = _directory(session, given)
-    archives = [step.archive.uuid for step in found.steps]
+    archives = [step.archive.uuid for step in found.plan.steps]
     landing = Landing(directory, archives, sorted(set(given["volumes"])), resume=given["resume"])
-    for line in [] if session.json else plan_lines(found):
+    for line in [] if session.json else plan_lines(found.plan):
         print(printable(line), file=sys.stderr, flush=True)
     try:
-        for flaw in known.damage.flaws:
+        for flaw in found.flaws:
             landing.damage.flaw(flaw)
         with shown(wanted=not session.json) as report:
-            done = Recall(found, known.given, landing, options, report).run(publish=given["to"] is not None)
-            answer = _delivered(session, found, done, given, report)
+            done = found.recall(landing, report, publish=given["to"] is not None)
+            answer = _delivered(session, found.plan, done, given, report)
         if given["to"] is None:
             landing.discard()
         return answer
@@ -227,11 +217,12 @@ def _delivered(session: Session, found: Plan, done: Recalled, given: dict[str, A
         verified=done.verified,
         flaws=done.flaws,
         lost=done.lost,
+        filled=done.filled,
     )
 
 
 def _lines(answer: RecalledPoint) -> Iterator[str]:
-    verified = ", verified" if answer.verified else ""
+    verified = ", verified" if answer.verified and not answer.lost else ""
     made = f"bookmark {answer.bookmark} of {answer.to}" if answer.bookmark is not None else answer.to
     if answer.archive is not None:
         made = f"full archive {answer.archive[:8]} on {answer.to}"
@@ -241,7 +232,8 @@ def _lines(answer: RecalledPoint) -> Iterator[str]:
         yield f"  {answer.written_bytes} bytes differ from its point"
     yield from (printable(f"damaged: {flaw.line()}") for flaw in answer.flaws[:LINES_SHOWN])
     yield from (printable(f"lost: {lost.line()}") for lost in answer.lost[:LINES_SHOWN])
-    more = max(0, len(answer.flaws) - LINES_SHOWN) + max(0, len(answer.lost) - LINES_SHOWN)
+    yield from (printable(f"from another copy: {filled.line()}") for filled in answer.filled[:LINES_SHOWN])
+    more = sum(max(0, len(found) - LINES_SHOWN) for found in (answer.flaws, answer.lost, answer.filled))
     if more:
         yield f"and {more} more: --json, and VOLUME.damage beside an image"
     if answer.flaws and not answer.lost:

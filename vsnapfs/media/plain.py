@@ -16,13 +16,14 @@ from pathlib import Path
 
 from vsnapfs.core.errors import BusyError, NameTakenError, NoSpaceError, StoreError, UsageError, from_os_error
 from vsnapfs.media.file_reader import FileReader
-from vsnapfs.media.tape import Readable
+from vsnapfs.media.tape import Readable, Writable
 from vsnapfs.media.writeback import Writeback
 
 PARTIAL = ".partial"
 INDEX = ".index"
 """Ends the name of what stands beside a file and says what it is."""
 FILE_MODE = 0o600
+PIPE_BYTES = 1 << 20
 
 
 def index_of(path: Path) -> Path:
@@ -172,6 +173,29 @@ class PipeWriter:
 
     def abandon(self) -> None:
         """What was written is written."""
+
+
+class PipeReader:
+    """See media.tape.TapeReader. A descriptor that is read once, such as standard input."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        """fd: taken over. name: for people."""
+        self.name = name
+        self._fd = fd
+        with suppress(OSError):  # another kind of file, or more than a user may have
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+    def readinto(self, buffer: Writable) -> int:
+        try:
+            return os.readv(self._fd, [buffer])
+        except OSError as error:
+            raise from_os_error(error, f"read {self.name}") from error
+
+    def close(self) -> None:
+        """Twice is allowed."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 def _write_all(fd: int, block: Readable) -> None:

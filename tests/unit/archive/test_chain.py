@@ -39,11 +39,13 @@ class Ground:
         made: str = "",
         pieces: tuple[tuple[str, int], ...] = (("T1", 1),),
         total: int | None = None,
+        volumes: tuple[str, ...] = (),
     ) -> None:
         kind: ArchiveKind = "full" if since is None else "incremental"
         self.known.archives[uuid] = ArchiveEntry(
-            uuid=uuid, repository=repository, kind=kind, point=at, since=since, parent=parent, made=made or uuid
-        )
+            uuid=uuid, repository=repository, kind=kind, point=at, since=since, parent=parent, made=made or uuid,
+            volumes=volumes,
+        )  # fmt: skip
         for number, (label, file) in enumerate(pieces):
             if label:
                 self.known.pieces[uuid, number] = piece(uuid, number, self.tape(label), file)
@@ -152,3 +154,22 @@ def test_a_circle_is_damage() -> None:
     ground.archive("b", point(2, "tue"), since=point(1), parent="a")
     with pytest.raises(IntegrityError, match="back to themselves"):
         plan(ground.known, ground.known.archives["a"])
+
+
+def test_a_parent_without_some_of_the_volumes_will_not_do() -> None:
+    ground = Ground()
+    ground.archive("some", point(1, "mon"), volumes=("a",))
+    ground.archive("one", point(2, "tue"), since=point(1), parent="gone", volumes=("a", "b"))
+    with pytest.raises(NotFoundError, match="archive gone"):
+        plan(ground.known, ground.known.archives["one"])
+    ground.archive("all", point(1, "mon"), volumes=("a", "b", "c"), made="0")
+    assert [step.archive.uuid for step in plan(ground.known, ground.known.archives["one"]).steps] == ["all", "one"]
+
+
+def test_of_several_archives_of_a_point_that_with_the_wanted_volumes_is_taken() -> None:
+    ground = Ground()
+    ground.archive("all", point(1, "mon"), volumes=("a", "b"), made="1")
+    ground.archive("some", point(1, "mon"), volumes=("a",), made="2")
+    assert chosen(ground.known, "mon").uuid == "all"
+    assert chosen(ground.known, "mon", volumes=["b"]).uuid == "all"
+    assert chosen(ground.known, "mon", volumes=["a"]).uuid == "some"
