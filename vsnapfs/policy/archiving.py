@@ -7,7 +7,7 @@ Source: docs/archive-policy.md.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Annotated, Literal, get_args
@@ -17,6 +17,7 @@ import msgspec
 from vsnapfs.core.errors import UsageError
 from vsnapfs.core.names import check_name
 from vsnapfs.core.units import parse_size
+from vsnapfs.policy.media import CommandSettings, MediumSettings
 from vsnapfs.policy.periods import Period
 from vsnapfs.policy.retention import span_of
 from vsnapfs.policy.schedule import LOCAL, Timing
@@ -121,7 +122,7 @@ class ArchivePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return f"{which} of {' '.join(self.patterns)} to {self.to}{when}"
 
 
-def check_policies(policies: Mapping[str, ArchivePolicy], media: Collection[str]) -> None:
+def check_policies(policies: Mapping[str, ArchivePolicy], media: Mapping[str, MediumSettings]) -> None:
     """What can be said only of all of the settings. Raises: ValueError."""
     for name, policy in policies.items():
         try:
@@ -132,3 +133,6 @@ def check_policies(policies: Mapping[str, ArchivePolicy], media: Collection[str]
             raise ValueError(f"archive: {name}: {error}") from error
         if policy.to not in media:
             raise ValueError(f"archive: {name}: there is no medium [media.{policy.to}]")
+        medium = media[policy.to]
+        if policy.verify and isinstance(medium, CommandSettings) and not medium.read:
+            raise ValueError(f"archive: {name}: verify: [media.{policy.to}] has no `read`, so nothing can be read back")

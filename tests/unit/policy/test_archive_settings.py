@@ -85,3 +85,11 @@ def test_what_has_to_be_said(key: str) -> None:
     lines = [line for line in LEAST.splitlines() if not line.startswith(f"{key} =")]
     with pytest.raises(UsageError, match=key):
         parse("\n".join(lines).encode(), "x")
+
+
+def test_what_cannot_be_read_back_is_not_verified() -> None:
+    medium = '[media.vault]\nkind = "command"\ncommand = ["cat"]\n'
+    wanted = '[archive.p]\nbookmarks = "daily-*"\nto = "vault"\nverify = true\n'
+    with pytest.raises(UsageError, match=r"archive: p: verify: \[media.vault\] has no `read`"):
+        parse((medium + wanted).encode(), "x")
+    assert parse((medium + 'read = ["cat"]\n' + wanted).encode(), "x").archive["p"].verify
