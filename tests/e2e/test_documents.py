@@ -13,6 +13,8 @@ from tests.support.processes import environment, program, unmount
 
 README = Path(__file__).parents[2] / "README.md"
 TOUR_S_MAX = 100
+TOLD = ("2 archives: ", "tapes, in this order: ")
+"""By a recall, before it begins."""
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 pytestmark = [
@@ -51,4 +53,4 @@ def test_each_line_of_the_tour_succeeds_and_none_complains(command_directory: Pa
             unmount(tour / mountpoint)
     outcomes = [line for line in done.stdout.splitlines() if line.startswith(":: ")]
     assert outcomes == [f":: 0 {line}" for line in lines], done.stdout + done.stderr
-    assert done.stderr == ""
+    assert [line for line in done.stderr.splitlines() if not line.startswith(TOLD)] == []

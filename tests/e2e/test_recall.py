@@ -121,6 +121,33 @@ def test_what_is_needed_is_said_and_what_is_missing_is_named(source: Path, tmp_p
     assert "T00001" in line
 
 
+ELSEWHERE = """
+[media.away]
+kind = "pool"
+path = "/nonexistent/tapes"
+capacity = "1G"
+[media.robot]
+kind = "drive"
+device = "/nonexistent/nst0"
+changer = "command"
+status = ["false"]
+load = ["false"]
+unload = ["false"]
+"""
+
+
+def test_media_that_are_not_needed_may_be_away(source: Path, tmp_path: Path) -> None:
+    """A drive that is switched off and a disk that is not mounted; where they are needed, they are named."""
+    with (source / "vsnapfs.toml").open("a") as settings:
+        settings.write(ELSEWHERE)
+    must(source, "recall", "monday", "--to", tmp_path / "to")
+    assert images_in(tmp_path / "to") == content_of(source, "monday", ["db", "empty"])
+    (tapes_of(source) / "T00001").rename(tmp_path / "T00001")
+    lacking = run(source, "recall", "monday", "--to", tmp_path / "again")
+    assert (lacking.returncode, "T00001" in lacking.stderr) == (NOT_FOUND, True), lacking.stderr
+    assert "/nonexistent/tapes" in refused(source, NOT_FOUND, "tape", "scan")
+
+
 def test_the_catalog_is_made_again_by_reading_tapes(source: Path) -> None:
     before = must_json(source, "archive", "list")
     (source / "tapes.db").unlink()

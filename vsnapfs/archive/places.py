@@ -17,7 +17,7 @@ from vsnapfs.archive.inventory import Inventory, of_catalog
 from vsnapfs.archive.scan import look
 from vsnapfs.archive.streams import slots_of_commands
 from vsnapfs.catalog.tapes import Found
-from vsnapfs.core.errors import NotFoundError, UsageError, from_os_error
+from vsnapfs.core.errors import NotFoundError, UsageError, VsnapfsError, from_os_error
 from vsnapfs.core.names import near
 from vsnapfs.media.kinds import open_medium
 from vsnapfs.media.medium import Medium
@@ -69,7 +69,7 @@ def opened(
     Raises: NotFoundError: a place, or the catalog knows no archive. UsageError: neither was given. BusyError, StoreError, IntegrityError.
     """
     damage = Damage()
-    with reached(places, repository, how) as (given, catalog):
+    with reached(places, repository, how, as_needed=not places) as (given, catalog):
         if not places and not catalog.archives:
             raise NotFoundError("the catalog of tapes knows no archive", hint="give --from where tapes are")
         inventory = look(given, damage, identities) if places else catalog
@@ -78,9 +78,12 @@ def opened(
 
 @contextmanager
 def reached(
-    places: Sequence[str], repository: Path | None, how: How = NOBODY
+    places: Sequence[str], repository: Path | None, how: How = NOBODY, *, as_needed: bool = False
 ) -> Iterator[tuple[GivenTapes, Inventory]]:
-    """The tapes, none of which was loaded, and what the catalog of the repository knows. Raises: as ``opened``."""
+    """The tapes, none of which was loaded, and what the catalog of the repository knows.
+
+    Args: as_needed: a medium that cannot say what it has is none to fail of: what is wanted may be elsewhere. Raises: as ``opened``.
+    """
     with ExitStack() as stack:
         media: dict[str, MediumSettings] = {}
         catalog = Inventory()
@@ -91,7 +94,7 @@ def reached(
             catalog = of_catalog(held.tapes)
         elif not places:
             raise UsageError("no tapes were named", hint="give --from where they are")
-        slots, drives = _found(places or list(media), media, how, stack)
+        slots, drives = _found(places or list(media), media, how, stack, as_needed=as_needed)
         if held is not None and repository is not None:
             for name, settings in media.items():
                 if isinstance(settings, CommandSettings) and (name in places or not places):
@@ -121,26 +124,36 @@ def rescan(repository: Path, places: Sequence[str], how: How, identities: Sequen
 
 
 def _found(
-    places: Sequence[str], media: dict[str, MediumSettings], how: How, stack: ExitStack
+    places: Sequence[str], media: dict[str, MediumSettings], how: How, stack: ExitStack, *, as_needed: bool
 ) -> tuple[list[Slot], list[Medium]]:
     slots: list[Slot] = []
     drives: list[Medium] = []
     for place in places:
-        settings = media.get(place) or _drive_at(place)
-        if isinstance(settings, PoolSettings):
-            slots += slots_of_path(Path(settings.path), may_be_empty=True)
-        elif isinstance(settings, CommandSettings):
-            pass  # the catalog knows what it took
-        elif settings is not None:
-            medium = open_medium(place, settings, how.ask)
-            stack.callback(medium.close)
-            drives.append(medium)
-            slots += slots_of_medium(medium, how.labels)
-        elif os.path.lexists(place):
-            slots += slots_of_path(Path(os.path.abspath(place)))
-        else:
-            raise NotFoundError(f"{place} is neither a medium of the settings nor a path", near=near(place, media))
+        try:
+            slots += _slots_at(place, media, how, stack, drives)
+        except VsnapfsError:
+            if not as_needed:
+                raise
     return slots, drives
+
+
+def _slots_at(
+    place: str, media: dict[str, MediumSettings], how: How, stack: ExitStack, drives: list[Medium]
+) -> list[Slot]:
+    """Tapes of one place. drives: gets it, if it can be asked for tapes; it is closed with the stack."""
+    settings = media.get(place) or _drive_at(place)
+    if isinstance(settings, PoolSettings):
+        return slots_of_path(Path(settings.path), may_be_empty=True)
+    if isinstance(settings, CommandSettings):
+        return []  # the catalog knows what it took
+    if settings is not None:
+        medium = open_medium(place, settings, how.ask)
+        stack.callback(medium.close)
+        drives.append(medium)
+        return slots_of_medium(medium, how.labels)
+    if os.path.lexists(place):
+        return slots_of_path(Path(os.path.abspath(place)))
+    raise NotFoundError(f"{place} is neither a medium of the settings nor a path", near=near(place, media))
 
 
 def _drive_at(place: str) -> DriveSettings | None:
