@@ -8,7 +8,8 @@ Source: docs/archive-policy.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import tzinfo
 from typing import NamedTuple, cast
 
@@ -167,24 +168,25 @@ class Choice:
                 if entry.since is None or self._known.opens(entry.since):
                     return None if entry.since is None else entry.since.seqno
                 break
-        before = [entry for entry in self.copies if entry.point.seqno <= bookmark.seqno and self._has(entry, wanted)]
-        if not before or self._is_full(bookmark, before):
+        there = (e for e in reversed(self.copies) if e.point.seqno <= bookmark.seqno and self._has(e, wanted))
+        parent = None if self._policy.full == "always" else next(there, None)
+        if parent is None or self._is_full(bookmark, itertools.chain([parent], there)):
             return None
-        return before[-1].point.seqno
+        return parent.point.seqno
 
-    def _is_full(self, bookmark: Bookmark, before: Sequence[ArchiveEntry]) -> bool:
-        """By the settings. before: what it could go on from."""
+    def _is_full(self, bookmark: Bookmark, there: Iterable[ArchiveEntry]) -> bool:
+        """By the settings. there: what it could go on from, the newest first."""
         full = self._policy.full
-        if full in ("always", "once"):
-            return full == "always"
-        places = [place for place, entry in enumerate(before) if entry.kind == "full"]
-        if not places:
-            return True
-        if isinstance(full, int):
-            return len(before) - places[-1] >= full
-        period, zone = cast("Period", full), self._known.zone
-        last_ns = parse_iso(before[places[-1]].point.time)
-        return period_of(period, last_ns, zone) != period_of(period, bookmark.time_ns, zone)
+        if full == "once":
+            return False
+        for count, entry in enumerate(there, 1):
+            if entry.kind == "full" and isinstance(full, int):
+                return count >= full
+            if entry.kind == "full":
+                period, zone = cast("Period", full), self._known.zone
+                last = period_of(period, parse_iso(entry.point.time), zone)
+                return last != period_of(period, bookmark.time_ns, zone)
+        return True
 
     def _has(self, entry: ArchiveEntry, wanted: Collection[str]) -> bool:
         """An incremental archive of these volumes can go on from it."""
