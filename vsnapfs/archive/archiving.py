@@ -25,8 +25,6 @@ from vsnapfs.media.medium import Medium
 from vsnapfs.repository.repository import Repository
 
 INTERRUPTED = "it was interrupted"
-BROKEN_OFF = ("under way", "failed")
-"""Nobody is at it, as long as one is alone (alone.py)."""
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,9 +73,9 @@ class Archiving:
 
     def broken_off(self, subject: Subject | None) -> ArchiveEntry | None:
         """The newest archive on this medium that can be gone on with; subject: of this."""
-        for entry in reversed(self._catalog.archives()):
+        for entry in reversed(self._catalog.broken_off()):
             ours = (entry.medium, entry.repository) == (self._medium.name, self._repository.uuid)
-            if ours and entry.state in BROKEN_OFF and (subject is None or _is_of(entry, subject)):
+            if ours and (subject is None or _is_of(entry, subject)):
                 return entry
         return None
 

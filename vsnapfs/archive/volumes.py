@@ -52,17 +52,21 @@ def parent_of(
     """The archive that an incremental one of a point can go on from: made last, of a point that is not later and still stands, with
     every one of the volumes that stood by then. known: complete ones, in the order in which they were made. None: there is none.
 
+    Where an older copy of the repository was put back and newer tapes were scanned, a number may be that of another record by now: what
+    changed since that says nothing about the archive.
+
     Raises: PointGoneError: there are some, and the points of all of them are gone.
     """
     gone: VsnapfsError | None = None
     for entry in reversed(list(known)):
         if entry.repository == repository.uuid and entry.point.seqno <= point.seqno:
             try:
-                standing = repository.volumes(repository.resolve(f"@{entry.point.seqno}"))
+                at = repository.resolve(f"@{entry.point.seqno}")
+                standing = {volume.name for volume in repository.volumes(at)}
             except (PointGoneError, GapError) as error:
                 gone = gone or error
                 continue
-            if {volume.name for volume in standing} & set(volumes) <= set(entry.volumes):
+            if at.time == entry.point.time and standing & set(volumes) <= set(entry.volumes):
                 return entry
     if gone is not None:
         raise PointGoneError(

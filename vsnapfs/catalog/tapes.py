@@ -202,9 +202,17 @@ class Tapes(Streams):
 
     def standing(self) -> list[ArchiveEntry]:
         """Complete archives, of any point, whose whole chain is complete and on tapes that are not retired, oldest first."""
-        retired = {tape.uuid for tape in self.tapes() if tape.state == "retired"}
-        gone = {piece.archive for uuid in retired for piece in self.pieces_on(uuid)}
-        return chains.standing(self.archives(), gone)
+        return chains.standing(self.archives(), self._retired())
+
+    def broken_off(self) -> list[ArchiveEntry]:
+        """Archives, of any point, that can be gone on with, in the order in which they were made: no part of them is on a tape that is
+        retired."""
+        return chains.broken_off(self.archives(), self._retired())
+
+    def _retired(self) -> set[str]:
+        """uuids of archives with a piece on a tape that is retired."""
+        retired = [tape.uuid for tape in self.tapes() if tape.state == "retired"]
+        return {piece.archive for uuid in retired for piece in self.pieces_on(uuid)}
 
     def depending_on(self, tape_uuid: str) -> list[ArchiveEntry]:
         """Complete archives that count and need a piece on the tape, themselves or their chain."""

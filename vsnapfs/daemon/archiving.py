@@ -150,6 +150,9 @@ class _Line:
             found: list[Due] = await self._clockwork.call(
                 partial(self._repository.archives_due, list(self.own), frozenset(self._anew))
             )
+        except BusyError:
+            self._all.until_s = trio.current_time() + BUSY_S
+            return None
         except VsnapfsError as error:
             again_ns = self._again_ns(self._all)
             for policy in self.own:

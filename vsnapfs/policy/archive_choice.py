@@ -8,12 +8,13 @@ Source: docs/archive-policy.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import tzinfo
 from typing import NamedTuple, cast
 
 from vsnapfs.core.model import Bookmark
-from vsnapfs.core.tapes import ArchiveEntry
+from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry
 from vsnapfs.core.times import parse_iso
 from vsnapfs.policy.archiving import ArchivePolicy
 from vsnapfs.policy.periods import Period, period_of
@@ -30,8 +31,8 @@ class Known(NamedTuple):
     """Those that can be gone on with, in the same order."""
     volumes_at: Callable[[int], frozenset[str]]
     """The names of the volumes that stand at a point."""
-    opens: Callable[[int], bool]
-    """True: the point can be opened."""
+    opens: Callable[[ArchivedPoint], bool]
+    """True: the point can be opened, and is the one that was archived."""
     zone: tzinfo
     """In which periods begin."""
 
@@ -58,8 +59,10 @@ class Choice:
         self._name = name
         self._policy = policy
         self._known = known
-        self.copies = [entry for entry in known.copies if self._is_of(entry)]
+        fitting = {each.seqno for each in known.bookmarks if policy.fits(each.name)}
+        self.copies = [entry for entry in known.copies if self._is_of(entry, fitting)]
         """That are of this policy, whoever has made them."""
+        self._archived = {(entry.point.seqno, entry.point.time) for entry in self.copies}
 
     def due(self, now_ns: int) -> list[Bookmark]:
         """Bookmarks that are to be archived, by their points. now_ns: the clock's."""
@@ -74,7 +77,8 @@ class Choice:
         return Due(self._name, bookmark.name, bookmark.seqno, self._policy.to, volumes, since, not anew)
 
     def is_archived(self, bookmark: Bookmark) -> bool:
-        return any(entry.point.seqno == bookmark.seqno for entry in self.copies)
+        """By its time too: where an older copy of the repository was put back, a number may have become that of another record."""
+        return (bookmark.seqno, bookmark.time) in self._archived
 
     def kept(self, now_ns: int) -> dict[str, str]:
         """Why each bookmark stays that does so for this. now_ns: the journal's, by which ages are told."""
@@ -149,12 +153,11 @@ class Choice:
         standing = self._known.volumes_at(seqno)
         return standing & frozenset(self._policy.volumes) if self._policy.volumes else standing
 
-    def _is_of(self, entry: ArchiveEntry) -> bool:
+    def _is_of(self, entry: ArchiveEntry, fitting: Collection[int]) -> bool:
         if entry.medium != self._policy.to or not self._wanted(entry.point.seqno) <= set(entry.volumes):
             return False
-        if entry.point.bookmark is not None and self._policy.fits(entry.point.bookmark):
-            return True
-        return any(each.seqno == entry.point.seqno and self._policy.fits(each.name) for each in self._known.bookmarks)
+        name = entry.point.bookmark
+        return entry.point.seqno in fitting or (name is not None and self._policy.fits(name))
 
     def _since(self, bookmark: Bookmark, *, anew: bool) -> int | None:
         """The point that an archive goes on from: that of the one which was broken off, else as ``full`` says."""
@@ -162,32 +165,33 @@ class Choice:
         for entry in reversed([] if anew else self._known.broken_off):
             of_this = (entry.medium, entry.point.seqno) == (self._policy.to, bookmark.seqno)
             if of_this and set(entry.volumes) == wanted:
-                if entry.since is None or self._known.opens(entry.since.seqno):
+                if entry.since is None or self._known.opens(entry.since):
                     return None if entry.since is None else entry.since.seqno
                 break
-        before = [entry for entry in self.copies if entry.point.seqno <= bookmark.seqno and self._has(entry, wanted)]
-        if not before or self._is_full(bookmark, before):
+        there = (e for e in reversed(self.copies) if e.point.seqno <= bookmark.seqno and self._has(e, wanted))
+        parent = None if self._policy.full == "always" else next(there, None)
+        if parent is None or self._is_full(bookmark, itertools.chain([parent], there)):
             return None
-        return before[-1].point.seqno
+        return parent.point.seqno
 
-    def _is_full(self, bookmark: Bookmark, before: Sequence[ArchiveEntry]) -> bool:
-        """By the settings. before: what it could go on from."""
+    def _is_full(self, bookmark: Bookmark, there: Iterable[ArchiveEntry]) -> bool:
+        """By the settings. there: what it could go on from, the newest first."""
         full = self._policy.full
-        if full in ("always", "once"):
-            return full == "always"
-        places = [place for place, entry in enumerate(before) if entry.kind == "full"]
-        if not places:
-            return True
-        if isinstance(full, int):
-            return len(before) - places[-1] >= full
-        period, zone = cast("Period", full), self._known.zone
-        last_ns = parse_iso(before[places[-1]].point.time)
-        return period_of(period, last_ns, zone) != period_of(period, bookmark.time_ns, zone)
+        if full == "once":
+            return False
+        for count, entry in enumerate(there, 1):
+            if entry.kind == "full" and isinstance(full, int):
+                return count >= full
+            if entry.kind == "full":
+                period, zone = cast("Period", full), self._known.zone
+                last = period_of(period, parse_iso(entry.point.time), zone)
+                return last != period_of(period, bookmark.time_ns, zone)
+        return True
 
     def _has(self, entry: ArchiveEntry, wanted: Collection[str]) -> bool:
         """An incremental archive of these volumes can go on from it."""
-        seqno = entry.point.seqno
-        return self._known.opens(seqno) and (self._known.volumes_at(seqno) & set(wanted)) <= set(entry.volumes)
+        standing = self._known.volumes_at(entry.point.seqno)
+        return self._known.opens(entry.point) and (standing & set(wanted)) <= set(entry.volumes)
 
     def _next_parent(self) -> Bookmark | None:
         """The bookmark of the point that the next archive goes on from, as far as that is known now."""

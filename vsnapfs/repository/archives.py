@@ -11,16 +11,16 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from functools import cache
 
-from vsnapfs.core.errors import PointGoneError, VsnapfsError
+from vsnapfs.core.errors import PointGoneError, UsageError, VsnapfsError
 from vsnapfs.core.state import ArchivingState
-from vsnapfs.core.tapes import ArchiveEntry
+from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry
+from vsnapfs.core.times import parse_iso
 from vsnapfs.policy.archive_choice import Choice, Due, Known
 from vsnapfs.repository import roots
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.resolve import window
 from vsnapfs.repository.tapes import known_tapes
 
-BROKEN_OFF = ("under way", "failed")
 NAMES_MAX = 4
 
 
@@ -59,9 +59,13 @@ def kept(parts: Parts, now_ns: int) -> dict[str, str]:
 
 
 def unarchived(parts: Parts, now_ns: int) -> dict[str, list[str]]:
-    """Of each bookmark that is due, and is not archived: the policies."""
+    """Of each bookmark that is due, and is not archived: the policies. Nothing where the catalog of tapes cannot be read."""
     found: dict[str, list[str]] = {}
-    for name, choice in _choices_for_certain(parts).items():
+    try:
+        each = choices(parts)
+    except VsnapfsError:
+        return {}
+    for name, choice in each.items():
         for bookmark in choice.due(now_ns):
             found.setdefault(bookmark.name, []).append(name)
     return found
@@ -111,6 +115,14 @@ def _state(parts: Parts, name: str, choice: Choice, known: Known) -> ArchivingSt
     )
 
 
+def _has_time(entry: ArchiveEntry) -> bool:
+    """Tapes that were scanned may say anything."""
+    try:
+        return parse_iso(entry.point.time) > 0
+    except UsageError:
+        return False
+
+
 def _name(entry: ArchiveEntry) -> str:
     return entry.point.bookmark or f"@{entry.point.seqno}"
 
@@ -132,8 +144,8 @@ def _choices(parts: Parts, known: Known) -> dict[str, Choice]:
 def _known(parts: Parts) -> Known:
     uuid = str(parts.uuid)
     with closing(known_tapes(parts.layout, uuid)) as tapes:
-        copies = [entry for entry in tapes.standing() if entry.repository == uuid]
-        broken_off = [entry for entry in tapes.archives() if entry.repository == uuid and entry.state in BROKEN_OFF]
+        copies = [entry for entry in tapes.standing() if entry.repository == uuid and _has_time(entry)]
+        broken_off = [entry for entry in tapes.broken_off() if entry.repository == uuid]
     return _known_with(parts, copies, broken_off)
 
 
@@ -145,11 +157,15 @@ def _known_with(parts: Parts, copies: list[ArchiveEntry], broken_off: list[Archi
     def volumes_at(seqno: int) -> frozenset[str]:
         return frozenset(entry.name for entry in parts.entries(seqno))
 
-    def opens(seqno: int) -> bool:
+    last_seqno = parts.journal.facts().committed_seqno
+
+    def opens(point: ArchivedPoint) -> bool:
+        if not 0 < point.seqno <= last_seqno:
+            return False
         try:
-            parts.journal.point_check(seqno)
+            parts.journal.point_check(point.seqno)
+            return parts.point(point.seqno).time == point.time
         except PointGoneError:
             return False
-        return True
 
     return Known(bookmarks, copies, broken_off, volumes_at, opens, parts.settings.retention.zone)

@@ -81,7 +81,7 @@ def known(
         copies,
         broken_off,
         lambda seqno: frozenset({"db", "logs"} if seqno >= 10 else {"db"}),
-        lambda seqno: seqno // 10 not in gone,
+        lambda point: point.seqno // 10 not in gone,
         zone,
     )
 
@@ -109,6 +109,12 @@ def test_an_archive_counts_on_its_medium_with_all_volumes() -> None:
         assert due(policy(), known(days(1), [entry])) == ["daily-1"]
     assert due(policy(volumes=["db"]), known(days(1), [archive(1, volumes=("db",))])) == []
     assert due(policy(), known(days(1), [archive(1, name="")])) == [], "archived by its seqno"
+
+
+def test_an_archive_of_another_point_of_that_number_is_none_of_it() -> None:
+    """An older copy of the repository was put back, and went another way."""
+    other = msgspec.structs.replace(archive(1), point=ArchivedPoint(seqno=10, time=iso(START), bookmark="daily-1"))
+    assert due(policy(), known(days(1), [other])) == ["daily-1"]
 
 
 def test_a_point_without_any_of_the_volumes_is_no_business_of_it() -> None:

@@ -9,13 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.support.pruned import grow, opened, write_some
 from vsnapfs.archive.due import ArchivesDue, DueArchives
+from vsnapfs.archive.request import Wanted, to_medium
+from vsnapfs.catalog.tapes import Found
 from vsnapfs.core.errors import NotFoundError
 from vsnapfs.core.state import ArchivingState
 from vsnapfs.repository.repository import Repository
+from vsnapfs.repository.tapes import shelf
 
 pytestmark = pytest.mark.unit
 
@@ -160,9 +164,6 @@ def test_a_catalog_of_tapes_that_cannot_be_read_lets_nothing_go(path: Path) -> N
 
 
 def test_an_archive_on_a_retired_tape_counts_no_more(path: Path) -> None:
-    """Neither does an incremental one of which nobody knows what it goes on from."""
-    from vsnapfs.repository.tapes import shelf
-
     with served(path, 'protect = "14d"') as repository:
         past(repository, "d1")
         (made,) = archive_due(repository).archives
@@ -170,6 +171,41 @@ def test_an_archive_on_a_retired_tape_counts_no_more(path: Path) -> None:
             found.tapes.retire(made.tapes[0], time.time_ns())
         assert state(repository).waiting == ["d1"]
         assert [each.archive.point.bookmark for each in archive_due(repository).archives] == ["d1"]
+
+
+def test_what_was_broken_off_on_a_retired_tape_is_begun_anew(path: Path) -> None:
+    """Gone on with, it would never count, and be made again and again."""
+    with served(path, 'protect = "14d"') as repository:
+        past(repository, "d1")
+        (made,) = archive_due(repository).archives
+        with shelf(path, write=True) as found:
+            found.tapes.failed(made.archive.uuid, "broken off")
+            found.tapes.retire(made.tapes[0], time.time_ns())
+        (again,) = archive_due(repository).archives
+        assert again.archive.uuid != made.archive.uuid
+        assert state(repository).waiting == []
+
+
+def test_a_number_that_became_that_of_another_record(path: Path) -> None:
+    """An older copy of the repository was put back, went another way, and tapes that are newer were scanned: what they have of a point
+    of that number is another one's, and what changed since it says nothing."""
+    with served(path, 'full = "once"') as repository:
+        past(repository, "d1", "d2")
+        first, second = archive_due(repository).archives
+        with shelf(path, write=True) as found:
+            others = [
+                msgspec.structs.replace(
+                    entry, uuid=f"other-{entry.uuid}", point=msgspec.structs.replace(entry.point, time="2026-01-02")
+                )
+                for entry in (first.archive, second.archive)
+            ]
+            for entry in (first.archive, second.archive):
+                found.tapes.failed(entry.uuid, "never made")
+            found.tapes.merge(Found(tapes=(), archives=tuple(others), pieces=()))
+        assert state(repository).waiting == ["d1", "d2"]
+        wanted = Wanted(points=("d2",), to="vault", incremental=True)
+        (made,) = to_medium(repository, wanted, lambda _: None, time.time_ns)
+        assert made.archive.kind == "full"
 
 
 def test_a_policy_that_is_not_there(path: Path) -> None:
