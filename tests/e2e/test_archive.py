@@ -487,6 +487,8 @@ def test_what_was_encrypted_is_read_by_age_and_tar(archived: Path, tmp_path: Pat
         (2, ["monday", "tuesday", "--to", "./x.tar"], "takes one POINT"),
         (2, ["monday", "--to", "x.img", "--format", "raw"], "one point and one --volume"),
         (2, ["monday", "--to", "-", "--verify"], "a pipe takes no"),
+        (2, ["monday", "--to", "./x.tar", "--rate", "0"], "nothing is ever written"),
+        (2, ["monday", "--to", "./x.tar/"], "is a directory"),
         (3, ["monday", "--to", "/nowhere/x.tar"], "/nowhere"),
     ],
 )
