@@ -413,7 +413,7 @@ def test_retire_removes_what_was_archived_whatever_has_its_name_by_then(
     archived: Path, tmp_path: Path, to: str
 ) -> None:
     """``latest`` is another bookmark by then, and the name of the one that was archived stands on another point."""
-    words = ["archive", "latest", "--to", to, "--rate", "1M", "--retire"]
+    words = ["archive", "latest", "--to", to, "--rate", "500K", "--retire"]
     with subprocess.Popen(
         [*vsnapfs(), *words], env=environment(archived), cwd=tmp_path, stdout=subprocess.DEVNULL
     ) as process:
