@@ -413,7 +413,7 @@ def test_retire_removes_what_was_archived_whatever_has_its_name_by_then(
     archived: Path, tmp_path: Path, to: str
 ) -> None:
     """``latest`` is another bookmark by then, and the name of the one that was archived stands on another point."""
-    words = ["archive", "latest", "--to", to, "--rate", "1M", "--retire"]
+    words = ["archive", "latest", "--to", to, "--rate", "500K", "--retire"]
     with subprocess.Popen(
         [*vsnapfs(), *words], env=environment(archived), cwd=tmp_path, stdout=subprocess.DEVNULL
     ) as process:
@@ -487,6 +487,8 @@ def test_what_was_encrypted_is_read_by_age_and_tar(archived: Path, tmp_path: Pat
         (2, ["monday", "tuesday", "--to", "./x.tar"], "takes one POINT"),
         (2, ["monday", "--to", "x.img", "--format", "raw"], "one point and one --volume"),
         (2, ["monday", "--to", "-", "--verify"], "a pipe takes no"),
+        (2, ["monday", "--to", "./x.tar", "--rate", "0"], "nothing is ever written"),
+        (2, ["monday", "--to", "./x.tar/"], "is a directory"),
         (3, ["monday", "--to", "/nowhere/x.tar"], "/nowhere"),
     ],
 )

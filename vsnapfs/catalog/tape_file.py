@@ -80,8 +80,8 @@ class TapeFile:
     def _changing(self) -> Iterator[None]:
         """One transaction that has the right to write from its beginning on, so that what is read in it stays true."""
         with our_errors(f"write {self._name}"):
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")  # Ctrl-C while that waits is raised when it has begun
                 yield
                 self._db.execute("COMMIT")
             except BaseException:

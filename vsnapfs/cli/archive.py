@@ -125,6 +125,10 @@ def _check(session: Session, points: tuple[str, ...], form: str, retiring: bool,
         raise UsageError("missing argument POINT", hint="see vsnapfs archive --help")
     if given["since"] is not None and given["incremental"]:
         raise UsageError("--since and --incremental both say from where on", hint="give one of them")
+    if given["rate_bytes"] == 0:
+        raise UsageError("at --rate 0 nothing is ever written", hint="leave it out for as fast as it goes")
+    if given["to"].endswith("/"):
+        raise UsageError(f"{given['to']} is a directory", hint="give the name of a file in it")
     if given["to"] == "-" and (session.json or given["resume"] or given["verify"]):
         raise UsageError("a pipe takes no --json, --resume or --verify", hint="write to a file or a medium")
     if form == "raw":
@@ -187,4 +191,4 @@ def _retired(names: list[str]) -> Iterator[str]:
 
 def _plain_line(made: ArchivedPlain) -> str:
     verified = ", verified" if made.verified else ""
-    return f"{made.kind} archive of {made.point}: {format_size(made.stored_bytes)} to {made.to}{verified}"
+    return printable(f"{made.kind} archive of {made.point}: {format_size(made.stored_bytes)} to {made.to}{verified}")

@@ -491,6 +491,36 @@ def test_a_row_that_no_program_of_ours_wrote_is_refused(ground: Ground, chained:
     assert again.faults() == []
 
 
+class Interrupted:
+    """A database that is waited for; then comes Ctrl-C."""
+
+    def __init__(self, db: Any) -> None:
+        self.db = db
+
+    def execute(self, statement: str, *bound: Any) -> Any:
+        done = self.db.execute(statement, *bound)
+        if statement.startswith("BEGIN"):
+            raise KeyboardInterrupt
+        return done
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.db, name)
+
+
+def test_interrupted_as_it_begins_a_change_it_can_make_another_one(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as to say of an archive that it was interrupted."""
+    tapes = ground.open()
+    with monkeypatch.context() as context:
+        context.setattr(tapes, "_db", Interrupted(tapes._db))
+        with pytest.raises(KeyboardInterrupt):
+            tapes.begin_tape(label("A", "tape-a"))
+    assert tapes.tapes() == []
+    tapes.begin_tape(label("B", "tape-b"))
+    assert [tape.label for tape in tapes.tapes()] == ["B"]
+
+
 def test_a_dropped_archive_keeps_its_place_on_tape(ground: Ground) -> None:
     """What stands there is not written over by who does not know of it; of one with nothing on tape nothing is left."""
     tapes = ground.open()
