@@ -189,6 +189,16 @@ def test_an_archive_whose_tape_is_given_up_meanwhile_is_not_complete(chained: Ta
     assert chained.copies(4) == []
 
 
+def test_an_archive_whose_parent_is_given_up_meanwhile_is_not_complete(chained: Tapes) -> None:
+    chained.begin_tape(label("D", "tape-D"))
+    chained.begin_archive(archive("more", 4, "third"))
+    chained.piece_done(piece("more", 0, "tape-D", 1), NOW_NS)
+    chained.retire("A", NOW_NS)
+    with pytest.raises(DegradedError, match="archive third, which it goes on from, does not count any more"):
+        chained.complete("more")
+    assert chained.archive("more").state == "failed"
+
+
 def test_one_that_lacks_a_piece_is_not_complete(chained: Tapes) -> None:
     chained.begin_archive(archive("more", 4))
     with pytest.raises(DegradedError):
