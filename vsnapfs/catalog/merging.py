@@ -60,7 +60,8 @@ class Merging(Streams):
             if uuid == tape.uuid or foreign or generation >= tape.generation:
                 return
             self._drop_tape(uuid, f"tape {tape.label} was written over")
-        self._insert("tape", [tables.tape_row(tape)], "")
+        # That of another repository is not appended to: that one may write over it when nothing of its own counts there.
+        self._insert("tape", [tables.tape_row(replace(tape, state="full") if foreign else tape)], "")
 
     def _merge_state(self, archive: ArchiveEntry) -> None:
         """Of one that was seen: complete with all its pieces, and only then."""

@@ -189,8 +189,9 @@ class Tapes(Merging):
         return found
 
     def copies(self, seqno: int) -> list[ArchiveEntry]:
-        """Complete archives of the point whose whole chain is complete and on tapes that are not retired, oldest first."""
-        return [entry for entry in self.standing() if entry.point.seqno == seqno]
+        """Complete archives of a point of this repository whose whole chain is complete and on tapes that are not retired, oldest first."""
+        wanted = (self._repository, seqno)
+        return [entry for entry in self.standing() if (entry.repository, entry.point.seqno) == wanted]
 
     def standing(self) -> list[ArchiveEntry]:
         """Complete archives, of any point, whose whole chain is complete and on tapes that are not retired, oldest first."""

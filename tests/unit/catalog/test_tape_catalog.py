@@ -404,6 +404,8 @@ def test_a_tape_of_another_repository_takes_no_label(chained: Tapes) -> None:
     elsewhere = replace(theirs, label="D")
     chained.merge(Found(tapes=(elsewhere,), archives=(other,), pieces=(piece("theirs", 0, "tape-C9", 1),)))
     assert (chained.tape("D").uuid, chained.archive("theirs").state) == ("tape-C9", "complete")
+    assert chained.tape("D").state == "full"  # it is theirs to write to
+    assert (chained.copies(8), uuids(chained.standing())) == ([], ["full", "second", "third", "theirs"])
 
 
 def test_an_archive_of_which_a_piece_is_not_taken_is_no_copy(chained: Tapes) -> None:
