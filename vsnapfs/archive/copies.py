@@ -14,26 +14,30 @@ from vsnapfs.repository.tapes import shelf
 
 
 def copy_list(repository: Path, bookmarks: Iterable[Bookmark]) -> CopyList:
-    """Of the repository at a path. bookmarks: those that stand there. Raises: IntegrityError: the catalog of tapes is damaged."""
+    """Of the repository at a path; points of others that are on its tapes stand for themselves. bookmarks: those that stand there.
+
+    Raises: IntegrityError: the catalog of tapes is damaged."""
+    with shelf(repository) as found:
+        uuid = found.uuid
+        standing = found.tapes.standing()
+        labels_of = found.tapes.labels_by_archive()
     points = {
-        bookmark.seqno: ArchivedPoint(
+        (uuid, bookmark.seqno): ArchivedPoint(
             seqno=bookmark.seqno, time=bookmark.time, bookmark=bookmark.name, consistency=bookmark.consistency
         )
         for bookmark in bookmarks
     }
     on_disk = set(points)
-    copies: dict[int, list[TapeCopy]] = {}
+    copies: dict[tuple[str, int], list[TapeCopy]] = {}
     now_ns = time.time_ns()
-    with shelf(repository) as found:
-        standing = found.tapes.standing()
-        by_uuid = {entry.uuid: entry for entry in standing}
-        labels_of = found.tapes.labels_by_archive()
+    by_uuid = {entry.uuid: entry for entry in standing}
 
     def labels(entry: ArchiveEntry) -> list[str]:
         return list(dict.fromkeys(label for step in chain(by_uuid, entry) for label in labels_of.get(step.uuid, ())))
 
     for entry in standing:
-        points.setdefault(entry.point.seqno, entry.point)
+        key = (entry.repository, entry.point.seqno)
+        points.setdefault(key, entry.point)
         copy = TapeCopy(
             archive=entry.uuid,
             kind=entry.kind,
@@ -42,15 +46,15 @@ def copy_list(repository: Path, bookmarks: Iterable[Bookmark]) -> CopyList:
             medium=entry.medium,
             tapes=labels(entry),
         )
-        copies.setdefault(entry.point.seqno, []).append(copy)
+        copies.setdefault(key, []).append(copy)
     return CopyList(
         points=[
             PointCopies(
-                point=points[seqno],
-                age_s=age_s(points[seqno].time, now_ns),
-                on_disk=seqno in on_disk,
-                on_tape=copies.get(seqno, []),
+                point=point,
+                age_s=age_s(point.time, now_ns),
+                on_disk=key in on_disk,
+                on_tape=copies.get(key, []),
             )
-            for seqno in sorted(points)
+            for key, point in sorted(points.items(), key=lambda each: (each[1].seqno, each[0]))
         ]
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,6 +14,8 @@ from vsnapfs.archive import volumes
 from vsnapfs.archive.alone import alone, is_under_way
 from vsnapfs.core.errors import GapError, PointGoneError, UsageError, VsnapfsError
 from vsnapfs.core.tapes import ArchiveEntry
+from vsnapfs.core.times import age_s
+from vsnapfs.policy.media import CommandSettings
 from vsnapfs.repository.repository import Repository
 from vsnapfs.repository.tapes import Shelf, shelf
 
@@ -21,6 +25,8 @@ KILLED = "it was killed"
 class ArchiveListed(ArchiveEntry, frozen=True, kw_only=True):
     """An archive, and where it is."""
 
+    age_s: int
+    """Since it was made."""
     tapes: list[str]
     """Labels, in the order in which they are read."""
     copies: int
@@ -41,7 +47,8 @@ def archive_list(repository: Path) -> ArchiveList:
     Raises: NotFoundError. IntegrityError: the catalog of tapes is damaged.
     """
     with shelf(repository) as found:
-        standing = [entry.point.seqno for entry in found.tapes.standing()]
+        standing = Counter((entry.repository, entry.point.seqno) for entry in found.tapes.standing())
+        now_ns = time.time_ns()
         entries = [_as_it_is(repository, found, entry) for entry in found.tapes.archives()]
         ours = [entry for entry in entries if _is_broken_off(found, entry)]
         resumable = _resumable(repository, ours) if ours else {}
@@ -50,8 +57,9 @@ def archive_list(repository: Path) -> ArchiveList:
             archives=[
                 ArchiveListed(
                     **msgspec.structs.asdict(entry),
+                    age_s=age_s(entry.made, now_ns),
                     tapes=labels.get(entry.uuid, []),
-                    copies=standing.count(entry.point.seqno),
+                    copies=standing[entry.repository, entry.point.seqno],
                     resumable=resumable.get(entry.uuid),
                 )
                 for entry in entries
@@ -83,7 +91,9 @@ def _as_it_is(repository: Path, found: Shelf, entry: ArchiveEntry) -> ArchiveEnt
 
 
 def _is_broken_off(found: Shelf, entry: ArchiveEntry) -> bool:
-    return entry.state == "failed" and entry.repository == found.uuid and entry.medium in found.media
+    """And that something can be gone on with: a command gets the whole again."""
+    ours = entry.state == "failed" and entry.repository == found.uuid
+    return ours and entry.medium in found.media and not isinstance(found.media[entry.medium], CommandSettings)
 
 
 def _resumable(repository: Path, entries: Sequence[ArchiveEntry]) -> dict[str, bool]:

@@ -44,7 +44,12 @@ def tapes_needed(
     """
     with shelf(repository) as found:
         archives = found.tapes.archives()
-        chosen = _chosen([one for one in archives if one.state in WAYS], wanted, bookmarks)
+        ways = [one for one in archives if one.state in WAYS]
+        ours = [one for one in ways if one.repository == found.uuid]
+        chosen = _chosen(ours, wanted, bookmarks) or _chosen(ways, wanted, None)
+        if not chosen:
+            known = [one.point.bookmark or f"@{one.point.seqno}" for one in ways]
+            raise NotFoundError(f"nothing of {wanted!r} was archived", near=near(wanted, [*known, LATEST]))
         looked: dict[str, _Looked] = {}
         now_ns = time.time_ns()
         point = chosen[0].point
@@ -58,7 +63,10 @@ def tapes_needed(
 
 
 def _chosen(archives: Sequence[ArchiveEntry], wanted: str, bookmarks: Sequence[Bookmark] | None) -> list[ArchiveEntry]:
-    """All of one point, the newest first. A name means the bookmark that stands, as everywhere; else what was archived by it last."""
+    """All of one point, the newest first. A name means the bookmark that stands, as everywhere; else what was archived by it last.
+
+    Raises: UsageError: it is of several points.
+    """
     seqnos = {f"@{each.seqno}" for each in bookmarks or () if each.name == wanted}
     names = seqnos or {wanted}
     found = [one for one in archives if names & {f"@{one.point.seqno}", one.point.bookmark}]
@@ -69,9 +77,6 @@ def _chosen(archives: Sequence[ArchiveEntry], wanted: str, bookmarks: Sequence[B
         last = max(found, key=lambda one: one.point.time).point.seqno
         found = [one for one in found if one.point.seqno == last]
     found = found or [one for one in archives if wanted and one.uuid.startswith(wanted)]
-    if not found:
-        known = [one.point.bookmark or f"@{one.point.seqno}" for one in archives]
-        raise NotFoundError(f"nothing of {wanted!r} was archived", near=near(wanted, [*known, LATEST]))
     if len({(one.repository, one.point.seqno) for one in found}) > 1:
         raise UsageError(f"{wanted!r} is of several points", hint="give the uuid of an archive")
     return found[::-1]

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ from vsnapfs.archive.recall import Recalled
 from vsnapfs.archive.request import Wanted, flow_of
 from vsnapfs.archive.source import ImageSource
 from vsnapfs.archive.sums import SummedStream
+from vsnapfs.archive.to_command import Target, to_command
 from vsnapfs.archive.writing import Archiver
 from vsnapfs.catalog.tapes import Tapes
 from vsnapfs.core.errors import DegradedError, IntegrityError, VsnapfsError
@@ -33,7 +35,7 @@ from vsnapfs.core.tapes import ArchiveEntry
 from vsnapfs.core.times import iso
 from vsnapfs.media.kinds import open_medium
 from vsnapfs.media.medium import Medium
-from vsnapfs.policy.media import MediumSettings
+from vsnapfs.policy.media import CommandSettings, MediumSettings
 from vsnapfs.repository.tapes import shelf
 
 INTERRUPTED = "it was interrupted"
@@ -57,6 +59,9 @@ def archive_images(
     with shelf(repository, write=True) as held, alone(repository, medium):
         settings = held.settings_of(medium)
         flow = flow_of(Wanted(to=medium), settings)
+        if isinstance(settings, CommandSettings):
+            target = Target(medium, settings, repository, held.tapes, flow, time.time_ns)
+            return to_command(target, manifest_of(done, None), partial(_sources, done), report)[0]
         coding.require(flow.coding)
         with closing(open_medium(medium, settings, ask)) as opened:
             entry = _broken_off(held.tapes, medium, done) if resume else None

@@ -13,13 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-from msgspec.structs import replace
-
 from vsnapfs.catalog import chains
 from vsnapfs.catalog import tape_tables as tables
 from vsnapfs.catalog.file import our_errors
-from vsnapfs.catalog.streams import Streams
+from vsnapfs.catalog.merging import Found, Merging
 from vsnapfs.core.errors import (
     BusyError,
     DegradedError,
@@ -29,18 +26,12 @@ from vsnapfs.core.errors import (
 from vsnapfs.core.names import near
 from vsnapfs.core.tapes import ArchiveEntry, PieceEntry, TapeEntry, TapeLabel
 
+__all__ = ["Found", "Tapes"]
+
 ANEW = "make another archive; what was on that tape does not count"
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody has read from tapes: entries as they would be in the catalog, complete pieces alone."""
-
-    tapes: tuple[TapeEntry, ...]
-    archives: tuple[ArchiveEntry, ...]
-    pieces: tuple[PieceEntry, ...]
-
-
-class Tapes(Streams):
+class Tapes(Merging):
     """The open catalog of tapes.
 
     Errors of all methods: IntegrityError: the file is damaged. FormatUnknownError: of a newer version. NoSpaceError, StoreError;
@@ -129,7 +120,8 @@ class Tapes(Streams):
             self._db.execute("DELETE FROM piece WHERE archive = ? AND number >= ?", (archive_uuid, number))
 
     def complete(self, archive_uuid: str) -> None:
-        """All its pieces are on tape. Raises: DegradedError: a tape of it was retired or written over meanwhile; it has failed."""
+        """All its pieces are on tape. Raises: DegradedError: a tape of it, or of what it goes on from, was retired or written over
+        meanwhile; it has failed."""
         with self._changing():
             why = self._lacks(archive_uuid)
             if not why:
@@ -197,8 +189,9 @@ class Tapes(Streams):
         return found
 
     def copies(self, seqno: int) -> list[ArchiveEntry]:
-        """Complete archives of the point whose whole chain is complete and on tapes that are not retired, oldest first."""
-        return [entry for entry in self.standing() if entry.point.seqno == seqno]
+        """Complete archives of a point of this repository whose whole chain is complete and on tapes that are not retired, oldest first."""
+        wanted = (self._repository, seqno)
+        return [entry for entry in self.standing() if (entry.repository, entry.point.seqno) == wanted]
 
     def standing(self) -> list[ArchiveEntry]:
         """Complete archives, of any point, whose whole chain is complete and on tapes that are not retired, oldest first."""
@@ -219,25 +212,6 @@ class Tapes(Streams):
         on_it = {piece.archive for piece in self.pieces_on(tape_uuid)}
         by_uuid = {entry.uuid: entry for entry in self.archives()}
         return [each for each in self.standing() if on_it & {one.uuid for one in chains.chain(by_uuid, each)}]
-
-    # What was read from tapes.
-
-    def merge(self, found: Found) -> None:
-        """Add what is not known. The same again changes nothing; what is known of a tape beyond its label (retired, protected)
-        stays, and so does an archive that is complete. A label that stands on another tape in the catalog goes to the newer
-        generation of the two, but never to one with archives of other repositories alone; what is on the other is not taken."""
-        with self._changing():
-            foreign = self._foreign(found)
-            for tape in found.tapes:
-                self._merge_tape(tape, foreign=tape.uuid in foreign)
-            tapes = {uuid for (uuid,) in self._db.execute("SELECT uuid FROM tape")}
-            refused = {piece.archive for piece in found.pieces if piece.tape_uuid not in tapes}
-            pieces = [piece for piece in found.pieces if piece.archive not in refused]
-            archives = [archive for archive in found.archives if archive.uuid not in refused]
-            self._insert("archive", (tables.archive_row(replace(one, state="failed")) for one in archives), "OR IGNORE")
-            self._insert("piece", map(tables.piece_row, pieces), "OR IGNORE")
-            for archive in archives:
-                self._merge_state(archive)
 
     def _tapes(self, where: str, bound: tuple[Any, ...]) -> list[TapeEntry]:
         with our_errors(f"read {self._name}"):
@@ -264,6 +238,9 @@ class Tapes(Streams):
         ).get
         if retired is not None:
             return f"tape {retired} was retired"
+        parent = self._db.execute("SELECT parent FROM archive WHERE uuid = ?", (archive_uuid,)).get
+        if parent is not None and parent not in {entry.uuid for entry in self.standing()}:
+            return f"archive {parent}, which it goes on from, does not count any more"
         numbers = [piece.number for piece in self.pieces(archive_uuid)]
         return "" if numbers and numbers == list(range(len(numbers))) else "a tape of it was written over"
 
@@ -282,36 +259,3 @@ class Tapes(Streams):
             self._drop_tape(old.uuid, f"tape {label.label} was written over")
         fields = {name: getattr(label, name) for name in label.__struct_fields__ if name != "format"}
         self._insert("tape", [tables.tape_row(TapeEntry(**fields))], "")
-
-    def _drop_tape(self, uuid: str, why: str) -> None:
-        self._db.execute(
-            "UPDATE archive SET state = 'lost', why = ? WHERE uuid IN (SELECT archive FROM piece WHERE tape_uuid = ?)",
-            (why, uuid),
-        )
-        self._db.execute("DELETE FROM piece WHERE tape_uuid = ?", (uuid,))
-        self._db.execute("DELETE FROM stream WHERE tape_uuid = ?", (uuid,))
-        self._db.execute("DELETE FROM tape WHERE uuid = ?", (uuid,))
-
-    def _foreign(self, found: Found) -> set[str]:
-        """uuids of tapes with archives of other repositories alone."""
-        ours = {archive.uuid for archive in found.archives if archive.repository == self._repository}
-        held = {piece.tape_uuid for piece in found.pieces}
-        return held - {piece.tape_uuid for piece in found.pieces if piece.archive in ours}
-
-    def _merge_tape(self, tape: TapeEntry, *, foreign: bool) -> None:
-        known = self._db.execute("SELECT uuid, generation FROM tape WHERE label = ?", (tape.label,)).get
-        if known is not None:
-            uuid, generation = known
-            if uuid == tape.uuid or foreign or generation >= tape.generation:
-                return
-            self._drop_tape(uuid, f"tape {tape.label} was written over")
-        self._insert("tape", [tables.tape_row(tape)], "")
-
-    def _merge_state(self, archive: ArchiveEntry) -> None:
-        """Of one that was seen: complete with all its pieces, and only then."""
-        if archive.state == "complete":
-            self._db.execute(
-                "UPDATE archive SET state = 'complete', why = '' WHERE uuid = ?1 AND state <> 'complete'"
-                " AND (SELECT count(*) FROM piece WHERE archive = ?1) >= ?2",
-                (archive.uuid, archive.pieces),
-            )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WORD = "list"
 DROP = "drop"
-HEADS = ["ARCHIVE", "KIND", "POINT", "SINCE", "MADE", "STATE", "SIZE", "MEDIUM", "TAPES", "COPIES"]
+HEADS = ["ARCHIVE", "KIND", "POINT", "SINCE", "MADE", "AGE", "STATE", "SIZE", "MEDIUM", "TAPES", "COPIES"]
 
 
 class ArchivesDropped(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ def drop(session: Session, uuids: tuple[str, ...]) -> None:
 
 
 def _row(entry: ArchiveListed) -> list[str]:
-    from vsnapfs.core.units import format_size
+    from vsnapfs.core.units import format_period, format_size
 
     since = "" if entry.since is None else entry.since.bookmark or f"@{entry.since.seqno}"
     return [
@@ -53,6 +53,7 @@ def _row(entry: ArchiveListed) -> list[str]:
         entry.point.bookmark or f"@{entry.point.seqno}",
         since,
         moment(entry.made),
+        format_period(entry.age_s),
         entry.state,
         format_size(entry.stored_bytes),
         entry.medium,

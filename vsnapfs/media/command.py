@@ -39,8 +39,12 @@ class CommandWriter:
     def __init__(self, medium: str, settings: CommandSettings, told: Mapping[str, str]) -> None:
         """Starts it. told: see ``filled``. Raises: StoreError."""
         name = f"the command of {medium}"
-        self._program = Program(filled(settings.command, told), environment(told), "feed", name)
         self._waker = Waker()
+        try:
+            self._program = Program(filled(settings.command, told), environment(told), "feed", name)
+        except BaseException:
+            self._waker.close()
+            raise
         self._ended = False
 
     def write(self, block: Readable) -> None:

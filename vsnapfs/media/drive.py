@@ -136,6 +136,7 @@ class Drive:
 
     def _next_of(self, slots: Sequence[Slot], choice: _Choice) -> DriveTape:
         """The robot's: those to append to, then those that nobody knows, if they are blank, then those on which nothing counts."""
+        slots = [slot for slot in slots if slot.drive in (None, self.settings.changer_drive)]  # others are in use
         by_label = {slot.label: slot for slot in slots if slot.label is not None}
         taken = {entry.label for entry in choice.known}
         strange = [slot for slot in slots if slot.label not in taken]

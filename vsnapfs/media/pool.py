@@ -53,7 +53,7 @@ class Pool:
         ours = set(self._labels())
         strange = [name for name in self._names() if name not in ours]
         for label in ours:
-            tape = self._open(label, write=False)
+            tape = self._open(label, write=False, look=True)
             tape.close()
             strange += [f"{label}/{name}" for name in tape.foreign]
         return sorted(strange)
@@ -217,7 +217,7 @@ class Pool:
         return NoSpaceError(what, hint="retire one, or let the pool have more (`tapes` in its settings)")
 
     def _seen(self, label: str) -> TapeSeen:
-        with closing(self._open(label, write=False)) as tape:
+        with closing(self._open(label, write=False, look=True)) as tape:
             return TapeSeen(
                 label=label,
                 place=self._path(label),
@@ -228,12 +228,12 @@ class Pool:
                 uuid=None if tape.label is None else tape.label.uuid,
             )
 
-    def _open(self, label: str, *, write: bool) -> PoolTape:
+    def _open(self, label: str, *, write: bool, look: bool = False) -> PoolTape:
         """Raises: as PoolTape."""
         with self._told(label):
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(label, flags, dir_fd=self._fd)
-        return PoolTape(PoolDirectory(fd, self._path(label)), self.settings.capacity_bytes, write=write)
+        return PoolTape(PoolDirectory(fd, self._path(label)), self.settings.capacity_bytes, write=write, look=look)
 
     def _labels(self) -> list[str]:
         """Directories whose names can be labels."""

@@ -40,13 +40,19 @@ LABEL = TapeFile(0, FileKind.LABEL, 0, "label")
 class PoolTape:
     """See media.tape.Tape. ``foreign``: names in the directory that are not ours."""
 
-    def __init__(self, directory: PoolDirectory, capacity_bytes: int | None, *, write: bool) -> None:
-        """Takes the directory over. Raises: BusyError: somebody else writes to it. StoreError."""
+    def __init__(
+        self, directory: PoolDirectory, capacity_bytes: int | None, *, write: bool, look: bool = False
+    ) -> None:
+        """Takes the directory over. look: only to say what it is, which keeps nobody from writing it over.
+
+        Raises: BusyError: somebody else writes to it. StoreError.
+        """
         self._directory = directory
         self._guard: int | None = None
         self.name = f"tape {directory.place}"
         self.capacity_bytes = capacity_bytes
         self._write = write
+        self._holds = not look
         try:
             if write:
                 directory.lock()
@@ -171,6 +177,8 @@ class PoolTape:
         """Whoever has the tape loaded has a shared lock on its label."""
         self._let_go_of_label()
         self._guard = self._directory.open(LABEL_FILE)
+        if not self._holds:
+            return
         with suppress(BlockingIOError):  # somebody writes it over right now; what is read is whole all the same
             fcntl.flock(self._guard, fcntl.LOCK_SH | fcntl.LOCK_NB)
 

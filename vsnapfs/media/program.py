@@ -5,6 +5,7 @@ Whatever ends this process, the program is dead before it could take a stream th
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import subprocess
@@ -49,6 +50,8 @@ class Program:
         self.name = name
         self._kept = b""
         read_fd, write_fd = os.pipe()
+        with suppress(OSError):  # a user may have so many pages in pipes
+            fcntl.fcntl(write_fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self.fd, theirs = (write_fd, read_fd) if mode == "feed" else (read_fd, write_fd)
         pipe = (str(read_fd if mode == "feed" else -1), str(write_fd))
         command = [sys.executable, "-I", "-S", str(GUARD), mode, *pipe, *words]

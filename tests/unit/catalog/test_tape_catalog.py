@@ -189,6 +189,16 @@ def test_an_archive_whose_tape_is_given_up_meanwhile_is_not_complete(chained: Ta
     assert chained.copies(4) == []
 
 
+def test_an_archive_whose_parent_is_given_up_meanwhile_is_not_complete(chained: Tapes) -> None:
+    chained.begin_tape(label("D", "tape-D"))
+    chained.begin_archive(archive("more", 4, "third"))
+    chained.piece_done(piece("more", 0, "tape-D", 1), NOW_NS)
+    chained.retire("A", NOW_NS)
+    with pytest.raises(DegradedError, match="archive third, which it goes on from, does not count any more"):
+        chained.complete("more")
+    assert chained.archive("more").state == "failed"
+
+
 def test_one_that_lacks_a_piece_is_not_complete(chained: Tapes) -> None:
     chained.begin_archive(archive("more", 4))
     with pytest.raises(DegradedError):
@@ -394,6 +404,8 @@ def test_a_tape_of_another_repository_takes_no_label(chained: Tapes) -> None:
     elsewhere = replace(theirs, label="D")
     chained.merge(Found(tapes=(elsewhere,), archives=(other,), pieces=(piece("theirs", 0, "tape-C9", 1),)))
     assert (chained.tape("D").uuid, chained.archive("theirs").state) == ("tape-C9", "complete")
+    assert chained.tape("D").state == "full"  # it is theirs to write to
+    assert (chained.copies(8), uuids(chained.standing())) == ([], ["full", "second", "third", "theirs"])
 
 
 def test_an_archive_of_which_a_piece_is_not_taken_is_no_copy(chained: Tapes) -> None:

@@ -59,6 +59,17 @@ def test_a_chain_goes_out_and_comes_back(
     assert (done_scan["archives"], done_scan["new_archives"]) == (2, [])
 
 
+def test_a_chain_goes_to_a_command_as_one_full_archive(vsnapfs: Command, repository: Path, taken: Path) -> None:
+    vsnapfs("archive", "a", "--to", "off")
+    vsnapfs("archive", "b", "--to", "off", "--incremental")
+    done = vsnapfs("recall", "b", "--archive-to", "blind")
+    assert (done.status, done.err.splitlines()[-1:]) == (0, ["tapes, in this order: T00001, T00002"])
+    out = repository.parent / "out"
+    assert vsnapfs("recall", "b", "--from", taken / "B001.tar", "--to", out).status == 0
+    assert (out / "db").read_bytes()[512 << 10 :][:8192] == CONTENT[:8192]
+    assert [way["kind"] for way in vsnapfs("--json", "tape", "needed", "b").json()["ways"]] == ["full", "incremental"]
+
+
 def test_one_that_fails_is_no_copy_and_its_label_is_free(vsnapfs: Command, taken: Path) -> None:
     done = vsnapfs("archive", "a", "--to", "bad")
     assert (done.status, done.out, done.err) == (1, "", "vsnapfs: the command of bad ended with status 7: no line\n")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,47 @@ def test_protected_and_not_any_more(vsnapfs: Command, vault: Path) -> None:
     )
     assert vsnapfs("tape", "protect", "T00001", "--off").out == "tape T00001 is not protected\n"
     assert vsnapfs("tape", "protect", "T9").status == 3
+
+
+def test_archives_have_an_age(vsnapfs: Command, vault: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vsnapfs("archive", "a", "--to", "vault")
+    now_ns = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns + 36 * 3600 * 10**9)
+    (listed,) = vsnapfs("--json", "archive", "list").json()["archives"]
+    assert 36 * 3600 <= listed["age_s"] < 37 * 3600
+    assert "  1.5 d  complete" in vsnapfs("archive", "list").out
+    (copy,) = vsnapfs("--json", "tape", "copies").json()["points"][0]["on_tape"]
+    assert 36 * 3600 <= copy["age_s"] < 37 * 3600
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns - 36 * 3600 * 10**9)  # the clock was set back
+    assert vsnapfs("--json", "archive", "list").json()["archives"][0]["age_s"] == 0
+
+
+def test_archives_of_another_repository_are_no_copies(
+    vsnapfs: Command, vault: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two repositories share a pool, and their points have the same numbers."""
+    vsnapfs("archive", "a", "--to", "vault")
+    other = tmp_path / "other"
+    monkeypatch.setenv("VSNAPFS_REPO", str(other))
+    assert vsnapfs("init").status == 0
+    (other / "vsnapfs.toml").write_text((repository / "vsnapfs.toml").read_text())
+    with Repository.open(other, owner=True) as opened:
+        volume = opened.volume_add("db0", size_bytes=VOLUME_BYTES)
+        for number in range(0, VOLUME_BYTES, 4096):
+            opened.journal.write(volume.id, number, os.urandom(4096))
+        opened.bookmark_add("a")
+    assert vsnapfs("archive", "a", "--to", "vault").status == 0
+    assert vsnapfs("tape", "scan", "--from", "vault").status == 0
+    listed = vsnapfs("--json", "archive", "list").json()["archives"]
+    assert {one["point"]["seqno"] for one in listed} == {listed[0]["point"]["seqno"]}
+    assert [one["copies"] for one in listed] == [1, 1]
+    points = vsnapfs("--json", "tape", "copies").json()["points"]
+    assert sorted((point["on_disk"], len(point["on_tape"])) for point in points) == [(False, 1), (True, 1)]
+    assert len(needed(vsnapfs, "a")["ways"]) == 1
+    theirs = {label for label, tape in tapes(vsnapfs).items() if tape["state"] == "open"}
+    done = vsnapfs("--json", "archive", "a", "--to", "vault").json()["archives"][0]
+    assert set(done["tapes"][:1]) == theirs  # it goes on with its own, and with none of the other's
+    assert vsnapfs("tape", "verify", "--from", "vault").status == 0
 
 
 def needed(vsnapfs: Command, *words: str, status: int = 0) -> dict[str, Any]:

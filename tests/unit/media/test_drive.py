@@ -393,6 +393,15 @@ def test_a_robot_brings_the_one_written_to_last(ground: Ground) -> None:
     assert shelf.brought == ["B"]
 
 
+def test_a_tape_in_another_drive_of_the_robot_is_passed_over(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    for label in "AB":
+        ground.stocked(label)
+    shelf = ground.shelf()
+    monkeypatch.setattr(shelf, "slots", lambda: [Slot("A", 1, None), Slot("B", 2, 1), Slot(None, 3, 1)])
+    assert name_of(ground.next(ground.medium(shelf))) == "A"
+    assert shelf.brought == ["A"]
+
+
 def test_a_robot_brings_a_blank_one_before_one_that_was_retired(ground: Ground) -> None:
     ground.stocked("A", state="retired")
     ground.stocked("B", state="full")
@@ -415,6 +424,13 @@ def test_a_tape_that_should_hold_something_and_seems_blank_is_left_alone(ground:
     assert name_of(ground.next(ground.medium(shelf))) == "B"
     assert shelf.brought == ["A", "B"]
     assert ground.known["A"] == before
+    assert ground.cartridges["A"].load() == []
+
+
+def test_a_barcode_of_a_protected_tape_is_no_label_for_a_blank_one(ground: Ground) -> None:
+    ground.stocked("A", state="retired", protected=True).keep([])
+    with pytest.raises(NoSpaceError):
+        ground.next(ground.medium(ground.shelf()))
     assert ground.cartridges["A"].load() == []
 
 

@@ -406,6 +406,14 @@ def test_a_tape_is_not_written_over_while_it_is_read(ground: Ground) -> None:
     assert name_of(ground.next(pool)) == "T00001"
 
 
+def test_who_only_looks_keeps_nobody_from_writing_over(ground: Ground) -> None:
+    pool = ground.pool(tapes=1)
+    ground.stock(pool, "T00001", "retired")
+    looked = pool._open("T00001", write=False, look=True)  # as a list of tapes does, for a moment
+    assert name_of(ground.next(pool)) == "T00001"
+    looked.close()
+
+
 def test_a_label_that_is_not_writable_protects_the_tape(ground: Ground) -> None:
     pool = ground.pool()
     ground.stock(pool, "T00001")
