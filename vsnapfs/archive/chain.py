@@ -21,6 +21,8 @@ from vsnapfs.core.tapes import ArchiveEntry, PieceEntry, TapeEntry
 LATEST = "latest"
 CHAIN_LENGTH_MAX = 100_000
 OTHERS_MAX = 16
+NAMED_MAX = 20
+"""So many missing pieces of a tape are named."""
 GAP_MAX = 10_000
 """Pieces that are missing one after the other and are named each."""
 
@@ -83,7 +85,8 @@ def _lacking(step: Step) -> Iterable[str]:
         by_label.setdefault(piece.label, []).append(piece.number)
     for label, numbers in by_label.items():
         where = f"tape {label}" if label else "a tape that nobody has named"
-        yield f"{where} with piece {', '.join(map(str, numbers))} of archive {step.archive.uuid[:8]}"
+        more = f" and {len(numbers) - NAMED_MAX} more" if len(numbers) > NAMED_MAX else ""
+        yield f"{where} with piece {', '.join(map(str, numbers[:NAMED_MAX]))}{more} of archive {step.archive.uuid[:8]}"
     if not step.is_whole and not step.missing:
         yield f"archive {step.archive.uuid[:8]} was broken off, or goes on on a tape that was not given"
 
