@@ -106,6 +106,8 @@ def command(session: Session, /, **given: Any) -> int:
 
     Exit status: 3 a tape is missing, named; 6 something on tape is damaged.
     """
+    if "" in (given["wanted"], given["to"], given["into"], given["staging"]):
+        raise UsageError("an empty word names no point and no target", hint="a variable of a script may be empty")
     targets = [name for name in ("to", "into", "branch", "medium") if given[name] is not None]
     if len(targets) != 1 - given["dry_run"]:
         raise UsageError(
