@@ -255,6 +255,8 @@ def test_a_target_is_one(source: Path, tmp_path: Path) -> None:
     refused(source, USAGE, "recall", "monday")
     refused(source, USAGE, "recall", "monday", "--to", tmp_path / "to", "--branch", "b")
     refused(source, USAGE, "recall", "monday", "--into", source)
+    refused(source, USAGE, "recall", "", "--to", tmp_path / "to")
+    refused(source, USAGE, "recall", "monday", "--to", "")
     refused(None, NOT_FOUND, "recall", "monday", "--from", tmp_path / "nowhere", "--to", tmp_path / "to")
 
 

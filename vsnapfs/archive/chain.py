@@ -21,6 +21,10 @@ from vsnapfs.core.tapes import ArchiveEntry, PieceEntry, TapeEntry
 LATEST = "latest"
 CHAIN_LENGTH_MAX = 100_000
 OTHERS_MAX = 16
+NAMED_MAX = 20
+"""So many missing pieces of a tape are named."""
+GAP_MAX = 10_000
+"""Pieces that are missing one after the other and are named each."""
 
 
 class Placed(NamedTuple):
@@ -81,7 +85,8 @@ def _lacking(step: Step) -> Iterable[str]:
         by_label.setdefault(piece.label, []).append(piece.number)
     for label, numbers in by_label.items():
         where = f"tape {label}" if label else "a tape that nobody has named"
-        yield f"{where} with piece {', '.join(map(str, numbers))} of archive {step.archive.uuid[:8]}"
+        more = f" and {len(numbers) - NAMED_MAX} more" if len(numbers) > NAMED_MAX else ""
+        yield f"{where} with piece {', '.join(map(str, numbers[:NAMED_MAX]))}{more} of archive {step.archive.uuid[:8]}"
     if not step.is_whole and not step.missing:
         yield f"archive {step.archive.uuid[:8]} was broken off, or goes on on a tape that was not given"
 
@@ -202,15 +207,32 @@ def _parents(known: Inventory, archive: ArchiveEntry) -> list[ArchiveEntry]:
 def _step(known: Inventory, archive: ArchiveEntry) -> Step:
     entries = {piece.number: piece for piece in known.pieces_of(archive.uuid)}
     last = known.totals.get(archive.uuid, max(entries, default=-1) + 1) - 1
-    for number in range(last + 1):
+    for number in _numbers(entries, last):
         if number not in entries and (guessed := _unindexed(known, archive.uuid, number, entries)) is not None:
             entries[number] = guessed
     is_whole = archive.uuid in known.totals
-    while archive.uuid not in known.totals and (behind := _unindexed(known, archive.uuid, last + 1, entries)):
+    while archive.uuid not in known.totals:
+        behind = _unindexed(known, archive.uuid, last + 1, entries) or _loose(known, archive, last + 1, entries)
+        if behind is None:
+            break
         entries[last + 1] = behind
         last, is_whole = last + 1, True
     alone = not is_whole and last == 0 and 0 in entries and not entries[0].index_bytes
-    return Step(archive, tuple(_placed(known, archive.uuid, n, entries) for n in range(last + 1)), is_whole or alone)
+    placed = tuple(_placed(known, archive.uuid, number, entries) for number in _numbers(entries, last))
+    return Step(archive, placed, is_whole or alone)
+
+
+def _numbers(entries: Iterable[int], last: int) -> Iterator[int]:
+    """Those of pieces that are there, and of pieces that are not: of a long gap, which a single index may claim, its two ends."""
+    at = 0
+    for number in (*sorted(each for each in entries if each <= last), last + 1):
+        gap = range(at, number)
+        yield from gap[:GAP_MAX]
+        if len(gap) > GAP_MAX:
+            yield gap[-1]
+        if number <= last:
+            yield number
+        at = number + 1
 
 
 def _placed(known: Inventory, archive: str, number: int, entries: dict[int, PieceEntry]) -> Placed:
@@ -238,18 +260,39 @@ def _unindexed(known: Inventory, archive: str, number: int, entries: dict[int, P
     ]
     if not counted:
         return None
-    place = counted[0]
     known_before = before is not None and before.stream_bytes > 0
     start = 0 if number == 0 else before.stream_offset + before.stream_bytes if before and known_before else -1
     length = 0 if behind is None or start < 0 else behind.stream_offset - start
+    return _entry(archive, number, counted[0], start, length, "" if named is None else named.sha256)
+
+
+def _loose(known: Inventory, archive: ArchiveEntry, number: int, entries: dict[int, PieceEntry]) -> PieceEntry | None:
+    """A piece that counted, stands beside no other one of its archive, such as the first of a tape, and begins with a member of that.
+    Where it belongs it says itself."""
+    taken = {(piece.tape_uuid, piece.file) for piece in entries.values()}
+    for place, directory in known.loose.items():
+        if directory == _directory(archive) and known.unindexed.get(place, False) and place not in taken:
+            return _entry(archive.uuid, number, place, -1, 0, "")
+    return None
+
+
+def _directory(archive: ArchiveEntry) -> str:
+    """That its members are in. See manifest.directory_of."""
+    return archive.point.bookmark if archive.point.bookmark is not None else f"@{archive.point.seqno}"
+
+
+def _entry(
+    archive: str, number: int, place: tuple[str, int], stream_offset: int, stream_bytes: int, sha256: str
+) -> PieceEntry:
+    """Of a piece that has no index that can be read."""
     return PieceEntry(
         archive=archive,
         number=number,
         tape_uuid=place[0],
         file=place[1],
-        stream_offset=start,
-        stream_bytes=length,
+        stream_offset=stream_offset,
+        stream_bytes=stream_bytes,
         stored_bytes=0,
         index_bytes=0,
-        sha256="" if named is None else named.sha256,
+        sha256=sha256,
     )

@@ -15,12 +15,12 @@ from typing import NamedTuple
 import msgspec
 
 from vsnapfs.archive.chain import Plan
-from vsnapfs.archive.damage import Damage, Filled, Lost
+from vsnapfs.archive.damage import Damage, Filled, Flaw, Lost
 from vsnapfs.archive.given import GivenTapes
 from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.layer import Layer, Options
 from vsnapfs.archive.manifest import Manifest
-from vsnapfs.core.errors import IntegrityError, NotFoundError
+from vsnapfs.core.errors import BusyError, NotFoundError, UsageError, VsnapfsError
 
 EVERYTHING = 1 << 63
 
@@ -35,20 +35,20 @@ class Other(NamedTuple):
 def fill(landing: Landing, other: Other, options: Options) -> list[Filled]:
     """Of what is lost in a landing whose recall is done, what another copy has. The landing's damage is what is left then.
 
-    Raises: StoreError, NoSpaceError: of the landing. BusyError: of a tape. What cannot be read of the other copy is only not filled.
+    Raises: StoreError, NoSpaceError. What cannot be read of the other copy is only not filled.
     """
     patch = Patch(landing)
     options = options._replace(salvage=True)
     layers = [Layer(step, other.given, patch, options) for step in other.plan.steps]
     try:
-        if not patch.expect(layers[-1].contents().manifest):
-            return []
-        for layer in layers:
-            if patch.begin(layer.contents().manifest):
-                _lay(layer, patch)
-    except (IntegrityError, NotFoundError) as error:  # of one of them nobody knows what it holds
-        patch.give_up(error.message)
+        manifests = [layer.contents().manifest for layer in layers]
+    except VsnapfsError:  # a tape of it is not there, or is damaged too, or encrypted to somebody else
         return []
+    if not patch.expect(manifests[-1]):
+        return []
+    for layer, manifest in zip(layers, manifests, strict=True):
+        if patch.begin(manifest):
+            _lay(layer, patch)
     patch.forget_the_rest()
     if options.verify:
         layers[-1].verify()
@@ -62,7 +62,11 @@ def _lay(layer: Layer, patch: Patch) -> None:
         if entry is not None and entry.index_bytes and not patch.meets(layer, entry.stream_offset, entry.stream_bytes):
             layer.done_bytes = entry.stream_offset + entry.stream_bytes  # nothing of it is needed
             continue
-        layer.piece(piece)
+        try:
+            layer.piece(piece)
+        except (BusyError, NotFoundError, UsageError) as error:
+            patch.damage.flaw(Flaw(tape=piece.label, file=-1, why=error.message))
+            break
     layer.end()
 
 
@@ -136,13 +140,6 @@ class Patch:
             for start, end in self._within(one.volume, one.offset_bytes, one.length_bytes)
         ]
         self.damage = Damage(self.damage.flaws, lost)
-
-    def give_up(self, why: str) -> None:
-        """All that was lost still is, and is zeros."""
-        for lost in (one for name in self._lost for one in self._lost[name]):
-            self.zero(lost.volume, lost.offset_bytes, lost.length_bytes)
-            why = lost.why if lost.zeros else f"{lost.why}; and of another copy {why}"
-            self._landing.damage.lose(msgspec.structs.replace(lost, zeros=True, why=why))
 
     def end(self, plan: Plan) -> list[Filled]:
         """What is still lost stays so in the landing's damage. Returns: the rest."""

@@ -18,9 +18,10 @@ from vsnapfs.archive.manifest import Manifest
 from vsnapfs.archive.stream import VolumeMap
 from vsnapfs.binding import CRC_BYTES, chunk_crcs
 from vsnapfs.core.documents import from_json
-from vsnapfs.core.errors import FormatUnknownError, IntegrityError
+from vsnapfs.core.errors import FormatUnknownError, IntegrityError, UsageError
 from vsnapfs.core.model import Point
 from vsnapfs.core.tapes import ArchiveKind
+from vsnapfs.core.times import parse_iso
 
 MAGIC = b"vsnapfs index "
 FORMAT = 1
@@ -129,6 +130,13 @@ def _checked(index: PieceIndex) -> PieceIndex:
     sizes = (index.stream_offset, index.stream_bytes, index.head_bytes, index.stored_bytes, index.piece, index.file)
     if min(sizes) < 0 or index.chunk_bytes <= 0 or index.plain_bytes != index.head_bytes + index.stream_bytes:
         raise DamagedIndexError("the figures of an index contradict each other")
+    said = (index.archive, index.repository, index.kind)
+    if said != (index.manifest.archive, index.manifest.repository, index.manifest.kind):
+        raise DamagedIndexError("an index and its manifest are of two archives")
+    try:
+        parse_iso(index.made)
+    except UsageError as error:
+        raise DamagedIndexError(f"an index was made at {index.made[:40]!r}, which is no time") from error
     if len(crcs_of(index)) != -(-index.stored_bytes // index.chunk_bytes) * CRC_BYTES:
         raise DamagedIndexError("an index has not a checksum for each chunk")
     return index

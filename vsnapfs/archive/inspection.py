@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 
 import msgspec
 
+from vsnapfs.archive.ahead import ahead
 from vsnapfs.archive.damage import NO_INDEX, Damage, Flaw
 from vsnapfs.archive.given import GivenTapes, Slot
 from vsnapfs.archive.index import PieceIndex
@@ -103,9 +105,10 @@ def _compare(tape: Tape, piece: Seen, entry: TapeEntry, damage: Damage, *, is_la
 def _compare_piece(tape: Tape, file: int, index: PieceIndex, entry: TapeEntry, damage: Damage) -> None:
     digest = hashlib.sha256()
     before = len(damage.flaws)
-    for run in StoredPiece(tape, file, index, damage).runs():
-        if run.content is not None:
-            digest.update(run.content)
+    with closing(ahead(StoredPiece(tape, file, index, damage).runs())) as runs:
+        for run in runs:
+            if run.content is not None:
+                digest.update(run.content)
     if len(damage.flaws) == before and digest.hexdigest() != index.sha256:
         damage.flaw(Flaw(tape=entry.label, file=file, why="the piece does not match its digest"))
 

@@ -35,6 +35,8 @@ class Inventory:
         self.unindexed: dict[tuple[str, int], bool] = {}
         """Tape and file of pieces whose index cannot be read: nobody knows yet whose they are. False: there is none, and nothing
         behind it, so the piece never counted."""
+        self.loose: dict[tuple[str, int], str] = {}
+        """Of those, the directory of the member that they begin with or go on with."""
 
     def add_tape(self, tape: TapeEntry) -> None:
         self.tapes[tape.uuid] = tape
@@ -73,6 +75,10 @@ class Inventory:
         self.add_archive(manifest, self.tapes[piece.tape_uuid].medium)
         self.unindexed.pop((piece.tape_uuid, piece.file), None)
         self.pieces.setdefault((manifest.archive, 0), piece)
+
+    def add_loose(self, tape_uuid: str, file: int, member: str) -> None:
+        """A piece without an index that can be read, by the member that it begins with, or goes on with."""
+        self.loose[tape_uuid, file] = member.rpartition("/")[0]
 
     def pieces_of(self, archive: str) -> list[PieceEntry]:
         """By number."""

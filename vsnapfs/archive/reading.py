@@ -211,16 +211,18 @@ def plain_runs(piece: StoredPiece, identities: Sequence[Path]) -> Generator[Run]
         yield from runs
         return
     sound = _Sound(first, runs)
+    wanted = 0 if piece.index is None else piece.index.plain_bytes
     at = 0
     try:
         for content in _decoded(sound, piece.index, compression, encryption, identities):
+            if piece.index is not None and at + len(content) > wanted:
+                raise IntegrityError("a piece holds more than its index says")
             yield Run(at, len(content), memoryview(content))
             at += len(content)
     except IntegrityError as error:
         if not sound.has_lost:
             piece.flaw(error.message)
     sound.drain()
-    wanted = 0 if piece.index is None else piece.index.plain_bytes
     if wanted > at or sound.has_lost:
         yield Run(at, max(0, wanted - at), None)
 

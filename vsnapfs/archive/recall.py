@@ -113,9 +113,9 @@ class Recall:
         contents = layer.contents()
         self._landing.begin(contents.manifest)
         layer.clear()
-        for piece in step.pieces[first:]:
+        for place, piece in enumerate(step.pieces[first:], first):
             layer.piece(piece)
-            self._landing.settle(number, piece.number + 1, layer.done_bytes)
+            self._landing.settle(number, place + 1, layer.done_bytes)
             self._done_bytes += piece.entry.stored_bytes if piece.entry else 0
             self._report(Progress(what="recall", done=self._done_bytes, total=self._total_bytes))
         layer.end()

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from vsnapfs.archive.damage import NO_INDEX, Damage, Flaw
 from vsnapfs.archive.given import GivenTapes, Slot
-from vsnapfs.archive.heads import manifest_at_start
+from vsnapfs.archive.heads import looked_at, manifest_at_start
 from vsnapfs.archive.index import PieceIndex
 from vsnapfs.archive.inventory import Inventory
+from vsnapfs.archive.manifest import MANIFEST
 from vsnapfs.archive.reading import BLOCK_BYTES, StoredPiece, plain_runs, read_index
 from vsnapfs.core.errors import FormatUnknownError, IntegrityError, NotFoundError, VsnapfsError
 from vsnapfs.core.tapes import PieceEntry, TapeEntry
@@ -134,11 +135,15 @@ def _take(tape: Tape, piece: Seen, index: PieceIndex, entry: TapeEntry, known: I
 
 
 def _begin(tape: Tape, file: int, entry: TapeEntry, known: Inventory, identities: Sequence[Path]) -> None:
-    """An archive may begin with this piece; its manifest says which."""
+    """An archive may begin with this piece, and its manifest says which; or its first member does, in part."""
     try:
-        manifest = manifest_at_start(plain_runs(StoredPiece(tape, file, None, Damage()), identities))
+        head, _, runs = looked_at(plain_runs(StoredPiece(tape, file, None, Damage()), identities))
+        if head is not None and not head.name.endswith(f"/{MANIFEST}"):
+            known.add_loose(entry.uuid, file, head.name)
+            return
+        manifest = manifest_at_start(runs)
     except VsnapfsError:
-        return  # it goes on with one, is somebody else's, or is damaged too
+        return  # it is somebody else's, or is damaged too
     piece = PieceEntry(
         archive=manifest.archive,
         number=0,

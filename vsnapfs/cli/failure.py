@@ -10,6 +10,7 @@ import click
 
 from vsnapfs.cli.session import Session
 from vsnapfs.cli.streams import drop, say
+from vsnapfs.cli.table import printable
 from vsnapfs.core.errors import UsageError, VsnapfsError, from_os_error, to_object
 
 
@@ -26,7 +27,7 @@ def report_failure(error: Exception, session: Session) -> int:
     ours = _ours(error)
     if isinstance(error, OSError):
         drop(sys.stdout)
-    say(json.dumps({"error": to_object(ours)}) if session.json else f"vsnapfs: {ours}")
+    say(json.dumps({"error": to_object(ours)}) if session.json else printable(f"vsnapfs: {ours}"))
     return ours.exit_status
 
 

@@ -106,6 +106,8 @@ def command(session: Session, /, **given: Any) -> int:
 
     Exit status: 3 a tape is missing, named; 6 something on tape is damaged.
     """
+    if "" in (given["wanted"], given["to"], given["into"], given["staging"]):
+        raise UsageError("an empty word names no point and no target", hint="a variable of a script may be empty")
     targets = [name for name in ("to", "into", "branch", "medium") if given[name] is not None]
     if len(targets) != 1 - given["dry_run"]:
         raise UsageError(
@@ -124,12 +126,12 @@ def _carried_out(session: Session, found: Source, given: dict[str, Any]) -> int:
     if given["dry_run"]:
         needed = _needed(found.plan)
         missing = [] if needed.missing is None else [f"missing: {needed.missing}"]
-        session.show(needed, [name_of(found.plan.point), *plan_lines(found.plan), *missing])
+        session.show(needed, map(printable, [name_of(found.plan.point), *plan_lines(found.plan), *missing]))
         return 0 if needed.missing is None else NotFoundError.exit_status
     found.require()
     refuse_early(session, given, found.plan)
     answer = _recalled(session, found, given)
-    session.show(answer, _lines(answer))
+    session.show(answer, map(printable, _lines(answer)))
     is_whole = not answer.lost and (bool(answer.filled) or not answer.flaws)
     return 0 if is_whole else IntegrityError.exit_status
 
@@ -230,9 +232,9 @@ def _lines(answer: RecalledPoint) -> Iterator[str]:
     yield from (f"  {path}" for path in answer.images.values())
     if answer.written_bytes is not None:
         yield f"  {answer.written_bytes} bytes differ from its point"
-    yield from (printable(f"damaged: {flaw.line()}") for flaw in answer.flaws[:LINES_SHOWN])
-    yield from (printable(f"lost: {lost.line()}") for lost in answer.lost[:LINES_SHOWN])
-    yield from (printable(f"from another copy: {filled.line()}") for filled in answer.filled[:LINES_SHOWN])
+    yield from (f"damaged: {flaw.line()}" for flaw in answer.flaws[:LINES_SHOWN])
+    yield from (f"lost: {lost.line()}" for lost in answer.lost[:LINES_SHOWN])
+    yield from (f"from another copy: {filled.line()}" for filled in answer.filled[:LINES_SHOWN])
     more = sum(max(0, len(found) - LINES_SHOWN) for found in (answer.flaws, answer.lost, answer.filled))
     if more:
         yield f"and {more} more: --json, and VOLUME.damage beside an image"

@@ -173,3 +173,13 @@ def test_of_several_archives_of_a_point_that_with_the_wanted_volumes_is_taken() 
     assert chosen(ground.known, "mon").uuid == "all"
     assert chosen(ground.known, "mon", volumes=["b"]).uuid == "all"
     assert chosen(ground.known, "mon", volumes=["a"]).uuid == "some"
+
+
+def test_an_index_that_claims_a_thousand_million_pieces_is_no_list_of_them() -> None:
+    ground = Ground()
+    ground.archive("full", point(1, "mon"), total=10**9)
+    (step,) = plan(ground.known, chosen(ground.known, "mon")).steps
+    assert len(step.pieces) < 100_000
+    assert (step.pieces[0].number, step.pieces[-1].number) == (0, 10**9 - 1)
+    with pytest.raises(NotFoundError):
+        plan(ground.known, ground.known.archives["full"]).require_whole()

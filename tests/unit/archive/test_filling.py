@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.support.archived import Archived, Images, changed, image, images_in, recall
+from tests.support.archived import Archived, Images, changed, ignore, image, images_in, recall
+from vsnapfs.archive.chain import plan
+from vsnapfs.archive.coding import Coding
+from vsnapfs.archive.damage import Damage
+from vsnapfs.archive.filling import Other
+from vsnapfs.archive.given import GivenTapes, slots_of_path
+from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.layer import Options
-from vsnapfs.archive.recall import Recalled
+from vsnapfs.archive.recall import Recall, Recalled
+from vsnapfs.archive.scan import look
 
 pytestmark = pytest.mark.unit
 SIZE = 1 << 20
@@ -141,3 +151,46 @@ def test_bytes_are_right_or_named_whatever_both_copies_lack(ground: Archived, tm
         done = recall([ground.path], tmp_path / str(run))
         assert done.filled or not done.lost, "something of one copy is sound in the other"
         right_or_named(done, images, tmp_path / str(run))
+
+
+def test_a_copy_encrypted_to_somebody_else_is_of_no_use_and_no_harm(ground: Archived, tmp_path: Path) -> None:
+    images = some_images(random.Random(6))
+    archive = ground.archive(images)
+    generated = subprocess.run(["age-keygen"], capture_output=True, text=True, check=True)
+    recipient = re.search(r"age1\w+", generated.stdout)
+    assert recipient is not None
+    ground.flow = ground.flow._replace(coding=Coding(recipients=(recipient[0],)))
+    ground.archive_again()
+    spoil(pieces_of(ground, archive)[1], 50_000)
+    done = recall([ground.path], tmp_path / "to", archive)
+    assert done.lost
+    assert done.filled == []
+    right_or_named(done, images, tmp_path / "to")
+
+
+def test_a_recall_that_is_broken_off_while_it_fills_goes_on(ground: Archived, tmp_path: Path) -> None:
+    """The recall that was broken off had begun to write into what is lost."""
+    images = some_images(random.Random(7))
+    ground.archive(images)
+    newer = ground.archive_again()
+    spoil(pieces_of(ground, newer)[1], 50_000)
+    with closing(GivenTapes(slots_of_path(ground.path))) as given:
+        known = look(given, Damage())
+        found = plan(known, known.archives[newer])
+        with (
+            closing(Landing(tmp_path / "to", [newer], (), resume=False)) as landing,
+            pytest.raises(KeyboardInterrupt),
+        ):
+            Recall(found, given, landing, Options(), ignore, _broken_off(landing)).run()
+    done = recall([ground.path], tmp_path / "to", newer, resume=True)
+    assert images_in(tmp_path / "to") == images
+    assert done.filled
+    assert done.lost == []
+
+
+def _broken_off(landing: Landing) -> Iterator[Other]:
+    for lost in landing.damage.lost():
+        landing.write(lost.volume, lost.offset_bytes, memoryview(b"x" * lost.length_bytes))
+    if landing.is_begun:
+        raise KeyboardInterrupt
+    yield from ()

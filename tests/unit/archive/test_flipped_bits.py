@@ -10,6 +10,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,15 +42,21 @@ class Flip(NamedTuple):
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archived]:
-    made = Archived(tmp_path_factory.mktemp("flips") / "archived", capacity=768 << 10, piece=192 << 10)
-    rng = random.Random(SEED)
+    made = archived(tmp_path_factory.mktemp("flips") / "archived", SEED)
+    yield made
+    made.close()
+
+
+def archived(path: Path, seed: int) -> Archived:
+    """A full archive and two incremental ones, over several tapes."""
+    made = Archived(path, capacity=768 << 10, piece=192 << 10)
+    rng = random.Random(seed)
     images = {"db0": image(rng, SIZE, 80), "db1": image(rng, SIZE, 10)}
     made.archive(images)
     for _ in range(2):
         images = {name: changed(rng, content, 15) for name, content in images.items()}
         made.archive(images, since=True)
-    yield made
-    made.close()
+    return made
 
 
 def chosen(rng: random.Random, files: list[Path]) -> Flip:
@@ -100,3 +107,17 @@ def test_a_flipped_bit_is_noticed_and_the_rest_recalled(ground: Archived, tmp_pa
         lossless += not lost_bytes
     print(f"{FLIPS} flips, all noticed: {dict(kinds)}; {lossless} cost nothing, the others one chunk at most")
     assert sum(kinds.values()) == FLIPS
+
+
+@pytest.mark.parametrize("seed", [1123, 1124, 1125])
+def test_any_one_index_costs_nothing(tmp_path: Path, seed: int) -> None:
+    """Also that of a last piece which is alone on its tape, as with the first of these seeds."""
+    with closing(archived(tmp_path / "archived", seed)) as ground:
+        for path in (path for path in ground.files() if path.suffix == ".index"):
+            flip = Flip(path, 1644 % path.stat().st_size, 4)
+            flip.do()
+            done = recall([ground.path], tmp_path / "to")
+            flip.do()
+            assert done.flaws, path
+            assert judge(done, ground, tmp_path / "to") == 0, path
+            shutil.rmtree(tmp_path / "to")

@@ -42,13 +42,14 @@ def digest_of(content: bytes, lengths: list[int] | None = None) -> ChunkDigest:
 
 
 def index() -> PieceIndex:
-    digest = digest_of(CONTENT)
+    digest, manifest = digest_of(CONTENT), manifest_of()
     return PieceIndex(
-        archive="a", repository="r", kind="full", point=POINT, since=None, parent=None, made="m", piece=3, pieces=4, last=True,
+        archive=manifest.archive, repository=manifest.repository, kind=manifest.kind, point=POINT, since=None, parent=None,
+        made=manifest.made, piece=3, pieces=4, last=True,
         tape="T1", tape_uuid="u", file=7, stream_offset=100, stream_bytes=len(CONTENT) - 1536, head_bytes=1536,
         plain_bytes=len(CONTENT), stored_bytes=len(CONTENT), continues="monday/db0", compression=None, encryption="age",
         sha256=digest.sha256, chunk_bytes=CHUNK_BYTES, crc32c=digest.crc32c(),
-        previous=PieceBefore(tape="T1", tape_uuid="u", file=5, sha256="x"), manifest=manifest_of(), layout="l", digests={"db0": "d"},
+        previous=PieceBefore(tape="T1", tape_uuid="u", file=5, sha256="x"), manifest=manifest, layout="l", digests={"db0": "d"},
         maps=encode_maps({"db0": VolumeMap(Extents([(0, 4096)]), Extents([(8192, 4096)]))}), sums="s",
     )  # fmt: skip
 
@@ -78,8 +79,11 @@ def test_a_newer_one_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"crc32c": "AAAA"}, {"crc32c": "?"}, {"chunk_bytes": 0}, {"stored_bytes": -1}, {"plain_bytes": 5}, {"file": -1}],
-)
+    [
+        {"crc32c": "AAAA"}, {"crc32c": "?"}, {"chunk_bytes": 0}, {"stored_bytes": -1}, {"plain_bytes": 5}, {"file": -1},
+        {"archive": "another"}, {"repository": "another"}, {"made": "yesterday"},
+    ],
+)  # fmt: skip
 def test_figures_that_contradict_each_other_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(DamagedIndexError):
         decode(encode(msgspec.structs.replace(index(), **wrong)))
