@@ -12,6 +12,7 @@ import random
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,13 +150,17 @@ def test_media_that_are_not_needed_may_be_away(source: Path, tmp_path: Path) -> 
 
 
 def test_the_catalog_is_made_again_by_reading_tapes(source: Path) -> None:
-    before = must_json(source, "archive", "list")
+    def listed() -> list[dict[str, Any]]:
+        archives = must_json(source, "archive", "list")["archives"]
+        return [{key: value for key, value in archive.items() if key != "age_s"} for archive in archives]
+
+    before = listed()
     (source / "tapes.db").unlink()
     scanned = must_json(source, "tape", "scan")
     assert (len(scanned["tapes"]), scanned["archives"], len(scanned["new_archives"])) == (2, 2, 2)
     again = must_json(source, "tape", "scan")
     assert again["new_archives"] == []
-    assert must_json(source, "archive", "list") == before
+    assert listed() == before
     tuesday = content_of(source, "tuesday", ["db"])["db"]
     take(source, "wednesday", {"db": tuesday[:-BLOCK] + b"w" * BLOCK, "empty": bytes(MIB)})
     archived = must_json(source, "archive", "wednesday", "--to", "pool", "--incremental")["archives"][0]
