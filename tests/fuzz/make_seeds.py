@@ -118,6 +118,7 @@ def compacted_seeds(path: Path) -> None:
 
 def text_seeds() -> None:
     put("settings", "all", SETTINGS)
+    put("settings", "archive", ARCHIVE)
     put("settings", "nested", b'mount = { points = { "nightly-*" = "kernel" }, uid = 5 }\n')
     for number, words in enumerate(WORDS):
         put("words", f"{number:02}", words)
@@ -140,6 +141,23 @@ kernel_verify = true
 scratch = "/var/tmp"
 [mount.points]
 "nightly-*" = "kernel"
+"""
+ARCHIVE = b"""[media.vault]
+kind = "pool"
+path = "/srv/tapes"
+capacity = "1G"
+[archive.daily]
+bookmarks = ["daily-*", "b"]
+to = "vault"
+which = "last"
+per = "week"
+within = "90d"
+full = 4
+cron = "0 22 * * *"
+timezone = "UTC"
+protect = "14d"
+verify = true
+rate = "1M"
 """
 WORDS = (
     b"latest", b"@1234", b"2026-11-23T10:15:00.5Z", b"2026-11-23", b"2026-11-23T10:15+01:00", b"-1h30min", b"1.5GiB",

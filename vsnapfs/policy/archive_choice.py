@@ -165,7 +165,7 @@ class Choice:
         for entry in reversed([] if anew else self._known.broken_off):
             of_this = (entry.medium, entry.point.seqno) == (self._policy.to, bookmark.seqno)
             if of_this and set(entry.volumes) == wanted:
-                if entry.since is None or self._known.opens(entry.since):
+                if self._can_go_on(entry):
                     return None if entry.since is None else entry.since.seqno
                 break
         there = (e for e in reversed(self.copies) if e.point.seqno <= bookmark.seqno and self._has(e, wanted))
@@ -173,6 +173,12 @@ class Choice:
         if parent is None or self._is_full(bookmark, itertools.chain([parent], there)):
             return None
         return parent.point.seqno
+
+    def _can_go_on(self, entry: ArchiveEntry) -> bool:
+        """What it holds the changes since is there, on disk and on tape."""
+        if entry.parent is not None and all(other.uuid != entry.parent for other in self._known.copies):
+            return False
+        return entry.since is None or self._known.opens(entry.since)
 
     def _is_full(self, bookmark: Bookmark, there: Iterable[ArchiveEntry]) -> bool:
         """By the settings. there: what it could go on from, the newest first."""

@@ -210,6 +210,8 @@ def test_what_was_broken_off_is_gone_on_with() -> None:
     assert next_of(of, known(days(1, 2, 3), copies, begun), anew=True) == ("daily-3", "daily-2")
     assert next_of(of, known(days(1, 2, 3), copies, [archive(3, state="under way")])) == ("daily-3", None)
     assert next_of(of, known(days(1, 2, 3), copies, begun, gone=[1])) == ("daily-3", "daily-2")
+    orphan = [msgspec.structs.replace(begun[0], parent="on a tape that was retired")]
+    assert next_of(of, known(days(1, 2, 3), copies, orphan)) == ("daily-3", "daily-2")
 
 
 def kept(of: ArchivePolicy, there: Known, now_ns: int) -> dict[str, str]:

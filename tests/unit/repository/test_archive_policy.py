@@ -32,7 +32,7 @@ def served(path: Path, policy: str, rules: str = RULES) -> Iterator[Repository]:
     """With a pool ``vault`` and a policy ``p`` for ``d*`` on it."""
     pool = path.parent / "pool"
     pool.mkdir(exist_ok=True)
-    medium = f'[media.vault]\nkind = "pool"\npath = "{pool}"\ncapacity = "100M"\nblock = "4K"\n'
+    medium = f'[media.vault]\nkind = "pool"\npath = "{pool}"\ncapacity = "100M"\nretention = "1d"\n'
     text = f'{rules}\n{medium}[archive.p]\nbookmarks = "d*"\nto = "vault"\n{policy}\n'
     with opened(path, text) as repository:
         yield repository
@@ -183,6 +183,8 @@ def test_what_was_broken_off_on_a_retired_tape_is_begun_anew(path: Path) -> None
             found.tapes.retire(made.tapes[0], time.time_ns())
         (again,) = archive_due(repository).archives
         assert again.archive.uuid != made.archive.uuid
+        with shelf(path) as found:
+            assert found.tapes.archive(made.archive.uuid).why == "broken off", "nobody has tried"
         assert state(repository).waiting == []
 
 
@@ -195,13 +197,20 @@ def test_a_number_that_became_that_of_another_record(path: Path) -> None:
         with shelf(path, write=True) as found:
             others = [
                 msgspec.structs.replace(
-                    entry, uuid=f"other-{entry.uuid}", point=msgspec.structs.replace(entry.point, time="2026-01-02")
+                    entry,
+                    uuid=f"other-{entry.uuid}",
+                    kind="full",
+                    since=None,
+                    parent=None,
+                    pieces=0,
+                    point=msgspec.structs.replace(entry.point, time="2026-01-02"),
                 )
                 for entry in (first.archive, second.archive)
             ]
             for entry in (first.archive, second.archive):
                 found.tapes.failed(entry.uuid, "never made")
             found.tapes.merge(Found(tapes=(), archives=tuple(others), pieces=()))
+            assert {entry.uuid for entry in found.tapes.standing()} == {entry.uuid for entry in others}
         assert state(repository).waiting == ["d1", "d2"]
         wanted = Wanted(points=("d2",), to="vault", incremental=True)
         (made,) = to_medium(repository, wanted, lambda _: None, time.time_ns)
