@@ -99,7 +99,7 @@ def to_file(
         with volumes.opened(repository, subject) as sources:
             stream = SummedStream(manifest, sources)
             digest = ChunkDigest()
-            kept_bytes = _kept_bytes(path, stream, digest) if before is not None else 0
+            kept_bytes = _kept_bytes(path, stream, digest, report) if before is not None else 0
             writer.keep(kept_bytes)
             _written(stream, kept_bytes, writer, flow, report, digest)
         if how.verify:
@@ -179,7 +179,7 @@ def _exactly(reader: FileReader, length_bytes: int) -> bytes:
     return bytes(content)
 
 
-def _kept_bytes(path: Path, stream: SummedStream, digest: ChunkDigest) -> int:
+def _kept_bytes(path: Path, stream: SummedStream, digest: ChunkDigest, report: Report) -> int:
     """How much of ``FILE.partial`` is the stream's beginning, in whole buffers; the digests take it in."""
     reader = open_plain(partial_of(path))
     try:
@@ -191,6 +191,7 @@ def _kept_bytes(path: Path, stream: SummedStream, digest: ChunkDigest) -> int:
             stream.take(at, content)
             digest.update(content)
             at += len(content)
+            report(Progress(what=f"{partial_of(path).name} compared", done=at, total=there))
         return at
     finally:
         reader.close()
