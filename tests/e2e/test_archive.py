@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ from tests.support.volumes import flip_bit, put
 from tests.support.waiting import eventually
 from vsnapfs.archive.index import ChunkDigest, decode, encode
 from vsnapfs.archive.request import Wanted, to_plain
-from vsnapfs.core.errors import IntegrityError
+from vsnapfs.core.errors import IntegrityError, StoreError
 from vsnapfs.repository.repository import Repository
 
 pytestmark = pytest.mark.e2e
@@ -236,6 +237,26 @@ def test_a_file_that_is_read_back_otherwise_gets_no_name(
         to_plain(opened, Wanted(points=("monday",), to=str(path), verify=True), 1, lambda _: None, 0, force=False)
     assert sorted(found.name for found in tmp_path.glob("monday*")) == ["monday.tar.partial"]
     must(archived, "archive", "monday", "--to", path, "--verify", "--resume")
+
+
+def test_a_file_never_stands_beside_the_index_of_another(
+    archived: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut before the new one has its name."""
+    path, rename = tmp_path / "a.tar", os.rename
+    must(archived, "archive", "monday", "--to", path)
+
+    def cut(source: Path, target: Path) -> None:
+        if target == path:
+            raise OSError(errno.EIO, "the power is gone")
+        rename(source, target)
+
+    with monkeypatch.context() as context, Repository.open(archived, owner=False) as opened:
+        context.setattr(os, "rename", cut)
+        with pytest.raises(StoreError, match="the power is gone"):
+            to_plain(opened, Wanted(points=("tuesday",), to=str(path)), 1, lambda _: None, 0, force=True)
+    must(archived, "recall", "monday", "--from", path, "--to", tmp_path / "back")
+    assert (tmp_path / "back" / "db").read_bytes() == content(archived, "monday", "db")
 
 
 def test_a_damaged_volume_is_named_and_its_archive_is_not_complete(archived: Path) -> None:

@@ -105,8 +105,13 @@ def to_file(
         if how.verify:
             writer.sync()
             _verify(partial_of(path), digest)
-        _write_index(stream, path, digest, flow)  # so that whatever has the file's name has it
-        writer.finish()
+        if os.path.lexists(path):
+            index_path(path).unlink(missing_ok=True)  # neither file may stand beside the index of the other
+            writer.finish()
+            _write_index(stream, path, digest, flow)
+        else:
+            _write_index(stream, path, digest, flow)  # so that whatever has the file's name has it
+            writer.finish()
     finally:
         writer.abandon()
     return _done(str(path), stream, digest, resumed_at=kept_bytes or None, verified=how.verify)
