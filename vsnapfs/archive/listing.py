@@ -87,6 +87,9 @@ def _as_it_is(repository: Path, found: Shelf, entry: ArchiveEntry) -> ArchiveEnt
     at_it = entry.state == "under way" and entry.medium in found.media and is_under_way(repository, entry.medium)
     if entry.state != "under way" or at_it:
         return entry
+    entry = found.tapes.archive(entry.uuid)  # it may have ended since it was read
+    if entry.state != "under way":
+        return entry
     return msgspec.structs.replace(entry, state="failed", why=KILLED)
 
 
