@@ -406,6 +406,16 @@ def test_an_incremental_one_goes_on_from_a_point_that_still_stands(archived: Pat
         assert "make a full one" in refused(archived, 3, *words)
 
 
+def test_one_on_a_tape_that_was_retired_is_told(archived: Path) -> None:
+    settings = archived / "vsnapfs.toml"
+    settings.write_text(settings.read_text().replace('labels = "W%05d"', 'labels = "W%05d"\ntapes = 1'))
+    refused(archived, 7, "archive", "monday", "--to", "weekly")
+    assert must_json(archived, "archive", "list")["archives"][0]["resumable"]
+    must(archived, "tape", "retire", "W00001")
+    assert must_json(archived, "archive", "list")["archives"][0]["resumable"] is False
+    refused(archived, 3, "archive", "--resume", "--to", "weekly")
+
+
 def test_one_whose_point_is_gone_is_told(archived: Path, tmp_path: Path) -> None:
     settings = archived / "vsnapfs.toml"
     tapes = settings.read_text()
@@ -415,7 +425,9 @@ def test_one_whose_point_is_gone_is_told(archived: Path, tmp_path: Path) -> None
     only_the_last_is_left(archived)
     (listed,) = must_json(archived, "archive", "list")["archives"]
     assert (listed["state"], listed["resumable"]) == ("failed", False)
-    assert "its point is gone, and nobody can go on with it" in must(archived, "archive", "list")
+    assert "its point is gone or a tape of it retired, and nobody can go on with it" in must(
+        archived, "archive", "list"
+    )
     assert f"vsnapfs archive drop {listed['uuid'][:8]}" in refused(archived, 3, "archive", "--resume", "--to", "weekly")
 
 
