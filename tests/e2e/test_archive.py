@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ from tests.support.volumes import flip_bit, put
 from tests.support.waiting import eventually
 from vsnapfs.archive.index import ChunkDigest, decode, encode
 from vsnapfs.archive.request import Wanted, to_plain
-from vsnapfs.core.errors import IntegrityError
+from vsnapfs.core.errors import IntegrityError, StoreError
 from vsnapfs.repository.repository import Repository
 
 pytestmark = pytest.mark.e2e
@@ -238,6 +239,26 @@ def test_a_file_that_is_read_back_otherwise_gets_no_name(
     must(archived, "archive", "monday", "--to", path, "--verify", "--resume")
 
 
+def test_a_file_never_stands_beside_the_index_of_another(
+    archived: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut before the new one has its name."""
+    path, rename = tmp_path / "a.tar", os.rename
+    must(archived, "archive", "monday", "--to", path)
+
+    def cut(source: Path, target: Path) -> None:
+        if target == path:
+            raise OSError(errno.EIO, "the power is gone")
+        rename(source, target)
+
+    with monkeypatch.context() as context, Repository.open(archived, owner=False) as opened:
+        context.setattr(os, "rename", cut)
+        with pytest.raises(StoreError, match="the power is gone"):
+            to_plain(opened, Wanted(points=("tuesday",), to=str(path)), 1, lambda _: None, 0, force=True)
+    must(archived, "recall", "monday", "--from", path, "--to", tmp_path / "back")
+    assert (tmp_path / "back" / "db").read_bytes() == content(archived, "monday", "db")
+
+
 def test_a_damaged_volume_is_named_and_its_archive_is_not_complete(archived: Path) -> None:
     for segment in archived.glob("journal/*"):
         if MARK[:23] in segment.read_bytes():
@@ -385,6 +406,16 @@ def test_an_incremental_one_goes_on_from_a_point_that_still_stands(archived: Pat
         assert "make a full one" in refused(archived, 3, *words)
 
 
+def test_one_on_a_tape_that_was_retired_is_told(archived: Path) -> None:
+    settings = archived / "vsnapfs.toml"
+    settings.write_text(settings.read_text().replace('labels = "W%05d"', 'labels = "W%05d"\ntapes = 1'))
+    refused(archived, 7, "archive", "monday", "--to", "weekly")
+    assert must_json(archived, "archive", "list")["archives"][0]["resumable"]
+    must(archived, "tape", "retire", "W00001")
+    assert must_json(archived, "archive", "list")["archives"][0]["resumable"] is False
+    refused(archived, 3, "archive", "--resume", "--to", "weekly")
+
+
 def test_one_whose_point_is_gone_is_told(archived: Path, tmp_path: Path) -> None:
     settings = archived / "vsnapfs.toml"
     tapes = settings.read_text()
@@ -394,7 +425,9 @@ def test_one_whose_point_is_gone_is_told(archived: Path, tmp_path: Path) -> None
     only_the_last_is_left(archived)
     (listed,) = must_json(archived, "archive", "list")["archives"]
     assert (listed["state"], listed["resumable"]) == ("failed", False)
-    assert "its point is gone, and nobody can go on with it" in must(archived, "archive", "list")
+    assert "its point is gone or a tape of it retired, and nobody can go on with it" in must(
+        archived, "archive", "list"
+    )
     assert f"vsnapfs archive drop {listed['uuid'][:8]}" in refused(archived, 3, "archive", "--resume", "--to", "weekly")
 
 

@@ -54,9 +54,17 @@ class Feed:
     Resource handling: two threads, from the beginning to ``close``. Concurrency: one thread takes.
     """
 
-    def __init__(self, stream: SummedStream, offset_bytes: int, buffer_bytes: int) -> None:
-        """offset_bytes: digests of what is before it are made up for first. buffer_bytes: so much is read ahead."""
+    def __init__(
+        self,
+        stream: SummedStream,
+        offset_bytes: int,
+        buffer_bytes: int,
+        caught_up: Callable[[int], None] | None = None,
+    ) -> None:
+        """offset_bytes: digests of what is before it are made up for first; caught_up: is told how far, in a thread of its own.
+        buffer_bytes: so much is read ahead."""
         self._stream = stream
+        self._caught_up = caught_up
         self._start = offset_bytes
         self._closed = threading.Event()
         self._left: Block | None = None
@@ -134,9 +142,11 @@ class Feed:
             self._ready.put(_Failed(error))
 
     def _digest_all(self) -> None:
-        for _ in self._stream.catch_up(self._start):
+        for at in self._stream.catch_up(self._start):
             if self._closed.is_set():
                 return
+            if self._caught_up is not None:
+                self._caught_up(at)
         while (item := self._read.get()) is not None:
             if isinstance(item, _Barrier):
                 item.reached.set()

@@ -32,7 +32,8 @@ class ArchiveListed(ArchiveEntry, frozen=True, kw_only=True):
     copies: int
     """How many complete archives of its point can be read with all that they need, this one among them."""
     resumable: bool | None
-    """Of one that was broken off here: ``--resume`` can go on with it; false: its point is gone. None: it was not, or nobody can tell."""
+    """Of one that was broken off here: ``--resume`` can go on with it; false: its point is gone, or a tape of it was retired. None: it
+    was not broken off, or nobody can tell."""
 
 
 class ArchiveList(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +52,9 @@ def archive_list(repository: Path) -> ArchiveList:
         now_ns = time.time_ns()
         entries = [_as_it_is(repository, found, entry) for entry in found.tapes.archives()]
         ours = [entry for entry in entries if _is_broken_off(found, entry)]
-        resumable = _resumable(repository, ours) if ours else {}
+        whole = {entry.uuid for entry in found.tapes.broken_off()}
+        points = _standing(repository, ours) if ours else {}
+        resumable = {uuid: uuid in whole and stands for uuid, stands in points.items()}
         labels = found.tapes.labels_by_archive()
         return ArchiveList(
             archives=[
@@ -87,6 +90,9 @@ def _as_it_is(repository: Path, found: Shelf, entry: ArchiveEntry) -> ArchiveEnt
     at_it = entry.state == "under way" and entry.medium in found.media and is_under_way(repository, entry.medium)
     if entry.state != "under way" or at_it:
         return entry
+    entry = found.tapes.archive(entry.uuid)  # it may have ended since it was read
+    if entry.state != "under way":
+        return entry
     return msgspec.structs.replace(entry, state="failed", why=KILLED)
 
 
@@ -96,8 +102,8 @@ def _is_broken_off(found: Shelf, entry: ArchiveEntry) -> bool:
     return ours and entry.medium in found.media and not isinstance(found.media[entry.medium], CommandSettings)
 
 
-def _resumable(repository: Path, entries: Sequence[ArchiveEntry]) -> dict[str, bool]:
-    """By uuid; nothing: the journal cannot be read."""
+def _standing(repository: Path, entries: Sequence[ArchiveEntry]) -> dict[str, bool]:
+    """Whether their points stand, by uuid; nothing: the journal cannot be read."""
     try:
         with Repository.open(repository, owner=False) as opened:
             return {entry.uuid: _stands(opened, entry) for entry in entries}

@@ -99,14 +99,19 @@ def to_file(
         with volumes.opened(repository, subject) as sources:
             stream = SummedStream(manifest, sources)
             digest = ChunkDigest()
-            kept_bytes = _kept_bytes(path, stream, digest) if before is not None else 0
+            kept_bytes = _kept_bytes(path, stream, digest, report) if before is not None else 0
             writer.keep(kept_bytes)
             _written(stream, kept_bytes, writer, flow, report, digest)
         if how.verify:
             writer.sync()
             _verify(partial_of(path), digest)
-        _write_index(stream, path, digest, flow)  # so that whatever has the file's name has it
-        writer.finish()
+        if os.path.lexists(path):
+            index_path(path).unlink(missing_ok=True)  # neither file may stand beside the index of the other
+            writer.finish()
+            _write_index(stream, path, digest, flow)
+        else:
+            _write_index(stream, path, digest, flow)  # so that whatever has the file's name has it
+            writer.finish()
     finally:
         writer.abandon()
     return _done(str(path), stream, digest, resumed_at=kept_bytes or None, verified=how.verify)
@@ -179,7 +184,7 @@ def _exactly(reader: FileReader, length_bytes: int) -> bytes:
     return bytes(content)
 
 
-def _kept_bytes(path: Path, stream: SummedStream, digest: ChunkDigest) -> int:
+def _kept_bytes(path: Path, stream: SummedStream, digest: ChunkDigest, report: Report) -> int:
     """How much of ``FILE.partial`` is the stream's beginning, in whole buffers; the digests take it in."""
     reader = open_plain(partial_of(path))
     try:
@@ -191,6 +196,7 @@ def _kept_bytes(path: Path, stream: SummedStream, digest: ChunkDigest) -> int:
             stream.take(at, content)
             digest.update(content)
             at += len(content)
+            report(Progress(what=f"{partial_of(path).name} compared", done=at, total=there))
         return at
     finally:
         reader.close()

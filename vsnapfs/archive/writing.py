@@ -105,7 +105,9 @@ class Archiver:
         assert tape.label is not None, "it was labelled when it was loaded"
         writer = tape.append(FileKind.PIECE, self._flow.coding.extension)
         try:
-            digest = write_piece(self._feeding(cut), cut, writer, self._flow, self._pace, self._teller(cut, report))
+            digest = write_piece(
+                self._feeding(cut, report), cut, writer, self._flow, self._pace, self._teller(cut, report)
+            )
             file = writer.finish()
         finally:
             writer.abandon()
@@ -129,9 +131,14 @@ class Archiver:
         self._catalog.piece_done(entry_of(index, len(content)), self._clock())
         self.stored_bytes += index.stored_bytes
 
-    def _feeding(self, cut: Cut) -> Feed:
+    def _feeding(self, cut: Cut, report: Report) -> Feed:
         if self._feed is None:
-            self._feed = Feed(self._stream, cut.offset_bytes, self._flow.buffer_bytes)
+            what = f"digests of {self._stream.manifest.name} again"
+
+            def caught_up(at: int) -> None:
+                report(Progress(what=what, done=at, total=cut.offset_bytes))
+
+            self._feed = Feed(self._stream, cut.offset_bytes, self._flow.buffer_bytes, caught_up)
         return self._feed
 
     def _teller(self, cut: Cut, report: Report) -> Callable[[int], None]:

@@ -68,5 +68,9 @@ def _broken_off(archives: list[ArchiveListed]) -> Iterator[str]:
         if entry.resumable is not None:
             shown = entry.uuid[:UUID_SHOWN]
             goes_on = f"`vsnapfs archive --resume --to {entry.medium}` goes on with it"
-            way = goes_on if entry.resumable else "its point is gone, and nobody can go on with it"
+            way = (
+                goes_on
+                if entry.resumable
+                else "its point is gone or a tape of it retired, and nobody can go on with it"
+            )
             yield printable(f"{shown} was broken off: {entry.why}; {way}, `vsnapfs archive drop {shown}` gives it up")

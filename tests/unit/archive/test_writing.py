@@ -185,7 +185,11 @@ def test_a_damaged_volume_ends_it_and_what_is_before_stays(catalog: Tapes) -> No
         ground.write(volumes_=[whole, damaged])
     count = len(ground.pieces())
     assert 8 <= count <= 12
-    ground.write(found(catalog, ground.medium, ground.entry, TIME_NS, fresh=False))
+    ground.told.clear()
+    position = found(catalog, ground.medium, ground.entry, TIME_NS, fresh=False)
+    ground.write(position)
+    again = [progress for progress in ground.told if progress.what.startswith("digests of")]
+    assert (again[-1].done, again[-1].total) == (position.offset_bytes, position.offset_bytes)
     assert [index.piece for index, _ in ground.check()][:count] == list(range(count))
 
 
