@@ -399,7 +399,8 @@ def test_a_tape_of_another_repository_takes_no_label(chained: Tapes) -> None:
     theirs = TapeEntry(label="C", uuid="tape-C9", medium="vault", block_bytes=4096, made=MADE, generation=9)
     other = archive("theirs", 8, state="complete", repository="5f3a3c1e-0000-4000-8000-00000000000b", pieces=1)
     before = (chained.tapes(), chained.archives())
-    chained.merge(Found(tapes=(theirs,), archives=(other,), pieces=(piece("theirs", 0, "tape-C9", 1),)))
+    found = Found(tapes=(theirs,), archives=(other,), pieces=(piece("theirs", 0, "tape-C9", 1),))
+    assert chained.merge(found) == ["C"]
     assert (chained.tapes(), chained.archives()) == before
     elsewhere = replace(theirs, label="D")
     chained.merge(Found(tapes=(elsewhere,), archives=(other,), pieces=(piece("theirs", 0, "tape-C9", 1),)))
