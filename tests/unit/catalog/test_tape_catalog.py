@@ -251,6 +251,19 @@ def test_a_chain_and_its_tapes(chained: Tapes) -> None:
     assert [tape.label for tape in chained.tapes_of(chained.chain("second"))] == ["A", "B"]
 
 
+def test_a_chain_of_one_whose_parent_is_not_known(chained: Tapes) -> None:
+    """``archive --since`` of a point that was archived elsewhere."""
+    since = ArchivedPoint(seqno=3, time=MADE)
+    put(chained, archive("alone", 4, kind="incremental", since=since), ("tape-C", 3))
+    assert uuids(chained.chain("alone")) == ["full", "second", "third", "alone"]
+    assert uuids(chained.depending_on("tape-A"))[-1] == "alone"
+    nowhere = ArchivedPoint(seqno=77, time=MADE)
+    put(chained, archive("lost", 5, kind="incremental", since=nowhere), ("tape-C", 5))
+    with pytest.raises(NotFoundError, match="needs one of the point that it goes on from, which is not known"):
+        chained.chain("lost")
+    assert "lost" not in uuids(chained.standing())
+
+
 def test_a_chain_that_is_not_whole(chained: Tapes) -> None:
     chained.begin_archive(archive("orphan", 9, "nobody"))
     with pytest.raises(NotFoundError, match="needs archive nobody"):
