@@ -109,6 +109,8 @@ class Rescanned(NamedTuple):
 
     found: Found
     new_archives: list[str]
+    passed_over: list[str]
+    """Labels of tapes that were not taken: others in the catalog have these labels."""
     flaws: list[Flaw]
 
 
@@ -118,9 +120,10 @@ def rescan(repository: Path, places: Sequence[str], how: How, identities: Sequen
     with reached(places, repository, how) as (given, catalog):
         found = look(given, damage, identities).found()
     with shelf(repository, write=True) as held:
-        held.tapes.merge(found)
-    new = [archive.uuid for archive in found.archives if archive.uuid not in catalog.archives]
-    return Rescanned(found, new, damage.flaws)
+        passed_over = held.tapes.merge(found)
+        known = {archive.uuid for archive in held.tapes.archives()}
+    new = [one.uuid for one in found.archives if one.uuid in known and one.uuid not in catalog.archives]
+    return Rescanned(found, new, passed_over, damage.flaws)
 
 
 def _found(

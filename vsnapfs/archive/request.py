@@ -62,6 +62,11 @@ def is_medium(repository: Repository, to: str) -> bool:
     return False
 
 
+def can_be_resumed(repository: Repository, to: str) -> bool:
+    """What was broken off there can be gone on with: pipes and commands get the whole again."""
+    return to != PIPE and not isinstance(repository.settings.media.get(to), CommandSettings)
+
+
 def flow_of(wanted: Wanted, settings: MediumSettings | None) -> Flow:
     """How it is written: by the settings, and what was asked for beside."""
     compressed = wanted.compress or (settings is not None and settings.compression == "zstd")

@@ -11,17 +11,35 @@ BROKEN_OFF = ("under way", "failed")
 
 
 def chain(by_uuid: Mapping[str, ArchiveEntry], last: ArchiveEntry) -> list[ArchiveEntry]:
-    """``last`` and those it needs, the full one first. Raises: NotFoundError: one is not there; IntegrityError: a circle."""
+    """``last`` and those it needs, the full one first. Where no parent is known, it is the best archive of the point.
+
+    Raises: NotFoundError: one is not there; IntegrityError: a circle.
+    """
     found, seen = [last], {last.uuid}
-    while found[-1].parent is not None:
-        parent = by_uuid.get(found[-1].parent)
+    while found[-1].parent is not None or found[-1].kind != "full":
+        parent = by_uuid.get(found[-1].parent) if found[-1].parent is not None else _of_since(by_uuid, found[-1])
         if parent is None:
-            raise NotFoundError(f"archive {found[-1].uuid} needs archive {found[-1].parent}, which is not known")
+            what = (
+                f"archive {found[-1].parent}"
+                if found[-1].parent is not None
+                else "one of the point that it goes on from"
+            )
+            raise NotFoundError(f"archive {found[-1].uuid} needs {what}, which is not known")
         if parent.uuid in seen:
             raise IntegrityError(f"archive {parent.uuid} needs itself")
         found.append(parent)
         seen.add(parent.uuid)
     return found[::-1]
+
+
+def _of_since(by_uuid: Mapping[str, ArchiveEntry], entry: ArchiveEntry) -> ArchiveEntry | None:
+    since = entry.since
+    same = [
+        other
+        for other in by_uuid.values()
+        if since is not None and (other.repository, other.point.seqno) == (entry.repository, since.seqno)
+    ]
+    return max(same, key=lambda one: (one.state == "complete", one.kind == "full", one.made), default=None)
 
 
 def standing(archives: Sequence[ArchiveEntry], gone: Collection[str]) -> list[ArchiveEntry]:

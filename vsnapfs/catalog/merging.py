@@ -21,10 +21,13 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 class Merging(Streams):
     """Errors and concurrency: see catalog.tapes."""
 
-    def merge(self, found: Found) -> None:
+    def merge(self, found: Found) -> list[str]:
         """Add what is not known. The same again changes nothing; what is known of a tape beyond its label (retired, protected)
         stays, and so does an archive that is complete. A label that stands on another tape in the catalog goes to the newer
-        generation of the two, but never to one with archives of other repositories alone; what is on the other is not taken."""
+        generation of the two, but never to one with archives of other repositories alone; what is on the other is not taken.
+
+        Returns: the labels of those that were not taken.
+        """
         with self._changing():
             foreign = self._foreign(found)
             for tape in found.tapes:
@@ -37,6 +40,7 @@ class Merging(Streams):
             self._insert("piece", map(tables.piece_row, pieces), "OR IGNORE")
             for archive in archives:
                 self._merge_state(archive)
+        return [tape.label for tape in found.tapes if tape.uuid not in tapes]
 
     def _drop_tape(self, uuid: str, why: str) -> None:
         self._db.execute(

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -94,16 +94,17 @@ def command(
     if form == "raw":
         _raw(session, points[0], force=force, **given)
         return None
-    from vsnapfs.archive.request import Wanted, is_medium
+    from vsnapfs.archive.request import Wanted, can_be_resumed, is_medium
 
     wanted = Wanted(points=points, **given)
-    with ended_as_by_hand(), _said_how_to_go_on(wanted.to), session.client().reading() as repository:
+    with ended_as_by_hand(), session.client().reading() as repository:
         if retiring:
             require_retirable(repository, wanted.points)
-        if is_medium(repository, wanted.to):
-            _to_tapes(session, repository, wanted, retiring=retiring)
-        else:
-            _to_plain(session, repository, wanted, retiring=retiring, force=force)
+        with _said_how_to_go_on(wanted.to) if can_be_resumed(repository, wanted.to) else nullcontext():
+            if is_medium(repository, wanted.to):
+                _to_tapes(session, repository, wanted, retiring=retiring)
+            else:
+                _to_plain(session, repository, wanted, retiring=retiring, force=force)
     return None
 
 
@@ -113,8 +114,7 @@ def _said_how_to_go_on(to: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if to != "-":
-            print(f"vsnapfs: broken off; with --resume, `vsnapfs archive` to {printable(to)} goes on", file=sys.stderr)
+        print(f"vsnapfs: broken off; with --resume, `vsnapfs archive` to {printable(to)} goes on", file=sys.stderr)
         raise
 
 

@@ -44,6 +44,8 @@ class TapesScanned(msgspec.Struct, frozen=True, kw_only=True):
     pieces: int
     new_archives: list[str]
     """uuids of those that the catalog had not known."""
+    passed_over: list[str]
+    """Labels of tapes that were not taken, since other tapes in the catalog have them."""
     flaws: list[str]
 
 
@@ -99,6 +101,7 @@ def scan(session: Session, places: tuple[str, ...], labels: tuple[str, ...], ide
         archives=len(done.found.archives),
         pieces=len(done.found.pieces),
         new_archives=done.new_archives,
+        passed_over=done.passed_over,
         flaws=[flaw.line() for flaw in done.flaws],
     )
     session.show(answer, _scanned(answer))
@@ -127,4 +130,5 @@ def _verified(found: list[Inspected]) -> Iterator[str]:
 def _scanned(answer: TapesScanned) -> Iterator[str]:
     new = f", {len(answer.new_archives)} of them new" if answer.new_archives else ""
     yield f"{len(answer.tapes)} tapes hold {answer.pieces} pieces of {answer.archives} archives{new}"
+    yield from (f"not taken: tape {label}, since another tape has that label here" for label in answer.passed_over)
     yield from (printable(f"damaged: {line}") for line in answer.flaws)

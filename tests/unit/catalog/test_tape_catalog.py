@@ -251,6 +251,19 @@ def test_a_chain_and_its_tapes(chained: Tapes) -> None:
     assert [tape.label for tape in chained.tapes_of(chained.chain("second"))] == ["A", "B"]
 
 
+def test_a_chain_of_one_whose_parent_is_not_known(chained: Tapes) -> None:
+    """``archive --since`` of a point that was archived elsewhere."""
+    since = ArchivedPoint(seqno=3, time=MADE)
+    put(chained, archive("alone", 4, kind="incremental", since=since), ("tape-C", 3))
+    assert uuids(chained.chain("alone")) == ["full", "second", "third", "alone"]
+    assert uuids(chained.depending_on("tape-A"))[-1] == "alone"
+    nowhere = ArchivedPoint(seqno=77, time=MADE)
+    put(chained, archive("lost", 5, kind="incremental", since=nowhere), ("tape-C", 5))
+    with pytest.raises(NotFoundError, match="needs one of the point that it goes on from, which is not known"):
+        chained.chain("lost")
+    assert "lost" not in uuids(chained.standing())
+
+
 def test_a_chain_that_is_not_whole(chained: Tapes) -> None:
     chained.begin_archive(archive("orphan", 9, "nobody"))
     with pytest.raises(NotFoundError, match="needs archive nobody"):
@@ -399,7 +412,8 @@ def test_a_tape_of_another_repository_takes_no_label(chained: Tapes) -> None:
     theirs = TapeEntry(label="C", uuid="tape-C9", medium="vault", block_bytes=4096, made=MADE, generation=9)
     other = archive("theirs", 8, state="complete", repository="5f3a3c1e-0000-4000-8000-00000000000b", pieces=1)
     before = (chained.tapes(), chained.archives())
-    chained.merge(Found(tapes=(theirs,), archives=(other,), pieces=(piece("theirs", 0, "tape-C9", 1),)))
+    found = Found(tapes=(theirs,), archives=(other,), pieces=(piece("theirs", 0, "tape-C9", 1),))
+    assert chained.merge(found) == ["C"]
     assert (chained.tapes(), chained.archives()) == before
     elsewhere = replace(theirs, label="D")
     chained.merge(Found(tapes=(elsewhere,), archives=(other,), pieces=(piece("theirs", 0, "tape-C9", 1),)))

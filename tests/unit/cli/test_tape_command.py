@@ -166,6 +166,13 @@ def test_archives_of_another_repository_are_no_copies(
     done = vsnapfs("--json", "archive", "a", "--to", "vault").json()["archives"][0]
     assert set(done["tapes"][:1]) == theirs  # it goes on with its own, and with none of the other's
     assert vsnapfs("tape", "verify", "--from", "vault").status == 0
+    (other / "tapes.db").unlink()
+    vault.rename(vault.parent / "shared")
+    vault.mkdir()
+    assert vsnapfs("archive", "a", "--to", "vault").status == 0  # T00001 again, of another pool
+    done = vsnapfs("tape", "scan", "--from", vault.parent / "shared")
+    assert (done.status, "not taken: tape T00001" in done.out) == (0, True)
+    assert tapes(vsnapfs)["T00001"]["place"] == str(vault / "T00001")
 
 
 def needed(vsnapfs: Command, *words: str, status: int = 0) -> dict[str, Any]:
