@@ -21,6 +21,8 @@ from vsnapfs.core.tapes import ArchiveEntry, PieceEntry, TapeEntry
 LATEST = "latest"
 CHAIN_LENGTH_MAX = 100_000
 OTHERS_MAX = 16
+TRIES_MAX = 2_000
+"""Archives that are looked at for other ways to a point."""
 NAMED_MAX = 20
 """So many missing pieces of a tape are named."""
 GAP_MAX = 10_000
@@ -153,13 +155,15 @@ def others(known: Inventory, found: Plan) -> Iterator[Plan]:
 
 
 def _chains(known: Inventory, archive: ArchiveEntry) -> Iterator[list[ArchiveEntry]]:
-    """All chains that end with an archive, those with the best archives first."""
+    """Chains that end with an archive, those with the best archives first; not all, where most lead nowhere."""
     begun = [[archive]]
-    while begun:
+    for _ in range(TRIES_MAX):
+        if not begun:
+            return
         chain = begun.pop()
         if chain[0].kind == "full":
             yield chain
-        elif len(chain) <= CHAIN_LENGTH_MAX:
+        else:
             parents = [one for one in _parents(known, chain[0]) if one not in chain]
             begun += [[parent, *chain] for parent in reversed(parents)]
 
@@ -270,15 +274,11 @@ def _loose(known: Inventory, archive: ArchiveEntry, number: int, entries: dict[i
     """A piece that counted, stands beside no other one of its archive, such as the first of a tape, and begins with a member of that.
     Where it belongs it says itself."""
     taken = {(piece.tape_uuid, piece.file) for piece in entries.values()}
+    name = archive.point.bookmark or f"@{archive.point.seqno}"
     for place, directory in known.loose.items():
-        if directory == _directory(archive) and known.unindexed.get(place, False) and place not in taken:
+        if directory == name and known.unindexed.get(place, False) and place not in taken:
             return _entry(archive.uuid, number, place, -1, 0, "")
     return None
-
-
-def _directory(archive: ArchiveEntry) -> str:
-    """That its members are in. See manifest.directory_of."""
-    return archive.point.bookmark if archive.point.bookmark is not None else f"@{archive.point.seqno}"
 
 
 def _entry(
