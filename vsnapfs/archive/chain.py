@@ -16,7 +16,7 @@ from typing import NamedTuple
 from vsnapfs.archive.inventory import Inventory
 from vsnapfs.core.errors import IntegrityError, NotFoundError, UsageError
 from vsnapfs.core.names import near
-from vsnapfs.core.tapes import ArchiveEntry, PieceEntry, TapeEntry
+from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry, PieceEntry, TapeEntry
 
 LATEST = "latest"
 CHAIN_LENGTH_MAX = 100_000
@@ -141,12 +141,7 @@ def plan(known: Inventory, archive: ArchiveEntry) -> Plan:
 
 def others(known: Inventory, found: Plan) -> Iterator[Plan]:
     """Other ways to make the same point, up to ``OTHERS_MAX``: archives of that point, and of those that they go on from."""
-    point = found.point
-    same = [
-        one
-        for one in reversed(known.listed())
-        if (one.repository, one.point.seqno) == (point.repository, point.point.seqno)
-    ]
+    same = [one for one in reversed(known.listed()) if _is_of(one, found.point.repository, found.point.point)]
     chains = (chain for one in same for chain in _chains(known, one))
     uuids = [step.archive.uuid for step in found.steps]
     other = (chain for chain in chains if [one.uuid for one in chain] != uuids)
@@ -194,13 +189,18 @@ def _parent(known: Inventory, archive: ArchiveEntry) -> ArchiveEntry:
     return found[0]
 
 
+def _is_of(archive: ArchiveEntry, repository: str, point: ArchivedPoint) -> bool:
+    """Whether it is of a point. The time tells a repository from a copy of it that has gone its own way."""
+    return (archive.repository, archive.point.seqno, archive.point.time) == (repository, point.seqno, point.time)
+
+
 def _parents(known: Inventory, archive: ArchiveEntry) -> list[ArchiveEntry]:
     """All that it can go on from, best first."""
     since = archive.since
     same = [
         one
         for one in known.listed()
-        if since is not None and one.repository == archive.repository and one.point.seqno == since.seqno
+        if since is not None and _is_of(one, archive.repository, since)
         if set(archive.volumes) <= set(one.volumes)  # another one may be of some volumes alone
     ]
     named = known.archives.get(archive.parent or "")

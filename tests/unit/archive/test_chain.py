@@ -191,6 +191,8 @@ def test_other_ways_to_a_point_are_all_chains_to_it() -> None:
         ground.archive(f"full-{copy}", point(1, "mon"))
         ground.archive(f"one-{copy}", point(2, "tue"), since=point(1), parent="full-a")
     found = plan(ground.known, ground.known.archives["one-a"])
+    own = ArchivedPoint(seqno=2, time="2026-01-02T00:00:00.000000001Z", bookmark="tue")
+    ground.archive("of-a-copy-of-the-repository", own)
     ways = {tuple(step.archive.uuid for step in way.steps) for way in others(ground.known, found)}
     assert ways == {("full-b", "one-a"), ("full-a", "one-b"), ("full-b", "one-b")}
 
