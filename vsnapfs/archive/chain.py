@@ -95,7 +95,7 @@ def _lacking(step: Step) -> Iterable[str]:
 
 def chosen(known: Inventory, wanted: str, repository: str | None = None, volumes: Sequence[str] = ()) -> ArchiveEntry:
     """The archive of a point, or by its uuid or the beginning of that. Of several of one point the best: whole ones first, then those
-    with all volumes that are wanted, then full ones, then the newest.
+    with all volumes that are wanted, those whose indexes can be read, full ones, the newest.
 
     Args: wanted: a bookmark, ``@SEQNO``, ``latest``, a uuid. repository: only of that one. volumes: none: as many as there are.
     Raises: NotFoundError, with near names. UsageError: it is a point of several repositories, or the beginning of several uuids.
@@ -110,12 +110,17 @@ def chosen(known: Inventory, wanted: str, repository: str | None = None, volumes
     points = {(one.repository, one.point.seqno) for one in found}
     if len(points) > 1:
         raise UsageError(f"{wanted!r} names {len(points)} points", hint="give the uuid of the archive")
-    return max(found, key=lambda one: (_is_whole(known, one), _held(one, volumes), one.kind == "full", one.made))
+    return max(found, key=lambda one: (_is_whole(known, one), _held(one, volumes), *_ease(known, one), one.made))
 
 
 def _held(archive: ArchiveEntry, wanted: Sequence[str]) -> int:
     """How many of the volumes that are wanted it has."""
     return len(set(archive.volumes) & set(wanted) if wanted else archive.volumes)
+
+
+def _ease(known: Inventory, archive: ArchiveEntry) -> tuple[bool, bool]:
+    """All its indexes can be read; it needs no other archive."""
+    return all(piece.index_bytes for piece in known.pieces_of(archive.uuid)), archive.kind == "full"
 
 
 def _by_point(archives: list[ArchiveEntry], wanted: str) -> list[ArchiveEntry]:

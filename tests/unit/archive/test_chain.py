@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from vsnapfs.archive.chain import chosen, others, plan
@@ -183,6 +184,16 @@ def test_an_index_that_claims_a_thousand_million_pieces_is_no_list_of_them() -> 
     assert (step.pieces[0].number, step.pieces[-1].number) == (0, 10**9 - 1)
     with pytest.raises(NotFoundError):
         plan(ground.known, ground.known.archives["full"]).require_whole()
+
+
+def test_of_several_archives_of_a_point_that_with_its_indexes_is_taken() -> None:
+    ground = Ground()
+    ground.archive("older", point(1, "mon"), made="1")
+    ground.archive("newer", point(1, "mon"), made="2")
+    assert chosen(ground.known, "mon").uuid == "newer"
+    lost = ground.known.pieces["newer", 0]
+    ground.known.pieces["newer", 0] = msgspec.structs.replace(lost, index_bytes=0)
+    assert chosen(ground.known, "mon").uuid == "older"
 
 
 def test_other_ways_to_a_point_are_all_chains_to_it() -> None:
