@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from vsnapfs.archive.inventory import Inventory
+from vsnapfs.archive.placing import Step, step_of
 from vsnapfs.core.errors import IntegrityError, NotFoundError, UsageError
 from vsnapfs.core.names import near
-from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry, PieceEntry, TapeEntry
+from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry, TapeEntry
 
 LATEST = "latest"
 CHAIN_LENGTH_MAX = 100_000
@@ -25,31 +26,6 @@ TRIES_MAX = 2_000
 """Archives that are looked at for other ways to a point."""
 NAMED_MAX = 20
 """So many missing pieces of a tape are named."""
-GAP_MAX = 10_000
-"""Pieces that are missing one after the other and are named each."""
-
-
-class Placed(NamedTuple):
-    """A piece of an archive. ``entry`` None: it is on none of the tapes that were looked at."""
-
-    number: int
-    entry: PieceEntry | None
-    tape: TapeEntry | None
-    label: str
-    """Of the tape that it is on, or was written on; "": nobody knows."""
-
-
-class Step(NamedTuple):
-    """One archive of a chain."""
-
-    archive: ArchiveEntry
-    pieces: tuple[Placed, ...]
-    is_whole: bool
-    """False: nobody knows where its last piece is, or whether there is one."""
-
-    @property
-    def missing(self) -> list[Placed]:
-        return [piece for piece in self.pieces if piece.entry is None]
 
 
 class Plan(NamedTuple):
@@ -132,7 +108,7 @@ def _by_point(archives: list[ArchiveEntry], wanted: str) -> list[ArchiveEntry]:
 
 def _is_whole(known: Inventory, archive: ArchiveEntry) -> bool:
     try:
-        Plan(tuple(_step(known, one) for one in _chain(known, archive))).require_whole()
+        Plan(tuple(step_of(known, one) for one in _chain(known, archive))).require_whole()
     except (NotFoundError, IntegrityError):
         return False
     return True
@@ -141,7 +117,7 @@ def _is_whole(known: Inventory, archive: ArchiveEntry) -> bool:
 def plan(known: Inventory, archive: ArchiveEntry) -> Plan:
     """How its point is made. Raises: NotFoundError: an archive that it goes on from is on none of these tapes. IntegrityError: they
     go on from each other in a circle."""
-    return Plan(tuple(_step(known, one) for one in _chain(known, archive)))
+    return Plan(tuple(step_of(known, one) for one in _chain(known, archive)))
 
 
 def others(known: Inventory, found: Plan) -> Iterator[Plan]:
@@ -151,7 +127,7 @@ def others(known: Inventory, found: Plan) -> Iterator[Plan]:
     uuids = [step.archive.uuid for step in found.steps]
     other = (chain for chain in chains if [one.uuid for one in chain] != uuids)
     for chain in itertools.islice(other, OTHERS_MAX):
-        yield Plan(tuple(_step(known, one) for one in chain))
+        yield Plan(tuple(step_of(known, one) for one in chain))
 
 
 def _chains(known: Inventory, archive: ArchiveEntry) -> Iterator[list[ArchiveEntry]]:
@@ -211,93 +187,3 @@ def _parents(known: Inventory, archive: ArchiveEntry) -> list[ArchiveEntry]:
     named = known.archives.get(archive.parent or "")
     best = sorted(same, key=lambda one: (one.state == "complete", one.kind == "full", one.made), reverse=True)
     return best if named is None else [named, *(one for one in best if one.uuid != named.uuid)]
-
-
-def _step(known: Inventory, archive: ArchiveEntry) -> Step:
-    entries = {piece.number: piece for piece in known.pieces_of(archive.uuid)}
-    last = known.totals.get(archive.uuid, max(entries, default=-1) + 1) - 1
-    for number in _numbers(entries, last):
-        if number not in entries and (guessed := _unindexed(known, archive.uuid, number, entries)) is not None:
-            entries[number] = guessed
-    is_whole = archive.uuid in known.totals
-    while archive.uuid not in known.totals:
-        behind = _unindexed(known, archive.uuid, last + 1, entries) or _loose(known, archive, last + 1, entries)
-        if behind is None:
-            break
-        entries[last + 1] = behind
-        last, is_whole = last + 1, True
-    alone = not is_whole and last == 0 and 0 in entries and not entries[0].index_bytes
-    placed = tuple(_placed(known, archive.uuid, number, entries) for number in _numbers(entries, last))
-    return Step(archive, placed, is_whole or alone)
-
-
-def _numbers(entries: Iterable[int], last: int) -> Iterator[int]:
-    """Those of pieces that are there, and of pieces that are not: of a long gap, which a single index may claim, its two ends."""
-    at = 0
-    for number in (*sorted(each for each in entries if each <= last), last + 1):
-        gap = range(at, number)
-        yield from gap[:GAP_MAX]
-        if len(gap) > GAP_MAX:
-            yield gap[-1]
-        if number <= last:
-            yield number
-        at = number + 1
-
-
-def _placed(known: Inventory, archive: str, number: int, entries: dict[int, PieceEntry]) -> Placed:
-    entry = entries.get(number)
-    if entry is not None:
-        tape = known.tapes[entry.tape_uuid]
-        return Placed(number, entry, tape, tape.label)
-    named = known.before.get((archive, number))
-    return Placed(number, None, None, "" if named is None else named.tape)
-
-
-def _unindexed(known: Inventory, archive: str, number: int, entries: dict[int, PieceEntry]) -> PieceEntry | None:
-    """A piece that counted and has no index that can be read: where the one behind it says, or right behind the one before, or right
-    before."""
-    named, before, behind = known.before.get((archive, number)), entries.get(number - 1), entries.get(number + 1)
-    places = [
-        None if named is None else (named.tape_uuid, named.file),
-        None if before is None else (before.tape_uuid, before.file + 2),
-        None if behind is None else (behind.tape_uuid, behind.file - 2),
-    ]
-    counted = [
-        place
-        for place, is_named in zip(places, (True, False, False), strict=True)
-        if place is not None and known.unindexed.get(place, False) | (is_named and place in known.unindexed)
-    ]
-    if not counted:
-        return None
-    known_before = before is not None and before.stream_bytes > 0
-    start = 0 if number == 0 else before.stream_offset + before.stream_bytes if before and known_before else -1
-    length = 0 if behind is None or start < 0 else behind.stream_offset - start
-    return _entry(archive, number, counted[0], start, length, "" if named is None else named.sha256)
-
-
-def _loose(known: Inventory, archive: ArchiveEntry, number: int, entries: dict[int, PieceEntry]) -> PieceEntry | None:
-    """A piece that counted, stands beside no other one of its archive, such as the first of a tape, and begins with a member of that.
-    Where it belongs it says itself."""
-    taken = {(piece.tape_uuid, piece.file) for piece in entries.values()}
-    name = archive.point.bookmark or f"@{archive.point.seqno}"
-    for place, directory in known.loose.items():
-        if directory == name and known.unindexed.get(place, False) and place not in taken:
-            return _entry(archive.uuid, number, place, -1, 0, "")
-    return None
-
-
-def _entry(
-    archive: str, number: int, place: tuple[str, int], stream_offset: int, stream_bytes: int, sha256: str
-) -> PieceEntry:
-    """Of a piece that has no index that can be read."""
-    return PieceEntry(
-        archive=archive,
-        number=number,
-        tape_uuid=place[0],
-        file=place[1],
-        stream_offset=stream_offset,
-        stream_bytes=stream_bytes,
-        stored_bytes=0,
-        index_bytes=0,
-        sha256=sha256,
-    )
