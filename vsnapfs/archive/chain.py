@@ -14,40 +14,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from vsnapfs.archive.inventory import Inventory
+from vsnapfs.archive.placing import Step, step_of
 from vsnapfs.core.errors import IntegrityError, NotFoundError, UsageError
 from vsnapfs.core.names import near
-from vsnapfs.core.tapes import ArchiveEntry, PieceEntry, TapeEntry
+from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry, TapeEntry
 
 LATEST = "latest"
 CHAIN_LENGTH_MAX = 100_000
 OTHERS_MAX = 16
+TRIES_MAX = 2_000
+"""Archives that are looked at for other ways to a point."""
 NAMED_MAX = 20
 """So many missing pieces of a tape are named."""
-GAP_MAX = 10_000
-"""Pieces that are missing one after the other and are named each."""
-
-
-class Placed(NamedTuple):
-    """A piece of an archive. ``entry`` None: it is on none of the tapes that were looked at."""
-
-    number: int
-    entry: PieceEntry | None
-    tape: TapeEntry | None
-    label: str
-    """Of the tape that it is on, or was written on; "": nobody knows."""
-
-
-class Step(NamedTuple):
-    """One archive of a chain."""
-
-    archive: ArchiveEntry
-    pieces: tuple[Placed, ...]
-    is_whole: bool
-    """False: nobody knows where its last piece is, or whether there is one."""
-
-    @property
-    def missing(self) -> list[Placed]:
-        return [piece for piece in self.pieces if piece.entry is None]
 
 
 class Plan(NamedTuple):
@@ -93,7 +71,7 @@ def _lacking(step: Step) -> Iterable[str]:
 
 def chosen(known: Inventory, wanted: str, repository: str | None = None, volumes: Sequence[str] = ()) -> ArchiveEntry:
     """The archive of a point, or by its uuid or the beginning of that. Of several of one point the best: whole ones first, then those
-    with all volumes that are wanted, then full ones, then the newest.
+    with all volumes that are wanted, those whose indexes can be read, full ones, the newest.
 
     Args: wanted: a bookmark, ``@SEQNO``, ``latest``, a uuid. repository: only of that one. volumes: none: as many as there are.
     Raises: NotFoundError, with near names. UsageError: it is a point of several repositories, or the beginning of several uuids.
@@ -108,12 +86,17 @@ def chosen(known: Inventory, wanted: str, repository: str | None = None, volumes
     points = {(one.repository, one.point.seqno) for one in found}
     if len(points) > 1:
         raise UsageError(f"{wanted!r} names {len(points)} points", hint="give the uuid of the archive")
-    return max(found, key=lambda one: (_is_whole(known, one), _held(one, volumes), one.kind == "full", one.made))
+    return max(found, key=lambda one: (_is_whole(known, one), _held(one, volumes), *_ease(known, one), one.made))
 
 
 def _held(archive: ArchiveEntry, wanted: Sequence[str]) -> int:
     """How many of the volumes that are wanted it has."""
     return len(set(archive.volumes) & set(wanted) if wanted else archive.volumes)
+
+
+def _ease(known: Inventory, archive: ArchiveEntry) -> tuple[bool, bool]:
+    """All its indexes can be read; it needs no other archive."""
+    return all(piece.index_bytes for piece in known.pieces_of(archive.uuid)), archive.kind == "full"
 
 
 def _by_point(archives: list[ArchiveEntry], wanted: str) -> list[ArchiveEntry]:
@@ -125,7 +108,7 @@ def _by_point(archives: list[ArchiveEntry], wanted: str) -> list[ArchiveEntry]:
 
 def _is_whole(known: Inventory, archive: ArchiveEntry) -> bool:
     try:
-        Plan(tuple(_step(known, one) for one in _chain(known, archive))).require_whole()
+        Plan(tuple(step_of(known, one) for one in _chain(known, archive))).require_whole()
     except (NotFoundError, IntegrityError):
         return False
     return True
@@ -134,32 +117,29 @@ def _is_whole(known: Inventory, archive: ArchiveEntry) -> bool:
 def plan(known: Inventory, archive: ArchiveEntry) -> Plan:
     """How its point is made. Raises: NotFoundError: an archive that it goes on from is on none of these tapes. IntegrityError: they
     go on from each other in a circle."""
-    return Plan(tuple(_step(known, one) for one in _chain(known, archive)))
+    return Plan(tuple(step_of(known, one) for one in _chain(known, archive)))
 
 
 def others(known: Inventory, found: Plan) -> Iterator[Plan]:
     """Other ways to make the same point, up to ``OTHERS_MAX``: archives of that point, and of those that they go on from."""
-    point = found.point
-    same = [
-        one
-        for one in reversed(known.listed())
-        if (one.repository, one.point.seqno) == (point.repository, point.point.seqno)
-    ]
+    same = [one for one in reversed(known.listed()) if _is_of(one, found.point.repository, found.point.point)]
     chains = (chain for one in same for chain in _chains(known, one))
     uuids = [step.archive.uuid for step in found.steps]
     other = (chain for chain in chains if [one.uuid for one in chain] != uuids)
     for chain in itertools.islice(other, OTHERS_MAX):
-        yield Plan(tuple(_step(known, one) for one in chain))
+        yield Plan(tuple(step_of(known, one) for one in chain))
 
 
 def _chains(known: Inventory, archive: ArchiveEntry) -> Iterator[list[ArchiveEntry]]:
-    """All chains that end with an archive, those with the best archives first."""
+    """Chains that end with an archive, those with the best archives first; not all, where most lead nowhere."""
     begun = [[archive]]
-    while begun:
+    for _ in range(TRIES_MAX):
+        if not begun:
+            return
         chain = begun.pop()
         if chain[0].kind == "full":
             yield chain
-        elif len(chain) <= CHAIN_LENGTH_MAX:
+        else:
             parents = [one for one in _parents(known, chain[0]) if one not in chain]
             begun += [[parent, *chain] for parent in reversed(parents)]
 
@@ -190,109 +170,20 @@ def _parent(known: Inventory, archive: ArchiveEntry) -> ArchiveEntry:
     return found[0]
 
 
+def _is_of(archive: ArchiveEntry, repository: str, point: ArchivedPoint) -> bool:
+    """Whether it is of a point. The time tells a repository from a copy of it that has gone its own way."""
+    return (archive.repository, archive.point.seqno, archive.point.time) == (repository, point.seqno, point.time)
+
+
 def _parents(known: Inventory, archive: ArchiveEntry) -> list[ArchiveEntry]:
     """All that it can go on from, best first."""
     since = archive.since
     same = [
         one
         for one in known.listed()
-        if since is not None and one.repository == archive.repository and one.point.seqno == since.seqno
+        if since is not None and _is_of(one, archive.repository, since)
         if set(archive.volumes) <= set(one.volumes)  # another one may be of some volumes alone
     ]
     named = known.archives.get(archive.parent or "")
     best = sorted(same, key=lambda one: (one.state == "complete", one.kind == "full", one.made), reverse=True)
     return best if named is None else [named, *(one for one in best if one.uuid != named.uuid)]
-
-
-def _step(known: Inventory, archive: ArchiveEntry) -> Step:
-    entries = {piece.number: piece for piece in known.pieces_of(archive.uuid)}
-    last = known.totals.get(archive.uuid, max(entries, default=-1) + 1) - 1
-    for number in _numbers(entries, last):
-        if number not in entries and (guessed := _unindexed(known, archive.uuid, number, entries)) is not None:
-            entries[number] = guessed
-    is_whole = archive.uuid in known.totals
-    while archive.uuid not in known.totals:
-        behind = _unindexed(known, archive.uuid, last + 1, entries) or _loose(known, archive, last + 1, entries)
-        if behind is None:
-            break
-        entries[last + 1] = behind
-        last, is_whole = last + 1, True
-    alone = not is_whole and last == 0 and 0 in entries and not entries[0].index_bytes
-    placed = tuple(_placed(known, archive.uuid, number, entries) for number in _numbers(entries, last))
-    return Step(archive, placed, is_whole or alone)
-
-
-def _numbers(entries: Iterable[int], last: int) -> Iterator[int]:
-    """Those of pieces that are there, and of pieces that are not: of a long gap, which a single index may claim, its two ends."""
-    at = 0
-    for number in (*sorted(each for each in entries if each <= last), last + 1):
-        gap = range(at, number)
-        yield from gap[:GAP_MAX]
-        if len(gap) > GAP_MAX:
-            yield gap[-1]
-        if number <= last:
-            yield number
-        at = number + 1
-
-
-def _placed(known: Inventory, archive: str, number: int, entries: dict[int, PieceEntry]) -> Placed:
-    entry = entries.get(number)
-    if entry is not None:
-        tape = known.tapes[entry.tape_uuid]
-        return Placed(number, entry, tape, tape.label)
-    named = known.before.get((archive, number))
-    return Placed(number, None, None, "" if named is None else named.tape)
-
-
-def _unindexed(known: Inventory, archive: str, number: int, entries: dict[int, PieceEntry]) -> PieceEntry | None:
-    """A piece that counted and has no index that can be read: where the one behind it says, or right behind the one before, or right
-    before."""
-    named, before, behind = known.before.get((archive, number)), entries.get(number - 1), entries.get(number + 1)
-    places = [
-        None if named is None else (named.tape_uuid, named.file),
-        None if before is None else (before.tape_uuid, before.file + 2),
-        None if behind is None else (behind.tape_uuid, behind.file - 2),
-    ]
-    counted = [
-        place
-        for place, is_named in zip(places, (True, False, False), strict=True)
-        if place is not None and known.unindexed.get(place, False) | (is_named and place in known.unindexed)
-    ]
-    if not counted:
-        return None
-    known_before = before is not None and before.stream_bytes > 0
-    start = 0 if number == 0 else before.stream_offset + before.stream_bytes if before and known_before else -1
-    length = 0 if behind is None or start < 0 else behind.stream_offset - start
-    return _entry(archive, number, counted[0], start, length, "" if named is None else named.sha256)
-
-
-def _loose(known: Inventory, archive: ArchiveEntry, number: int, entries: dict[int, PieceEntry]) -> PieceEntry | None:
-    """A piece that counted, stands beside no other one of its archive, such as the first of a tape, and begins with a member of that.
-    Where it belongs it says itself."""
-    taken = {(piece.tape_uuid, piece.file) for piece in entries.values()}
-    for place, directory in known.loose.items():
-        if directory == _directory(archive) and known.unindexed.get(place, False) and place not in taken:
-            return _entry(archive.uuid, number, place, -1, 0, "")
-    return None
-
-
-def _directory(archive: ArchiveEntry) -> str:
-    """That its members are in. See manifest.directory_of."""
-    return archive.point.bookmark if archive.point.bookmark is not None else f"@{archive.point.seqno}"
-
-
-def _entry(
-    archive: str, number: int, place: tuple[str, int], stream_offset: int, stream_bytes: int, sha256: str
-) -> PieceEntry:
-    """Of a piece that has no index that can be read."""
-    return PieceEntry(
-        archive=archive,
-        number=number,
-        tape_uuid=place[0],
-        file=place[1],
-        stream_offset=stream_offset,
-        stream_bytes=stream_bytes,
-        stored_bytes=0,
-        index_bytes=0,
-        sha256=sha256,
-    )

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from vsnapfs.archive.ahead import ahead
-from vsnapfs.archive.chain import Placed, Step
 from vsnapfs.archive.contents import Contents
 from vsnapfs.archive.damage import NO_INDEX, UNSURE, Damage, Flaw, Lost
 from vsnapfs.archive.given import GivenTapes
 from vsnapfs.archive.heads import looked_at, walk
 from vsnapfs.archive.index import PieceIndex
+from vsnapfs.archive.placing import Placed, Step
 from vsnapfs.archive.readback import Where, read_back
 from vsnapfs.archive.reading import Run, StoredPiece, plain_runs, read_index
 from vsnapfs.archive.tar import Continuation, parse_sums

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from vsnapfs.archive.chain import Placed, Plan, Step
+from vsnapfs.archive.chain import Plan
 from vsnapfs.archive.contents import Contents, require_sane
 from vsnapfs.archive.damage import UNSURE, Damage, Flaw, Lost
 from vsnapfs.archive.extents import Extents
@@ -21,6 +21,7 @@ from vsnapfs.archive.heads import Reader, read_manifest, read_text
 from vsnapfs.archive.inventory import archive_entry
 from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.manifest import SUMS, ManifestVolume
+from vsnapfs.archive.placing import Placed, Step
 from vsnapfs.archive.readback import Where, read_back
 from vsnapfs.archive.reading import BLOCK_BYTES, StoredPiece, plain_runs
 from vsnapfs.archive.recall import Recalled, Report

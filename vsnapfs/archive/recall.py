@@ -96,8 +96,8 @@ class Recall:
     def _fill(self, manifest: Manifest) -> None:
         """From other copies, what is lost, as long as something is."""
         self._landing.begin(manifest)
-        for lost in self._damage.lost():  # a try before may have begun with it
-            if lost.zeros:
+        for lost in self._damage.lost():
+            if lost.zeros and self._landing.is_resumed:  # a try before may have begun with this
                 self._landing.zero(lost.volume, lost.offset_bytes, lost.length_bytes)
         filled: list[Filled] = []
         for other in self._others:

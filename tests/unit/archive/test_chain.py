@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from vsnapfs.archive.chain import chosen, plan
+from vsnapfs.archive.chain import chosen, others, plan
 from vsnapfs.archive.index import PieceBefore
 from vsnapfs.archive.inventory import Inventory
 from vsnapfs.core.errors import IntegrityError, NotFoundError, UsageError
@@ -183,3 +184,35 @@ def test_an_index_that_claims_a_thousand_million_pieces_is_no_list_of_them() -> 
     assert (step.pieces[0].number, step.pieces[-1].number) == (0, 10**9 - 1)
     with pytest.raises(NotFoundError):
         plan(ground.known, ground.known.archives["full"]).require_whole()
+
+
+def test_of_several_archives_of_a_point_that_with_its_indexes_is_taken() -> None:
+    ground = Ground()
+    ground.archive("older", point(1, "mon"), made="1")
+    ground.archive("newer", point(1, "mon"), made="2")
+    assert chosen(ground.known, "mon").uuid == "newer"
+    lost = ground.known.pieces["newer", 0]
+    ground.known.pieces["newer", 0] = msgspec.structs.replace(lost, index_bytes=0)
+    assert chosen(ground.known, "mon").uuid == "older"
+
+
+def test_other_ways_to_a_point_are_all_chains_to_it() -> None:
+    ground = Ground()
+    for copy in ("a", "b"):
+        ground.archive(f"full-{copy}", point(1, "mon"))
+        ground.archive(f"one-{copy}", point(2, "tue"), since=point(1), parent="full-a")
+    found = plan(ground.known, ground.known.archives["one-a"])
+    own = ArchivedPoint(seqno=2, time="2026-01-02T00:00:00.000000001Z", bookmark="tue")
+    ground.archive("of-a-copy-of-the-repository", own)
+    ways = {tuple(step.archive.uuid for step in way.steps) for way in others(ground.known, found)}
+    assert ways == {("full-b", "one-a"), ("full-a", "one-b"), ("full-b", "one-b")}
+
+
+def test_ways_that_lead_nowhere_are_not_all_gone() -> None:
+    """Two to the thirtieth of them."""
+    ground = Ground()
+    ground.archive("full", point(30))
+    for number in range(1, 30):
+        for copy in ("a", "b"):
+            ground.archive(f"{number}{copy}", point(number + 1), since=point(number))
+    assert list(others(ground.known, plan(ground.known, ground.known.archives["full"]))) == []

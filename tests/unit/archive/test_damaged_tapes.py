@@ -145,6 +145,18 @@ def test_without_any_index_the_stream_itself_says_what_it_is(tmp_path: Path) -> 
     ground.close()
 
 
+def test_without_any_index_what_is_on_other_tapes_is_found_by_how_it_begins(tmp_path: Path) -> None:
+    with closing(filled(tmp_path / "archived")) as ground:
+        for index in of_archive(ground, 0, "index"):
+            content = bytearray(index.read_bytes())
+            content[300] ^= 1
+            index.write_bytes(content)
+        assert len({index.parent for index in of_archive(ground, 0, "index")}) > 2
+        done = recall([ground.path], tmp_path / "to")
+        assert images_in(tmp_path / "to") == ground.points[-1][1]
+        assert done.lost == []
+
+
 def test_without_a_digest_to_compare_what_is_not_certain_is_named(ground: Copied, tmp_path: Path) -> None:
     of_archive(ground, 0, "index")[1].unlink()
     done = recall([ground.path], tmp_path / "to", "point-0", options=Options(verify=False))
