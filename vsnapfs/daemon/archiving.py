@@ -25,7 +25,6 @@ from vsnapfs.core.errors import (
     DegradedError,
     IntegrityError,
     NotFoundError,
-    StoreError,
     VsnapfsError,
 )
 from vsnapfs.core.state import ArchivingState
@@ -185,7 +184,7 @@ class _Line:
         except VsnapfsError as unread:
             error, entry = error or unread, None
         if error is not None or entry is None:
-            missing = StoreError("its archive has ended, and the catalog of tapes does not have it")
+            missing = NotFoundError("its archive has ended, and the catalog of tapes does not have it")
             await self._not_made(due, error or missing)
             return
         self._all = _Wait()

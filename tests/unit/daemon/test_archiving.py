@@ -82,7 +82,7 @@ class World:
     def archive_of(self, due: Due) -> ArchiveEntry | None:
         point = {"seqno": due.seqno, "time": iso(0)}
         made = {"uuid": "u", "repository": "r", "kind": "full", "point": point, "made": iso(0)}
-        there = (due.to, due.bookmark) in self.on_tape
+        there = (due.to, due.bookmark) in self.on_tape and self.bookmark(due.bookmark).seqno == due.seqno
         return msgspec.convert(made, ArchiveEntry) if there else None
 
     def bookmark(self, name: str) -> Bookmark:
@@ -246,6 +246,20 @@ async def test_a_bookmark_that_has_gone_meanwhile_is_no_failure(autojump_clock: 
         await trio.sleep(LONG_S)
     assert world.order() == ["a", "b"]
     assert world.kinds() == [("archived", "b")]
+
+
+async def test_a_bookmark_that_became_another_meanwhile_is_no_failure(autojump_clock: MockClock) -> None:
+    """What was archived is the new one: the catalog does not have the old one."""
+    world = World(p=policy("vault"))
+    world.add("a")
+    async with world.served() as archivist:
+        await trio.sleep(30)
+        world.on_tape.add(("vault", "another"))
+        world.standing[:] = ["another", "a"]
+        await trio.sleep(LONG_S)
+        assert state(archivist).last_error is None
+    assert world.order() == ["a"]
+    assert world.told == []
 
 
 async def test_an_archive_that_the_catalog_does_not_have_is_not_made_again_and_again(autojump_clock: MockClock) -> None:
