@@ -156,7 +156,7 @@ class Drive:
                 pass
             elif entry is None:
                 label = self._label_for(barcode, choice.known) if tape.blank else None
-                if label is not None and not _counts(label, choice.known):
+                if label is not None and not _counts(label, self.name, choice.known):
                     return self._labelled(tape, label, _generation(label, choice.known), choice.begun)
             elif entry in choice.open and self._is_labelled(tape, entry):
                 self._cut(tape, entry)
@@ -282,10 +282,12 @@ class Drive:
         return NoSpaceError(f"no tape of {self.name} can be written to: they are full, protected, or hold what counts")
 
 
-def _counts(label: str, known: Sequence[TapeEntry]) -> bool:
-    """A tape of that label holds something, or is protected, whatever the one with that barcode looks like."""
+def _counts(label: str, medium: str, known: Sequence[TapeEntry]) -> bool:
+    """A tape of that label holds something, is protected or another medium's, whatever the one with that barcode looks like."""
     return any(
-        entry.label == label and (entry.protected or (entry.files > 1 and entry.state != "retired")) for entry in known
+        entry.medium != medium or entry.protected or (entry.files > 1 and entry.state != "retired")
+        for entry in known
+        if entry.label == label
     )
 
 

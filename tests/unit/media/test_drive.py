@@ -434,6 +434,13 @@ def test_a_barcode_of_a_protected_tape_is_no_label_for_a_blank_one(ground: Groun
     assert ground.cartridges["A"].load() == []
 
 
+def test_a_barcode_that_is_the_label_of_another_medium_is_none_for_a_blank_tape(ground: Ground) -> None:
+    ground.stocked("A", state="open", medium="vault", files=1).keep([])
+    with pytest.raises(NoSpaceError):
+        ground.next(ground.medium(ground.shelf()))
+    assert ground.known["A"].medium == "vault"
+
+
 def test_a_retired_tape_that_was_erased_gets_its_label_again_and_a_later_generation(ground: Ground) -> None:
     ground.stocked("A", state="retired").keep([])
     tape = ground.next(ground.medium(ground.shelf()))
