@@ -261,6 +261,8 @@ def test_a_target_is_one(source: Path, tmp_path: Path) -> None:
     refused(source, USAGE, "recall", "monday", "--to", tmp_path / "to", "--branch", "b")
     refused(source, USAGE, "recall", "monday", "--into", source)
     refused(source, USAGE, "recall", "", "--to", tmp_path / "to")
+    assert "no file" in refused(source, USAGE, "recall", tapes_of(source), "--to", tmp_path / "to")
+    refused(source, USAGE, "recall", "-", "--from", tapes_of(source), "--to", tmp_path / "to")
     refused(source, USAGE, "recall", "monday", "--to", "")
     refused(None, NOT_FOUND, "recall", "monday", "--from", tmp_path / "nowhere", "--to", tmp_path / "to")
 
@@ -270,6 +272,10 @@ def test_a_plain_file_is_recalled_with_and_without_its_index(source: Path, tmp_p
     wanted = content_of(source, "tuesday", ["db", "empty"])
     must(source, "recall", "tuesday", "--from", tmp_path / "tuesday.tar", "--to", tmp_path / "with")
     assert images_in(tmp_path / "with") == wanted
+    piece = next(tapes_of(source).glob("*/00001.tar"))
+    for name in ("copied.tar", "copied.tar.index"):
+        shutil.copy(piece if name.endswith(".tar") else piece.with_name("00002.index"), tmp_path / name)
+    refused(source, NOT_FOUND, "recall", tmp_path / "copied.tar", "--to", tmp_path / "copied")
     (tmp_path / "tuesday.tar.index").unlink()
     must(source, "recall", "tuesday", "--from", tmp_path / "tuesday.tar", "--to", tmp_path / "without")
     assert images_in(tmp_path / "without") == wanted

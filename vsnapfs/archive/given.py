@@ -52,6 +52,10 @@ class GivenTapes:
         if self._place_of.setdefault(uuid, slot) != slot:
             self._again.append(slot)
 
+    def uuid_at(self, place: str) -> str:
+        """Of the tape at a place that was looked at, as far as that says; else the place."""
+        return next((uuid for uuid, slot in self._place_of.items() if slot.place == place), place)
+
     def copies(self) -> Iterator[GivenTapes]:
         """The same tapes, with another one of those first that there are several copies of; each is closed when the next is asked for.
         Tapes that were not looked at are copies if they have one label."""

@@ -84,11 +84,11 @@ class Inventory:
         """By number."""
         return [self.pieces[key] for key in sorted(key for key in self.pieces if key[0] == archive)]
 
-    def archive_on(self, tape_uuid: str) -> ArchiveEntry:
-        """The one archive of a tape that is a file. Raises: IntegrityError: none is there that can be understood."""
+    def archive_on(self, tape_uuid: str, name: str) -> ArchiveEntry:
+        """The one archive of a tape that is a file. name: for people. Raises: IntegrityError: none is there that can be understood."""
         found = [piece.archive for piece in self.pieces.values() if piece.tape_uuid == tape_uuid]
         if not found:
-            raise IntegrityError(f"{tape_uuid} holds no archive that can be understood")
+            raise IntegrityError(f"{name} holds no archive that can be understood")
         return self.archives[found[0]]
 
     def found(self) -> Found:

@@ -101,8 +101,8 @@ def source(session: Session, given: dict[str, Any]) -> Iterator[Source]:
 
     wanted = given["wanted"]
     if _comes_once(given):
-        for option, is_given in (("--from", given["places"]), ("--no-verify", given["no_verify"])):
-            if is_given:
+        for option, name in (("--from", "places"), ("--tape", "labels"), ("--no-verify", "no_verify")):
+            if given[name]:
                 hint = "all of it comes from there, and is known to be right by reading it back"
                 raise UsageError(f"{option} is not for what is read once, such as a pipe", hint=hint)
         reader = _reader(wanted)
@@ -115,11 +115,10 @@ def source(session: Session, given: dict[str, Any]) -> Iterator[Source]:
     needed = not places or in_settings or given["branch"] is not None or given["medium"] is not None
     repository = session.repository if needed else None
     with opened(places, repository, How(given["labels"], asker()), _identities(given)) as known:
-        archive = (
-            chosen(known.inventory, wanted, volumes=given["volumes"])
-            if file is None
-            else known.inventory.archive_on(os.path.abspath(file))
-        )
+        if file is None:
+            archive = chosen(known.inventory, wanted, volumes=given["volumes"])
+        else:
+            archive = known.inventory.archive_on(known.given.uuid_at(os.path.abspath(file)), file)
         yield TapeSource(known, plan(known.inventory, archive), given)
 
 
@@ -132,6 +131,10 @@ def _comes_once(given: dict[str, Any]) -> bool:
 def _file(given: dict[str, Any]) -> str | None:
     """WANTED is a file that an archive was written to: it looks like a path, as no point does, or is one and no places are given."""
     wanted: str = given["wanted"]
+    if os.sep in wanted and os.path.lexists(wanted) and not os.path.isfile(wanted):
+        raise UsageError(
+            f"{wanted} is no file that an archive was written to", hint="POINT --from takes pools and drives"
+        )
     if os.sep in wanted or ("." in wanted and not given["places"] and os.path.isfile(wanted)):
         return wanted
     return None
@@ -143,6 +146,8 @@ def _reader(wanted: str) -> PipeReader:
     try:
         if wanted == PIPE and sys.stdin is None:
             raise UsageError("standard input is closed", hint="an archive comes in there, or from a FILE")
+        if wanted == PIPE and sys.stdin.isatty():
+            raise UsageError("standard input is a terminal", hint="an archive comes in there, or from a FILE")
         if wanted == PIPE:
             return PipeReader(os.dup(sys.stdin.fileno()), "standard input")
         return PipeReader(os.open(wanted, os.O_RDONLY | os.O_CLOEXEC), wanted)
