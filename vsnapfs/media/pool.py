@@ -167,11 +167,12 @@ class Pool:
     def _unread(self, entry: TapeEntry) -> PoolTape | None:
         """As ``_free``; None also: it is being read."""
         tape = self._free(entry)
+        return None if tape is None else self._unless_read(tape)
+
+    def _unless_read(self, tape: PoolTape) -> PoolTape | None:
         try:
-            if tape is not None:
-                tape.require_unread()
+            tape.require_unread()
         except BusyError:
-            assert tape is not None
             tape.close()
             return None
         return tape
@@ -184,7 +185,7 @@ class Pool:
             return None
         is_older = tape.label is not None and tape.label.generation < entry.generation
         if (tape.blank or is_older) and not tape.read_only:
-            return tape
+            return self._unless_read(tape)
         tape.close()
         return None
 

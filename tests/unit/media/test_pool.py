@@ -270,6 +270,24 @@ def test_a_crash_between_the_catalog_and_the_label_costs_no_tape(ground: Ground,
     again.close()
 
 
+def test_one_that_is_read_when_its_label_is_due_is_passed_over(ground: Ground) -> None:
+    """Somebody began to read it when the catalog was told that it is given up."""
+    pool = ground.pool()
+    ground.stock(pool, "T00001", "retired")
+    reading: list[PoolTape] = []
+
+    def begun(label: TapeLabel) -> None:
+        ground.begun(label)
+        reading.append(pool.load("T00001"))
+
+    with pytest.raises(BusyError, match="is being read"):
+        pool.next(list(ground.known.values()), begun)
+    assert name_of(ground.next(pool)) == "T00002"
+    reading[0].close()
+    ground.change("T00002", state="full")
+    assert name_of(ground.next(pool)) == "T00001"
+
+
 def test_the_capacity_is_filled_to_the_byte(ground: Ground) -> None:
     tape = ground.next(ground.pool())
     writer = tape.append(FileKind.PIECE)
