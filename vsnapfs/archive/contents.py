@@ -6,7 +6,7 @@ Source: docs/tape-format.md, section on the stream.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import NamedTuple
 
@@ -140,6 +140,11 @@ class Contents:
                         self.stream.take(offset_bytes, content)
                 name = self.stream.short_name(member)
                 yield name, self.stream.known[name]
+
+    def read_of(self, volume: str) -> Iterable[tuple[int, int]]:
+        """The runs of a volume that its digests say something of: of an incremental archive those that it has."""
+        size_bytes = next(source.size_bytes for source in self.sources if source.name == volume)
+        return [(0, size_bytes)] if self._is_full else self.maps[volume].data
 
     def _read(self, member: Member) -> Iterator[tuple[int, memoryview]]:
         """All of a member, by offset in the stream, in memory of its own."""

@@ -124,10 +124,6 @@ class Damage:
         last = bisect_left(held, end, lo=first, key=_offset)
         held[first:last] = [rest for lost in held[first:last] for rest in _without(lost, offset_bytes, end)]
 
-    def sure(self, volume: str) -> None:
-        """All bytes of the volume that were kept as found are right, as its digest says."""
-        self._lost[volume] = [lost for lost in self._lost.get(volume, []) if lost.zeros]
-
     def lost(self, volume: str | None = None) -> list[Lost]:
         """Of one volume, or of all: by volume and offset."""
         if volume is not None:

@@ -60,7 +60,7 @@ def _lay(layer: Layer, patch: Patch) -> None:
     for piece in layer.pieces:
         entry = piece.entry
         if entry is not None and entry.index_bytes and not patch.meets(layer, entry.stream_offset, entry.stream_bytes):
-            layer.done_bytes = entry.stream_offset + entry.stream_bytes  # nothing of it is needed
+            layer.skip(piece)  # nothing of it is needed
             continue
         try:
             layer.piece(piece)

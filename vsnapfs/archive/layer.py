@@ -134,6 +134,12 @@ class Layer:
         except IntegrityError as error:  # nobody knows where it belongs
             self._damage.flaw(Flaw(tape=piece.label, file=piece.entry.file, why=error.message))
 
+    def skip(self, piece: Placed) -> None:
+        """A piece that nothing is wanted of. What of the stream is before it and was not read is lost."""
+        assert piece.entry is not None
+        self._lose_up_to(piece.entry.stream_offset, piece, MISSING)
+        self.done_bytes = max(self.done_bytes, piece.entry.stream_offset + piece.entry.stream_bytes)
+
     def _read(self, piece: Placed) -> None:
         assert piece.entry is not None
         index = self._index(piece)

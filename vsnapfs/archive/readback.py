@@ -40,7 +40,8 @@ def read_back(contents: Contents, landing: Read, said: Mapping[str, str], where:
         found = dict(contents.digests(volume.name))
         wrong = [name for name, digest in found.items() if said.get(name, digest) != digest]
         if not wrong and found.keys() <= said.keys():
-            landing.damage.sure(volume.name)
+            for offset_bytes, length_bytes in contents.read_of(volume.name):
+                landing.damage.mend(volume.name, offset_bytes, length_bytes)
         elif wrong and not lost:
             landing.damage.lose(_doubt(volume.name, volume.size_bytes, wrong, where))
 

@@ -165,6 +165,27 @@ def test_without_a_digest_to_compare_what_is_not_certain_is_named(ground: Copied
     assert all(not lost.zeros for lost in done.lost)
 
 
+def test_the_digest_of_an_incremental_archive_says_nothing_of_what_is_older(tmp_path: Path) -> None:
+    """What hid the older one's doubts from its own digest is written again by the newer one."""
+    with closing(Archived(tmp_path / "archived", capacity=ONE_TAPE, piece=96 << 10)) as ground:
+        rng = random.Random(12)
+        images = {"db0": rng.randbytes(SIZE // 2)}
+        ground.archive(images)
+        ground.archive({"db0": rng.randbytes(256 << 10) + images["db0"][256 << 10 :]}, since=True)
+        for piece in (1, 4):
+            path = of_archive(ground, 0, "piece")[piece]
+            content = bytearray(path.read_bytes())
+            content[70_000] ^= 1
+            path.write_bytes(content)
+        index = of_archive(ground, 0, "index")[4]
+        index.write_bytes(index.read_bytes()[:-1])
+        done = recall([ground.path], tmp_path / "to")
+        found = (tmp_path / "to/db0").read_bytes()
+        wrong = next(at for at, byte in enumerate(ground.points[1][1]["db0"]) if byte != found[at])
+        assert [lost.zeros for lost in done.lost] == [False]
+        assert any(lost.offset_bytes <= wrong < lost.end_bytes for lost in done.lost)
+
+
 def test_wrong_bytes_in_a_piece_without_an_index_are_not_believed(ground: Copied, tmp_path: Path) -> None:
     of_archive(ground, 0, "index")[1].unlink()
     piece = of_archive(ground, 0, "piece")[1]

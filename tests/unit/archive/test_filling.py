@@ -134,6 +134,18 @@ def test_a_copy_of_the_tape(ground: Archived, tmp_path: Path) -> None:
     assert done.filled
 
 
+def test_a_piece_that_both_lack_is_lost_whatever_is_behind_it(ground: Archived, tmp_path: Path) -> None:
+    rng = random.Random(8)
+    images = some_images(rng)
+    copies = [ground.archive(images), ground.archive_again()]
+    for archive in copies:
+        pieces_of(ground, archive)[1].unlink()
+    done = recall([ground.path], tmp_path / "to", options=Options(verify=False, salvage=True))
+    assert done.lost
+    assert done.filled == []
+    right_or_named(done, images, tmp_path / "to")
+
+
 def test_bytes_are_right_or_named_whatever_both_copies_lack(ground: Archived, tmp_path: Path) -> None:
     rng = random.Random(5)
     images = some_images(rng)
@@ -148,7 +160,9 @@ def test_bytes_are_right_or_named_whatever_both_copies_lack(ground: Archived, tm
                 index = path.with_name(f"{int(path.name[:5]) + 1:05d}.index")
                 spoil(index if rng.random() < 0.2 else path, rng.randrange(2_000))
                 spoil(path, rng.randrange(path.stat().st_size))
-        done = recall([ground.path], tmp_path / str(run))
+            if run % 2:
+                rng.choice(pieces_of(ground, archive)).unlink()
+        done = recall([ground.path], tmp_path / str(run), options=Options(verify=run % 3 > 0, salvage=True))
         assert done.filled or not done.lost, "something of one copy is sound in the other"
         right_or_named(done, images, tmp_path / str(run))
 
