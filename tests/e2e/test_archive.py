@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import signal
 import sqlite3
 import subprocess
+import sys
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -552,3 +555,17 @@ def test_no_tape_with_room_is_told_and_what_reads_otherwise_is_not_gone_on_with(
     last.write_bytes(whole)
     assert only(must_json(archived, "archive", "monday", "--to", "weekly", "--resume"))["resumed_at_bytes"] > 0
     assert run(archived, "archive", "list").returncode == 0
+
+
+def test_a_pipe_that_nobody_reads_keeps_no_signal_from_ending_it(archived: Path) -> None:
+    command = [*vsnapfs(), "archive", "monday", "--to", "-"]
+    with subprocess.Popen(command, env=environment(archived), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        pipe = process.stdout.fileno()
+        eventually(lambda: _unread_bytes(pipe) == fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ), "the pipe to be full")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 130
+
+
+def _unread_bytes(pipe: int) -> int:
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)

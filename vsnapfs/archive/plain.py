@@ -72,7 +72,11 @@ def to_pipe(
     coding.require(flow.coding)
     with volumes.opened(repository, subject) as sources:
         stream = SummedStream(volumes.manifest_of(repository, subject, now_ns), sources)
-        digest = _written(stream, 0, PipeWriter(fd, "standard output"), flow, report, ChunkDigest())
+        writer = PipeWriter(fd, "standard output")
+        try:
+            digest = _written(stream, 0, writer, flow, report, ChunkDigest())
+        finally:
+            writer.abandon()
     return _done("-", stream, digest, resumed_at=None, verified=False)
 
 

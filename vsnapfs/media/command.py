@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 
 from vsnapfs.core.errors import NotFoundError, StoreError, UsageError, from_os_error
 from vsnapfs.core.tapes import TapeLabel
-from vsnapfs.media.program import Program, Waker, failure
+from vsnapfs.media.program import Program, failure
 from vsnapfs.media.tape import FileKind, Readable, TapeFile, TapeReader, TapeWriter, Writable
+from vsnapfs.media.waker import Waker
 from vsnapfs.policy.media import COMMAND_WORDS, CommandSettings
 
 PIECE = 1
@@ -49,17 +50,14 @@ class CommandWriter:
 
     def write(self, block: Readable) -> None:
         """Raises: StoreError: the command has ended, or takes no more."""
-        rest = memoryview(block).cast("B")
-        while rest:
-            try:
-                rest = rest[os.write(self._program.fd, rest) :]
-            except BlockingIOError:
-                if not self._waker.wait_writable(self._program.fd):
-                    raise StoreError(f"{self._program.name} was given up") from None
-            except BrokenPipeError as error:
-                raise self._failed_early() from error
-            except OSError as error:
-                raise from_os_error(error, f"write to {self._program.name}") from error
+        try:
+            written = self._waker.write_all(self._program.fd, block)
+        except BrokenPipeError as error:
+            raise self._failed_early() from error
+        except OSError as error:
+            raise from_os_error(error, f"write to {self._program.name}") from error
+        if not written:
+            raise StoreError(f"{self._program.name} was given up")
 
     def finish(self) -> int:
         """The command has ended well, with all that was written. Raises: StoreError."""

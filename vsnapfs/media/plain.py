@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from vsnapfs.core.errors import BusyError, NameTakenError, NoSpaceError, StoreError, UsageError, from_os_error
 from vsnapfs.media.file_reader import FileReader
 from vsnapfs.media.tape import Readable, Writable
+from vsnapfs.media.waker import Waker
 from vsnapfs.media.writeback import Writeback
 
 PARTIAL = ".partial"
@@ -158,21 +160,34 @@ class PipeWriter:
         """fd: borrowed. name: for people."""
         self._fd = fd
         self._name = name
+        self._waker = Waker()
+        self._own_fd = _unblocked(fd)
 
     def write(self, block: Readable) -> None:
-        """Raises: StoreError: nobody reads it any more."""
+        """Raises: StoreError: nobody reads it any more, or it was given up."""
         try:
-            _write_all(self._fd, block)
+            if self._own_fd is None:
+                _write_all(self._fd, block)
+            elif not self._waker.write_all(self._own_fd, block):
+                raise StoreError(f"{self._name} was given up")
         except BrokenPipeError as error:
             raise StoreError(f"{self._name} was closed before everything was written") from error
         except OSError as error:
             raise from_os_error(error, f"write {self._name}") from error
 
+    def give_up(self) -> None:
+        """A write that waits for who reads a pipe ends. Threads: any."""
+        self._waker.wake()
+
     def finish(self) -> int:
         return 0
 
     def abandon(self) -> None:
-        """What was written is written."""
+        """What was written is written. Twice is allowed."""
+        self._waker.close()
+        if self._own_fd is not None:
+            os.close(self._own_fd)
+            self._own_fd = None
 
 
 class PipeReader:
@@ -196,6 +211,16 @@ class PipeReader:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _unblocked(fd: int) -> int | None:
+    """The same pipe, opened again: that its writes do not block is not for others who have it too. None: it is no pipe, or not ours."""
+    if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+        return None
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 def _write_all(fd: int, block: Readable) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import subprocess
 import sys
 import threading
@@ -139,27 +138,3 @@ def failure(program: Program, found: Ended, what: str = "") -> StoreError:
         told = f"ended with status {found.status}"
     said = program.said()
     return StoreError(f"{program.name} {told}: {said}" if said else f"{program.name} {told}")
-
-
-class Waker:
-    """Lets another thread end a wait for a descriptor. Resource handling: ``close``."""
-
-    def __init__(self) -> None:
-        self._fd = os.eventfd(0, os.EFD_CLOEXEC)
-
-    def wake(self) -> None:
-        """From now on no wait lasts."""
-        os.eventfd_write(self._fd, 1)
-
-    def wait_writable(self, fd: int) -> bool:
-        """False: it was woken."""
-        poll = select.poll()
-        poll.register(fd, select.POLLOUT)
-        poll.register(self._fd, select.POLLIN)
-        return self._fd not in {ready for ready, _ in poll.poll()}
-
-    def close(self) -> None:
-        """Twice is allowed."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1

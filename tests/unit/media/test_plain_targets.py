@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,32 @@ def test_a_pipe_that_nobody_reads_any_more(tmp_path: Path) -> None:
     os.close(out)
     with pytest.raises(StoreError, match="standard output was closed"):
         writer.write(b"more")
+    writer.abandon()
     os.close(into)
+
+
+def test_a_write_to_a_pipe_that_is_not_read_can_be_given_up() -> None:
+    """And whoever else has the pipe finds it as it was: its writes wait."""
+    out, into = os.pipe()
+    writer = PipeWriter(into, "standard output")
+    failures: list[StoreError] = []
+
+    def write() -> None:
+        try:
+            writer.write(bytes(16 << 20))
+        except StoreError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    writer.give_up()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert [str(error) for error in failures] == ["standard output was given up"]
+    assert os.get_blocking(into)
+    writer.abandon()
+    os.close(into)
+    os.close(out)
 
 
 def test_what_is_written_leaves_the_cache_by_and_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
