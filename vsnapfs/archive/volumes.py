@@ -77,13 +77,17 @@ def parent_of(
 
 
 def point_again(repository: Repository, archived: ArchivedPoint) -> Point:
-    """A point that the catalog of tapes knows: by its name, as long as that means the same. Raises: PointGoneError."""
+    """A point that the catalog of tapes knows: by its name, as long as that means the same. Raises: PointGoneError: it is gone, or its
+    number is that of another record by now."""
     if archived.bookmark is not None:
         with suppress(NotFoundError):
             named = repository.resolve(archived.bookmark)
-            if named.seqno == archived.seqno:
+            if (named.seqno, named.time) == (archived.seqno, archived.time):
                 return named
-    return repository.resolve(f"@{archived.seqno}")
+    found = repository.resolve(f"@{archived.seqno}")
+    if found.time != archived.time:
+        raise PointGoneError(f"@{archived.seqno} is no more what it was at {archived.time}", seqno=archived.seqno)
+    return found
 
 
 @contextmanager

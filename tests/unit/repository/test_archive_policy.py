@@ -15,9 +15,11 @@ import pytest
 from tests.support.pruned import grow, opened, write_some
 from vsnapfs.archive.due import ArchivesDue, DueArchives
 from vsnapfs.archive.request import Wanted, to_medium
+from vsnapfs.archive.volumes import point_again
 from vsnapfs.catalog.tapes import Found
-from vsnapfs.core.errors import NotFoundError
+from vsnapfs.core.errors import NotFoundError, PointGoneError
 from vsnapfs.core.state import ArchivingState
+from vsnapfs.core.tapes import ArchivedPoint
 from vsnapfs.repository.repository import Repository
 from vsnapfs.repository.tapes import shelf
 
@@ -215,6 +217,17 @@ def test_a_number_that_became_that_of_another_record(path: Path) -> None:
         wanted = Wanted(points=("d2",), to="vault", incremental=True)
         (made,) = to_medium(repository, wanted, lambda _: None, time.time_ns)
         assert made.archive.kind == "full"
+
+
+def test_what_was_broken_off_of_another_record_is_not_gone_on_with(path: Path) -> None:
+    with served(path, "") as repository:
+        past(repository, "d1")
+        point = repository.resolve("d1")
+        known = ArchivedPoint(seqno=point.seqno, time=point.time, bookmark="d1")
+        assert point_again(repository, known).seqno == point.seqno
+        assert point_again(repository, msgspec.structs.replace(known, bookmark=None)).seqno == point.seqno
+        with pytest.raises(PointGoneError, match="is no more what it was at 2026-01-02"):
+            point_again(repository, msgspec.structs.replace(known, time="2026-01-02"))
 
 
 def test_a_policy_that_is_not_there(path: Path) -> None:
