@@ -152,7 +152,7 @@ class Layer:
         else:
             runs, start, head = self._placed(piece, runs)
         self._lose_up_to(start, piece, MISSING)
-        with closing(ahead(_behind(runs, head))) as found:
+        with closing(ahead(_behind(runs, head), stored.give_up)) as found:
             for run in found:
                 self._take(start, run, stored, sure=index is not None)
         wanted = piece.entry.stream_bytes

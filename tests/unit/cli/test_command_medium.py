@@ -136,3 +136,17 @@ def test_a_command_is_told_what_it_gets(vsnapfs: Command, repository: Path, take
         "VSNAPFS_SINCE": "a",
         "VSNAPFS_TIME": done["point"]["time"],
     } | {name: value for name, value in os.environ.items() if name.startswith("VSNAPFS_") and name != "VSNAPFS_REPO"}
+
+
+@pytest.mark.parametrize("more", ["yes", "cat /dev/zero"])
+def test_what_is_read_back_may_have_no_end(vsnapfs: Command, repository: Path, taken: Path, more: str) -> None:
+    with (repository / "vsnapfs.toml").open("a") as settings:
+        settings.write(
+            f'[media.endless]\nkind = "command"\ncommand = ["sh", "-c", "cat > {taken}/file"]\n'
+            f'read = ["sh", "-c", "cat {taken}/file; exec {more}"]\n'
+        )
+    assert vsnapfs("archive", "a", "--to", "endless").status == 0
+    done = vsnapfs("recall", "a", "--to", repository.parent / "out")
+    assert (done.status, "something follows the piece" in done.out) == (6, True)
+    assert (repository.parent / "out" / "db").read_bytes() == CONTENT.ljust(1 << 20, b"\0")
+    assert vsnapfs("archive", "a", "--to", "endless", "--verify").status == 6
