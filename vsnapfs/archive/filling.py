@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 import msgspec
 
+from vsnapfs.archive.asking import UnansweredError
 from vsnapfs.archive.chain import Plan
 from vsnapfs.archive.damage import Damage, Filled, Flaw, Lost
 from vsnapfs.archive.given import GivenTapes
 from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.layer import Layer, Options
 from vsnapfs.archive.manifest import Manifest
-from vsnapfs.core.errors import BusyError, NotFoundError, UsageError, VsnapfsError
+from vsnapfs.core.errors import NotFoundError, UsageError, VsnapfsError
 
 EVERYTHING = 1 << 63
 
@@ -42,7 +43,10 @@ def fill(landing: Landing, other: Other, options: Options) -> list[Filled]:
     layers = [Layer(step, other.given, patch, options) for step in other.plan.steps]
     try:
         manifests = [layer.contents().manifest for layer in layers]
-    except VsnapfsError:  # a tape of it is not there, or is damaged too, or encrypted to somebody else
+    except (
+        VsnapfsError,
+        UnansweredError,
+    ):  # a tape of it is not there, or is damaged too, or encrypted to somebody else
         return []
     if not patch.expect(manifests[-1]):
         return []
@@ -64,7 +68,9 @@ def _lay(layer: Layer, patch: Patch) -> None:
             continue
         try:
             layer.piece(piece)
-        except (BusyError, NotFoundError, UsageError) as error:
+        except UnansweredError as error:
+            layer.give_up(piece, error)
+        except (NotFoundError, UsageError) as error:  # no program, or no key
             patch.damage.flaw(Flaw(tape=piece.label, file=-1, why=error.message))
             break
     layer.end()

@@ -27,7 +27,7 @@ from vsnapfs.archive.index import (
 )
 from vsnapfs.core.errors import IntegrityError
 from vsnapfs.core.tapes import TapeLabel
-from vsnapfs.media.tape import DamagedBlockError, Tape, TapeReader, Waiting
+from vsnapfs.media.tape import DamagedBlockError, TapeReader, Waiting
 
 READ_BYTES = 1 << 20
 CHUNK_BYTES_MAX = 16 << 20
@@ -51,7 +51,7 @@ class Run(NamedTuple):
         return self.offset_bytes + self.length_bytes
 
 
-def read_index(tape: Tape, file: int) -> tuple[PieceIndex, int]:
+def read_index(tape: Files, file: int) -> tuple[PieceIndex, int]:
     """The index in a tape file, and its bytes. Raises: NotFoundError: the tape ends before. DamagedIndexError, FormatUnknownError."""
     content = bytearray()
     reader = tape.open(file)
@@ -281,3 +281,13 @@ class _Sound:
         """Read the rest, so that what is wrong with it is named too."""
         for run in self._runs:
             self.has_lost |= run.content is None
+
+
+def behind(runs: Iterator[Run], head_bytes: int) -> Iterator[Run]:
+    """What follows the first bytes of a piece, by offset from there."""
+    for run in runs:
+        skipped = max(0, min(head_bytes - run.offset_bytes, run.length_bytes))
+        if skipped == run.length_bytes and run.length_bytes:
+            continue
+        content = None if run.content is None else run.content[skipped:]
+        yield Run(run.offset_bytes + skipped - head_bytes, run.length_bytes - skipped, content)
