@@ -138,8 +138,8 @@ class Landing:
         """By other copies, which need not be asked again; kept with the next ``settle``."""
         self.state = msgspec.structs.replace(self.state, filled=list(filled))
 
-    def owe(self, error: dict[str, Any]) -> None:
-        """What is lost by this error (see core.errors.to_object) is to be asked for again; kept with the next ``settle``."""
+    def owe(self, error: dict[str, Any] | None) -> None:
+        """What is lost by this error (see core.errors.to_object) is to be asked for again; None: nothing is. Kept with ``settle``."""
         self.state = msgspec.structs.replace(self.state, unanswered=error)
 
     def sync(self) -> None:

@@ -110,14 +110,17 @@ class Recall:
             if lost.zeros and self._landing.is_resumed:  # a try before may have begun with this
                 self._landing.zero(lost.volume, lost.offset_bytes, lost.length_bytes)
         filled = list(self._landing.state.filled or [])
-        unanswered = self._landing.state.unanswered
-        again = [Other(self._plan, self._given)] if self._landing.is_resumed and unanswered is not None else []
-        for other in itertools.chain(again, self._others):
+        if self._landing.is_resumed and self._landing.state.unanswered is not None:
+            silent: list[UnansweredError] = []
+            filled += fill(self._landing, Other(self._plan, self._given), self._options, silent)
+            self._landing.owe(to_object(silent[0].error) if silent else None)
+        for other in self._others if self._damage.lost() else ():
             filled += fill(self._landing, other, self._options)
             if not self._damage.lost():
                 break
         self._landing.add_filled(filled)
         self._landing.settle(len(self._plan.steps), 0, 0)
+        unanswered = self._landing.state.unanswered
         if self._damage.lost() and unanswered is not None and not self._options.salvage:
             raise from_object(unanswered)
 
