@@ -143,15 +143,6 @@ class Layer:
         except IntegrityError as error:  # nobody knows where it belongs
             self._damage.flaw(Flaw(tape=piece.label, file=piece.entry.file, why=error.message))
 
-    def give_up(self, piece: Placed, error: UnansweredError) -> None:
-        """A piece that there was no answer for. What was not read of it is lost."""
-        assert piece.entry is not None
-        self._has_given_up = True
-        self._damage.flaw(Flaw(tape=piece.label, file=piece.entry.file, why=error.error.message))
-        if piece.entry.stream_offset >= 0:
-            self._lose_up_to(piece.entry.stream_offset, piece, MISSING)
-            self._lose_up_to(piece.entry.stream_offset + piece.entry.stream_bytes, piece, error.error.message)
-
     def skip(self, piece: Placed) -> None:
         """A piece that nothing is wanted of. What of the stream is before it and was not read is lost."""
         assert piece.entry is not None
@@ -252,6 +243,15 @@ class Layer:
                         why=why,
                     )
                 )
+
+    def give_up(self, piece: Placed, error: UnansweredError) -> None:
+        """A piece that there was no answer for. What was not read of it is lost."""
+        assert piece.entry is not None
+        self._has_given_up = True
+        self._damage.flaw(Flaw(tape=piece.label, file=piece.entry.file, why=error.error.message))
+        if piece.entry.stream_offset >= 0:
+            self._lose_up_to(piece.entry.stream_offset, piece, MISSING)
+            self._lose_up_to(piece.entry.stream_offset + piece.entry.stream_bytes, piece, error.error.message)
 
     def end(self) -> None:
         """All pieces were read: what is not here of the stream is lost."""
