@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
@@ -16,8 +16,10 @@ class _Failed(NamedTuple):
     error: BaseException
 
 
-def ahead(items: Iterable[Item]) -> Generator[Item]:
+def ahead(items: Iterable[Item], give_up: Callable[[], None] | None = None) -> Generator[Item]:
     """The same items, taken in a thread of their own, up to ``ITEMS`` of them before they are asked for.
+
+    give_up: is called when this is closed, so that an item under way that may never come ends.
 
     Raises: whatever ``items`` does, where it did. Resource handling: the thread lives from the first item on, and ends with the last,
     or when this is closed, which waits for the item under way; ``items`` is closed in it, if it can be.
@@ -53,4 +55,6 @@ def ahead(items: Iterable[Item]) -> Generator[Item]:
     finally:
         closed.set()
         room.release()
+        if give_up is not None:
+            give_up()
         thread.join()

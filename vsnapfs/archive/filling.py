@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 import msgspec
 
+from vsnapfs.archive.asking import UnansweredError
 from vsnapfs.archive.chain import Plan
 from vsnapfs.archive.damage import Damage, Filled, Flaw, Lost
 from vsnapfs.archive.given import GivenTapes
 from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.layer import Layer, Options
 from vsnapfs.archive.manifest import Manifest
-from vsnapfs.core.errors import BusyError, NotFoundError, UsageError, VsnapfsError
+from vsnapfs.core.errors import NotFoundError, UsageError, VsnapfsError
 
 EVERYTHING = 1 << 63
 
@@ -32,30 +33,38 @@ class Other(NamedTuple):
     given: GivenTapes
 
 
-def fill(landing: Landing, other: Other, options: Options) -> list[Filled]:
+def fill(landing: Landing, other: Other, options: Options, silent: list[UnansweredError] | None = None) -> list[Filled]:
     """Of what is lost in a landing whose recall is done, what another copy has. The landing's damage is what is left then.
 
-    Raises: StoreError, NoSpaceError. What cannot be read of the other copy is only not filled.
+    silent: gets what was met in place of an answer. Raises: StoreError, NoSpaceError: of the landing. What cannot be read of the other
+    copy is only not filled.
     """
     patch = Patch(landing)
+    silent = [] if silent is None else silent
     options = options._replace(salvage=True)
     layers = [Layer(step, other.given, patch, options) for step in other.plan.steps]
     try:
         manifests = [layer.contents().manifest for layer in layers]
-    except VsnapfsError:  # a tape of it is not there, or is damaged too, or encrypted to somebody else
+    except UnansweredError as error:
+        silent.append(error)
+        return []
+    except VsnapfsError:  # it is damaged too, or encrypted to somebody else
         return []
     if not patch.expect(manifests[-1]):
         return []
     for layer, manifest in zip(layers, manifests, strict=True):
         if patch.begin(manifest):
-            _lay(layer, patch)
+            _lay(layer, patch, silent)
     patch.forget_the_rest()
-    if options.verify:
-        layers[-1].verify()
+    try:
+        if options.verify:
+            layers[-1].verify()
+    except UnansweredError as error:  # the digests of what is right by its checksums
+        silent.append(error)
     return patch.end(other.plan)
 
 
-def _lay(layer: Layer, patch: Patch) -> None:
+def _lay(layer: Layer, patch: Patch, silent: list[UnansweredError]) -> None:
     layer.clear()
     for piece in layer.pieces:
         entry = piece.entry
@@ -64,7 +73,10 @@ def _lay(layer: Layer, patch: Patch) -> None:
             continue
         try:
             layer.piece(piece)
-        except (BusyError, NotFoundError, UsageError) as error:
+        except UnansweredError as error:
+            silent.append(error)
+            layer.give_up(piece, error)
+        except (NotFoundError, UsageError) as error:  # no program, or no key
             patch.damage.flaw(Flaw(tape=piece.label, file=-1, why=error.message))
             break
     layer.end()

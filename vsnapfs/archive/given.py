@@ -41,10 +41,15 @@ class GivenTapes:
         """Copies of those."""
         self._loaded: tuple[str, Tape] | None = None
 
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """All that are there."""
+        return self._slots
+
     def visit(self) -> Iterator[tuple[Slot, Tape]]:
         """All that are there, one after the other; each is closed when the next is asked for."""
         for slot in self._slots:
-            with self._opened(slot) as tape:
+            with self.opened(slot) as tape:
                 yield slot, tape
 
     def remember(self, uuid: str, slot: Slot) -> None:
@@ -123,7 +128,8 @@ class GivenTapes:
         raise NotFoundError(f"tape {wanted.label} is not there", hint="give --from where it is")
 
     @contextmanager
-    def _opened(self, slot: Slot) -> Iterator[Tape]:
+    def opened(self, slot: Slot) -> Iterator[Tape]:
+        """The tape of a slot, until the end of this. Raises: as loading does."""
         self.close()
         tape = slot.load()
         try:

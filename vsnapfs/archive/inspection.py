@@ -105,7 +105,8 @@ def _compare(tape: Tape, piece: Seen, entry: TapeEntry, damage: Damage, *, is_la
 def _compare_piece(tape: Tape, file: int, index: PieceIndex, entry: TapeEntry, damage: Damage) -> None:
     digest = hashlib.sha256()
     before = len(damage.flaws)
-    with closing(ahead(StoredPiece(tape, file, index, damage).runs())) as runs:
+    stored = StoredPiece(tape, file, index, damage)
+    with closing(ahead(stored.runs(), stored.give_up)) as runs:
         for run in runs:
             if run.content is not None:
                 digest.update(run.content)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -136,6 +137,10 @@ class Landing:
     def add_filled(self, filled: Sequence[Filled]) -> None:
         """By other copies, which need not be asked again; kept with the next ``settle``."""
         self.state = msgspec.structs.replace(self.state, filled=list(filled))
+
+    def owe(self, error: dict[str, Any] | None) -> None:
+        """What is lost by this error (see core.errors.to_object) is to be asked for again; None: nothing is. Kept with ``settle``."""
+        self.state = msgspec.structs.replace(self.state, unanswered=error)
 
     def sync(self) -> None:
         """What was written is on stable storage."""

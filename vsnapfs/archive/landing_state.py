@@ -11,6 +11,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import msgspec
 
@@ -48,6 +49,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     lost: list[Lost] = []
     filled: list[Filled] | None = None
     """Of what was lost, what other copies had; None: they were not asked yet."""
+    unanswered: dict[str, Any] | None = None
+    """Why tapes could not be asked at all, of which something is lost; None: there were none."""
 
 
 class StateFile:

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from vsnapfs.archive.ahead import ahead
+from vsnapfs.archive.asking import AskedPieces, UnansweredError
 from vsnapfs.archive.contents import Contents
-from vsnapfs.archive.damage import NO_INDEX, UNSURE, Damage, Flaw, Lost
+from vsnapfs.archive.damage import UNSURE, Damage, Flaw, Lost
 from vsnapfs.archive.given import GivenTapes
 from vsnapfs.archive.heads import looked_at, walk
-from vsnapfs.archive.index import PieceIndex
 from vsnapfs.archive.placing import Placed, Step
 from vsnapfs.archive.readback import Where, read_back
-from vsnapfs.archive.reading import Run, StoredPiece, plain_runs, read_index
+from vsnapfs.archive.reading import Run, StoredPiece, behind, plain_runs
 from vsnapfs.archive.tar import Continuation, parse_sums
-from vsnapfs.core.errors import FormatUnknownError, IntegrityError, NotFoundError
+from vsnapfs.core.errors import IntegrityError, NotFoundError
 
 MISSING = "the tape with this piece is missing"
 
@@ -58,13 +58,15 @@ class Layer:
 
     def __init__(self, step: Step, given: GivenTapes, landing: Target, options: Options, done_bytes: int = 0) -> None:
         """done_bytes: of its stream, by a try before."""
-        self._step, self._given, self._landing, self._options = step, given, landing, options
+        self._step, self._landing, self._options = step, landing, options
         self._damage: Damage = landing.damage
+        self._asked = AskedPieces(given, len(step.pieces), landing.damage)
         self._contents: Contents | None = None
         self._sums = bytearray()
         self._digests: dict[str, str] = {}
         self.done_bytes = done_bytes
         """Of the stream, all before it is here or named as lost."""
+        self._has_given_up = False
 
     @property
     def pieces(self) -> tuple[Placed, ...]:
@@ -73,7 +75,7 @@ class Layer:
     def contents(self) -> Contents:
         """By the first index that has them, or the last, or the stream itself.
 
-        Raises: IntegrityError: what the archive holds is lost. NotFoundError: a tape.
+        Raises: IntegrityError: what the archive holds is lost. UnansweredError.
         """
         if self._contents is None:
             self._contents = self._by_index() or self._by_stream()
@@ -81,11 +83,18 @@ class Layer:
 
     def _by_index(self) -> Contents | None:
         there = [piece for piece in self._step.pieces if piece.entry is not None and piece.entry.index_bytes]
+        silent: UnansweredError | None = None
         for piece in list(dict.fromkeys(there[:1] + there[-1:])):
-            index = self._index(piece)
+            try:
+                index = self._asked.index(piece)
+            except UnansweredError as error:
+                silent = error
+                continue
             if index is not None and index.maps is not None:
                 self._digests |= index.digests
                 return Contents.of_index(index, self._landing.readinto)
+        if silent is not None:
+            raise silent
         return None
 
     def _by_stream(self) -> Contents:
@@ -103,15 +112,15 @@ class Layer:
         for piece in self._step.pieces:
             if piece.entry is None:
                 raise IntegrityError(MISSING)
-            index = self._index(piece)
-            runs: Iterator[Run] = plain_runs(self._stored(piece, index, Damage()), self._options.identities)
+            index = self._asked.index(piece)
+            runs: Iterator[Run] = plain_runs(self._asked.stored(piece, index, Damage()), self._options.identities)
             if index is not None:
-                yield from _behind(runs, index.head_bytes)
+                yield from behind(runs, index.head_bytes)
             elif piece.number == 0:
                 yield from runs
             else:
                 head, head_bytes, runs = looked_at(runs)
-                yield from _behind(runs, head_bytes if isinstance(head, Continuation) else 0)
+                yield from behind(runs, head_bytes if isinstance(head, Continuation) else 0)
 
     def clear(self) -> None:
         """What became zeros."""
@@ -122,7 +131,7 @@ class Layer:
                     self._damage.mend(volume, offset_bytes, length_bytes)
 
     def piece(self, piece: Placed) -> None:
-        """All of one piece, as far as it can be read."""
+        """All of one piece, as far as it can be read. Raises: UnansweredError; what was read until then is here."""
         if piece.entry is None:
             return  # what lies between the pieces that are there is lost
         try:
@@ -142,8 +151,8 @@ class Layer:
 
     def _read(self, piece: Placed) -> None:
         assert piece.entry is not None
-        index = self._index(piece)
-        stored = self._stored(piece, index, self._damage)
+        index = self._asked.index(piece)
+        stored = self._asked.stored(piece, index, self._damage)
         runs: Iterator[Run] = plain_runs(stored, self._options.identities)
         start, head = piece.entry.stream_offset, 0
         if index is not None:
@@ -152,7 +161,7 @@ class Layer:
         else:
             runs, start, head = self._placed(piece, runs)
         self._lose_up_to(start, piece, MISSING)
-        with closing(ahead(_behind(runs, head))) as found:
+        with closing(ahead(behind(runs, head), stored.give_up)) as found:
             for run in found:
                 self._take(start, run, stored, sure=index is not None)
         wanted = piece.entry.stream_bytes
@@ -235,6 +244,15 @@ class Layer:
                     )
                 )
 
+    def give_up(self, piece: Placed, error: UnansweredError) -> None:
+        """A piece that there was no answer for. What was not read of it is lost."""
+        assert piece.entry is not None
+        self._has_given_up = True
+        self._damage.flaw(Flaw(tape=piece.label, file=piece.entry.file, why=error.error.message))
+        if piece.entry.stream_offset >= 0:
+            self._lose_up_to(piece.entry.stream_offset, piece, MISSING)
+            self._lose_up_to(piece.entry.stream_offset + piece.entry.stream_bytes, piece, error.error.message)
+
     def end(self) -> None:
         """All pieces were read: what is not here of the stream is lost."""
         pieces = self._step.pieces
@@ -265,43 +283,10 @@ class Layer:
         if len(self._sums) == self.contents().stream.members[-1].data_bytes:
             return bytes(self._sums)
         last = self._step.pieces[-1]
-        index = None if last.entry is None else self._index(last)
-        return b"" if index is None or index.sums is None else index.sums.encode()
-
-    def _index(self, piece: Placed) -> PieceIndex | None:
-        """None: it cannot be read, or is another one's."""
-        assert piece.entry is not None
-        assert piece.tape is not None
-        if not piece.entry.index_bytes:  # that was seen when the tape was looked at; a file alone needs none
-            if len(self._step.pieces) > 1 and not self._damage.is_flawed(piece.label, piece.entry.file + 1):
-                self._damage.flaw(Flaw(tape=piece.label, file=piece.entry.file + 1, why=NO_INDEX))
-            return None
-        tape = self._given.tape(piece.tape)
-        if tape.problem is not None and not self._damage.is_flawed(piece.label, 0):
-            self._damage.flaw(Flaw(tape=piece.label, file=0, why=tape.problem.message))
         try:
-            index, _ = read_index(tape, piece.entry.file + 1)
-        except (IntegrityError, FormatUnknownError, NotFoundError) as error:
-            why = NO_INDEX if isinstance(error, NotFoundError) else error.message
-            self._damage.flaw(Flaw(tape=piece.label, file=piece.entry.file + 1, why=why))
-            return None
-        if (index.archive, index.piece) != (piece.entry.archive, piece.number):
-            why = f"the index is that of piece {index.piece} of archive {index.archive[:8]}"
-            self._damage.flaw(Flaw(tape=piece.label, file=piece.entry.file + 1, why=why))
-            return None
-        return index
-
-    def _stored(self, piece: Placed, index: PieceIndex | None, damage: Damage) -> StoredPiece:
-        assert piece.entry is not None
-        assert piece.tape is not None
-        return StoredPiece(self._given.tape(piece.tape), piece.entry.file, index, damage)
-
-
-def _behind(runs: Iterator[Run], head_bytes: int) -> Iterator[Run]:
-    """What follows the first bytes of a piece, by offset from there."""
-    for run in runs:
-        skipped = max(0, min(head_bytes - run.offset_bytes, run.length_bytes))
-        if skipped == run.length_bytes and run.length_bytes:
-            continue
-        content = None if run.content is None else run.content[skipped:]
-        yield Run(run.offset_bytes + skipped - head_bytes, run.length_bytes - skipped, content)
+            index = None if last.entry is None else self._asked.index(last)
+        except UnansweredError:
+            if not self._has_given_up:
+                raise
+            index = None
+        return b"" if index is None or index.sums is None else index.sums.encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -52,11 +53,21 @@ class Known(NamedTuple):
         for plan in others(self.inventory, found):
             yield Other(plan, self.given)
         for given in self.given.copies():
-            inventory = look(given, Damage(), self.identities) if self.is_looked else self.inventory
-            if found.point.uuid in inventory.archives:
-                again = plan_of(inventory, found.point)
-                for plan in (again, *others(inventory, again)):
-                    yield Other(plan, given)
+            inventory = self.inventory
+            if self.is_looked:
+                inventory = look(given, Damage(), self.identities, as_needed=True)
+            if found.point.uuid not in inventory.archives:
+                continue
+            for plan in itertools.chain(_again(inventory, found), others(inventory, found)):
+                yield Other(plan, given)
+
+
+def _again(known: Inventory, found: Plan) -> list[Plan]:
+    """The same from other copies of its tapes; none: not all of it is there."""
+    try:
+        return [plan_of(known, found.point)]
+    except VsnapfsError:
+        return []
 
 
 @contextmanager

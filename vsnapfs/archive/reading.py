@@ -27,7 +27,7 @@ from vsnapfs.archive.index import (
 )
 from vsnapfs.core.errors import IntegrityError
 from vsnapfs.core.tapes import TapeLabel
-from vsnapfs.media.tape import DamagedBlockError, Tape, TapeReader
+from vsnapfs.media.tape import DamagedBlockError, TapeReader, Waiting
 
 READ_BYTES = 1 << 20
 CHUNK_BYTES_MAX = 16 << 20
@@ -51,7 +51,7 @@ class Run(NamedTuple):
         return self.offset_bytes + self.length_bytes
 
 
-def read_index(tape: Tape, file: int) -> tuple[PieceIndex, int]:
+def read_index(tape: Files, file: int) -> tuple[PieceIndex, int]:
     """The index in a tape file, and its bytes. Raises: NotFoundError: the tape ends before. DamagedIndexError, FormatUnknownError."""
     content = bytearray()
     reader = tape.open(file)
@@ -102,6 +102,8 @@ class StoredPiece:
         self._chunk_bytes = CHUNK_BYTES if index is None else index.chunk_bytes
         self._missing_bytes = 0
         """Of a block that could not be read, what is behind the buffer."""
+        self._reader: TapeReader | None = None
+        self._is_given_up = False
 
     def flaw(self, why: str, offset_bytes: int = 0, length_bytes: int = 0) -> None:
         self._damage.flaw(
@@ -110,11 +112,19 @@ class StoredPiece:
 
     def runs(self) -> Iterator[Run]:
         """As it is stored. Raises: StoreError; NotFoundError: the tape has no such file."""
-        reader = self._tape.open(self.file)
+        self._reader = reader = self._tape.open(self.file)
         try:
-            yield from self._joined(self._read(reader))
+            if not self._is_given_up:
+                yield from self._joined(self._read(reader))
         finally:
             reader.close()
+
+    def give_up(self) -> None:
+        """Nobody wants what is read any more: a read that waits for a program ends, with an error. Threads: any."""
+        self._is_given_up = True
+        reader: object = self._reader
+        if isinstance(reader, Waiting):
+            reader.give_up()
 
     def _read(self, reader: TapeReader) -> Iterator[Run]:
         at, end = 0, None if self.index is None else self.index.stored_bytes
@@ -126,6 +136,8 @@ class StoredPiece:
             if end is not None and at + filled > end:
                 self._refuse_rest(buffer[max(0, end - at) : filled], end)
                 filled = max(0, end - at)
+                yield from self._compared(at, buffer[:filled], unread)
+                return  # what is behind may have no end
             yield from self._compared(at, buffer[:filled], unread)
             at += filled
         if end is not None and at < end:
@@ -269,3 +281,13 @@ class _Sound:
         """Read the rest, so that what is wrong with it is named too."""
         for run in self._runs:
             self.has_lost |= run.content is None
+
+
+def behind(runs: Iterator[Run], head_bytes: int) -> Iterator[Run]:
+    """What follows the first bytes of a piece, by offset from there."""
+    for run in runs:
+        skipped = max(0, min(head_bytes - run.offset_bytes, run.length_bytes))
+        if skipped == run.length_bytes and run.length_bytes:
+            continue
+        content = None if run.content is None else run.content[skipped:]
+        yield Run(run.offset_bytes + skipped - head_bytes, run.length_bytes - skipped, content)

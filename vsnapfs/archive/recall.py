@@ -8,10 +8,12 @@ Source: docs/recall.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
+from vsnapfs.archive.asking import UnansweredError
 from vsnapfs.archive.chain import Plan
 from vsnapfs.archive.damage import Filled, Flaw, Lost
 from vsnapfs.archive.filling import Other, fill
@@ -19,6 +21,7 @@ from vsnapfs.archive.given import GivenTapes
 from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.layer import Layer, Options
 from vsnapfs.archive.manifest import Manifest
+from vsnapfs.core.errors import from_object, to_object
 from vsnapfs.core.state import Progress
 
 Report = Callable[[Progress], None]
@@ -58,7 +61,8 @@ class Recall:
         others: Iterable[Other] = (),
     ) -> None:
         self._plan, self._given, self._landing, self._options = plan, given, landing, options
-        self._report, self._others = report, others
+        self._report = report
+        self._others: Iterator[Other] = iter(others)
         self._damage = landing.damage
         self._done_bytes = 0
         self._total_bytes = sum(p.entry.stored_bytes for step in plan.steps for p in step.pieces if p.entry)
@@ -71,6 +75,12 @@ class Recall:
         """
         if not self._options.salvage:
             self._plan.require_whole()
+        try:
+            return self._run(publish=publish)
+        except UnansweredError as error:
+            raise error.error from error
+
+    def _run(self, *, publish: bool) -> Recalled:
         begun = self._landing.state
         manifest: Manifest | None = None
         for number in range(begun.step, len(self._plan.steps)):
@@ -78,7 +88,7 @@ class Recall:
             manifest = self._archive(number, begun.piece if resumed else 0, begun.stream_bytes if resumed else 0)
         if manifest is None:  # all was done by a try before
             manifest = Layer(self._plan.steps[-1], self._given, self._landing, self._options).contents().manifest
-        if self._damage.lost() and self._landing.state.filled is None:
+        if self._damage.lost() and (self._landing.state.filled is None or self._landing.state.unanswered is not None):
             self._fill(manifest)
         images = self._landing.finish() if publish else self._landing.partials()
         return Recalled(
@@ -99,13 +109,30 @@ class Recall:
         for lost in self._damage.lost():
             if lost.zeros and self._landing.is_resumed:  # a try before may have begun with this
                 self._landing.zero(lost.volume, lost.offset_bytes, lost.length_bytes)
-        filled: list[Filled] = []
-        for other in self._others:
+        filled = list(self._landing.state.filled or [])
+        if self._landing.is_resumed and self._landing.state.unanswered is not None:
+            silent: list[UnansweredError] = []
+            filled += fill(self._landing, Other(self._plan, self._given), self._options, silent)
+            self._landing.owe(to_object(silent[0].error) if silent else None)
+        for other in self._others if self._damage.lost() else ():
             filled += fill(self._landing, other, self._options)
             if not self._damage.lost():
                 break
         self._landing.add_filled(filled)
         self._landing.settle(len(self._plan.steps), 0, 0)
+        unanswered = self._landing.state.unanswered
+        if self._damage.lost() and unanswered is not None and not self._options.salvage:
+            raise from_object(unanswered)
+
+    def _go_on_without(self, error: UnansweredError) -> None:
+        """What there is no answer for is looked for in other copies, in the end. Raises: UnansweredError: there are none."""
+        if self._options.salvage:
+            return
+        other = next(self._others, None)
+        if other is None:
+            raise error
+        self._others = itertools.chain([other], self._others)
+        self._landing.owe(to_object(error.error))
 
     def _archive(self, number: int, first: int, done_bytes: int) -> Manifest:
         step = self._plan.steps[number]
@@ -114,7 +141,11 @@ class Recall:
         self._landing.begin(contents.manifest)
         layer.clear()
         for place, piece in enumerate(step.pieces[first:], first):
-            layer.piece(piece)
+            try:
+                layer.piece(piece)
+            except UnansweredError as error:
+                self._go_on_without(error)
+                layer.give_up(piece, error)
             self._landing.settle(number, place + 1, layer.done_bytes)
             self._done_bytes += piece.entry.stored_bytes if piece.entry else 0
             self._report(Progress(what="recall", done=self._done_bytes, total=self._total_bytes))

@@ -34,11 +34,19 @@ class Seen(NamedTuple):
     is_there: bool = True
 
 
-def look(given: GivenTapes, damage: Damage, identities: Sequence[Path] = ()) -> Inventory:
-    """All tapes of a given. Raises: BusyError, StoreError; UsageError: an archive is encrypted to somebody else."""
+def look(given: GivenTapes, damage: Damage, identities: Sequence[Path] = (), *, as_needed: bool = False) -> Inventory:
+    """All tapes of a given. as_needed: one that does not answer is none to fail of: what is wanted may be elsewhere.
+
+    Raises: BusyError, StoreError; UsageError: an archive is encrypted to somebody else.
+    """
     known = Inventory()
-    for slot, tape in given.visit():
-        given.remember(look_at(tape, slot, known, damage, identities), slot)
+    for slot in given.slots:
+        try:
+            with given.opened(slot) as tape:
+                given.remember(look_at(tape, slot, known, damage, identities), slot)
+        except VsnapfsError:
+            if not as_needed:
+                raise
     return known
 
 

@@ -12,6 +12,7 @@ from vsnapfs.core.state import Progress
 from vsnapfs.core.tapes import ArchiveEntry, PieceEntry
 from vsnapfs.media.medium import Medium
 from vsnapfs.media.tape import Tape, TapeReader
+from vsnapfs.policy.media import BLOCK_BYTES_MAX
 
 READ_BYTES = 1 << 20
 
@@ -65,7 +66,12 @@ def digest_of(reader: TapeReader, digest: ChunkDigest | None = None, stored_byte
     """
     digest = digest or ChunkDigest()
     buffer = memoryview(bytearray(READ_BYTES))
+    behind = 0
     while count := reader.readinto(buffer):
+        behind += count if stored_bytes is not None and digest.stored_bytes >= stored_bytes else 0
+        if behind > BLOCK_BYTES_MAX:
+            digest.update(buffer[:count])  # no block was filled up so far, and there may be no end
+            break
         rest = count if stored_bytes is None else max(stored_bytes - digest.stored_bytes, 0)
         digest.update(buffer[: count if any(buffer[rest:count]) else min(count, rest)])
     return digest

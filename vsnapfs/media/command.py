@@ -91,7 +91,13 @@ class CommandReader:
     def __init__(self, medium: str, settings: CommandSettings, told: Mapping[str, str]) -> None:
         """Starts it. Raises: StoreError."""
         name = f"the command that reads {medium}"
-        self._program: Program | None = Program(filled(settings.read, told), environment(told), "read", name)
+        self._waker = Waker()
+        self._program: Program | None = None
+        try:
+            self._program = Program(filled(settings.read, told), environment(told), "read", name)
+        except BaseException:
+            self._waker.close()
+            raise
 
     def readinto(self, buffer: Writable) -> int:
         """Raises: StoreError: the command failed."""
@@ -100,6 +106,8 @@ class CommandReader:
         view = memoryview(buffer).cast("B")
         done = 0
         while done < len(view):
+            if not self._waker.wait_readable(self._program.fd):
+                raise StoreError(f"{self._program.name} was given up")
             try:
                 count = os.readv(self._program.fd, [view[done:]])
             except OSError as error:
@@ -110,14 +118,19 @@ class CommandReader:
             done += count
         return done
 
+    def give_up(self) -> None:
+        """See media.tape.Waiting."""
+        self._waker.wake()
+
     def close(self) -> None:
         """Twice is allowed; a command that has not ended is killed."""
         if self._program is not None:
             self._program.kill()
             self._program = None
+        self._waker.close()
 
     def _finish(self, program: Program) -> None:
-        found = program.whole()
+        found = program.whole(self._waker)
         self._program = None
         if found.status:
             raise failure(program, found)

@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 
 from vsnapfs.core.errors import StoreError
+from vsnapfs.media.waker import Waker
 
 GUARD = Path(__file__).with_name("command_guard.py")
 PIPE_BYTES = 1 << 20
@@ -75,21 +76,24 @@ class Program:
         self._hearing = threading.Thread(target=self._hear, name="command-says", daemon=True)
         self._hearing.start()
 
-    def whole(self) -> Ended:
-        """The stream has ended, and may be seen to have. Returns, when the program has ended too, how. Raises: as ``_end``."""
-        return self._end(b"whole")
+    def whole(self, waker: Waker | None = None) -> Ended:
+        """The stream has ended, and may be seen to have. Returns, when the program has ended too, how. waker: ends the wait for that.
+        Raises: as ``_end``."""
+        return self._end(b"whole", waker)
 
     def short(self) -> Ended:
         """The program has closed the pipe before the stream has ended. Returns, when it has ended, how. Raises: as ``_end``."""
         return self._end(b"short")
 
-    def _end(self, word: bytes) -> Ended:
-        """Raises: StoreError: the program could not be run, or the guard was killed."""
+    def _end(self, word: bytes, waker: Waker | None = None) -> Ended:
+        """Raises: StoreError: the program could not be run, or the guard was killed, or the wait was ended."""
         self._close_pipe()
         assert self._guard.stdin is not None
         assert self._guard.stdout is not None
         with suppress(OSError):
             os.write(self._guard.stdin.fileno(), word)
+        if waker is not None and not waker.wait_readable(self._guard.stdout.fileno()):
+            raise StoreError(f"{self.name} was given up")
         content = self._guard.stdout.read()
         self.kill()
         found = msgspec.json.decode(content, type=Ended) if content else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from vsnapfs.core.errors import IntegrityError, NoSpaceError, VsnapfsError
 from vsnapfs.core.tapes import TapeLabel
@@ -80,6 +80,14 @@ class TapeReader(Protocol):
         """Returns: bytes put at the beginning of ``buffer``, 0: the end of the file. Raises: DamagedBlockError, StoreError."""
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Waiting(Protocol):
+    """A reader that may wait for something that never comes."""
+
+    def give_up(self) -> None:
+        """A read that waits ends with StoreError, and so does each one after it. Threads: any."""
 
 
 class Tape(Protocol):

@@ -57,3 +57,15 @@ def test_so_many_are_read_before_they_are_asked_for_and_no_more() -> None:
         assert full.wait(60)
         next(found)
     assert len(taken) <= ITEMS + 4
+
+
+def test_an_item_that_never_comes_is_given_up() -> None:
+    given_up = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        given_up.wait(60)
+
+    with closing(ahead(items(), given_up.set)) as found:
+        assert next(found) == 0
+    assert given_up.is_set()

@@ -136,3 +136,50 @@ def test_a_command_is_told_what_it_gets(vsnapfs: Command, repository: Path, take
         "VSNAPFS_SINCE": "a",
         "VSNAPFS_TIME": done["point"]["time"],
     } | {name: value for name, value in os.environ.items() if name.startswith("VSNAPFS_") and name != "VSNAPFS_REPO"}
+
+
+@pytest.mark.parametrize("more", ["yes", "cat /dev/zero"])
+def test_what_is_read_back_may_have_no_end(vsnapfs: Command, repository: Path, taken: Path, more: str) -> None:
+    with (repository / "vsnapfs.toml").open("a") as settings:
+        settings.write(
+            f'[media.endless]\nkind = "command"\ncommand = ["sh", "-c", "cat > {taken}/file"]\n'
+            f'read = ["sh", "-c", "cat {taken}/file; exec {more}"]\n'
+        )
+    assert vsnapfs("archive", "a", "--to", "endless").status == 0
+    done = vsnapfs("recall", "a", "--to", repository.parent / "out")
+    assert (done.status, "something follows the piece" in done.out) == (6, True)
+    assert (repository.parent / "out" / "db").read_bytes() == CONTENT.ljust(1 << 20, b"\0")
+    assert vsnapfs("archive", "a", "--to", "endless", "--verify").status == 6
+
+
+def test_what_does_not_answer_is_taken_from_another_copy(vsnapfs: Command, repository: Path, taken: Path) -> None:
+    """Where neither answers it ends, and can be gone on with."""
+    for _ in range(2):
+        assert vsnapfs("archive", "a", "--to", "off").status == 0
+    wanted = CONTENT.ljust(1 << 20, b"\0")
+    (taken / "T00002.tar").rename(taken / "away")  # the later one is taken first
+    done = vsnapfs("--json", "recall", "a", "--to", repository.parent / "other").json()
+    assert ((repository.parent / "other" / "db").read_bytes(), done["lost"]) == (wanted, [])
+    assert [flaw["why"][:50] for flaw in done["flaws"]] == ["the command that reads off ended with status 1: ca"]
+    assert done["filled"][0]["tapes"] == ["T00001"]
+    (taken / "away").rename(taken / "T00002.tar")
+    for path in sorted(taken.iterdir()):
+        path.rename(path.with_suffix(".away"))
+    out = repository.parent / "out"
+    failed = vsnapfs("recall", "a", "--to", out)
+    assert (failed.status, "ended with status 1" in failed.err, "--resume" in failed.err) == (1, True, True)
+    assert not (out / "db").exists()
+    (taken / "T00002.away").rename(taken / "T00002.tar")
+    assert vsnapfs("recall", "a", "--to", out, "--resume").status == 0
+    assert (out / "db").read_bytes() == wanted
+
+
+def test_what_does_not_answer_is_lost_if_that_is_salvaged(vsnapfs: Command, repository: Path, taken: Path) -> None:
+    assert vsnapfs("archive", "a", "--to", "off").status == 0
+    assert vsnapfs("archive", "b", "--incremental", "--to", "off").status == 0
+    (taken / "T00001.tar").unlink()
+    out = repository.parent / "out"
+    assert vsnapfs("recall", "b", "--to", out).status == 1
+    assert vsnapfs("recall", "b", "--to", repository.parent / "salvaged", "--salvage").status == 6
+    content = (repository.parent / "salvaged" / "db").read_bytes()
+    assert content == bytes(512 << 10) + CONTENT[:8192] + bytes((512 << 10) - 8192)

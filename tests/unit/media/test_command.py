@@ -198,3 +198,17 @@ def test_who_reads_no_more_ends_the_command(directory: Path) -> None:
     pid = pid_in(directory)
     reader.close()
     gone(pid)
+
+
+@pytest.mark.parametrize("read", ["exec sleep 1000", "exec >&-; exec sleep 1000"])
+def test_a_read_that_waits_ends_when_it_is_given_up(read: str) -> None:
+    """It waits for bytes, or for the end of a command that has none left."""
+    reader = CommandReader("off", settings("cat", read), TOLD)
+    said: list[str] = []
+    reading = threading.Thread(target=lambda: said.append(refused(lambda: reader.readinto(bytearray(10)))))
+    reading.start()
+    reader.give_up()
+    reading.join(60)
+    reader.close()
+    reader.give_up()  # may come too late
+    assert said == ["the command that reads off was given up"]
