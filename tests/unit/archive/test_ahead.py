@@ -64,7 +64,7 @@ def test_an_item_that_never_comes_is_given_up() -> None:
 
     def items() -> Iterator[int]:
         yield 0
-        given_up.wait(60)
+        given_up.wait(5)
 
     with closing(ahead(items(), given_up.set)) as found:
         assert next(found) == 0
