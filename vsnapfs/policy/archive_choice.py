@@ -59,6 +59,8 @@ class Choice:
         self._name = name
         self._policy = policy
         self._known = known
+        self._by_seqno = {each.seqno: each for each in reversed(known.bookmarks)}
+        """The first name of each point."""
         fitting = {each.seqno for each in known.bookmarks if policy.fits(each.name)}
         self.copies = [entry for entry in known.copies if self._is_of(entry, fitting)]
         """That are of this policy, whoever has made them."""
@@ -86,7 +88,7 @@ class Choice:
             return {}
         waiting = [each for each in self._chosen(now_ns, open_too=True) if not self.is_archived(each)]
         found = {each.name: f"not yet archived ({self._name})" for each in waiting if not self._is_over(each, now_ns)}
-        parent = self._next_parent()
+        parent = self._next_parent(waiting)
         if parent is not None and len(found) == len(waiting):
             found.setdefault(parent.name, f"the next archive goes on from it ({self._name})")
         return found
@@ -120,10 +122,10 @@ class Choice:
         return [each for each in chosen if policy.within_ns is None or now_ns - each.time_ns <= policy.within_ns]
 
     def _every_nth(self, fitting: Sequence[Bookmark], *, open_too: bool) -> list[Bookmark]:
-        last_seqno = max((entry.point.seqno for entry in self.copies), default=None)
-        if last_seqno is None:
+        last_ns = max((parse_iso(entry.point.time) for entry in self.copies), default=None)
+        if last_ns is None:
             return list(fitting) if open_too else list(fitting[:: self._policy.nth])
-        behind = [each for each in fitting if each.seqno > last_seqno]
+        behind = [each for each in fitting if each.time_ns > last_ns]
         return behind if open_too else behind[self._policy.nth - 1 :: self._policy.nth]
 
     def _of_periods(self, fitting: Sequence[Bookmark], as_of_ns: int, *, open_too: bool) -> list[Bookmark]:
@@ -131,8 +133,9 @@ class Choice:
         first = self._policy.which == "first"
         done: dict[str, int] = {}
         for entry in self.copies:
-            name, seqno = self._period(parse_iso(entry.point.time)), entry.point.seqno
-            done[name] = (min if first else max)(done.get(name, seqno), seqno)
+            time_ns = parse_iso(entry.point.time)
+            name = self._period(time_ns)
+            done[name] = (min if first else max)(done.get(name, time_ns), time_ns)
         now = self._period(max([as_of_ns, *(each.time_ns for each in fitting[-1:])]))
         chosen: dict[str, Bookmark] = {}
         for each in fitting:
@@ -142,7 +145,7 @@ class Choice:
         return [
             each
             for name, each in chosen.items()
-            if name not in done or (each.seqno < done[name] if first else each.seqno > done[name])
+            if name not in done or (each.time_ns < done[name] if first else each.time_ns > done[name])
         ]
 
     def _period(self, time_ns: int) -> str:
@@ -154,7 +157,8 @@ class Choice:
         return standing & frozenset(self._policy.volumes) if self._policy.volumes else standing
 
     def _is_of(self, entry: ArchiveEntry, fitting: Collection[int]) -> bool:
-        if entry.medium != self._policy.to or not self._wanted(entry.point.seqno) <= set(entry.volumes):
+        wanted = self._wanted(entry.point.seqno)
+        if entry.medium != self._policy.to or not wanted or not wanted <= set(entry.volumes):
             return False
         name = entry.point.bookmark
         return entry.point.seqno in fitting or (name is not None and self._policy.fits(name))
@@ -199,11 +203,14 @@ class Choice:
         standing = self._known.volumes_at(entry.point.seqno)
         return self._known.opens(entry.point) and (standing & set(wanted)) <= set(entry.volumes)
 
-    def _next_parent(self) -> Bookmark | None:
-        """The bookmark of the point that the next archive goes on from, as far as that is known now."""
-        if self._policy.full == "always" or not self.copies:
+    def _next_parent(self, waiting: Sequence[Bookmark]) -> Bookmark | None:
+        """The bookmark of the point that the next archive goes on from, as far as that is known now. waiting: by their points."""
+        if self._policy.full == "always":
             return None
-        return self._named(self.copies[-1].point.seqno)
+        points = [entry.point for entry in reversed(self.copies)]
+        points = [point for point in points if not waiting or point.seqno <= waiting[0].seqno]
+        named = ((self._named(point.seqno), point.time) for point in points)
+        return next((each for each, time in named if each is not None and each.time == time), None)
 
     def _named(self, seqno: int) -> Bookmark | None:
-        return next((each for each in self._known.bookmarks if each.seqno == seqno), None)
+        return self._by_seqno.get(seqno)

@@ -123,6 +123,24 @@ def test_a_point_without_any_of_the_volumes_is_no_business_of_it() -> None:
     assert Choice("p", policy(volumes=["logs", "db"]), there).archive(days(0)[0]).volumes == ("db",)
 
 
+def test_an_archive_without_any_of_the_volumes_is_none_of_it() -> None:
+    """Nor is it the first of its month, nor what the first archive goes on from."""
+    there = known([*days(0), *days(1, 2)], [archive(0, volumes=("db",))])
+    first = policy(volumes=["logs"], which="first", per="month", protect="999d")
+    assert due(first, there) == ["daily-1"]
+    assert Choice("p", first, there).kept(LATER) == {"daily-1": "not yet archived (p)"}
+    assert next_of(policy(volumes=["logs"], full="once"), there) == ("daily-1", None)
+
+
+def test_archives_of_a_past_that_was_left_hold_up_nothing() -> None:
+    """An older copy of the repository was put back: what was archived after that has higher numbers, and earlier times."""
+    early = iso(START)
+    left = msgspec.structs.replace(archive(90), point=ArchivedPoint(seqno=900, time=early, bookmark="daily-90"))
+    there = known(days(1, 2, 3), [left])
+    assert due(policy(nth=2, protect="9d"), there) == ["daily-2"]
+    assert due(policy(which="last", per="day"), there) == ["daily-1", "daily-2", "daily-3"]
+
+
 def test_a_point_with_two_names_is_archived_once() -> None:
     assert due(policy(), known([bookmark(1), bookmark(1, "daily-again")])) == ["daily-1"]
 
@@ -331,3 +349,15 @@ def test_all_come_on_tape_once_and_each_goes_on_from_one_before(full: str | int,
         made.append(day)
         copies.append(archive(day, "full" if since is None else "incremental", since=made[-2] if since else None))
     assert made == list(range(1, len(steps) + 1))
+
+
+def test_what_the_next_archive_goes_on_from_stays_though_others_were_archived_since() -> None:
+    """One whose bookmark has gone, one that is later than what is due."""
+    of = policy(full="once", protect="999d")
+    why = "the next archive goes on from it (p)"
+    gone = known(days(1, 2, 3), [archive(1), archive(2), archive(9)], gone=[9])
+    assert next_of(of, gone) == ("daily-3", "daily-2")
+    assert Choice("p", of, gone).kept(LATER)["daily-2"] == why
+    later = known(days(1, 2, 3), [archive(1), archive(3)])
+    assert next_of(of, later) == ("daily-2", "daily-1")
+    assert Choice("p", of, later).kept(LATER) == {"daily-2": "not yet archived (p)", "daily-1": why}
