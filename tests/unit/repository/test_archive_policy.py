@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import apsw
 import msgspec
 import pytest
 
@@ -16,8 +17,9 @@ from tests.support.pruned import grow, opened, write_some
 from vsnapfs.archive.due import ArchivesDue, DueArchives
 from vsnapfs.archive.request import Wanted, to_medium
 from vsnapfs.archive.volumes import point_again
+from vsnapfs.catalog import tape_file
 from vsnapfs.catalog.tapes import Found
-from vsnapfs.core.errors import NotFoundError, PointGoneError
+from vsnapfs.core.errors import BusyError, NotFoundError, PointGoneError
 from vsnapfs.core.state import ArchivingState
 from vsnapfs.core.tapes import ArchivedPoint
 from vsnapfs.repository.repository import Repository
@@ -163,6 +165,22 @@ def test_a_catalog_of_tapes_that_cannot_be_read_lets_nothing_go(path: Path) -> N
         assert why(repository, "d1") == ["not yet archived (p)"]
         assert gone(repository) == []
         assert "tapes.db" in str(state(repository).last_error)
+
+
+def test_nothing_goes_while_what_is_archived_cannot_be_known(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor what is older than ``protect``, and archived: the next archive would have gone on from it."""
+    monkeypatch.setattr(tape_file, "BUSY_MS", 1)
+    with served(path, 'protect = "1s"\nfull = "once"') as repository:
+        past(repository, "d1")
+        archive_due(repository)
+        with closing(apsw.Connection(str(path / "tapes.db"))) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            for ask in (repository.prune_preview, repository.prune):
+                with pytest.raises(BusyError):
+                    ask()
+            other.execute("ROLLBACK")
+        assert why(repository, "d1") == ["the next archive goes on from it (p)"]
+        assert gone(repository) == []
 
 
 def test_an_archive_on_a_retired_tape_counts_no_more(path: Path) -> None:
