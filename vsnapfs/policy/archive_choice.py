@@ -18,6 +18,7 @@ from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry
 from vsnapfs.core.times import parse_iso
 from vsnapfs.policy.archiving import ArchivePolicy
 from vsnapfs.policy.periods import Period, period_of
+from vsnapfs.policy.schedule import GRACE_NS
 
 
 class Known(NamedTuple):
@@ -68,7 +69,16 @@ class Choice:
 
     def due(self, now_ns: int) -> list[Bookmark]:
         """Bookmarks that are to be archived, by their points. now_ns: the clock's."""
-        return [each for each in self._chosen(now_ns, open_too=False) if not self.is_archived(each)]
+        timing = self._policy.timing
+        return self._missing(now_ns, None if timing is None else timing.last_until(now_ns))
+
+    def missing(self, now_ns: int) -> list[Bookmark]:
+        """The same, and those that ``cron`` lets wait."""
+        return self._missing(now_ns, None)
+
+    def _missing(self, now_ns: int, as_of_ns: int | None) -> list[Bookmark]:
+        chosen = self._chosen(now_ns, as_of_ns, open_too=False)
+        return [each for each in chosen if not self.is_archived(each)]
 
     def archive(self, bookmark: Bookmark, *, anew: bool = False) -> Due:
         """How one is archived now. anew: what was broken off is of no use."""
@@ -86,7 +96,7 @@ class Choice:
         """Why each bookmark stays that does so for this. now_ns: the journal's, by which ages are told."""
         if not self._policy.protect_ns:
             return {}
-        waiting = [each for each in self._chosen(now_ns, open_too=True) if not self.is_archived(each)]
+        waiting = [each for each in self._chosen(now_ns, None, open_too=True) if not self.is_archived(each)]
         found = {each.name: f"not yet archived ({self._name})" for each in waiting if not self._is_over(each, now_ns)}
         parent = self._next_parent(waiting)
         if parent is not None and len(found) == len(waiting):
@@ -94,27 +104,26 @@ class Choice:
         return found
 
     def unprotected(self, now_ns: int) -> list[Bookmark]:
-        """Those that are due and not kept for it any more: it has taken too long. now_ns: the journal's."""
+        """Those that are missing and not kept for it any more: it has taken too long. now_ns: the journal's."""
         if not self._policy.protect_ns:
             return []
-        return [each for each in self.due(now_ns) if self._is_over(each, now_ns)]
+        return [each for each in self.missing(now_ns) if self._is_over(each, now_ns)]
 
     def _is_over(self, bookmark: Bookmark, now_ns: int) -> bool:
         return now_ns - bookmark.created_ns >= self._policy.protect_ns
 
-    def _chosen(self, now_ns: int, *, open_too: bool) -> list[Bookmark]:
-        """Those that shall be on the medium. open_too: and those of which that is not known yet."""
-        policy, timing = self._policy, self._policy.timing
-        as_of_ns = now_ns
+    def _chosen(self, now_ns: int, as_of_ns: int | None, *, open_too: bool) -> list[Bookmark]:
+        """Those that shall be on the medium. as_of_ns: of those that were made by then; None: of all. open_too: and those of which that is
+        not known yet."""
+        policy = self._policy
         fitting = [each for each in self._known.bookmarks if policy.fits(each.name) and self._wanted(each.seqno)]
-        if timing is not None and not open_too:
-            as_of_ns = timing.last_until(now_ns)
-            fitting = [each for each in fitting if each.created_ns <= as_of_ns]
+        if as_of_ns is not None:  # when those were made that are later than the clock nobody knows: it was ahead
+            fitting = [each for each in fitting if each.created_ns <= as_of_ns or each.created_ns > now_ns + GRACE_NS]
         fitting = list({each.seqno: each for each in reversed(fitting)}.values())[
             ::-1
         ]  # a point once, by its first name
         if policy.which != "all":
-            chosen = self._of_periods(fitting, as_of_ns, open_too=open_too)
+            chosen = self._of_periods(fitting, now_ns if as_of_ns is None else as_of_ns, open_too=open_too)
         elif policy.nth > 1:
             chosen = self._every_nth(fitting, open_too=open_too)
         else:

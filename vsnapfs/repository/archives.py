@@ -59,7 +59,7 @@ def kept(parts: Parts, now_ns: int) -> dict[str, str]:
 
 
 def unarchived(parts: Parts, now_ns: int) -> dict[str, list[str]]:
-    """Of each bookmark that is due, and is not archived: the policies. Nothing where the catalog of tapes cannot be read.
+    """Of each bookmark that is to be archived, and is not: the policies. Nothing where the catalog of tapes cannot be read.
     Raises: BusyError: as ``kept``."""
     found: dict[str, list[str]] = {}
     try:
@@ -69,7 +69,7 @@ def unarchived(parts: Parts, now_ns: int) -> dict[str, list[str]]:
     except VsnapfsError:
         return {}
     for name, choice in each.items():
-        for bookmark in choice.due(now_ns):
+        for bookmark in choice.missing(now_ns):
             found.setdefault(bookmark.name, []).append(name)
     return found
 

@@ -361,3 +361,18 @@ def test_what_the_next_archive_goes_on_from_stays_though_others_were_archived_si
     later = known(days(1, 2, 3), [archive(1), archive(3)])
     assert next_of(of, later) == ("daily-2", "daily-1")
     assert Choice("p", of, later).kept(LATER) == {"daily-2": "not yet archived (p)", "daily-1": why}
+
+
+def test_what_goes_before_its_time_of_cron_is_missing_too() -> None:
+    """Protection that is shorter than from one time to the next keeps less than was asked for."""
+    choice = Choice("p", policy(cron="0 22 * * MON", timezone="UTC", protect="1d"), known(days(3, 4)))
+    now_ns = START + 4 * DAY_NS + NOON
+    assert [each.name for each in choice.due(now_ns)] == []
+    assert [each.name for each in choice.missing(now_ns)] == ["daily-3", "daily-4"]
+    assert [each.name for each in choice.unprotected(now_ns)] == ["daily-3", "daily-4"]
+
+
+def test_bookmarks_of_a_clock_that_was_ahead_do_not_wait_until_it_is_there_again() -> None:
+    now_ns = START + 2 * DAY_NS
+    for of in (policy(), policy(cron="0 22 * * *", timezone="UTC")):
+        assert due(of, known([bookmark(300), bookmark(301)]), now_ns) == ["daily-300", "daily-301"]
