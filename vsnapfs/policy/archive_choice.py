@@ -98,9 +98,9 @@ class Choice:
             return {}
         waiting = [each for each in self._chosen(now_ns, None, open_too=True) if not self.is_archived(each)]
         found = {each.name: f"not yet archived ({self._name})" for each in waiting if not self._is_over(each, now_ns)}
-        parent = self._next_parent(waiting)
-        if parent is not None and len(found) == len(waiting):
-            found.setdefault(parent.name, f"the next archive goes on from it ({self._name})")
+        if len(found) == len(waiting):
+            for parent in self._next_parents(waiting):
+                found.setdefault(parent.name, f"the next archive goes on from it ({self._name})")
         return found
 
     def unprotected(self, now_ns: int) -> list[Bookmark]:
@@ -131,11 +131,16 @@ class Choice:
         return [each for each in chosen if policy.within_ns is None or now_ns - each.time_ns <= policy.within_ns]
 
     def _every_nth(self, fitting: Sequence[Bookmark], *, open_too: bool) -> list[Bookmark]:
+        """Counted from the last that is archived; and those before it that were begun, and overtaken because they are damaged."""
         last_ns = max((parse_iso(entry.point.time) for entry in self.copies), default=None)
         if last_ns is None:
             return list(fitting) if open_too else list(fitting[:: self._policy.nth])
+        tried = {
+            (each.point.seqno, each.point.time) for each in self._known.broken_off if each.medium == self._policy.to
+        }
+        begun = [each for each in fitting if each.time_ns <= last_ns and (each.seqno, each.time) in tried]
         behind = [each for each in fitting if each.time_ns > last_ns]
-        return behind if open_too else behind[self._policy.nth - 1 :: self._policy.nth]
+        return begun + (behind if open_too else behind[self._policy.nth - 1 :: self._policy.nth])
 
     def _of_periods(self, fitting: Sequence[Bookmark], as_of_ns: int, *, open_too: bool) -> list[Bookmark]:
         """The first or last of each period, unless that has one that is archived, and no other could take its place."""
@@ -212,14 +217,15 @@ class Choice:
         standing = self._known.volumes_at(entry.point.seqno)
         return self._known.opens(entry.point) and (standing & set(wanted)) <= set(entry.volumes)
 
-    def _next_parent(self, waiting: Sequence[Bookmark]) -> Bookmark | None:
-        """The bookmark of the point that the next archive goes on from, as far as that is known now. waiting: by their points."""
+    def _next_parents(self, waiting: Sequence[Bookmark]) -> list[Bookmark]:
+        """Bookmarks of the points that the next archives go on from, as far as that is known now: that of the first of these, and that of
+        what comes behind all that is there. waiting: by their points."""
         if self._policy.full == "always":
-            return None
-        points = [entry.point for entry in reversed(self.copies)]
-        points = [point for point in points if not waiting or point.seqno <= waiting[0].seqno]
-        named = ((self._named(point.seqno), point.time) for point in points)
-        return next((each for each, time in named if each is not None and each.time == time), None)
+            return []
+        named = [(self._named(entry.point.seqno), entry.point.time) for entry in reversed(self.copies)]
+        standing = [each for each, time in named if each is not None and each.time == time]
+        before = [each for each in standing if waiting and each.seqno <= waiting[0].seqno]
+        return standing[:1] + before[:1]
 
     def _named(self, seqno: int) -> Bookmark | None:
         return self._by_seqno.get(seqno)

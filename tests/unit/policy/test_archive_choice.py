@@ -360,7 +360,7 @@ def test_what_the_next_archive_goes_on_from_stays_though_others_were_archived_si
     assert Choice("p", of, gone).kept(LATER)["daily-2"] == why
     later = known(days(1, 2, 3), [archive(1), archive(3)])
     assert next_of(of, later) == ("daily-2", "daily-1")
-    assert Choice("p", of, later).kept(LATER) == {"daily-2": "not yet archived (p)", "daily-1": why}
+    assert Choice("p", of, later).kept(LATER) == {"daily-2": "not yet archived (p)", "daily-1": why, "daily-3": why}
 
 
 def test_what_goes_before_its_time_of_cron_is_missing_too() -> None:
@@ -376,3 +376,13 @@ def test_bookmarks_of_a_clock_that_was_ahead_do_not_wait_until_it_is_there_again
     now_ns = START + 2 * DAY_NS
     for of in (policy(), policy(cron="0 22 * * *", timezone="UTC")):
         assert due(of, known([bookmark(300), bookmark(301)]), now_ns) == ["daily-300", "daily-301"]
+
+
+def test_one_of_the_nth_that_was_overtaken_is_still_due() -> None:
+    """Its point was damaged, and held up no other."""
+    of = policy(nth=2, protect="999d")
+    there = known(
+        days(1, 2, 3, 4, 5), [archive(3)], [archive(1, state="failed"), archive(4, medium="lto", state="failed")]
+    )
+    assert due(of, there) == ["daily-1", "daily-5"]
+    assert sorted(Choice("p", of, there).kept(LATER)) == ["daily-1", "daily-4", "daily-5"]
