@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from tests.support.pruned import grow, opened, write_some
+from vsnapfs.archive import due
 from vsnapfs.archive.due import ArchivesDue, DueArchives
 from vsnapfs.archive.request import Wanted, to_medium
 from vsnapfs.archive.volumes import point_again
@@ -251,3 +252,18 @@ def test_what_was_broken_off_of_another_record_is_not_gone_on_with(path: Path) -
 def test_a_policy_that_is_not_there(path: Path) -> None:
     with served(path, "") as repository, pytest.raises(NotFoundError, match="no policy 'q'"):
         DueArchives(repository, ("q",), lambda _: None, time.time_ns, None)
+
+
+def test_a_bookmark_that_goes_before_its_tape_is_there_holds_up_no_other(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(path, "") as repository:
+        past(repository, "d1", "d2")
+
+        def slow(repository: Repository, wanted: Wanted, *others: Any) -> Any:
+            if wanted.points == ("d1",):
+                repository.bookmark_remove("d1")
+            return to_medium(repository, wanted, *others)
+
+        monkeypatch.setattr(due, "to_medium", slow)
+        assert [each.archive.point.bookmark for each in archive_due(repository).archives] == ["d2"]
