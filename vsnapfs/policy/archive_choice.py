@@ -181,7 +181,8 @@ class Choice:
         """The point that an archive goes on from: that of the one which was broken off, else as ``full`` says."""
         wanted = self._wanted(bookmark.seqno)
         for entry in reversed([] if anew else self._known.broken_off):
-            of_this = (entry.medium, entry.point.seqno) == (self._policy.to, bookmark.seqno)
+            point = entry.point.seqno, entry.point.time
+            of_this = entry.medium == self._policy.to and point == (bookmark.seqno, bookmark.time)
             if of_this and set(entry.volumes) == wanted:
                 if self._can_go_on(entry):
                     return None if entry.since is None else entry.since.seqno

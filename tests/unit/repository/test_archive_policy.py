@@ -267,3 +267,28 @@ def test_a_bookmark_that_goes_before_its_tape_is_there_holds_up_no_other(
 
         monkeypatch.setattr(due, "to_medium", slow)
         assert [each.archive.point.bookmark for each in archive_due(repository).archives] == ["d2"]
+
+
+@pytest.mark.parametrize("full", ["always", "once"])
+def test_what_was_broken_off_of_another_record_of_that_number_is_not_gone_on_with(path: Path, full: str) -> None:
+    """It never could be, and would hold up all that goes to the medium."""
+    with served(path, f'full = "{full}"') as repository:
+        past(repository, "d1", "d2")
+        first = DueArchives(repository, (), lambda _: None, time.time_ns, None)
+        first.run()
+        with shelf(path, write=True) as found:
+            for made in first.answer.archives:
+                entry = made.archive
+                at = msgspec.structs.replace(entry.point, time="2026-01-02T00:00:00.000000000Z")
+                found.tapes.failed(entry.uuid, "never made")
+                found.tapes.drop_archive(entry.uuid)
+                other = msgspec.structs.replace(
+                    entry, uuid=f"other-{entry.uuid}", point=at, pieces=0, kind="full", since=None, parent=None
+                )
+                found.tapes.begin_archive(other)
+                found.tapes.failed(other.uuid, "it was interrupted")
+        again = archive_due(repository)
+        assert [(each.archive.point.bookmark, each.resumed_at_bytes) for each in again.archives] == [
+            ("d1", None),
+            ("d2", None),
+        ]
