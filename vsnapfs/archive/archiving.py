@@ -20,7 +20,8 @@ from vsnapfs.archive.volumes import Subject
 from vsnapfs.archive.writing import Archiver, Clock, Report
 from vsnapfs.catalog.tapes import Tapes
 from vsnapfs.core.errors import DegradedError, PointGoneError, VsnapfsError, with_hint
-from vsnapfs.core.tapes import ArchiveEntry
+from vsnapfs.core.model import Point
+from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry
 from vsnapfs.media.medium import Medium
 from vsnapfs.repository.repository import Repository
 
@@ -150,9 +151,15 @@ def _stream(manifest: Manifest, sources: Sequence[Source], start: Position) -> S
 
 
 def _is_of(entry: ArchiveEntry, subject: Subject) -> bool:
-    since = None if subject.since is None else subject.since.seqno
-    known_since = None if entry.since is None else entry.since.seqno
-    return (entry.point.seqno, known_since, set(entry.volumes)) == (subject.point.seqno, since, set(subject.volumes))
+    """It holds the same. By the times too: a number may have become that of another record."""
+    points = _same(entry.point, subject.point) and _same(entry.since, subject.since)
+    return points and set(entry.volumes) == set(subject.volumes)
+
+
+def _same(archived: ArchivedPoint | None, point: Point | None) -> bool:
+    if archived is None or point is None:
+        return archived is None and point is None
+    return (archived.seqno, archived.time) == (point.seqno, point.time)
 
 
 def _subject_of(manifest: Manifest) -> Subject:

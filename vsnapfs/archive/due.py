@@ -67,12 +67,21 @@ class DueArchives:
             try:
                 self.answer.archives.append(self._archived(due))
             except VsnapfsError as error:
-                if not isinstance(error, CorruptExtentError):
-                    self._media_left.add(due.to)
-                self._failed(due, error)
+                if not (isinstance(error, NotFoundError) and self._has_gone(due)):
+                    self._failed(due, error)
             self._done.add((due.policy, due.bookmark))
 
+    def _has_gone(self, due: Due) -> bool:
+        """Its bookmark has, or is another: it may take long until a tape is there."""
+        self._repository.refresh()
+        try:
+            return self._repository.bookmark(due.bookmark).seqno != due.seqno
+        except NotFoundError:
+            return True
+
     def _failed(self, due: Due, error: VsnapfsError) -> None:
+        if not isinstance(error, CorruptExtentError):
+            self._media_left.add(due.to)
         self.exit_status = self.exit_status or error.exit_status
         self.answer.failures.append(
             ArchiveFailure(policy=due.policy, bookmark=due.bookmark, medium=due.to, reason=str(error))

@@ -129,6 +129,8 @@ class _Line:
         self._archive = archive
         self._clockwork = clockwork
         self._all = _Wait()
+        self._held_up: Due | None = None
+        """What failed last because of the medium."""
         self._apart: dict[tuple[str, str], _Wait] = {}
         """Policies and bookmarks that are left alone for longer than the others."""
         self._anew: set[tuple[str, str]] = set()
@@ -138,7 +140,7 @@ class _Line:
         """Until cancelled."""
         while True:
             generation = self._repository.generation
-            due = await self._next() if self._all.is_over else None
+            due = await self._next()
             if due is None:
                 await self._rest(generation)
             else:
@@ -149,11 +151,13 @@ class _Line:
             found: list[Due] = await self._clockwork.call(
                 partial(self._repository.archives_due, list(self.own), frozenset(self._anew))
             )
-        except BusyError:
-            self._all.until_s = trio.current_time() + BUSY_S
-            return None
         except VsnapfsError as error:
-            again_ns = self._again_ns(self._all)
+            if not self._all.is_over:
+                return None
+            if isinstance(error, BusyError):
+                self._all.until_s = trio.current_time() + BUSY_S
+                return None
+            self._held_up, again_ns = None, self._again_ns(self._all)
             for policy in self.own:
                 await self._failed(policy, "", error, again_ns)
             return None
@@ -162,15 +166,30 @@ class _Line:
         self._anew &= there
         for policy in self.own.keys() - {due.policy for due in found}:  # somebody else has done it, or it has gone
             self.own[policy] = _Own()
+        if not self._all.is_over and not await self._is_mended(found):
+            return None
         waits = self._apart
         return next(
             (due for due in found if (key := (due.policy, due.bookmark)) not in waits or waits[key].is_over), None
         )
 
+    async def _is_mended(self, found: list[Due]) -> bool:
+        """What failed because of the medium is on it now: somebody else has tried, and nothing has to wait any more."""
+        held_up = self._held_up
+        if held_up is None or any((due.policy, due.seqno) == (held_up.policy, held_up.seqno) for due in found):
+            return False
+        try:
+            entry = await self._clockwork.call(partial(self._repository.archive_of, held_up))
+        except VsnapfsError:
+            return False
+        if entry is not None:
+            self._all, self._held_up = _Wait(), None
+        return entry is not None
+
     async def _rest(self, generation: int) -> None:
         """Until it may be another thing that is due."""
         left_s = self._all.until_s - trio.current_time()
-        with trio.move_on_after(left_s if left_s > 0 else LOOK_S_MAX):
+        with trio.move_on_after(min(left_s, LOOK_S_MAX) if left_s > 0 else LOOK_S_MAX):
             while left_s > 0 or self._repository.generation == generation:  # noqa: ASYNC110  no event, of a thread's number
                 await trio.sleep(NAMES_S)
 
@@ -187,7 +206,7 @@ class _Line:
             missing = NotFoundError("its archive has ended, and the catalog of tapes does not have it")
             await self._not_made(due, error or missing)
             return
-        self._all = _Wait()
+        self._all, self._held_up = _Wait(), None
         self.own[due.policy] = _Own()
         detail = {"policy": due.policy, "medium": due.to, "archive": entry.uuid, "archive_kind": entry.kind}
         await self._tell("archived", due.bookmark, seqno=due.seqno, stored_bytes=entry.stored_bytes, **detail)
@@ -206,6 +225,8 @@ class _Line:
             wait = self._apart.setdefault(key, _Wait(AGAIN_S_MAX, ANEW_S_MAX))
         elif isinstance(error, IntegrityError | DegradedError):  # what is on tape of it is of no use
             self._anew.add(key)
+        if wait is self._all:
+            self._held_up = due
         await self._failed(due.policy, due.bookmark, error, self._again_ns(wait))
 
     def _again_ns(self, wait: _Wait) -> int:

@@ -21,6 +21,8 @@ from vsnapfs.daemon.hook import NOT_FOR_OTHERS
 END_S_MAX = 6.0
 """A command that is told to end puts away what it has begun."""
 SAID_BYTES_MAX = 65536
+LAST_WORDS_S = 1.0
+"""So long it is heard after its end, if somebody that it has left behind holds on to the pipe."""
 NICE = 10
 
 
@@ -59,18 +61,34 @@ async def run_child(repository: Path, words: list[str]) -> Ended:
         return Ended(None, StoreError(f"cannot run {run[0]}: {error.strerror}"), "")
     said = bytearray()
     try:
-        await _hear(process, said)
-        status = await process.wait()
+        status = await _attend(process, said)
     except BaseException:
         await _end(process)
         raise
+    finally:
+        assert process.stderr is not None
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(process.stderr)
     return Ended(status, _error_in(bytes(said)), " ".join(said.decode(errors="replace").split())[-200:])
 
 
+async def _attend(process: trio.Process, said: bytearray) -> int:
+    """Until it has ended. Returns: its status."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_hear, process, said)
+        status = await process.wait()
+        nursery.cancel_scope.cancel()
+    with trio.move_on_after(LAST_WORDS_S):
+        await _hear(process, said)
+    return status
+
+
 async def _hear(process: trio.Process, said: bytearray) -> None:
+    """The end of what it says on standard error: it shall not stand still because nobody reads, and why it fails comes last."""
     assert process.stderr is not None
     async for piece in process.stderr:
-        said += piece[: SAID_BYTES_MAX - len(said)]
+        said += piece
+        del said[:-SAID_BYTES_MAX]
 
 
 async def _end(process: trio.Process) -> None:
@@ -82,8 +100,6 @@ async def _end(process: trio.Process) -> None:
         if process.returncode is None:
             process.kill()
             await process.wait()
-        assert process.stderr is not None
-        await trio.aclose_forcefully(process.stderr)
 
 
 class _Failure(msgspec.Struct):

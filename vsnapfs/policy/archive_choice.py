@@ -18,6 +18,7 @@ from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry
 from vsnapfs.core.times import parse_iso
 from vsnapfs.policy.archiving import ArchivePolicy
 from vsnapfs.policy.periods import Period, period_of
+from vsnapfs.policy.schedule import GRACE_NS
 
 
 class Known(NamedTuple):
@@ -59,6 +60,8 @@ class Choice:
         self._name = name
         self._policy = policy
         self._known = known
+        self._by_seqno = {each.seqno: each for each in reversed(known.bookmarks)}
+        """The first name of each point."""
         fitting = {each.seqno for each in known.bookmarks if policy.fits(each.name)}
         self.copies = [entry for entry in known.copies if self._is_of(entry, fitting)]
         """That are of this policy, whoever has made them."""
@@ -66,7 +69,16 @@ class Choice:
 
     def due(self, now_ns: int) -> list[Bookmark]:
         """Bookmarks that are to be archived, by their points. now_ns: the clock's."""
-        return [each for each in self._chosen(now_ns, open_too=False) if not self.is_archived(each)]
+        timing = self._policy.timing
+        return self._missing(now_ns, None if timing is None else timing.last_until(now_ns))
+
+    def missing(self, now_ns: int) -> list[Bookmark]:
+        """The same, and those that ``cron`` lets wait."""
+        return self._missing(now_ns, None)
+
+    def _missing(self, now_ns: int, as_of_ns: int | None) -> list[Bookmark]:
+        chosen = self._chosen(now_ns, as_of_ns, open_too=False)
+        return [each for each in chosen if not self.is_archived(each)]
 
     def archive(self, bookmark: Bookmark, *, anew: bool = False) -> Due:
         """How one is archived now. anew: what was broken off is of no use."""
@@ -84,35 +96,34 @@ class Choice:
         """Why each bookmark stays that does so for this. now_ns: the journal's, by which ages are told."""
         if not self._policy.protect_ns:
             return {}
-        waiting = [each for each in self._chosen(now_ns, open_too=True) if not self.is_archived(each)]
+        waiting = [each for each in self._chosen(now_ns, None, open_too=True) if not self.is_archived(each)]
         found = {each.name: f"not yet archived ({self._name})" for each in waiting if not self._is_over(each, now_ns)}
-        parent = self._next_parent()
-        if parent is not None and len(found) == len(waiting):
-            found.setdefault(parent.name, f"the next archive goes on from it ({self._name})")
+        if len(found) == len(waiting):
+            for parent in self._next_parents(waiting):
+                found.setdefault(parent.name, f"the next archive goes on from it ({self._name})")
         return found
 
     def unprotected(self, now_ns: int) -> list[Bookmark]:
-        """Those that are due and not kept for it any more: it has taken too long. now_ns: the journal's."""
+        """Those that are missing and not kept for it any more: it has taken too long. now_ns: the journal's."""
         if not self._policy.protect_ns:
             return []
-        return [each for each in self.due(now_ns) if self._is_over(each, now_ns)]
+        return [each for each in self.missing(now_ns) if self._is_over(each, now_ns)]
 
     def _is_over(self, bookmark: Bookmark, now_ns: int) -> bool:
         return now_ns - bookmark.created_ns >= self._policy.protect_ns
 
-    def _chosen(self, now_ns: int, *, open_too: bool) -> list[Bookmark]:
-        """Those that shall be on the medium. open_too: and those of which that is not known yet."""
-        policy, timing = self._policy, self._policy.timing
-        as_of_ns = now_ns
+    def _chosen(self, now_ns: int, as_of_ns: int | None, *, open_too: bool) -> list[Bookmark]:
+        """Those that shall be on the medium. as_of_ns: of those that were made by then; None: of all. open_too: and those of which that is
+        not known yet."""
+        policy = self._policy
         fitting = [each for each in self._known.bookmarks if policy.fits(each.name) and self._wanted(each.seqno)]
-        if timing is not None and not open_too:
-            as_of_ns = timing.last_until(now_ns)
-            fitting = [each for each in fitting if each.created_ns <= as_of_ns]
+        if as_of_ns is not None:  # when those were made that are later than the clock nobody knows: it was ahead
+            fitting = [each for each in fitting if each.created_ns <= as_of_ns or each.created_ns > now_ns + GRACE_NS]
         fitting = list({each.seqno: each for each in reversed(fitting)}.values())[
             ::-1
         ]  # a point once, by its first name
         if policy.which != "all":
-            chosen = self._of_periods(fitting, as_of_ns, open_too=open_too)
+            chosen = self._of_periods(fitting, now_ns if as_of_ns is None else as_of_ns, open_too=open_too)
         elif policy.nth > 1:
             chosen = self._every_nth(fitting, open_too=open_too)
         else:
@@ -120,19 +131,25 @@ class Choice:
         return [each for each in chosen if policy.within_ns is None or now_ns - each.time_ns <= policy.within_ns]
 
     def _every_nth(self, fitting: Sequence[Bookmark], *, open_too: bool) -> list[Bookmark]:
-        last_seqno = max((entry.point.seqno for entry in self.copies), default=None)
-        if last_seqno is None:
+        """Counted from the last that is archived; and those before it that were begun, and overtaken because they are damaged."""
+        last_ns = max((parse_iso(entry.point.time) for entry in self.copies), default=None)
+        if last_ns is None:
             return list(fitting) if open_too else list(fitting[:: self._policy.nth])
-        behind = [each for each in fitting if each.seqno > last_seqno]
-        return behind if open_too else behind[self._policy.nth - 1 :: self._policy.nth]
+        tried = {
+            (each.point.seqno, each.point.time) for each in self._known.broken_off if each.medium == self._policy.to
+        }
+        begun = [each for each in fitting if each.time_ns <= last_ns and (each.seqno, each.time) in tried]
+        behind = [each for each in fitting if each.time_ns > last_ns]
+        return begun + (behind if open_too else behind[self._policy.nth - 1 :: self._policy.nth])
 
     def _of_periods(self, fitting: Sequence[Bookmark], as_of_ns: int, *, open_too: bool) -> list[Bookmark]:
         """The first or last of each period, unless that has one that is archived, and no other could take its place."""
         first = self._policy.which == "first"
         done: dict[str, int] = {}
         for entry in self.copies:
-            name, seqno = self._period(parse_iso(entry.point.time)), entry.point.seqno
-            done[name] = (min if first else max)(done.get(name, seqno), seqno)
+            time_ns = parse_iso(entry.point.time)
+            name = self._period(time_ns)
+            done[name] = (min if first else max)(done.get(name, time_ns), time_ns)
         now = self._period(max([as_of_ns, *(each.time_ns for each in fitting[-1:])]))
         chosen: dict[str, Bookmark] = {}
         for each in fitting:
@@ -142,7 +159,7 @@ class Choice:
         return [
             each
             for name, each in chosen.items()
-            if name not in done or (each.seqno < done[name] if first else each.seqno > done[name])
+            if name not in done or (each.time_ns < done[name] if first else each.time_ns > done[name])
         ]
 
     def _period(self, time_ns: int) -> str:
@@ -154,7 +171,8 @@ class Choice:
         return standing & frozenset(self._policy.volumes) if self._policy.volumes else standing
 
     def _is_of(self, entry: ArchiveEntry, fitting: Collection[int]) -> bool:
-        if entry.medium != self._policy.to or not self._wanted(entry.point.seqno) <= set(entry.volumes):
+        wanted = self._wanted(entry.point.seqno)
+        if entry.medium != self._policy.to or not wanted or not wanted <= set(entry.volumes):
             return False
         name = entry.point.bookmark
         return entry.point.seqno in fitting or (name is not None and self._policy.fits(name))
@@ -163,7 +181,8 @@ class Choice:
         """The point that an archive goes on from: that of the one which was broken off, else as ``full`` says."""
         wanted = self._wanted(bookmark.seqno)
         for entry in reversed([] if anew else self._known.broken_off):
-            of_this = (entry.medium, entry.point.seqno) == (self._policy.to, bookmark.seqno)
+            point = entry.point.seqno, entry.point.time
+            of_this = entry.medium == self._policy.to and point == (bookmark.seqno, bookmark.time)
             if of_this and set(entry.volumes) == wanted:
                 if self._can_go_on(entry):
                     return None if entry.since is None else entry.since.seqno
@@ -199,11 +218,15 @@ class Choice:
         standing = self._known.volumes_at(entry.point.seqno)
         return self._known.opens(entry.point) and (standing & set(wanted)) <= set(entry.volumes)
 
-    def _next_parent(self) -> Bookmark | None:
-        """The bookmark of the point that the next archive goes on from, as far as that is known now."""
-        if self._policy.full == "always" or not self.copies:
-            return None
-        return self._named(self.copies[-1].point.seqno)
+    def _next_parents(self, waiting: Sequence[Bookmark]) -> list[Bookmark]:
+        """Bookmarks of the points that the next archives go on from, as far as that is known now: that of the first of these, and that of
+        what comes behind all that is there. waiting: by their points."""
+        if self._policy.full == "always":
+            return []
+        named = [(self._named(entry.point.seqno), entry.point.time) for entry in reversed(self.copies)]
+        standing = [each for each, time in named if each is not None and each.time == time]
+        before = [each for each in standing if waiting and each.seqno <= waiting[0].seqno]
+        return standing[:1] + before[:1]
 
     def _named(self, seqno: int) -> Bookmark | None:
-        return next((each for each in self._known.bookmarks if each.seqno == seqno), None)
+        return self._by_seqno.get(seqno)

@@ -65,6 +65,10 @@ class ArchivePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         if self.rate_bytes == 0:
             raise ValueError("rate: nothing would ever be written; leave it out for no limit")
         _ = self.within_ns, self.protect_ns, self.timing  # that they can be read
+        if self.within_ns is not None and self.protect_ns > self.within_ns:
+            raise ValueError(
+                f"protect: what is older than `within`, {self.within}, is not wanted any more, and does not stay"
+            )
 
     def _check_which(self) -> None:
         if self.which == "all" and self.per:

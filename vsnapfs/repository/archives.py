@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from functools import cache
 
-from vsnapfs.core.errors import PointGoneError, UsageError, VsnapfsError
+from vsnapfs.core.errors import BusyError, PointGoneError, UsageError, VsnapfsError
 from vsnapfs.core.state import ArchivingState
 from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry
 from vsnapfs.core.times import parse_iso
@@ -50,7 +50,7 @@ def copy_of(parts: Parts, due: Due) -> ArchiveEntry | None:
 
 def kept(parts: Parts, now_ns: int) -> dict[str, str]:
     """Why each bookmark stays that is to be archived first. now_ns: the journal's. Where the catalog of tapes cannot be read, nothing is
-    known to be archived."""
+    known to be archived. Raises: BusyError: it cannot be read just now."""
     found: dict[str, str] = {}
     for choice in _choices_for_certain(parts).values():
         for name, why in choice.kept(now_ns).items():
@@ -59,14 +59,17 @@ def kept(parts: Parts, now_ns: int) -> dict[str, str]:
 
 
 def unarchived(parts: Parts, now_ns: int) -> dict[str, list[str]]:
-    """Of each bookmark that is due, and is not archived: the policies. Nothing where the catalog of tapes cannot be read."""
+    """Of each bookmark that is to be archived, and is not: the policies. Nothing where the catalog of tapes cannot be read.
+    Raises: BusyError: as ``kept``."""
     found: dict[str, list[str]] = {}
     try:
         each = choices(parts)
+    except BusyError:
+        raise
     except VsnapfsError:
         return {}
     for name, choice in each.items():
-        for bookmark in choice.due(now_ns):
+        for bookmark in choice.missing(now_ns):
             found.setdefault(bookmark.name, []).append(name)
     return found
 
@@ -133,6 +136,8 @@ def _choices_for_certain(parts: Parts) -> dict[str, Choice]:
         return {}
     try:
         return choices(parts)
+    except BusyError:
+        raise
     except VsnapfsError:
         return _choices(parts, _known_with(parts, [], []))
 

@@ -55,7 +55,7 @@ class _Decided(NamedTuple):
 
 
 def preview(parts: Parts) -> Prune:
-    """What ``prune`` would do now. Changes nothing. Raises: IntegrityError: as ``prune``."""
+    """What ``prune`` would do now. Changes nothing. Raises: IntegrityError, BusyError: as ``prune``."""
     _require_known(parts)
     decided = _decide(parts)
     before = reach(parts)
@@ -69,8 +69,9 @@ def preview(parts: Parts) -> Prune:
 def prune(parts: Parts, report: Report) -> Prune:
     """Owner: do it.
 
-    Raises: BusyError: it is being done already, or the repository is being closed. IntegrityError: a base is missing, or a branch's
-    file cannot be understood; then nothing is dropped, so that all is as it was when it is put back. StoreError.
+    Raises: BusyError: it is being done already, the repository is being closed, or what is archived cannot be known just now.
+    IntegrityError: a base is missing, or a branch's file cannot be understood; then nothing is dropped, so that all is as it was when
+    it is put back. StoreError.
     """
     parts.require_owner()
     with parts.beside("prune"):

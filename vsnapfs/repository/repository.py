@@ -415,7 +415,8 @@ class Repository(Closing):
     def prune(self, progress: Report = None) -> Prune:
         """Remove bookmarks as ``[retention]`` of the settings says, then give back what nothing needs any more.
 
-        Raises: BusyError: it is being done already, or the repository is being closed. NoSpaceError, StoreError.
+        Raises: BusyError: it is being done already, the repository is being closed, or the catalog of tapes is changed all the
+        while. NoSpaceError, StoreError.
         """
         return prune.prune(self._parts, progress)
 

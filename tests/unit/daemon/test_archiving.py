@@ -188,6 +188,36 @@ async def test_a_medium_that_fails_is_tried_again_after_longer_and_longer(autoju
     assert (detail["policy"], detail["reason"]) == ("p", "no tape has room")
 
 
+async def test_what_somebody_else_has_archived_ends_the_wait(autojump_clock: MockClock) -> None:
+    """A person puts a tape in, and archives by hand what the server could not."""
+    world = World(p=policy("vault"))
+    world.error = lambda _: NoSpaceError("no tape has room")
+    world.add("a")
+    async with world.served() as archivist:
+        await trio.sleep(10 * AGAIN_S_MAX)
+        tries = len(world.asked)
+        world.error = lambda _: None
+        world.on_tape.add(("vault", "a"))
+        await trio.sleep(61)
+        assert state(archivist).last_error is None
+        world.add("b")
+        await trio.sleep(120)
+        assert len(world.asked) in (tries + 1, tries + 2), "a may have been under way"
+        assert ("vault", "b") in world.on_tape
+
+
+async def test_what_has_gone_does_not_end_the_wait(autojump_clock: MockClock) -> None:
+    world = World(p=policy("vault"))
+    world.error = lambda _: NoSpaceError("no tape has room")
+    world.add("a", "b")
+    async with world.served():
+        await trio.sleep(10 * AGAIN_S_MAX)
+        tries = len(world.asked)
+        world.standing.remove("a")
+        await trio.sleep(AGAIN_S_MAX)
+    assert len(world.asked) <= tries + 1
+
+
 async def test_a_damaged_point_does_not_hold_up_the_others(autojump_clock: MockClock) -> None:
     world = World(p=policy("vault"))
     world.error = lambda due: CorruptExtentError("db is damaged") if due.bookmark == "a" else None

@@ -123,6 +123,24 @@ def test_a_point_without_any_of_the_volumes_is_no_business_of_it() -> None:
     assert Choice("p", policy(volumes=["logs", "db"]), there).archive(days(0)[0]).volumes == ("db",)
 
 
+def test_an_archive_without_any_of_the_volumes_is_none_of_it() -> None:
+    """Nor is it the first of its month, nor what the first archive goes on from."""
+    there = known([*days(0), *days(1, 2)], [archive(0, volumes=("db",))])
+    first = policy(volumes=["logs"], which="first", per="month", protect="999d")
+    assert due(first, there) == ["daily-1"]
+    assert Choice("p", first, there).kept(LATER) == {"daily-1": "not yet archived (p)"}
+    assert next_of(policy(volumes=["logs"], full="once"), there) == ("daily-1", None)
+
+
+def test_archives_of_a_past_that_was_left_hold_up_nothing() -> None:
+    """An older copy of the repository was put back: what was archived after that has higher numbers, and earlier times."""
+    early = iso(START)
+    left = msgspec.structs.replace(archive(90), point=ArchivedPoint(seqno=900, time=early, bookmark="daily-90"))
+    there = known(days(1, 2, 3), [left])
+    assert due(policy(nth=2, protect="9d"), there) == ["daily-2"]
+    assert due(policy(which="last", per="day"), there) == ["daily-1", "daily-2", "daily-3"]
+
+
 def test_a_point_with_two_names_is_archived_once() -> None:
     assert due(policy(), known([bookmark(1), bookmark(1, "daily-again")])) == ["daily-1"]
 
@@ -331,3 +349,40 @@ def test_all_come_on_tape_once_and_each_goes_on_from_one_before(full: str | int,
         made.append(day)
         copies.append(archive(day, "full" if since is None else "incremental", since=made[-2] if since else None))
     assert made == list(range(1, len(steps) + 1))
+
+
+def test_what_the_next_archive_goes_on_from_stays_though_others_were_archived_since() -> None:
+    """One whose bookmark has gone, one that is later than what is due."""
+    of = policy(full="once", protect="999d")
+    why = "the next archive goes on from it (p)"
+    gone = known(days(1, 2, 3), [archive(1), archive(2), archive(9)], gone=[9])
+    assert next_of(of, gone) == ("daily-3", "daily-2")
+    assert Choice("p", of, gone).kept(LATER)["daily-2"] == why
+    later = known(days(1, 2, 3), [archive(1), archive(3)])
+    assert next_of(of, later) == ("daily-2", "daily-1")
+    assert Choice("p", of, later).kept(LATER) == {"daily-2": "not yet archived (p)", "daily-1": why, "daily-3": why}
+
+
+def test_what_goes_before_its_time_of_cron_is_missing_too() -> None:
+    """Protection that is shorter than from one time to the next keeps less than was asked for."""
+    choice = Choice("p", policy(cron="0 22 * * MON", timezone="UTC", protect="1d"), known(days(3, 4)))
+    now_ns = START + 4 * DAY_NS + NOON
+    assert [each.name for each in choice.due(now_ns)] == []
+    assert [each.name for each in choice.missing(now_ns)] == ["daily-3", "daily-4"]
+    assert [each.name for each in choice.unprotected(now_ns)] == ["daily-3", "daily-4"]
+
+
+def test_bookmarks_of_a_clock_that_was_ahead_do_not_wait_until_it_is_there_again() -> None:
+    now_ns = START + 2 * DAY_NS
+    for of in (policy(), policy(cron="0 22 * * *", timezone="UTC")):
+        assert due(of, known([bookmark(300), bookmark(301)]), now_ns) == ["daily-300", "daily-301"]
+
+
+def test_one_of_the_nth_that_was_overtaken_is_still_due() -> None:
+    """Its point was damaged, and held up no other."""
+    of = policy(nth=2, protect="999d")
+    there = known(
+        days(1, 2, 3, 4, 5), [archive(3)], [archive(1, state="failed"), archive(4, medium="lto", state="failed")]
+    )
+    assert due(of, there) == ["daily-1", "daily-5"]
+    assert sorted(Choice("p", of, there).kept(LATER)) == ["daily-1", "daily-4", "daily-5"]

@@ -53,6 +53,10 @@ def test_all_of_it() -> None:
         ('protect = "soon"', "line 8: archive.p.protect: "),
         ('protect = "0d"', "line 8: archive.p.protect: 0d is no time"),
         ("protect = true", "line 8: archive.p.protect: "),
+        (
+            'protect = "8d"\nwithin = "7d"',
+            "line 8: archive.p.protect: what is older than `within`, 7d, is not wanted any more",
+        ),
         ('within = "x"', "line 8: archive.p.within: "),
         ('rate = "0"', "line 8: archive.p.rate: nothing would ever be written"),
         ('rate = "much"', "line 8: archive.p.rate: "),

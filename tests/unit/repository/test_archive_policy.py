@@ -5,19 +5,22 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import apsw
 import msgspec
 import pytest
 
 from tests.support.pruned import grow, opened, write_some
+from vsnapfs.archive import due
 from vsnapfs.archive.due import ArchivesDue, DueArchives
 from vsnapfs.archive.request import Wanted, to_medium
 from vsnapfs.archive.volumes import point_again
+from vsnapfs.catalog import tape_file
 from vsnapfs.catalog.tapes import Found
-from vsnapfs.core.errors import NotFoundError, PointGoneError
+from vsnapfs.core.errors import BusyError, NotFoundError, PointGoneError
 from vsnapfs.core.state import ArchivingState
 from vsnapfs.core.tapes import ArchivedPoint
 from vsnapfs.repository.repository import Repository
@@ -165,6 +168,22 @@ def test_a_catalog_of_tapes_that_cannot_be_read_lets_nothing_go(path: Path) -> N
         assert "tapes.db" in str(state(repository).last_error)
 
 
+def test_nothing_goes_while_what_is_archived_cannot_be_known(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor what is older than ``protect``, and archived: the next archive would have gone on from it."""
+    monkeypatch.setattr(tape_file, "BUSY_MS", 1)
+    with served(path, 'protect = "1s"\nfull = "once"') as repository:
+        past(repository, "d1")
+        archive_due(repository)
+        with closing(apsw.Connection(str(path / "tapes.db"))) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            for ask in (repository.prune_preview, repository.prune):
+                with pytest.raises(BusyError):
+                    ask()
+            other.execute("ROLLBACK")
+        assert why(repository, "d1") == ["the next archive goes on from it (p)"]
+        assert gone(repository) == []
+
+
 def test_an_archive_on_a_retired_tape_counts_no_more(path: Path) -> None:
     with served(path, 'protect = "14d"') as repository:
         past(repository, "d1")
@@ -233,3 +252,43 @@ def test_what_was_broken_off_of_another_record_is_not_gone_on_with(path: Path) -
 def test_a_policy_that_is_not_there(path: Path) -> None:
     with served(path, "") as repository, pytest.raises(NotFoundError, match="no policy 'q'"):
         DueArchives(repository, ("q",), lambda _: None, time.time_ns, None)
+
+
+def test_a_bookmark_that_goes_before_its_tape_is_there_holds_up_no_other(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(path, "") as repository:
+        past(repository, "d1", "d2")
+
+        def slow(repository: Repository, wanted: Wanted, *others: Any) -> Any:
+            if wanted.points == ("d1",):
+                repository.bookmark_remove("d1")
+            return to_medium(repository, wanted, *others)
+
+        monkeypatch.setattr(due, "to_medium", slow)
+        assert [each.archive.point.bookmark for each in archive_due(repository).archives] == ["d2"]
+
+
+@pytest.mark.parametrize("full", ["always", "once"])
+def test_what_was_broken_off_of_another_record_of_that_number_is_not_gone_on_with(path: Path, full: str) -> None:
+    """It never could be, and would hold up all that goes to the medium."""
+    with served(path, f'full = "{full}"') as repository:
+        past(repository, "d1", "d2")
+        first = DueArchives(repository, (), lambda _: None, time.time_ns, None)
+        first.run()
+        with shelf(path, write=True) as found:
+            for made in first.answer.archives:
+                entry = made.archive
+                at = msgspec.structs.replace(entry.point, time="2026-01-02T00:00:00.000000000Z")
+                found.tapes.failed(entry.uuid, "never made")
+                found.tapes.drop_archive(entry.uuid)
+                other = msgspec.structs.replace(
+                    entry, uuid=f"other-{entry.uuid}", point=at, pieces=0, kind="full", since=None, parent=None
+                )
+                found.tapes.begin_archive(other)
+                found.tapes.failed(other.uuid, "it was interrupted")
+        again = archive_due(repository)
+        assert [(each.archive.point.bookmark, each.resumed_at_bytes) for each in again.archives] == [
+            ("d1", None),
+            ("d2", None),
+        ]
