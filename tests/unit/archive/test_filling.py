@@ -134,12 +134,16 @@ def test_a_copy_of_the_tape(ground: Archived, tmp_path: Path) -> None:
     assert done.filled
 
 
-def test_a_piece_that_both_lack_is_lost_whatever_is_behind_it(ground: Archived, tmp_path: Path) -> None:
+@pytest.mark.parametrize("index", ["there", "gone"])
+def test_a_piece_that_both_lack_is_lost_whatever_is_behind_it(ground: Archived, tmp_path: Path, index: str) -> None:
     rng = random.Random(8)
     images = some_images(rng)
     copies = [ground.archive(images), ground.archive_again()]
     for archive in copies:
-        pieces_of(ground, archive)[1].unlink()
+        piece = pieces_of(ground, archive)[1]
+        piece.unlink()
+        if index == "gone":
+            piece.with_name(f"{int(piece.name[:5]) + 1:05d}.index").unlink()
     done = recall([ground.path], tmp_path / "to", options=Options(verify=False, salvage=True))
     assert done.lost
     assert done.filled == []
