@@ -11,6 +11,7 @@ from tests.support.volumes_in_memory import TIME_NS
 from vsnapfs.archive.chain import chosen, plan
 from vsnapfs.archive.coding import Coding
 from vsnapfs.archive.damage import Damage
+from vsnapfs.archive.entries import archive_entry
 from vsnapfs.archive.extents import Span, in_blocks
 from vsnapfs.archive.given import GivenTapes, slots_of_path
 from vsnapfs.archive.landing import Landing
@@ -22,7 +23,6 @@ from vsnapfs.archive.position import Position
 from vsnapfs.archive.recall import Recall, Recalled
 from vsnapfs.archive.scan import look
 from vsnapfs.archive.sums import SummedStream
-from vsnapfs.archive.volumes import entry_of
 from vsnapfs.archive.writing import Archiver
 from vsnapfs.catalog.file import Place
 from vsnapfs.catalog.tapes import Tapes
@@ -136,7 +136,7 @@ class Archived:
             for name, content in sorted(images.items())
         ]
         stream = SummedStream(manifest, list(sources))
-        entry = entry_of(stream.manifest, sorted(images), self.medium.name)
+        entry = archive_entry(stream.manifest, self.medium.name)
         self.catalog.begin_archive(entry)
         archiver = Archiver(
             stream, self.medium, self.catalog, self.flow, piece_bytes=self.piece_bytes, clock=lambda: self.now_ns
@@ -216,3 +216,14 @@ def recall_from(
 
 def images_in(directory: Path) -> Images:
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+def right_or_named(done: Recalled, wanted: Images, to: Path) -> None:
+    """What is lost is zeros; what is in doubt may be anything."""
+    found = images_in(to)
+    for name, content in wanted.items():
+        expected = bytearray(content)
+        for lost in (one for one in done.lost if one.volume == name):
+            there = found[name][lost.offset_bytes : lost.end_bytes]
+            expected[lost.offset_bytes : lost.end_bytes] = bytes(lost.length_bytes) if lost.zeros else there
+        assert found[name] == expected, name

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from vsnapfs.archive import coding, position, volumes
+from vsnapfs.archive.entries import archive_entry
 from vsnapfs.archive.manifest import Manifest
 from vsnapfs.archive.pieces import Flow
 from vsnapfs.archive.position import Position
@@ -111,7 +112,7 @@ class Archiving:
     def _write(self, manifest: Manifest, subject: Subject, start: Position, choice: Choice, report: Report) -> Archived:
         with volumes.opened(self._repository, subject) as sources:
             stream = _stream(manifest, sources, start)
-            entry = volumes.entry_of(stream.manifest, subject.volumes, self._medium.name)
+            entry = archive_entry(stream.manifest, self._medium.name)
             self._catalog.begin_archive(entry)
             try:
                 archiver = Archiver(

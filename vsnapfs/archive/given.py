@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from vsnapfs.core.errors import IntegrityError, NotFoundError, UsageError, VsnapfsError, from_os_error
+from vsnapfs.core.errors import IntegrityError, NotFoundError, UsageError, from_os_error
 from vsnapfs.core.tapes import TapeEntry, TapeLabel
 from vsnapfs.media.medium import Medium
 from vsnapfs.media.plain import index_of, open_plain
 from vsnapfs.media.pool_directory import is_tape_file
 from vsnapfs.media.pool_tape import PoolTape
-from vsnapfs.media.tape import FileKind, Tape, TapeFile, TapeReader, TapeWriter
+from vsnapfs.media.read_only import ReadOnlyTape
+from vsnapfs.media.tape import FileKind, Tape, TapeFile, TapeReader
 
 
 class Slot(NamedTuple):
@@ -182,19 +183,15 @@ def _is_tape(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and any(is_tape_file(name) for name in os.listdir(path))
 
 
-class PlainTape:
+class PlainTape(ReadOnlyTape):
     """A file that an archive was written to, read as a tape whose first piece it is; its index is ``FILE.index`` beside it. Nothing is
     ever written to it. See media.tape.Tape."""
 
     label: TapeLabel | None = None
-    problem: VsnapfsError | None = None
-    blank = False
-    read_only = True
-    capacity_bytes: int | None = None
     used_bytes: int | None = None
 
     def __init__(self, path: Path) -> None:
-        self.name = str(path)
+        super().__init__(str(path), "is a file")
         self._path = path
 
     def files(self) -> list[TapeFile]:
@@ -207,21 +204,3 @@ class PlainTape:
         if number not in (1, 2):
             raise NotFoundError(f"{self.name} has no file {number}")
         return open_plain(self._path if number == 1 else index_of(self._path))
-
-    def require_unread(self) -> None:
-        """It is never written over."""
-
-    def write_label(self, label: TapeLabel) -> None:
-        raise self._never()
-
-    def append(self, kind: FileKind, extension: str = "") -> TapeWriter:
-        raise self._never()
-
-    def cut(self, after: int) -> None:
-        raise self._never()
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def _never(self) -> VsnapfsError:
-        return UsageError(f"{self.name} is a file, which is read only here")

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import msgspec
 
+from vsnapfs.archive.entries import archive_entry, piece_entry
 from vsnapfs.archive.index import PieceBefore, PieceIndex
 from vsnapfs.archive.manifest import Manifest
 from vsnapfs.catalog.tapes import Found, Tapes
 from vsnapfs.core.errors import IntegrityError
-from vsnapfs.core.model import Point
-from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry, PieceEntry, TapeEntry
+from vsnapfs.core.tapes import ArchiveEntry, PieceEntry, TapeEntry
 
 NOT_WHOLE = "its last piece was not found"
 
@@ -43,17 +43,7 @@ class Inventory:
 
     def add_piece(self, index: PieceIndex, tape_uuid: str, file: int, index_bytes: int) -> None:
         """A piece, by its index, on a tape that was added. Of two copies the first one counts."""
-        piece = PieceEntry(
-            archive=index.archive,
-            number=index.piece,
-            tape_uuid=tape_uuid,
-            file=file,
-            stream_offset=index.stream_offset,
-            stream_bytes=index.stream_bytes,
-            stored_bytes=index.stored_bytes,
-            index_bytes=index_bytes,
-            sha256=index.sha256,
-        )
+        piece = msgspec.structs.replace(piece_entry(index, index_bytes), tape_uuid=tape_uuid, file=file)
         self.pieces.setdefault((index.archive, index.piece), piece)
         self.add_archive(index.manifest, self.tapes[tape_uuid].medium)
         if index.previous is not None:
@@ -65,7 +55,8 @@ class Inventory:
     def add_archive(self, manifest: Manifest, medium: str) -> None:
         """One of which a part was seen."""
         if manifest.archive not in self.archives:
-            self.archives[manifest.archive] = archive_entry(manifest, medium)
+            entry = archive_entry(manifest, medium)
+            self.archives[manifest.archive] = msgspec.structs.replace(entry, state="failed", why=NOT_WHOLE)
 
     def add_unindexed(self, tape_uuid: str, file: int, *, counted: bool) -> None:
         self.unindexed[tape_uuid, file] = counted
@@ -118,28 +109,6 @@ class Inventory:
 
     def _set(self, archive: str, *, state: str, why: str) -> None:
         self.archives[archive] = msgspec.structs.replace(self.archives[archive], state=state, why=why)
-
-
-def archive_entry(manifest: Manifest, medium: str) -> ArchiveEntry:
-    """Of an archive whose last piece was not seen yet."""
-    consistency = str((manifest.bookmark or {}).get("consistency", ""))
-    return ArchiveEntry(
-        uuid=manifest.archive,
-        repository=manifest.repository,
-        kind=manifest.kind,
-        point=_archived(manifest.point, consistency),
-        since=None if manifest.since is None else _archived(manifest.since, ""),
-        parent=manifest.parent,
-        volumes=tuple(volume.name for volume in manifest.volumes),
-        made=manifest.made,
-        state="failed",
-        medium=medium,
-        why=NOT_WHOLE,
-    )
-
-
-def _archived(point: Point, consistency: str) -> ArchivedPoint:
-    return ArchivedPoint(seqno=point.seqno, time=point.time, bookmark=point.bookmark, consistency=consistency)
 
 
 def of_catalog(tapes: Tapes) -> Inventory:

@@ -16,9 +16,9 @@ from pathlib import Path
 from vsnapfs.archive.chain import Plan
 from vsnapfs.archive.contents import Contents, require_sane
 from vsnapfs.archive.damage import UNSURE, Damage, Flaw, Lost
+from vsnapfs.archive.entries import archive_entry
 from vsnapfs.archive.extents import Extents
 from vsnapfs.archive.heads import Reader, read_manifest, read_text
-from vsnapfs.archive.inventory import archive_entry
 from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.manifest import SUMS, ManifestVolume
 from vsnapfs.archive.placing import Placed, Step

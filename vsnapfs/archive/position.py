@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import closing, suppress
 from typing import NamedTuple
 
+from vsnapfs.archive.entries import piece_entry
 from vsnapfs.archive.index import PieceBefore, PieceIndex, decode
 from vsnapfs.catalog.tapes import Tapes
 from vsnapfs.core.errors import IntegrityError, NotFoundError
@@ -69,7 +70,7 @@ def _with_those_on(catalog: Tapes, tape: Tape, archive: ArchiveEntry, position: 
     while (index := index_at(tape, number + 1)) is not None:
         if (index.archive, index.piece, index.stream_offset) == (archive.uuid, *position[:2]):
             catalog.begin_archive(archive)
-            catalog.piece_done(entry_of(index, len_of(tape, number + 1)), now_ns)
+            catalog.piece_done(piece_entry(index, len_of(tape, number + 1)), now_ns)
             return _behind(_those_behind(catalog, tape, index, now_ns))
         number += 2
     return position
@@ -95,7 +96,7 @@ def _those_behind(catalog: Tapes, tape: Tape, last: PieceIndex, now_ns: int) -> 
         goes_on = (last.archive, last.piece + 1, last.file + 2, last.stream_offset + last.stream_bytes)
         if (index.archive, index.piece, index.file, index.stream_offset) != goes_on:
             break
-        catalog.piece_done(entry_of(index, len_of(tape, index.file + 1)), now_ns)
+        catalog.piece_done(piece_entry(index, len_of(tape, index.file + 1)), now_ns)
         last = index
     return last
 
@@ -131,18 +132,3 @@ def before(index: PieceIndex | None) -> PieceBefore | None:
     if index is None:
         return None
     return PieceBefore(tape=index.tape, tape_uuid=index.tape_uuid, file=index.file, sha256=index.sha256)
-
-
-def entry_of(index: PieceIndex, index_bytes: int) -> PieceEntry:
-    """A piece as the catalog has it."""
-    return PieceEntry(
-        archive=index.archive,
-        number=index.piece,
-        tape_uuid=index.tape_uuid,
-        file=index.file,
-        stream_offset=index.stream_offset,
-        stream_bytes=index.stream_bytes,
-        stored_bytes=index.stored_bytes,
-        index_bytes=index_bytes,
-        sha256=index.sha256,
-    )

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import msgspec
 
-from vsnapfs.archive import coding, position, volumes
+from vsnapfs.archive import coding, position
 from vsnapfs.archive.alone import alone
+from vsnapfs.archive.entries import archive_entry
 from vsnapfs.archive.manifest import FORMAT, MadeFrom, Manifest
 from vsnapfs.archive.pieces import Flow
 from vsnapfs.archive.position import Position
@@ -99,8 +100,7 @@ def _written(
                 f"archive {manifest.archive[:8]} was begun from something else",
                 hint="make a new one, without --resume",
             )
-        names = [volume.name for volume in stream.manifest.volumes]
-        begun = volumes.entry_of(stream.manifest, names, medium.name)
+        begun = archive_entry(stream.manifest, medium.name)
         catalog.begin_archive(begun)
         archiver = Archiver(stream, medium, catalog, flow, piece_bytes=settings.piece_bytes, clock=time.time_ns)
         try:

@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vsnapfs.archive import coding
+from vsnapfs.archive.entries import archive_entry, piece_entry
 from vsnapfs.archive.feed import Feed
 from vsnapfs.archive.index import ChunkDigest, encode
 from vsnapfs.archive.manifest import Manifest
 from vsnapfs.archive.output import Pace
 from vsnapfs.archive.pieces import Flow, Where, index_of, write_piece
-from vsnapfs.archive.position import entry_of
 from vsnapfs.archive.source import Source
 from vsnapfs.archive.stream import Cut
 from vsnapfs.archive.streams import stream_tape
 from vsnapfs.archive.sums import SummedStream
 from vsnapfs.archive.verifying import verify_piece
-from vsnapfs.archive.volumes import entry_of as archive_entry
 from vsnapfs.archive.writing import Clock, Report
 from vsnapfs.catalog.tapes import Tapes
 from vsnapfs.core.errors import UsageError, VsnapfsError
@@ -64,8 +63,7 @@ def to_command(target: Target, manifest: Manifest, sources: Sources, report: Rep
     _forget_broken_off(target)
     with sources() as opened:
         stream = SummedStream(manifest, list(opened))
-        names = [volume.name for volume in stream.manifest.volumes]
-        entry = archive_entry(stream.manifest, names, target.name)
+        entry = archive_entry(stream.manifest, target.name)
         label = _label(target)
         target.catalog.begin_archive(entry)
         target.catalog.begin_tape(label)
@@ -129,7 +127,7 @@ def _run(target: Target, stream: SummedStream, label: TapeLabel, report: Report)
     index = index_of(stream, cut, Where(0, label, PIECE, None), digest, target.flow.coding)
     content = encode(index)
     target.catalog.keep(label.uuid, told, content)
-    piece = entry_of(index, len(content))
+    piece = piece_entry(index, len(content))
     target.catalog.piece_done(piece, target.clock())
     if target.verify:
         tape = target.catalog.tape(label.label)

@@ -130,23 +130,3 @@ def _manifest(repository: Repository, subject: Subject, archive: str, made: str)
         parent=subject.parent,
         volumes=(),
     )
-
-
-def entry_of(manifest: Manifest, volumes: Sequence[str], medium: str) -> ArchiveEntry:
-    """What the catalog of tapes has of it."""
-    consistency = str((manifest.bookmark or {}).get("consistency", ""))
-    return ArchiveEntry(
-        uuid=manifest.archive,
-        repository=manifest.repository,
-        kind=manifest.kind,
-        point=_archived(manifest.point, consistency),
-        since=None if manifest.since is None else _archived(manifest.since, ""),
-        parent=manifest.parent,
-        volumes=tuple(volumes),
-        made=manifest.made,
-        medium=medium,
-    )
-
-
-def _archived(point: Point, consistency: str) -> ArchivedPoint:
-    return ArchivedPoint(seqno=point.seqno, time=point.time, bookmark=point.bookmark, consistency=consistency)

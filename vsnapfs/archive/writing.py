@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vsnapfs.archive.entries import piece_entry
 from vsnapfs.archive.feed import Feed
 from vsnapfs.archive.index import PieceIndex, encode
 from vsnapfs.archive.output import Pace
 from vsnapfs.archive.pieces import Flow, Where, index_of, write_piece
-from vsnapfs.archive.position import Position, before, entry_of
+from vsnapfs.archive.position import Position, before
 from vsnapfs.archive.room import piece_room
 from vsnapfs.archive.stream import Cut
 from vsnapfs.archive.sums import SummedStream
@@ -128,7 +129,7 @@ class Archiver:
         except EndOfTapeError:
             tape.cut(index.file - 1)
             raise
-        self._catalog.piece_done(entry_of(index, len(content)), self._clock())
+        self._catalog.piece_done(piece_entry(index, len(content)), self._clock())
         self.stored_bytes += index.stored_bytes
 
     def _feeding(self, cut: Cut, report: Report) -> Feed:

@@ -12,10 +12,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from vsnapfs.core.errors import NotFoundError, StoreError, UsageError, from_os_error
+from vsnapfs.core.errors import NotFoundError, StoreError, from_os_error
 from vsnapfs.core.tapes import TapeLabel
 from vsnapfs.media.program import Program, failure
-from vsnapfs.media.tape import FileKind, Readable, TapeFile, TapeReader, TapeWriter, Writable
+from vsnapfs.media.read_only import ReadOnlyTape
+from vsnapfs.media.tape import FileKind, Readable, TapeFile, TapeReader, Writable
 from vsnapfs.media.waker import Waker
 from vsnapfs.policy.media import COMMAND_WORDS, CommandSettings
 
@@ -153,13 +154,8 @@ class _Kept:
         """Nothing is open."""
 
 
-class CommandTape:
+class CommandTape(ReadOnlyTape):
     """What a run of a command took, to be read. See media.tape.Tape."""
-
-    problem = None
-    blank = False
-    read_only = True
-    capacity_bytes: int | None = None
 
     def __init__(
         self,
@@ -171,7 +167,7 @@ class CommandTape:
         stored_bytes: int,
     ) -> None:
         """told: what it was told then. index: the tape file behind the piece. stored_bytes: of the piece."""
-        self.name = f"tape {label.label} of {medium}"
+        super().__init__(f"tape {label.label} of {medium}", "was written by a command")
         self.label: TapeLabel | None = label
         self.used_bytes: int | None = stored_bytes + len(index)
         self._medium, self._settings, self._told = medium, settings, told
@@ -192,21 +188,3 @@ class CommandTape:
             what = f"{self.name} is where its command has put it, and nothing reads that back"
             raise NotFoundError(what, hint=f"`read` of [media.{self._medium}] would; or give the file with --from")
         return CommandReader(self._medium, self._settings, self._told)
-
-    def require_unread(self) -> None:
-        """It is never written over."""
-
-    def write_label(self, label: TapeLabel) -> None:
-        raise self._never()
-
-    def append(self, kind: FileKind, extension: str = "") -> TapeWriter:
-        raise self._never()
-
-    def cut(self, after: int) -> None:
-        raise self._never()
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def _never(self) -> UsageError:
-        return UsageError(f"{self.name} was written by a command, and is read only")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.archived import Archived, Images, changed, ignore, image, images_in, recall
+from tests.support.archived import Archived, Images, changed, ignore, image, images_in, recall, right_or_named
 from vsnapfs.archive.chain import plan
 from vsnapfs.archive.coding import Coding
 from vsnapfs.archive.damage import Damage
@@ -20,7 +20,7 @@ from vsnapfs.archive.filling import Other
 from vsnapfs.archive.given import GivenTapes, slots_of_path
 from vsnapfs.archive.landing import Landing
 from vsnapfs.archive.layer import Options
-from vsnapfs.archive.recall import Recall, Recalled
+from vsnapfs.archive.recall import Recall
 from vsnapfs.archive.scan import look
 
 pytestmark = pytest.mark.unit
@@ -58,17 +58,6 @@ def spoil_data(ground: Archived, archive: str, content: bytes) -> None:
             spoil(path, at)
             return
     raise AssertionError("no piece has them")
-
-
-def right_or_named(done: Recalled, wanted: Images, to: Path) -> None:
-    """What is lost is zeros; what is in doubt may be anything."""
-    found = images_in(to)
-    for name, content in wanted.items():
-        expected = bytearray(content)
-        for lost in (one for one in done.lost if one.volume == name):
-            there = found[name][lost.offset_bytes : lost.end_bytes]
-            expected[lost.offset_bytes : lost.end_bytes] = bytes(lost.length_bytes) if lost.zeros else there
-        assert found[name] == expected, name
 
 
 def test_another_archive_of_the_point(ground: Archived, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.archived import Archived, Images, changed, ignore, image, images_in
+from tests.support.archived import Archived, changed, ignore, image, right_or_named
 from vsnapfs.archive.chain import chosen, plan
 from vsnapfs.archive.damage import Damage
 from vsnapfs.archive.given import GivenTapes, slots_of_path
@@ -74,16 +74,6 @@ class Media:
         if not left:
             raise BusyError(TAKEN)
         return _Failing(self.sound(tape, number), left)
-
-
-def right_or_named(done: Recalled, wanted: Images, to: Path) -> None:
-    found = images_in(to)
-    for name, content in wanted.items():
-        expected = bytearray(content)
-        for lost in (one for one in done.lost if one.volume == name):
-            there = found[name][lost.offset_bytes : lost.end_bytes]
-            expected[lost.offset_bytes : lost.end_bytes] = bytes(lost.length_bytes) if lost.zeros else there
-        assert found[name] == expected, name
 
 
 def archived(ground: Archived, rng: random.Random, copies: str) -> list[Path]:

@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.tapes_in_memory import MemoryMedium
 from tests.support.volumes_in_memory import TIME_NS, MemorySource, manifest_of
-from vsnapfs.archive import volumes
 from vsnapfs.archive.coding import Coding, decoded
+from vsnapfs.archive.entries import archive_entry
 from vsnapfs.archive.index import PieceIndex, crcs_of, damaged_chunks, decode, decode_maps
 from vsnapfs.archive.pieces import Flow
 from vsnapfs.archive.position import Position, found
@@ -58,7 +58,7 @@ class Ground:
         self.flow = Flow(coding=coding, buffer_bytes=8 << 20)
         self.piece_bytes = PIECE_BYTES
         self.told: list[Progress] = []
-        self.entry: ArchiveEntry = volumes.entry_of(self.stream().manifest, ("db0", "db1"), "memory")
+        self.entry: ArchiveEntry = archive_entry(self.stream().manifest, "memory")
         catalog.begin_archive(self.entry)
 
     def stream(self, last: PieceIndex | None = None, volumes_: list[MemorySource] | None = None) -> SummedStream:
