@@ -10,13 +10,11 @@ import os
 import random
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.claims import Claims
 from benchmarks.places import Plan
-from benchmarks.samples import take_turns
+from benchmarks.samples import rate_of, take_turns
 from benchmarks.servers import vsnapfs
 
 VOLUMES = 4
@@ -42,7 +40,7 @@ def measure(plan: Plan) -> None:
             "tar": lambda directory=directory: _tar(images, directory / "images.tar"),
             "dd": lambda directory=directory: _dd(images, directory / "copies"),
         }
-        taken = take_turns({name: _rate(run, total_bytes) for name, run in candidates.items()}, plan.runs)
+        taken = take_turns({name: rate_of(run, total_bytes) for name, run in candidates.items()}, plan.runs)
         for name in ("archive", "archive --compress"):
             for other in ("tar", "dd"):
                 claims.rate(f"{name}, to {place}", taken, name, other, unit="B/s", asked=None)
@@ -67,15 +65,6 @@ def _with_media(repository: Path, plan: Plan) -> None:
     with (repository / "vsnapfs.toml").open("a") as settings:
         for place, directory in (("memory", plan.memory), ("disk", plan.disk)):
             settings.write(f'\n[media.{place}]\nkind = "pool"\npath = "{directory / "pool"}"\ncapacity = "1T"\n')
-
-
-def _rate(run: Callable[[], None], total_bytes: int) -> Callable[[], float]:
-    def measured() -> float:
-        start_s = time.perf_counter()
-        run()
-        return total_bytes / (time.perf_counter() - start_s)
-
-    return measured
 
 
 def _archive(repository: Path, place: str, plan: Plan, *options: str) -> None:

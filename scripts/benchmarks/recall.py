@@ -9,13 +9,11 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.claims import Claims
 from benchmarks.places import Plan
-from benchmarks.samples import take_turns
+from benchmarks.samples import rate_of, take_turns
 from benchmarks.servers import vsnapfs
 
 VOLUMES = 4
@@ -38,11 +36,11 @@ def measure(plan: Plan) -> None:
             "tar": lambda to=to: _tar(pool, to),
             "tar, sha256sum": lambda to=to: _tar(pool, to, verify=True),
         }
-        taken = take_turns({name: _rate(run, total_bytes) for name, run in candidates.items()}, plan.runs)
+        taken = take_turns({name: rate_of(run, total_bytes) for name, run in candidates.items()}, plan.runs)
         claims.rate(f"recall, to {place}", taken, "recall", "tar, sha256sum", unit="B/s", asked=None)
         claims.rate(f"recall --no-verify, to {place}", taken, "recall --no-verify", "tar", unit="B/s", asked=None)
     into = plan.disk / "into"
-    seconds = take_turns({"into": _rate(lambda: _into(repository, pool, into), total_bytes)}, 1)["into"]
+    seconds = take_turns({"into": rate_of(lambda: _into(repository, pool, into), total_bytes)}, 1)["into"]
     claims.figure("recall --into a repository on disk", f"{seconds.median / 1e6:.0f} MB/s")
     claims.show("each ends in a sync of what it wrote")
 
@@ -63,15 +61,6 @@ def _archived(repository: Path, pool: Path, volume_bytes: int) -> None:
     for path in images:
         path.unlink()
     vsnapfs(repository, "archive", POINT, "--to", "pool")
-
-
-def _rate(run: Callable[[], None], total_bytes: int) -> Callable[[], float]:
-    def measured() -> float:
-        start_s = time.perf_counter()
-        run()
-        return total_bytes / (time.perf_counter() - start_s)
-
-    return measured
 
 
 def _recall(repository: Path, pool: Path, to: Path, *options: str) -> None:

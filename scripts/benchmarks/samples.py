@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from statistics import median
 from typing import NamedTuple
@@ -22,6 +23,17 @@ class Samples(NamedTuple):
     def spread(self) -> float:
         """Largest minus smallest, over the median."""
         return (max(self.values) - min(self.values)) / self.median
+
+
+def rate_of(run: Callable[[], None], total_bytes: int) -> Measure:
+    """Bytes a second, of what handles so many."""
+
+    def measured() -> float:
+        start_s = time.perf_counter()
+        run()
+        return total_bytes / (time.perf_counter() - start_s)
+
+    return measured
 
 
 def paired_ratio(samples: Samples, reference: Samples) -> float:
