@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from vsnapfs.core.errors import BusyError, from_os_error
-
-WAIT_S = 1.0
-LOOK_EVERY_S = 0.02
+from vsnapfs.repository.lock import take
 
 
 @contextmanager
@@ -53,14 +50,8 @@ def _path(repository: Path, medium: str) -> Path:
 
 def _lock(fd: int, medium: str) -> None:
     """Who only looks has it for a moment: nobody has to fail for that."""
-    end_s = time.monotonic() + WAIT_S
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() >= end_s:
-                what = f"another archive to {medium} is under way"
-                raise BusyError(what, hint="try again when it has ended") from error
-            time.sleep(LOOK_EVERY_S)
-        else:
-            return
+    try:
+        take(fd)
+    except BlockingIOError as error:
+        what = f"another archive to {medium} is under way"
+        raise BusyError(what, hint="try again when it has ended") from error

@@ -18,15 +18,13 @@ from vsnapfs.archive.source import Source
 from vsnapfs.archive.sums import SummedStream
 from vsnapfs.archive.verifying import verify
 from vsnapfs.archive.volumes import Subject
-from vsnapfs.archive.writing import Archiver, Clock, Report
+from vsnapfs.archive.writing import Archiver, Clock, Report, under_way
 from vsnapfs.catalog.tapes import Tapes
-from vsnapfs.core.errors import DegradedError, PointGoneError, VsnapfsError, with_hint
+from vsnapfs.core.errors import DegradedError, PointGoneError, with_hint
 from vsnapfs.core.model import Point
 from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry
 from vsnapfs.media.medium import Medium
 from vsnapfs.repository.repository import Repository
-
-INTERRUPTED = "it was interrupted"
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,8 +111,7 @@ class Archiving:
         with volumes.opened(self._repository, subject) as sources:
             stream = _stream(manifest, sources, start)
             entry = archive_entry(stream.manifest, self._medium.name)
-            self._catalog.begin_archive(entry)
-            try:
+            with under_way(self._catalog, entry):
                 archiver = Archiver(
                     stream,
                     self._medium,
@@ -126,10 +123,6 @@ class Archiving:
                 archiver.write(start, report, fresh=choice.fresh)
                 if choice.verify:
                     verify(self._catalog, self._medium, entry, report)
-            except BaseException as error:
-                why = str(error) if isinstance(error, VsnapfsError) else INTERRUPTED
-                self._catalog.failed(entry.uuid, why)
-                raise
             self._catalog.complete(entry.uuid)
         made = self._catalog.archive(entry.uuid)
         return Archived(

@@ -39,5 +39,20 @@ def piece_entry(index: PieceIndex, index_bytes: int) -> PieceEntry:
     )
 
 
+def first_piece(manifest: Manifest, tape_uuid: str, file: int) -> PieceEntry:
+    """That an archive begins with, where no index says how long it is."""
+    return PieceEntry(
+        archive=manifest.archive,
+        number=0,
+        tape_uuid=tape_uuid,
+        file=file,
+        stream_offset=0,
+        stream_bytes=0,
+        stored_bytes=0,
+        index_bytes=0,
+        sha256="",
+    )
+
+
 def _archived(point: Point, consistency: str) -> ArchivedPoint:
     return ArchivedPoint(seqno=point.seqno, time=point.time, bookmark=point.bookmark, consistency=consistency)

@@ -9,23 +9,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from vsnapfs.archive.feed import Block
+from vsnapfs.media.tape import Waiting
 
 
 class Writable(Protocol):
     """A tape file, or a file."""
 
     def write(self, block: memoryview) -> object: ...
-
-
-@runtime_checkable
-class Waiting(Protocol):
-    """One whose ``write`` may wait for ever."""
-
-    def give_up(self) -> None:
-        """It does not wait any more. Threads: any."""
 
 
 class Pace:

@@ -16,7 +16,7 @@ from pathlib import Path
 from vsnapfs.archive.chain import Plan
 from vsnapfs.archive.contents import Contents, require_sane
 from vsnapfs.archive.damage import UNSURE, Damage, Flaw, Lost
-from vsnapfs.archive.entries import archive_entry
+from vsnapfs.archive.entries import archive_entry, first_piece
 from vsnapfs.archive.extents import Extents
 from vsnapfs.archive.heads import Reader, read_manifest, read_text
 from vsnapfs.archive.landing import Landing
@@ -29,7 +29,7 @@ from vsnapfs.archive.stream import VolumeMap
 from vsnapfs.archive.tar import MemberHead, padded, parse_sums, read_head
 from vsnapfs.core.errors import IntegrityError, UsageError
 from vsnapfs.core.state import Progress
-from vsnapfs.core.tapes import PieceEntry, TapeEntry, TapeLabel
+from vsnapfs.core.tapes import TapeEntry, TapeLabel
 from vsnapfs.media.tape import TapeReader
 
 FILE = 1
@@ -74,17 +74,7 @@ class Piped:
     def plan(self) -> Plan:
         """It, as if it were on a tape."""
         tape = TapeEntry(label=self.name, uuid="", medium="", block_bytes=BLOCK_BYTES, made=self.manifest.made)
-        piece = PieceEntry(
-            archive=self.manifest.archive,
-            number=0,
-            tape_uuid=tape.uuid,
-            file=FILE,
-            stream_offset=0,
-            stream_bytes=0,
-            stored_bytes=0,
-            index_bytes=0,
-            sha256="",
-        )
+        piece = first_piece(self.manifest, tape.uuid, FILE)
         return Plan((Step(archive_entry(self.manifest, ""), (Placed(0, piece, tape, tape.label),), is_whole=True),))
 
     def recall(self, landing: Landing, report: Report, *, publish: bool = True) -> Recalled:

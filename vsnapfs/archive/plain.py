@@ -7,7 +7,6 @@ again, compared with what is there, and gone on with.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +24,7 @@ from vsnapfs.archive.sums import SummedStream
 from vsnapfs.archive.tar import MemberHead, read_head
 from vsnapfs.archive.verifying import digest_of
 from vsnapfs.archive.volumes import Subject
-from vsnapfs.archive.writing import Report
+from vsnapfs.archive.writing import Report, teller
 from vsnapfs.core.errors import IntegrityError, NameTakenError
 from vsnapfs.core.state import Progress
 from vsnapfs.media.file_reader import FileReader
@@ -143,20 +142,9 @@ def _written(
     feed = Feed(stream, at, flow.buffer_bytes)
     try:
         rest = Cut(at, stream.length_bytes - at, None, b"")
-        return write_piece(feed, rest, target, flow, Pace(flow.rate_bytes), _teller(stream, at, report), digest)
+        return write_piece(feed, rest, target, flow, Pace(flow.rate_bytes), teller(stream, at, report), digest)
     finally:
         feed.close()
-
-
-def _teller(stream: SummedStream, at: int, report: Report) -> Callable[[int], None]:
-    done = at
-
-    def told(length_bytes: int) -> None:
-        nonlocal done
-        done += length_bytes
-        report(Progress(what=f"archive of {stream.manifest.name}", done=done, total=stream.length_bytes))
-
-    return told
 
 
 def _broken_off(path: Path, subject: Subject) -> Manifest | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vsnapfs.archive.damage import NO_INDEX, Damage, Flaw
+from vsnapfs.archive.entries import first_piece
 from vsnapfs.archive.given import GivenTapes, Slot
 from vsnapfs.archive.heads import looked_at, manifest_at_start
 from vsnapfs.archive.index import PieceIndex
@@ -18,7 +19,7 @@ from vsnapfs.archive.inventory import Inventory
 from vsnapfs.archive.manifest import MANIFEST
 from vsnapfs.archive.reading import BLOCK_BYTES, StoredPiece, plain_runs, read_index
 from vsnapfs.core.errors import FormatUnknownError, IntegrityError, NotFoundError, VsnapfsError
-from vsnapfs.core.tapes import PieceEntry, TapeEntry
+from vsnapfs.core.tapes import TapeEntry
 from vsnapfs.core.times import parse_iso
 from vsnapfs.media.tape import FileKind, Tape
 
@@ -152,15 +153,5 @@ def _begin(tape: Tape, file: int, entry: TapeEntry, known: Inventory, identities
         manifest = manifest_at_start(runs)
     except VsnapfsError:
         return  # it is somebody else's, or is damaged too
-    piece = PieceEntry(
-        archive=manifest.archive,
-        number=0,
-        tape_uuid=entry.uuid,
-        file=file,
-        stream_offset=0,
-        stream_bytes=0,
-        stored_bytes=0,
-        index_bytes=0,
-        sha256="",
-    )
+    piece = first_piece(manifest, entry.uuid, file)
     known.add_headless(manifest, piece)

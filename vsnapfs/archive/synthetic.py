@@ -28,9 +28,9 @@ from vsnapfs.archive.request import Wanted, flow_of
 from vsnapfs.archive.source import ImageSource
 from vsnapfs.archive.sums import SummedStream
 from vsnapfs.archive.to_command import Target, to_command
-from vsnapfs.archive.writing import Archiver
+from vsnapfs.archive.writing import Archiver, under_way
 from vsnapfs.catalog.tapes import Tapes
-from vsnapfs.core.errors import DegradedError, IntegrityError, VsnapfsError
+from vsnapfs.core.errors import DegradedError, IntegrityError
 from vsnapfs.core.state import Progress
 from vsnapfs.core.tapes import ArchiveEntry
 from vsnapfs.core.times import iso
@@ -39,7 +39,6 @@ from vsnapfs.media.medium import Medium
 from vsnapfs.policy.media import CommandSettings, MediumSettings
 from vsnapfs.repository.tapes import shelf
 
-INTERRUPTED = "it was interrupted"
 Report = Callable[[Progress], None]
 Asker = Callable[[str], None]
 
@@ -101,13 +100,9 @@ def _written(
                 hint="make a new one, without --resume",
             )
         begun = archive_entry(stream.manifest, medium.name)
-        catalog.begin_archive(begun)
         archiver = Archiver(stream, medium, catalog, flow, piece_bytes=settings.piece_bytes, clock=time.time_ns)
-        try:
+        with under_way(catalog, begun):
             archiver.write(start, report, fresh=fresh)
-        except BaseException as error:
-            catalog.failed(begun.uuid, str(error) if isinstance(error, VsnapfsError) else INTERRUPTED)
-            raise
         catalog.complete(begun.uuid)
         return catalog.archive(begun.uuid)
 

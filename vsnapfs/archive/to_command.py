@@ -24,18 +24,16 @@ from vsnapfs.archive.stream import Cut
 from vsnapfs.archive.streams import stream_tape
 from vsnapfs.archive.sums import SummedStream
 from vsnapfs.archive.verifying import verify_piece
-from vsnapfs.archive.writing import Clock, Report
+from vsnapfs.archive.writing import INTERRUPTED, Clock, Report, teller, under_way
 from vsnapfs.catalog.tapes import Tapes
-from vsnapfs.core.errors import UsageError, VsnapfsError
+from vsnapfs.core.errors import UsageError
 from vsnapfs.core.model import Point
-from vsnapfs.core.state import Progress
 from vsnapfs.core.tapes import ArchiveEntry, TapeLabel
 from vsnapfs.media.choice import next_label
 from vsnapfs.media.command import PIECE, CommandWriter
 from vsnapfs.media.label import new_label
 from vsnapfs.policy.media import CommandSettings
 
-INTERRUPTED = "it was interrupted"
 Sources = Callable[[], AbstractContextManager[Sequence[Source]]]
 
 
@@ -65,15 +63,14 @@ def to_command(target: Target, manifest: Manifest, sources: Sources, report: Rep
         stream = SummedStream(manifest, list(opened))
         entry = archive_entry(stream.manifest, target.name)
         label = _label(target)
-        target.catalog.begin_archive(entry)
-        target.catalog.begin_tape(label)
-        try:
-            _run(target, stream, label, report)
-        except BaseException as error:
-            target.catalog.failed(entry.uuid, str(error) if isinstance(error, VsnapfsError) else INTERRUPTED)
-            if not target.catalog.pieces(entry.uuid):
-                target.catalog.forget_tape(label.label)
-            raise
+        with under_way(target.catalog, entry):
+            target.catalog.begin_tape(label)
+            try:
+                _run(target, stream, label, report)
+            except BaseException:
+                if not target.catalog.pieces(entry.uuid):
+                    target.catalog.forget_tape(label.label)
+                raise
     target.catalog.set_full(label.uuid)
     target.catalog.complete(entry.uuid)
     return target.catalog.archive(entry.uuid), label.label
@@ -121,7 +118,7 @@ def _run(target: Target, stream: SummedStream, label: TapeLabel, report: Report)
     cut = Cut(0, stream.length_bytes, None, b"")
     feed = Feed(stream, 0, target.flow.buffer_bytes)
     try:
-        digest = _written(target, told, feed, cut, _teller(stream, report))
+        digest = _written(target, told, feed, cut, teller(stream, 0, report))
     finally:
         feed.close()
     index = index_of(stream, cut, Where(0, label, PIECE, None), digest, target.flow.coding)
@@ -143,14 +140,3 @@ def _written(target: Target, told: dict[str, str], feed: Feed, cut: Cut, teller:
         return digest
     finally:
         writer.abandon()
-
-
-def _teller(stream: SummedStream, report: Report) -> Callable[[int], None]:
-    done = 0
-
-    def told(length_bytes: int) -> None:
-        nonlocal done
-        done += length_bytes
-        report(Progress(what=f"archive of {stream.manifest.name}", done=done, total=stream.length_bytes))
-
-    return told

@@ -8,7 +8,8 @@ Source: docs/tape-format.md, sections on pieces and on the index.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from vsnapfs.archive.entries import piece_entry
 from vsnapfs.archive.feed import Feed
@@ -20,8 +21,9 @@ from vsnapfs.archive.room import piece_room
 from vsnapfs.archive.stream import Cut
 from vsnapfs.archive.sums import SummedStream
 from vsnapfs.catalog.tapes import Tapes
-from vsnapfs.core.errors import NoSpaceError
+from vsnapfs.core.errors import NoSpaceError, VsnapfsError
 from vsnapfs.core.state import Progress
+from vsnapfs.core.tapes import ArchiveEntry
 from vsnapfs.core.units import format_size
 from vsnapfs.media.medium import Medium
 from vsnapfs.media.tape import EndOfTapeError, FileKind, Tape
@@ -29,6 +31,29 @@ from vsnapfs.media.tape import EndOfTapeError, FileKind, Tape
 Report = Callable[[Progress], None]
 Clock = Callable[[], int]
 """Nanoseconds since 1970."""
+INTERRUPTED = "it was interrupted"
+
+
+@contextmanager
+def under_way(catalog: Tapes, entry: ArchiveEntry) -> Iterator[None]:
+    """The catalog knows that an archive was begun, and why, where it fails. Complete it is when the catalog is told."""
+    catalog.begin_archive(entry)
+    try:
+        yield
+    except BaseException as error:
+        catalog.failed(entry.uuid, str(error) if isinstance(error, VsnapfsError) else INTERRUPTED)
+        raise
+
+
+def teller(stream: SummedStream, done_bytes: int, report: Report) -> Callable[[int], None]:
+    """Reports how far an archive is, told of bytes of its stream behind ``done_bytes``."""
+
+    def told(length_bytes: int) -> None:
+        nonlocal done_bytes
+        done_bytes += length_bytes
+        report(Progress(what=f"archive of {stream.manifest.name}", done=done_bytes, total=stream.length_bytes))
+
+    return told
 
 
 class Archiver:
@@ -107,7 +132,12 @@ class Archiver:
         writer = tape.append(FileKind.PIECE, self._flow.coding.extension)
         try:
             digest = write_piece(
-                self._feeding(cut, report), cut, writer, self._flow, self._pace, self._teller(cut, report)
+                self._feeding(cut, report),
+                cut,
+                writer,
+                self._flow,
+                self._pace,
+                teller(self._stream, cut.offset_bytes, report),
             )
             file = writer.finish()
         finally:
@@ -141,17 +171,6 @@ class Archiver:
 
             self._feed = Feed(self._stream, cut.offset_bytes, self._flow.buffer_bytes, caught_up)
         return self._feed
-
-    def _teller(self, cut: Cut, report: Report) -> Callable[[int], None]:
-        done = cut.offset_bytes
-
-        def told(length_bytes: int) -> None:
-            nonlocal done
-            done += length_bytes
-            what = f"archive of {self._stream.manifest.name}"
-            report(Progress(what=what, done=done, total=self._stream.length_bytes))
-
-        return told
 
     def _stop_feeding(self) -> None:
         if self._feed is not None:

@@ -84,10 +84,10 @@ class TapeReader(Protocol):
 
 @runtime_checkable
 class Waiting(Protocol):
-    """A reader that may wait for something that never comes."""
+    """A reader or a writer that may wait for something that never comes."""
 
     def give_up(self) -> None:
-        """A read that waits ends with StoreError, and so does each one after it. Threads: any."""
+        """A read or write that waits ends with StoreError, and so does each one that would wait after it. Threads: any."""
 
 
 class Tape(Protocol):

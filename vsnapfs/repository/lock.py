@@ -34,7 +34,7 @@ class OwnerLock:
         """
         self.fd = layout.open(LOCK, os.O_RDWR | os.O_CREAT) if fd is None else fd
         try:
-            _take(self.fd)
+            take(self.fd)
             _name_holder(self.fd)
         except BlockingIOError as error:
             pid = _pid(self.fd)
@@ -59,7 +59,7 @@ def _name_holder(fd: int) -> None:
             raise
 
 
-def _take(fd: int) -> None:
+def take(fd: int) -> None:
     """A command, or another repository's server that asks this one, has the lock for a moment only: nobody has to fail for
     that. Raises: BlockingIOError: it is held for longer."""
     end_s = time.monotonic() + WAIT_S
