@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from vsnapfs.binding import View, VolumeFile
 from vsnapfs.binding.branch import Branch as OpenBranch
 from vsnapfs.core.branch import BranchPlace, BranchVolume
-from vsnapfs.core.errors import IntegrityError, NotFoundError
+from vsnapfs.core.errors import IntegrityError, NotFoundError, VsnapfsError
 from vsnapfs.core.names import near
 from vsnapfs.core.times import iso
 from vsnapfs.repository import branch_files
@@ -142,11 +142,26 @@ def _open(parts: Parts, name: str, branch_id: int) -> OpenBranch:
     file = find(parts, name)
     if file.id != branch_id:
         raise NotFoundError(f"branch {name!r} was removed")
-    missing = branch_files.missing_layer(parts.layout, file)
-    if missing is not None:
-        raise IntegrityError(
-            f"branch {name} needs {missing}, which is missing", hint="put it back, or remove the branch"
-        )
+    try:
+        branch = _open_as(parts, file)
+    except VsnapfsError as error:
+        if not _is_there(parts, file):
+            raise NotFoundError(f"branch {name!r} was removed") from error
+        raise
+    if not _is_there(parts, file):  # what was opened may have been half deleted
+        branch.close()
+        raise NotFoundError(f"branch {name!r} was removed")
+    return branch
+
+
+def _is_there(parts: Parts, file: BranchFile) -> bool:
+    """It was not removed meanwhile. A branch goes before its layers do."""
+    now = known(parts).files.get(file.name)
+    return now is not None and now.id == file.id
+
+
+def _open_as(parts: Parts, file: BranchFile) -> OpenBranch:
+    require_layers(parts, file)
     disk = os.fstatvfs(parts.layout.fd)
     reserve_bytes = RESERVES * parts.settings.journal.reserve_bytes(disk.f_blocks * disk.f_frsize)
     branch = OpenBranch(
@@ -181,7 +196,9 @@ def require_layers(parts: Parts, file: BranchFile) -> None:
 
 def _lacks(parts: Parts, file: BranchFile) -> str | None:
     missing = branch_files.missing_layer(parts.layout, file)
-    return None if missing is None else f"branch {file.name} needs {missing}, which is missing"
+    if missing is None or not _is_there(parts, file):
+        return None
+    return f"branch {file.name} needs {missing}, which is missing"
 
 
 def _below(parts: Parts, file: BranchFile, volume: BranchVolume) -> View:

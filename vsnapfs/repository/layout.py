@@ -150,12 +150,14 @@ class Layout:
         return (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize
 
     def names(self, directory: str) -> list[str]:
-        """Names in a directory, sorted; none when it is missing."""
-        if directory and not self.exists(directory):
-            return []
-        fd = self.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY)
+        """Names in a directory, sorted; none when it is missing, or goes just now."""
         try:
-            return sorted(os.listdir(fd))
+            fd = self.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY)
+        except NotFoundError:
+            return []
+        try:
+            with self._told(f"read {self.absolute(directory)}", directory):
+                return sorted(os.listdir(fd))
         finally:
             os.close(fd)
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from vsnapfs.binding.branch import Branch
 from vsnapfs.core.errors import (
     BusyError,
     IntegrityError,
@@ -25,6 +26,7 @@ from vsnapfs.core.errors import (
 )
 from vsnapfs.repository import branch_files, branches
 from vsnapfs.repository.layout import Layout
+from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.repository import Repository
 
 pytestmark = pytest.mark.unit
@@ -410,6 +412,39 @@ class TestDamage:
             with pytest.raises(IntegrityError, match="missing"):
                 repository.branch_add("z", "branch:x")
             repository.branch_remove("x")
+
+    def test_a_branch_that_is_removed_while_others_look(self, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its layers are gone by then, and nothing is wrong with it."""
+        with Repository.open(two, owner=True) as owner, Repository.open(two, owner=False) as reader:
+            shutil.rmtree(two / f"branches/layers/{file_of(two, 'y')['layers'][0]:08x}")
+            of_all = branch_files.missing_layer
+
+            def as_x_goes(layout: Layout, file: branch_files.BranchFile) -> str | None:
+                if file.name == "x" and (two / "branches/x.json").exists():
+                    owner.branch_remove("x")
+                return of_all(layout, file)
+
+            monkeypatch.setattr(branch_files, "missing_layer", as_x_goes)
+            warnings = reader.status().warnings
+            assert [warning.partition(" needs ")[0] for warning in warnings if "branch" in warning] == ["branch y"]
+
+    @pytest.mark.parametrize("moment", ["before", "after"])
+    def test_a_branch_that_is_removed_while_it_is_opened(
+        self, two: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Some of what is written to it may have been deleted before it was opened."""
+        with Repository.open(two, owner=True) as owner, Repository.open(two, owner=False) as reader:
+            to_open = branches._open_as
+
+            def as_it_goes(parts: Parts, file: branch_files.BranchFile) -> Branch:
+                if moment == "before":
+                    owner.branch_remove("x")
+                opened = to_open(parts, file)
+                owner.branch_remove("x")
+                return opened
+
+            monkeypatch.setattr(branches, "_open_as", as_it_goes)
+            assert reader.branch("x").problem == "branch 'x' was removed"
 
     def test_a_volume_that_the_point_does_not_have(self, two: Path) -> None:
         change(two, "x", volumes=[{"name": "other", "id": 9, "size_bytes": MIB}])

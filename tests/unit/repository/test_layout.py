@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -160,6 +162,19 @@ def test_names_and_sizes_of_a_directory(layout: Layout, memory_path: Path) -> No
     assert layout.allocated_bytes("base") == 8192
     assert layout.allocated_bytes("", "catalog") == 4096
     assert stat.S_IMODE((memory_path / "base").stat().st_mode) == 0o700
+
+
+def test_a_directory_may_come_and_go_while_others_look(layout: Layout, memory_path: Path) -> None:
+    """What is missing has no names, whenever that shows."""
+    come_and_go = "import os\nwhile True: os.mkdir('base'), os.rmdir('base')"
+    with subprocess.Popen((sys.executable, "-c", come_and_go), cwd=memory_path) as other:
+        try:
+            seen = 0
+            while seen < 1000:
+                seen += layout.exists("base")
+                assert layout.names("base") == []
+        finally:
+            other.kill()
 
 
 def test_errors_are_ours(layout: Layout) -> None:
