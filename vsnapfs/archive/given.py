@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from vsnapfs.core.errors import IntegrityError, NotFoundError, UsageError, from_os_error
+from vsnapfs.core.errors import IntegrityError, NotFoundError, UsageError, VsnapfsError, from_os_error
 from vsnapfs.core.tapes import TapeEntry, TapeLabel
 from vsnapfs.media.medium import Medium
 from vsnapfs.media.plain import index_of, open_plain
@@ -27,6 +27,17 @@ class Slot(NamedTuple):
     label: str | None
     place: str
     load: Callable[[], Tape]
+
+
+class Unread(NamedTuple):
+    """What does not answer. place: a tape's label or place, or a medium."""
+
+    place: str
+    error: VsnapfsError
+
+    def line(self) -> str:
+        """For people."""
+        return f"{self.place}: {self.error.message}"
 
 
 class GivenTapes:
@@ -46,12 +57,6 @@ class GivenTapes:
     def slots(self) -> Sequence[Slot]:
         """All that are there."""
         return self._slots
-
-    def visit(self) -> Iterator[tuple[Slot, Tape]]:
-        """All that are there, one after the other; each is closed when the next is asked for."""
-        for slot in self._slots:
-            with self.opened(slot) as tape:
-                yield slot, tape
 
     def remember(self, uuid: str, slot: Slot) -> None:
         """What a tape was found to be. Of two copies of one tape the first counts."""

@@ -13,12 +13,12 @@ import msgspec
 
 from vsnapfs.archive.ahead import ahead
 from vsnapfs.archive.damage import NO_INDEX, Damage, Flaw
-from vsnapfs.archive.given import GivenTapes, Slot
+from vsnapfs.archive.given import GivenTapes, Slot, Unread
 from vsnapfs.archive.index import PieceIndex
 from vsnapfs.archive.inventory import Inventory
 from vsnapfs.archive.reading import StoredPiece
 from vsnapfs.archive.scan import Seen, entry_of, seen_on
-from vsnapfs.core.errors import NotFoundError
+from vsnapfs.core.errors import NotFoundError, VsnapfsError
 from vsnapfs.core.names import near
 from vsnapfs.core.state import Progress
 from vsnapfs.core.tapes import TapeEntry
@@ -45,20 +45,29 @@ class Inspected(msgspec.Struct, frozen=True, kw_only=True):
         return not self.flaws
 
 
-def inspect(given: GivenTapes, labels: Sequence[str], catalog: Inventory, report: Report) -> Iterator[Inspected]:
-    """Each of these tapes, none: all, one after the other.
-
-    Raises: NotFoundError: one is not there, with near labels; before that, the others are told. BusyError, StoreError.
-    """
+def inspect(
+    given: GivenTapes, labels: Sequence[str], catalog: Inventory, report: Report, unread: list[Unread]
+) -> Iterator[Inspected]:
+    """Each of these tapes, none: all, one after the other. unread: gets those that are not there, or do not answer to their end."""
     met = set[str]()
-    for slot, tape in given.visit():
-        label = (tape.label.label if tape.label is not None else slot.label) or slot.place
-        met.add(label)
-        if not labels or label in labels:
-            yield _inspected(tape, slot, catalog, report)
-    lacking = sorted(set(labels) - met)
-    if lacking:
-        raise NotFoundError(f"tape {', '.join(lacking)} is not there", near=near(lacking[0], met))
+    for slot in given.slots:
+        label = slot.label or slot.place
+        try:
+            with given.opened(slot) as tape:
+                label = tape.label.label if tape.label is not None else label
+                met.add(label)
+                found = _inspected(tape, slot, catalog, report) if not labels or label in labels else None
+        except VsnapfsError as error:
+            if not labels or slot.label is None or label in labels:
+                met.add(label)
+                unread.append(Unread(label, error))
+            continue
+        if found is not None:
+            yield found
+    unread += [
+        Unread(label, NotFoundError(f"tape {label} is not there", near=near(label, met)))
+        for label in sorted(set(labels) - met)
+    ]
 
 
 def _inspected(tape: Tape, slot: Slot, catalog: Inventory, report: Report) -> Inspected:

@@ -13,7 +13,7 @@ from vsnapfs.archive.chain import Plan, others
 from vsnapfs.archive.chain import plan as plan_of
 from vsnapfs.archive.damage import Damage, Flaw
 from vsnapfs.archive.filling import Other
-from vsnapfs.archive.given import GivenTapes, Slot, slots_of_medium, slots_of_path
+from vsnapfs.archive.given import GivenTapes, Slot, Unread, slots_of_medium, slots_of_path
 from vsnapfs.archive.inventory import Inventory, of_catalog
 from vsnapfs.archive.scan import look
 from vsnapfs.archive.streams import slots_of_commands
@@ -55,7 +55,7 @@ class Known(NamedTuple):
         for given in self.given.copies():
             inventory = self.inventory
             if self.is_looked:
-                inventory = look(given, Damage(), self.identities, as_needed=True)
+                inventory = look(given, Damage(), self.identities, [])
             if found.point.uuid not in inventory.archives:
                 continue
             for plan in itertools.chain(_again(inventory, found), others(inventory, found)):
@@ -80,7 +80,7 @@ def opened(
     Raises: NotFoundError: a place, or the catalog knows no archive. UsageError: neither was given. BusyError, StoreError, IntegrityError.
     """
     damage = Damage()
-    with reached(places, repository, how, as_needed=not places) as (given, catalog):
+    with reached(places, repository, how, None if places else []) as (given, catalog):
         if not places and not catalog.archives:
             raise NotFoundError("the catalog of tapes knows no archive", hint="give --from where tapes are")
         inventory = look(given, damage, identities) if places else catalog
@@ -89,11 +89,11 @@ def opened(
 
 @contextmanager
 def reached(
-    places: Sequence[str], repository: Path | None, how: How = NOBODY, *, as_needed: bool = False
+    places: Sequence[str], repository: Path | None, how: How = NOBODY, unread: list[Unread] | None = None
 ) -> Iterator[tuple[GivenTapes, Inventory]]:
     """The tapes, none of which was loaded, and what the catalog of the repository knows.
 
-    Args: as_needed: a medium that cannot say what it has is none to fail of: what is wanted may be elsewhere. Raises: as ``opened``.
+    Args: unread: gets the media that cannot say what they have, which are none to fail of then. Raises: as ``opened``.
     """
     with ExitStack() as stack:
         media: dict[str, MediumSettings] = {}
@@ -105,7 +105,7 @@ def reached(
             catalog = of_catalog(held.tapes)
         elif not places:
             raise UsageError("no tapes were named", hint="give --from where they are")
-        slots, drives = _found(places or list(media), media, how, stack, as_needed=as_needed)
+        slots, drives = _found(places or list(media), media, how, stack, unread)
         if held is not None and repository is not None:
             for name, settings in media.items():
                 if isinstance(settings, CommandSettings) and (name in places or not places):
@@ -123,31 +123,37 @@ class Rescanned(NamedTuple):
     passed_over: list[str]
     """Labels of tapes that were not taken: others in the catalog have these labels."""
     flaws: list[Flaw]
+    unread: list[Unread]
 
 
 def rescan(repository: Path, places: Sequence[str], how: How, identities: Sequence[Path]) -> Rescanned:
-    """Read what stands on tapes, and tell the catalog of a repository. Raises: as ``reached``."""
+    """Read what stands on tapes, and tell the catalog of a repository; ``places`` none: those of all media that answer.
+
+    Raises: as ``reached``.
+    """
     damage = Damage()
-    with reached(places, repository, how) as (given, catalog):
-        found = look(given, damage, identities).found()
+    unread: list[Unread] = []
+    with reached(places, repository, how, None if places else unread) as (given, catalog):
+        found = look(given, damage, identities, unread).found()
     with shelf(repository, write=True) as held:
         passed_over = held.tapes.merge(found)
         known = {archive.uuid for archive in held.tapes.archives()}
     new = [one.uuid for one in found.archives if one.uuid in known and one.uuid not in catalog.archives]
-    return Rescanned(found, new, passed_over, damage.flaws)
+    return Rescanned(found, new, passed_over, damage.flaws, unread)
 
 
 def _found(
-    places: Sequence[str], media: dict[str, MediumSettings], how: How, stack: ExitStack, *, as_needed: bool
+    places: Sequence[str], media: dict[str, MediumSettings], how: How, stack: ExitStack, unread: list[Unread] | None
 ) -> tuple[list[Slot], list[Medium]]:
     slots: list[Slot] = []
     drives: list[Medium] = []
     for place in places:
         try:
             slots += _slots_at(place, media, how, stack, drives)
-        except VsnapfsError:
-            if not as_needed:
+        except VsnapfsError as error:
+            if unread is None:
                 raise
+            unread.append(Unread(place, error))
     return slots, drives
 
 

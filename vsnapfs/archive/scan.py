@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from vsnapfs.archive.damage import NO_INDEX, Damage, Flaw
 from vsnapfs.archive.entries import first_piece
-from vsnapfs.archive.given import GivenTapes, Slot
+from vsnapfs.archive.given import GivenTapes, Slot, Unread
 from vsnapfs.archive.heads import looked_at, manifest_at_start
 from vsnapfs.archive.index import PieceIndex
 from vsnapfs.archive.inventory import Inventory
@@ -35,8 +35,10 @@ class Seen(NamedTuple):
     is_there: bool = True
 
 
-def look(given: GivenTapes, damage: Damage, identities: Sequence[Path] = (), *, as_needed: bool = False) -> Inventory:
-    """All tapes of a given. as_needed: one that does not answer is none to fail of: what is wanted may be elsewhere.
+def look(
+    given: GivenTapes, damage: Damage, identities: Sequence[Path] = (), unread: list[Unread] | None = None
+) -> Inventory:
+    """All tapes of a given. unread: gets those that do not answer, which are none to fail of then.
 
     Raises: BusyError, StoreError; UsageError: an archive is encrypted to somebody else.
     """
@@ -45,9 +47,10 @@ def look(given: GivenTapes, damage: Damage, identities: Sequence[Path] = (), *, 
         try:
             with given.opened(slot) as tape:
                 given.remember(look_at(tape, slot, known, damage, identities), slot)
-        except VsnapfsError:
-            if not as_needed:
+        except VsnapfsError as error:
+            if unread is None:
                 raise
+            unread.append(Unread(slot.label or slot.place, error))
     return known
 
 

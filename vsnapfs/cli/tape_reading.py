@@ -16,8 +16,9 @@ from vsnapfs.core.errors import IntegrityError
 from vsnapfs.core.units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from vsnapfs.archive.given import Unread
     from vsnapfs.archive.inspection import Inspected
 
 FROM = click.option(
@@ -33,6 +34,8 @@ class TapesVerified(msgspec.Struct, frozen=True, kw_only=True):
     """What ``tape verify --json`` prints."""
 
     tapes: list[Inspected]
+    unread: list[str]
+    """What is not there or does not answer, and why."""
     sound: bool
 
 
@@ -47,6 +50,8 @@ class TapesScanned(msgspec.Struct, frozen=True, kw_only=True):
     passed_over: list[str]
     """Labels of tapes that were not taken, since other tapes in the catalog have them."""
     flaws: list[str]
+    unread: list[str]
+    """As of ``TapesVerified``."""
 
 
 @click.command("verify")
@@ -57,22 +62,27 @@ class TapesScanned(msgspec.Struct, frozen=True, kw_only=True):
 def verify(session: Session, labels: tuple[str, ...], places: tuple[str, ...]) -> int:
     """Read whole tapes, and compare each byte with what their indexes say. Without a LABEL all that are there.
 
-    Exit status: 3 a tape is not there; 6 something is not as it was written, and where.
+    A tape that is not there or does not answer keeps none of the others from being read. Exit status: 6 something is not as it
+    was written, and where; else that of the first that could not be read, such as 3 for one that is not there.
     """
     from vsnapfs.archive.inspection import inspect
     from vsnapfs.archive.places import How, reached
     from vsnapfs.cli.progress import shown
     from vsnapfs.cli.prompt import asker
 
+    unread: list[Unread] = []
+    media = None if places else unread
     with (
         ended_as_by_hand(),
-        reached(places, _repository(session, places), How(labels, asker())) as (given, catalog),
+        reached(places, _repository(session, places), How(labels, asker()), media) as (given, catalog),
         shown(wanted=not session.json) as report,
     ):
-        found = list(inspect(given, labels, catalog, report))
+        found = list(inspect(given, labels, catalog, report, unread))
+    _require_some(found, unread)
     sound = all(one.is_sound for one in found)
-    session.show(TapesVerified(tapes=found, sound=sound), _verified(found))
-    return 0 if sound else IntegrityError.exit_status
+    answer = TapesVerified(tapes=found, unread=_lines(unread), sound=sound and not unread)
+    session.show(answer, _verified(answer))
+    return _status(damaged=not sound, unread=unread)
 
 
 @click.command("scan")
@@ -88,7 +98,8 @@ def verify(session: Session, labels: tuple[str, ...], places: tuple[str, ...]) -
 def scan(session: Session, places: tuple[str, ...], labels: tuple[str, ...], identities: tuple[str, ...]) -> int:
     """Make the catalog of tapes of a repository again, by reading what stands on them: labels and indexes alone.
 
-    What the catalog knows already stays. Again, it changes nothing. Exit status 6: something could not be read, the rest is known.
+    What the catalog knows already stays. Again, it changes nothing. What is damaged or does not answer keeps nothing else from being
+    known. Exit status: 6 something is damaged; else that of the first tape or medium that does not answer.
     """
     from vsnapfs.archive.places import How, rescan
     from vsnapfs.cli.prompt import asker
@@ -96,6 +107,7 @@ def scan(session: Session, places: tuple[str, ...], labels: tuple[str, ...], ide
     keys = [Path(path) for path in identities]
     with ended_as_by_hand():
         done = rescan(session.repository, places, How(labels, asker()), keys)
+    _require_some(done.found.tapes, done.unread)
     answer = TapesScanned(
         tapes=[tape.label for tape in done.found.tapes],
         archives=len(done.found.archives),
@@ -103,9 +115,10 @@ def scan(session: Session, places: tuple[str, ...], labels: tuple[str, ...], ide
         new_archives=done.new_archives,
         passed_over=done.passed_over,
         flaws=[flaw.line() for flaw in done.flaws],
+        unread=_lines(done.unread),
     )
     session.show(answer, _scanned(answer))
-    return IntegrityError.exit_status if answer.flaws else 0
+    return _status(damaged=bool(answer.flaws), unread=done.unread)
 
 
 def _repository(session: Session, places: tuple[str, ...]) -> Path | None:
@@ -119,12 +132,29 @@ def _repository(session: Session, places: tuple[str, ...]) -> Path | None:
     return None
 
 
-def _verified(found: list[Inspected]) -> Iterator[str]:
-    for one in found:
+def _require_some(read: Sequence[object], unread: list[Unread]) -> None:
+    """Where nothing could be read that is all there is to say."""
+    if unread and not read:
+        raise unread[0].error
+
+
+def _lines(unread: list[Unread]) -> list[str]:
+    return [one.line() for one in unread]
+
+
+def _status(*, damaged: bool, unread: list[Unread]) -> int:
+    if damaged:
+        return IntegrityError.exit_status
+    return unread[0].error.exit_status if unread else 0
+
+
+def _verified(answer: TapesVerified) -> Iterator[str]:
+    for one in answer.tapes:
         state = "sound" if one.is_sound else f"{len(one.flaws)} places are damaged"
         behind = ", and what was broken off" if one.broken_off else ""
         yield f"{one.label}: {one.pieces} pieces, {format_size(one.stored_bytes)}{behind}: {state}"
         yield from (printable(f"  {flaw.line()}") for flaw in one.flaws)
+    yield from (printable(f"not read: {line}") for line in answer.unread)
 
 
 def _scanned(answer: TapesScanned) -> Iterator[str]:
@@ -132,3 +162,4 @@ def _scanned(answer: TapesScanned) -> Iterator[str]:
     yield f"{len(answer.tapes)} tapes hold {answer.pieces} pieces of {answer.archives} archives{new}"
     yield from (f"not taken: tape {label}, since another tape has that label here" for label in answer.passed_over)
     yield from (printable(f"damaged: {line}") for line in answer.flaws)
+    yield from (printable(f"not read: {line}") for line in answer.unread)

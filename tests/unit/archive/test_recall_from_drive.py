@@ -11,7 +11,7 @@ import pytest
 from tests.support.archived import Archived, changed, image, images_in, recall_from
 from tests.support.tape_drive import Cartridge, EmulatedDrive
 from vsnapfs.archive.damage import Damage
-from vsnapfs.archive.given import GivenTapes, slots_of_medium
+from vsnapfs.archive.given import GivenTapes, Unread, slots_of_medium
 from vsnapfs.archive.inspection import inspect
 from vsnapfs.archive.inventory import Inventory
 from vsnapfs.archive.scan import look
@@ -95,11 +95,22 @@ def test_a_block_that_cannot_be_read_costs_what_is_in_it(ground: Ground, tmp_pat
 
 
 def test_whole_tapes_in_a_drive_are_verified(ground: Ground) -> None:
-    assert all(one.is_sound for one in inspect(ground.given(), [], Inventory(), ignore))
+    unread: list[Unread] = []
+    assert all(one.is_sound for one in inspect(ground.given(), [], Inventory(), ignore, unread))
     ground.cartridges[2].damaged = {6}
-    found = {one.label: one for one in inspect(ground.given(), ["T00001", "T00003"], Inventory(), ignore)}
+    found = {one.label: one for one in inspect(ground.given(), ["T00001", "T00003"], Inventory(), ignore, unread)}
     assert found["T00001"].is_sound
     assert not found["T00003"].is_sound
+    assert unread == []
+
+
+def test_a_tape_that_is_not_brought_keeps_none_of_the_others_from_being_verified(ground: Ground) -> None:
+    ground.cartridges[1].path.write_bytes(b"")
+    unread: list[Unread] = []
+    found = list(inspect(ground.given(), LABELS, Inventory(), ignore, unread))
+    assert ([one.label for one in found], all(one.is_sound for one in found)) == (["T00001", "T00003"], True)
+    (one,) = unread
+    assert (one.place, type(one.error)) == ("T00002", NotFoundError)
 
 
 def test_what_is_on_them_is_what_the_catalog_knew(ground: Ground) -> None:

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from tests.unit.cli.conftest import Command
+from vsnapfs.core.errors import IntegrityError, NotFoundError, StoreError
+from vsnapfs.media.pool_tape import PoolTape
+from vsnapfs.media.tape import TapeReader
 from vsnapfs.repository.repository import Repository
 from vsnapfs.repository.tapes import shelf
 
@@ -317,6 +320,48 @@ def test_a_medium_that_is_not_to_be_had_hides_no_tape(vsnapfs: Command, vault: P
     assert tapes(vsnapfs)["T00001"]["place"] is None
     assert vsnapfs("tape", "show", "T00001").status == 0
     assert vsnapfs("tape", "retire", "T00001").status == 0
+
+
+@pytest.mark.parametrize("what", ["verify", "scan"])
+def test_what_does_not_answer_keeps_nothing_else_from_being_read(
+    vsnapfs: Command, vault: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The medium ``lto`` is nowhere, and of two tapes one fails."""
+    for point in ("a", "b"):
+        vsnapfs("archive", point, "--to", "vault")
+    to_open = PoolTape.open
+
+    def failing(tape: PoolTape, number: int) -> TapeReader:
+        if number > 1 and tape.label is not None and tape.label.label == "T00001":
+            raise StoreError("it is stuck")
+        return to_open(tape, number)
+
+    monkeypatch.setattr(PoolTape, "open", failing)
+    done = vsnapfs("--json", "tape", what)
+    answer = json.loads(done.out)
+    labels = sorted(path.name for path in vault.iterdir())
+    read = [tape["label"] for tape in answer["tapes"]] if what == "verify" else answer["tapes"]
+    assert read == labels[1:]
+    lto, stuck = answer["unread"]
+    assert lto.startswith("lto: ")
+    assert stuck == "T00001: it is stuck"
+    assert done.status == NotFoundError.exit_status  # of the first
+    assert answer.get("sound", False) is False
+    assert vsnapfs("tape", what).out.splitlines()[-1] == "not read: T00001: it is stuck"
+    with (vault / labels[-1] / "00001.tar").open("r+b") as piece:
+        piece.seek(1000)
+        piece.write(b"damage")
+    assert vsnapfs("tape", "verify").status == IntegrityError.exit_status
+
+
+def test_a_tape_that_is_not_there(vsnapfs: Command, vault: Path) -> None:
+    vsnapfs("archive", "a", "--to", "vault")
+    alone = vsnapfs("tape", "verify", "T00009", "--from", "vault")
+    assert (alone.status, alone.out) == (NotFoundError.exit_status, "")
+    assert "tape T00009 is not there; did you mean " in alone.err
+    beside = vsnapfs("tape", "verify", "T00009", "T00001", "--from", "vault")
+    assert beside.status == NotFoundError.exit_status
+    assert [line.partition(" ")[0] for line in beside.out.splitlines()] == ["T00001:", "not"]
 
 
 def test_strangers_in_a_medium_are_named(vsnapfs: Command, vault: Path) -> None:
