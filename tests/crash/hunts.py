@@ -42,7 +42,7 @@ class Ground:
         ends = ("--good", "m0", "--bad", f"m{BOOKMARKS - 1}")
         return ("hunt", *ends, "--to-write", "--log", str(log), "--", *test)
 
-    def check(self, found: Any, first_bad: int, probes_max: int) -> None:
+    def check(self, found: Any, first_bad: int) -> None:
         """It names the write that counted up to ``first_bad``, in not too many probes, and nothing of it is left."""
         assert found["state"] == "found", found
         assert found["write"]["seqno"] == self.seqnos[first_bad], found
@@ -50,8 +50,9 @@ class Ground:
             "or its bookmark"
         )
         named = [probe for probe in found["probes"] if probe["point"]["bookmark"] is not None]
-        assert len(named) <= probes_max, found
         skips = sum(probe["verdict"] == "skip" for probe in found["probes"])
+        probes_max = max(PROBES_WITH_SKIPS_MAX, PROBES_MAX + 1 + skips) if skips else PROBES_MAX
+        assert len(found["ends"]) + len(named) <= probes_max, found
         further = len(found["probes"]) - len(named)
         assert further <= FURTHER + ceil(log2(self._between(found))) + skips, found
         leaves_nothing(self.repository, self.place)
@@ -74,7 +75,7 @@ class Ground:
 
 def plain(ground: Ground, log: Path, first_bad: int) -> None:
     found = must_json(ground.repository, *ground.words(log, *counted_below(first_bad)))
-    ground.check(found, first_bad, PROBES_MAX)
+    ground.check(found, first_bad)
 
 
 def with_skips(ground: Ground, log: Path, first_bad: int) -> None:
@@ -85,7 +86,7 @@ def with_skips(ground: Ground, log: Path, first_bad: int) -> None:
     shell, option, asks, *rest = counted_below(first_bad)
     asks = f'case ",{skipped}," in *,$VSNAPFS_SEQNO,*) exit 125;; esac; {asks}'
     found = must_json(ground.repository, *ground.words(log, shell, option, asks, *rest))
-    ground.check(found, first_bad, PROBES_WITH_SKIPS_MAX)
+    ground.check(found, first_bad)
 
 
 def killed(ground: Ground, log: Path, first_bad: int) -> None:
@@ -94,7 +95,7 @@ def killed(ground: Ground, log: Path, first_bad: int) -> None:
     for _ in range(ground.rng.randrange(1, KILLS_MAX + 1)):
         killed_at_line(ground.repository, log, lines_of(log) + ground.rng.randrange(1, 12), words)
         words = ("hunt", "--resume", str(log)) if lines_of(log) else words
-    ground.check(must_json(ground.repository, *words), first_bad, PROBES_MAX)
+    ground.check(must_json(ground.repository, *words), first_bad)
 
 
 KINDS: list[Callable[[Ground, Path, int], None]] = [plain, with_skips, killed]

@@ -61,7 +61,7 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]
 @click.option("--jobs", type=int, metavar="N", help="So many tests side by side; default: 1.")
 @click.option("--bookmarks-only", is_flag=True, help="Do not go on to the instants between two bookmarks.")
 @click.option("--to-write", is_flag=True, help="Show the very write, and the file it belongs to.")
-@click.option("--trust", is_flag=True, help="Do not test the two ends first.")
+@click.option("--trust", is_flag=True, help="Do not test the two ends.")
 @click.option("--log", type=click.Path(), metavar="FILE", help="Default: vsnapfs-hunt-ID.log, in this directory.")
 @click.option("--resume", type=click.Path(), metavar="LOG", help="Go on with a hunt that did not come to its end.")
 @click.option("--replay", type=click.Path(), metavar="LOG", help="Say what a log tells; run nothing.")

@@ -1,7 +1,8 @@
 """A hunt from its beginning, or from where its log ends, to its result.
 
-First this moment gets a bookmark; the ends are tested; then bookmarks, then every instant between two of them. Each probe is
-written down before it is made and after it was tested, and nothing of it is left when the next begins.
+First this moment gets a bookmark; the good end is tested; then bookmarks, then every instant between two of them. The bad end
+is tested when no bookmark was bad: else it is known to be, since good becomes bad once. Each probe is written down before it is
+made and after it was tested, and nothing of it is left when the next begins.
 
 All of it happens in trio's thread but what waits for storage or for a test.
 """
@@ -73,8 +74,10 @@ class Hunting:
             self._note(Safe(point=await in_thread(self._ground.make_safe, self._begin.safety_bookmark)))
             self._say(f"made the safety bookmark {self._begin.safety_bookmark}")
         await self._look_for_bookmarks()
-        await self._test_ends()
+        begin = self._begin
+        await self._test_ends([begin.good_state, begin.bad_state][: begin.jobs])
         candidates = await self._search_bookmarks()
+        await self._test_ends([begin.bad_state])
         if not self._begin.bookmarks_only and isinstance(self._known(), Narrowed):
             candidates = await self._search_instants()
         found = await self._result(candidates)
@@ -89,12 +92,11 @@ class Hunting:
         self._log.add(entry)
         self._entries.append(entry)
 
-    async def _test_ends(self) -> None:
-        ends = [] if self._begin.trust else [self._begin.good_state, self._begin.bad_state]
-        missing = [state for state in ends if state not in self._past.verdicts]
-        for at in range(0, len(missing), self._begin.jobs):
-            if isinstance(self._known(), Narrowed):
-                await self._probe_all(missing[at : at + self._begin.jobs], "an end")
+    async def _test_ends(self, states: Sequence[int]) -> None:
+        """Those of them that are as near as can be to where good becomes bad, as far as that is known."""
+        known, verdicts = self._known(), self._past.verdicts
+        if isinstance(known, Narrowed) and not self._begin.trust:
+            await self._probe_all([s for s in states if s in (known.good, known.bad) and s not in verdicts], "an end")
 
     async def _search_bookmarks(self) -> Sequence[int]:
         async def tell(_: Narrowed) -> Sequence[int]:

@@ -67,14 +67,14 @@ def next_probes(candidates: Sequence[int], known: Narrowed, verdicts: Verdicts, 
     """Up to ``count`` states to test now, side by side, in order; none: the search has ended.
 
     candidates: ascending states. One at a time it takes at most ceil(log2(candidates between the ends + 1)) probes, and one
-    more for each that has to be skipped.
+    more for each that has to be skipped; where their number + 2 is a power of two, one less when none is bad.
     """
     first, last = bisect_right(candidates, known.good), bisect_left(candidates, known.bad)
     if len(known.skipped) >= SKIPS_MAX:
         return []
     chosen: set[int] = set()
     for share in range(1, count + 1):
-        middle = first - 1 + (last - first + 1) * share // (count + 1)
+        middle = last - (last - first + 1) * (count + 1 - share) // (count + 1)
         place = next(
             (
                 p

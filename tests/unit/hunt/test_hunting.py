@@ -79,19 +79,35 @@ def test_bookmarks_of_one_state_are_tested_once(tmp_path: Path) -> None:
     ground = FakeGround([10, 500, 900], {"a": 20, "b": 300, "c": 499, "d": 500, "e": 777, "f": 899})
     test = FakeTest(ground, threshold(500))
     found = hunted(*begun(tmp_path / "log", begin(ground, 20, 950, bookmarks_only=True)), ground, test)
-    assert sorted(test.tested) == [10, 500, 900]
+    assert sorted(test.tested) == [10, 500]
     assert (found.last_good.bookmark, found.first_bad.bookmark) == ("c", "d"), "the newest good one, the oldest bad one"
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize(
     ("first_bad", "why"), [(0, "@12 was said to be good and is bad"), (9999, "@3990 was said to be bad and is good")]
 )
-def test_an_end_that_is_not_as_said_ends_the_hunt(tmp_path: Path, ground: FakeGround, first_bad: int, why: str) -> None:
+def test_an_end_that_is_not_as_said_ends_the_hunt(
+    tmp_path: Path, ground: FakeGround, first_bad: int, why: str, jobs: int
+) -> None:
+    """The good one at once; the bad one if there are jobs for it, else when no bookmark was bad."""
     test = FakeTest(ground, threshold(first_bad))
-    found = hunted(*begun(tmp_path / "log", begin(ground, GOOD, BAD)), ground, test)
+    found = hunted(*begun(tmp_path / "log", begin(ground, GOOD, BAD, jobs=jobs)), ground, test)
     assert (found.state, found.why) == ("contradiction", why)
-    assert len(test.tested) <= 2
+    assert len(test.tested) == {1: 1 if first_bad == 0 else 2 + 6, 2: 2}[jobs]
     assert ground.there == {}
+
+
+@pytest.mark.parametrize("first_bad", [1, 2, 3, 511, 512, 513, 1021, 1022, 1023])
+def test_of_a_thousand_bookmarks_eleven_are_tested_the_ends_among_them(tmp_path: Path, first_bad: int) -> None:
+    states = list(range(10, 10 + 1024))
+    ground = FakeGround(states, {f"b{number}": state for number, state in enumerate(states)})
+    test = FakeTest(ground, threshold(states[first_bad]))
+    what = begin(ground, states[0], states[-1], bookmarks_only=True)
+    found = hunted(*begun(tmp_path / "log", what), ground, test)
+    assert (found.state, found.first_bad.bookmark) == ("found", f"b{first_bad}")
+    assert len(found.ends) == (2 if first_bad == 1023 else 1)
+    assert len(found.ends) + len(found.probes) <= 11
 
 
 def test_an_end_that_cannot_be_shown_is_told_with_the_reason(tmp_path: Path, ground: FakeGround) -> None:

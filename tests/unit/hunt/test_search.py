@@ -79,6 +79,13 @@ def test_a_thousand_bookmarks_take_ten_probes_and_with_skips_not_many_more() -> 
         check_tight(known, candidates, first_bad, skipped)
 
 
+def test_where_none_is_bad_it_takes_one_less() -> None:
+    """The bad end is tested then, and it shall not cost a probe more."""
+    for count in (2, 6, 14, 62, LARGE - 2):
+        _, rounds = searched(range(1, count + 1), 0, count + 1, threshold(count + 1))
+        assert len(rounds) == ceil(log2(count + 1)) - 1
+
+
 def check_tight(known: Known, candidates: Sequence[int], first_bad: int, skipped: frozenset[int]) -> None:
     """Nothing that could have been tested lies between the last good and the first bad one."""
     assert isinstance(known, Narrowed)
@@ -107,7 +114,7 @@ def test_a_stretch_that_is_broken_is_left_quickly() -> None:
     for first_bad in (3, 100, 400, 700, 1000):
         known, rounds = searched(candidates, 0, LARGE, threshold(first_bad, broken))
         assert known == Narrowed(first_bad - 1, first_bad, ())
-        assert len(rounds) <= 10 + 7
+        assert len(rounds) <= 10 + 8
 
 
 def test_a_search_among_points_that_all_cannot_be_told_ends() -> None:
