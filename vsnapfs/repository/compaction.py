@@ -130,7 +130,7 @@ class _Work:
             return False
         journal = self._journal
         with self._parts.change:
-            points = self._kept_now().points
+            points = self._points_now()
             self._parts.rewriting = Rewriting(points[-1], frozenset(points))
         first_seqno, last_seqno = span_of(journal.segments(), group)
         dropped = self._forgotten.within(first_seqno, last_seqno)
@@ -152,6 +152,11 @@ class _Work:
                 self._parts.rewriting = None
                 self._parts.catch_up()  # the catalog has all that was dropped
         return True
+
+    def _points_now(self) -> tuple[int, ...]:
+        """The roots, and the floor, which is what all take for the oldest point also when it is given up meanwhile."""
+        points, floor = self._kept_now().points, self._plan.kept.floor
+        return points if points[0] == floor else (floor, *points)
 
     def _did(self, facts: BaseMoveFacts | CompactFacts | None, work_bytes: int) -> None:
         self.freed_bytes += 0 if facts is None else freed([facts])

@@ -16,6 +16,7 @@ from vsnapfs.binding import Journal, RecordKind
 from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed
 from vsnapfs.core.errors import BusyError, CorruptExtentError, NoSpaceError, PointGoneError, StoreError, VsnapfsError
 from vsnapfs.core.keeping import Prune
+from vsnapfs.core.state import Progress
 from vsnapfs.repository import bookmarks
 from vsnapfs.repository import prune as prune_module
 from vsnapfs.repository.parts import Rewriting
@@ -66,6 +67,32 @@ def test_dropping_nine_of_ten(path: Path) -> None:
     assert list(path.glob("*.bad")) == [], "the catalog is of the same journal"
     with Repository.open(path, owner=False) as reader:
         assert sums(reader) == {place: digest for place, digest in before.items() if place[0] in kept}
+
+
+def test_the_oldest_point_can_be_opened_though_it_is_given_up_meanwhile(path: Path) -> None:
+    """It stays the oldest until another run makes a later one so: nothing else says which it is."""
+    rng = random.Random(14)
+    with opened(path, f"{SOON}\nkeep_last = 3") as repository:
+        grow(repository, rng, names(20), 40)
+        write_some(repository, rng, 200)
+        repository.journal.commit()
+
+        def give_up(progress: Progress) -> None:
+            oldest = repository.bookmarks()[0]
+            if progress.what == "compaction" and oldest.name == "b017":
+                repository.bookmark_remove(oldest.name)
+
+        oldest = repository.prune(give_up).after.oldest
+        assert oldest is not None
+        assert [bookmark.name for bookmark in repository.bookmarks()] == ["b018", "b019"]
+        assert repository.status().window_first == oldest
+        content_at(repository, "db0", f"@{oldest.seqno}")
+        repository.prune()
+        oldest = repository.prune().after.oldest
+        assert oldest is not None
+        assert oldest.seqno == repository.bookmarks()[0].seqno
+    with Repository.open(path, owner=True) as again:
+        assert again.check(read_data=True).damages == []
 
 
 def test_again_and_again(path: Path) -> None:
