@@ -18,8 +18,10 @@ from tests.support.files import opened, pwrite_all
 from tests.support.keeper import Workers
 from tests.support.processes import Mounted, child, environment, make_repository, must, must_json, program, run
 from tests.support.waiting import eventually
-from vsnapfs.core.errors import BusyError
+from vsnapfs.core.branch import Branch, BranchVolume
+from vsnapfs.core.errors import BusyError, NotFoundError
 from vsnapfs.core.state import Progress
+from vsnapfs.daemon import restore as restoring
 from vsnapfs.daemon.client import connect
 from vsnapfs.daemon.restore import Wanted, restore
 from vsnapfs.repository.repository import Repository
@@ -256,13 +258,29 @@ class TestBranches:
         assert live.read_bytes() == bad
         assert branch.read_bytes() == fixed
 
-    def test_who_writes_to_it_while_it_is_read_is_noticed(self, branch: Path, repository: Path, tmp_path: Path) -> None:
+    def test_a_branch_that_is_removed_before_it_is_read(
+        self, branch: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        volume_of = restoring._volume_of
+
+        def as_it_goes(shown: Branch, name: str) -> BranchVolume:
+            must(repository, "branch", "remove", "fix")
+            return volume_of(shown, name)
+
+        monkeypatch.setattr(restoring, "_volume_of", as_it_goes)
+        with pytest.raises(NotFoundError, match="there is no branch 'fix'"):
+            restore(connect(repository), Wanted("branch:fix", "db"), tmp_path / "db.img", lambda _: None)
+
+    @pytest.mark.parametrize("at_bytes", [0, 3 * MIB], ids=["behind it", "before it"])
+    def test_who_writes_to_it_while_it_is_read_is_noticed(
+        self, branch: Path, repository: Path, tmp_path: Path, at_bytes: int
+    ) -> None:
         """Half of one state and half of the next never were; done again, it is what the branch has now."""
         target, wanted, writes = tmp_path / "db.img", Wanted("branch:fix", "db"), [b"one", b"two"]
 
         def write(_: Progress) -> None:
             if writes:
-                change(branch, 3 * MIB, writes.pop())
+                change(branch, at_bytes, writes.pop())
 
         with opened(branch, os.O_RDWR) as fd:
             os.pwrite(fd, b"not on stable storage yet", 2 * MIB)

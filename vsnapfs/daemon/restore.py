@@ -151,7 +151,11 @@ def _write(
         verify=wanted.verify,
         settled=target.settled,
     )
-    done = opened.repository.restores.into_file(wanted.volume, opened.source, opened.shareable, into, report)
+    try:
+        done = opened.repository.restores.into_file(wanted.volume, opened.source, opened.shareable, into, report)
+    except IntegrityError:
+        opened.check()
+        raise
     opened.check()
     target.finish()
     return done.written_bytes, done.shared_bytes, resumed
@@ -196,6 +200,7 @@ def _shown(client: Client, repository: Repository, name: str, volume: str, force
     try:
         fd = os.open(path, os.O_RDONLY)
     except OSError as error:
+        call_again(client, BranchShow(name=name))  # NotFoundError: it was removed meanwhile
         raise from_os_error(error, f"read {path}") from error
     try:
         said = _said(repository, f"{SOURCE_PREFIX}{name}", branch.id, held)

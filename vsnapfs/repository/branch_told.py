@@ -30,9 +30,12 @@ def listed(parts: Parts) -> list[Branch]:
 def described(parts: Parts, name: str) -> Branch:
     """One of them, also if it is damaged. Raises: NotFoundError with names that look like it."""
     there = known(parts)
-    if name not in there.broken:
-        find(parts, name)
-    return _described(parts, there, name)
+    if name in there.broken:
+        return _described(parts, there, name)
+    file = find(parts, name)
+    while (found := describe(parts, file)).problem and (now := find(parts, name)).id != file.id:
+        file = now  # that one was removed meanwhile
+    return found
 
 
 def describe(parts: Parts, file: BranchFile) -> Branch:

@@ -444,7 +444,9 @@ class TestDamage:
                 return opened
 
             monkeypatch.setattr(branches, "_open_as", as_it_goes)
-            assert reader.branch("x").problem == "branch 'x' was removed"
+            with pytest.raises(NotFoundError, match="'x'"):
+                reader.branch("x")
+            assert [branch.name for branch in reader.branches()] == ["y"]
 
     def test_a_volume_that_the_point_does_not_have(self, two: Path) -> None:
         change(two, "x", volumes=[{"name": "other", "id": 9, "size_bytes": MIB}])
