@@ -28,6 +28,8 @@ from vsnapfs.tree.fuse import Mount
 if TYPE_CHECKING:
     from vsnapfs.repository.repository import Repository
 
+ENDING = (signal.SIGTERM, signal.SIGINT)
+
 log = structlog.get_logger()
 
 
@@ -79,7 +81,7 @@ async def mounted(mount: Mount, holding: Holding) -> AsyncIterator[Life]:
     """Run ``mount`` while the block runs; signals end it, and the death of its keeper. The block waits for ``ending`` and
     tidies up; after it, the mount is waited for, or unmounted if the block ended by itself."""
     life = Life()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with _signals() as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(_run, mount, life)
             nursery.start_soon(_stop_on_signal, signals, mount, life)
@@ -90,8 +92,21 @@ async def mounted(mount: Mount, holding: Holding) -> AsyncIterator[Life]:
                 await mount.stop()
             await life.unmounted.wait()
             nursery.cancel_scope.cancel()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # it is ending: another must not end it before all is committed
+
+
+@contextmanager
+def _signals() -> Iterator[AsyncIterator[int]]:
+    """Those that end a mount, as they come. Behind the block they do nothing any more, nor does one that came in it and was not taken:
+    another must not end what is ending before all is committed."""
+    early: list[int] = []
+    for number in ENDING:
+        signal.signal(number, lambda number, _: early.append(number))
+    with trio.open_signal_receiver(*ENDING) as signals:
+        for came in early:
+            signal.raise_signal(came)
+        yield signals
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 async def _run(mount: Mount, life: Life, *, task_status: trio.TaskStatus[None]) -> None:
