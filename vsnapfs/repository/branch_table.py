@@ -62,7 +62,7 @@ class BranchTable:
         self.broken: Mapping[str, str] = {}
         """Why one cannot be used, by name; not all of these have a file that can be understood."""
         self.generation = 0
-        """Another one whenever a branch is added or removed."""
+        """Another one whenever a branch was added or removed: who reads it first and then the names has them, or reads them again."""
         self._spoiled: dict[str, str] = {}
         self._mutex = threading.Lock()
         self._slots: dict[int, _Slot] = {}
@@ -76,9 +76,10 @@ class BranchTable:
 
     def put(self, file: BranchFile) -> None:
         """With ``changing``: it is written."""
-        if file.name not in self.files:
-            self.generation += 1
+        is_new = file.name not in self.files
         self.files = {**self.files, file.name: file}
+        if is_new:
+            self.generation += 1
 
     def drop(self, name: str) -> None:
         """With ``changing``: it is removed."""

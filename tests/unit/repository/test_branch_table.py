@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -11,6 +12,7 @@ from tests.support.waiting import eventually
 from vsnapfs.binding.branch import Branch, BranchFacts
 from vsnapfs.core.errors import NotFoundError, StoreError
 from vsnapfs.repository import branch_table
+from vsnapfs.repository.branch_files import BranchFile
 from vsnapfs.repository.branch_table import BranchTable
 
 pytestmark = pytest.mark.unit
@@ -54,6 +56,28 @@ class Announcing:
 
 def never() -> Branch:
     raise AssertionError("it is open")
+
+
+class Watched(BranchTable):
+    """Keeps which branches there were each time that it said that there are others. seen: their names."""
+
+    @property
+    def generation(self) -> int:
+        return self._generation
+
+    @generation.setter
+    def generation(self, value: int) -> None:
+        self._generation = value
+        self.seen = sorted(self.files)
+
+
+def test_names_are_there_before_it_says_that_there_are_others() -> None:
+    """Who saw the number before the name would not look for it again."""
+    table = Watched()
+    table.put(cast("BranchFile", SimpleNamespace(name="x")))
+    assert table.seen == ["x"]
+    table.drop("x")
+    assert table.seen == []
 
 
 def test_it_is_opened_once() -> None:
