@@ -102,9 +102,8 @@ class Tree:
 
     def lookup_nowait(self, parent: Node, name: str) -> PointDirectory | None:
         """The directory of a bookmark, if what is known of snaps/ is fresh; None: ask ``lookup``."""
-        if parent.ino == inodes.SNAPS and self._is_fresh():
-            return self._listing.directories.get(name)
-        return None
+        listing = self._listing
+        return listing.directories.get(name) if parent.ino == inodes.SNAPS and self._is_fresh(listing) else None
 
     def lookup(self, parent: Node, name: str) -> Node:
         """The node of ``name`` in ``parent``.
@@ -135,11 +134,11 @@ class Tree:
             case inodes.ROOT:
                 found = Fixed(self._top[name]) if name in self._top else None
             case inodes.SNAPS:
-                found = self._with_news(lambda: self._snap(name))
+                found = self._with_news(lambda listing: _snap(listing, name))
             case inodes.AT:
-                return self._with_news(lambda: self._at(name))
+                return self._with_news(lambda listing: self._at(listing, name))
             case inodes.DIFF:
-                return self._with_news(lambda: self._pair(name))
+                return self._with_news(lambda _: self._pair(name))
             case inodes.LIVE:
                 volume = self._now().live.get(name)
                 found = LiveFile(volume.id) if volume else None
@@ -149,14 +148,9 @@ class Tree:
             raise _missing(name)
         return found
 
-    def _snap(self, name: str) -> Node | None:
-        if name == "latest":
-            return Fixed(inodes.LATEST) if self._listing.newest else None
-        return self._listing.directories.get(name)
-
-    def _at(self, text: str) -> PointDirectory:
+    def _at(self, listing: Listing, text: str) -> PointDirectory:
         point = self._source.resolve(text)
-        bookmark = self._listing.by_name.get(point.bookmark) if point.bookmark else None
+        bookmark = listing.by_name.get(point.bookmark) if point.bookmark else None
         if bookmark is not None:
             return directory_of(Kind.AT_BOOKMARK, bookmark)
         return PointDirectory(kind=Kind.AT_POINT, point=_nameless(point), bookmark=None)
@@ -399,39 +393,42 @@ class Tree:
 
     # News
 
-    def _is_fresh(self) -> bool:
-        known = self._listing.generation == self._source.generation
+    def _is_fresh(self, listing: Listing) -> bool:
+        known = listing.generation == self._source.generation
         return known and (self._live or self._clock() < self._fresh_until)
 
     def _now(self) -> Listing:
         """The listing, at most FRESH_FOR_S old."""
-        if not self._is_fresh():
-            self._refresh()
-        return self._listing
+        listing = self._listing
+        return listing if self._is_fresh(listing) else self._refresh()
 
-    def _refresh(self) -> None:
+    def _refresh(self) -> Listing:
+        """One of now. Returned, and not only kept: another thread may put one in its place that it began to make before."""
         if not self._live:
             self._source.refresh()
             self._fresh_until = self._clock() + FRESH_FOR_S
-        if self._listing.generation != self._source.generation:
-            self._listing = Listing.of(self._source, live=self._live)
+        listing = self._listing
+        if listing.generation != self._source.generation:
+            self._listing = listing = Listing.of(self._source, live=self._live)
+        return listing
 
-    def _with_news(self, find: Callable[[], T]) -> T:
+    def _with_news(self, find: Callable[[Listing], T]) -> T:
         """What ``find`` finds; when it finds nothing, once more after a look for news."""
-        self._now()
         try:
-            found = find()
+            found = find(self._now())
         except NotFoundError:
-            self._refresh()
-            return find()
-        if found is None:
-            self._refresh()
-            return find()
-        return found
+            return find(self._refresh())
+        return find(self._refresh()) if found is None else found
 
 
 def _missing(name: str) -> NotFoundError:
     return NotFoundError(f"no {name!r} here")
+
+
+def _snap(listing: Listing, name: str) -> Node | None:
+    if name == "latest":
+        return Fixed(inodes.LATEST) if listing.newest else None
+    return listing.directories.get(name)
 
 
 def _nameless(point: Point) -> Point:

@@ -8,6 +8,8 @@ from tests.unit.tree.fakes import FakeRepository
 from tests.unit.tree.walking import listed, walk
 from vsnapfs.core.errors import NotFoundError
 from vsnapfs.tree import inodes
+from vsnapfs.tree.inodes import Kind
+from vsnapfs.tree.listing import Listing, directory_of
 from vsnapfs.tree.nodes import NAME_TIMEOUT_S, Fixed
 from vsnapfs.tree.tree import FRESH_FOR_S, Tree
 
@@ -55,6 +57,27 @@ def test_a_reader_finds_a_new_point_at_once(repository: FakeRepository, reader: 
     repository.bookmark("new", seen=False)
     assert walk(reader, "at/new").ino
     assert walk(reader, "diff/@1..new").ino
+
+
+class Overtaken(Tree):
+    """Whatever it keeps, another thread puts in its place what that one had begun to make before."""
+
+    @property
+    def _listing(self) -> Listing:
+        return self._first
+
+    @_listing.setter
+    def _listing(self, made: Listing) -> None:
+        self._first = getattr(self, "_first", made)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_name_is_found_whatever_other_threads_keep(repository: FakeRepository, clock: Clock, live: bool) -> None:
+    tree = Overtaken(repository, live=live, clock=clock)
+    bookmark = repository.bookmark("new")
+    for name in ("snaps/new", "snaps/latest"):
+        assert walk(tree, name).ino
+    assert walk(tree, "at/new").ino == directory_of(Kind.AT_BOOKMARK, bookmark).ino
 
 
 def test_a_reader_lists_what_is_new_after_a_moment(repository: FakeRepository, reader: Tree, clock: Clock) -> None:
