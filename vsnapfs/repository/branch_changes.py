@@ -100,8 +100,9 @@ def add(parts: Parts, name: str, source: str, quota_bytes: int | None, note: str
 def remove(parts: Parts, name: str) -> None:
     """Owner: delete it and all that no other branch needs. Raises: NotFoundError. BusyError: it is open."""
     parts.require_owner()
-    if name in parts.branches.files:
-        wait_closed(parts, parts.branches.files[name])
+    named = parts.branches.files.get(name)  # another may remove it meanwhile
+    if named is not None:
+        wait_closed(parts, named)
     with parts.branches.changing, _tidied(parts):
         there = known(parts)
         file = there.files.get(name) if name in there.broken else find(parts, name)

@@ -24,7 +24,7 @@ from vsnapfs.core.errors import (
     StoreError,
     UsageError,
 )
-from vsnapfs.repository import branch_files, branches
+from vsnapfs.repository import branch_files, branch_told, branches
 from vsnapfs.repository.layout import Layout
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.repository import Repository
@@ -427,6 +427,19 @@ class TestDamage:
             monkeypatch.setattr(branch_files, "missing_layer", as_x_goes)
             warnings = reader.status().warnings
             assert [warning.partition(" needs ")[0] for warning in warnings if "branch" in warning] == ["branch y"]
+
+    def test_a_branch_that_is_added_while_others_look(self, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with Repository.open(two, owner=True) as owner, Repository.open(two, owner=False) as reader:
+            of_all = branches.known
+
+            def as_z_comes(parts: Parts) -> branch_files.Found:
+                found = of_all(parts)
+                if not (two / "branches/z.json").exists():
+                    owner.branch_add("z", "branch:x")
+                return found
+
+            monkeypatch.setattr(branch_told, "known", as_z_comes)
+            assert reader.branch("z").source == "branch:x"
 
     @pytest.mark.parametrize("moment", ["before", "after"])
     def test_a_branch_that_is_removed_while_it_is_opened(
