@@ -6,6 +6,7 @@ Source: native/FORMAT.md section 1.
 from __future__ import annotations
 
 import os
+import threading
 import uuid as uuids
 from pathlib import Path
 
@@ -30,6 +31,8 @@ FEATURES = frozenset({BRANCHES, COMPACTION, GAPS})
 FILE_BYTES_MAX = 65536
 EMPTY_ENOUGH = frozenset({"lost+found"})
 """What a directory may hold and still count as empty: a fresh ext4 is not."""
+
+_adding = threading.Lock()
 
 
 class _Identity(msgspec.Struct):
@@ -81,10 +84,11 @@ def write(layout: Layout, uuid: uuids.UUID) -> None:
 
 
 def add_feature(layout: Layout, feature: str) -> None:
-    """From now on the repository has this feature. Raises: NoSpaceError, StoreError."""
-    found = _decode(layout)
-    if feature not in found.features:
-        _write(layout, msgspec.structs.replace(found, features=sorted({*found.features, feature})))
+    """From now on the repository has this feature. In any thread of the owner. Raises: NoSpaceError, StoreError."""
+    with _adding:
+        found = _decode(layout)
+        if feature not in found.features:
+            _write(layout, msgspec.structs.replace(found, features=sorted({*found.features, feature})))
 
 
 def _write(layout: Layout, identity: _Identity) -> None:

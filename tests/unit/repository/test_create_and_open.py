@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import stat
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.support.volumes import files_of
 from vsnapfs.core.errors import FormatUnknownError, NotFoundError, UsageError, VsnapfsError
+from vsnapfs.repository import identity
+from vsnapfs.repository.layout import Layout
 from vsnapfs.repository.repository import Repository
 
 
@@ -51,6 +55,17 @@ def test_a_directory_with_something_in_it_is_left_alone(memory_path: Path) -> No
         Repository.create(memory_path)
     assert files_of(memory_path) == {"thesis.txt": b"years of work"}
     assert stat.S_IMODE(memory_path.stat().st_mode) == 0o755
+
+
+def test_features_that_come_at_once(memory_path: Path) -> None:
+    """A gap, a prune and a first branch, each in a thread of its own."""
+    path = memory_path / "r"
+    Repository.create(path)
+    with closing(Layout(path)) as layout, ThreadPoolExecutor(len(identity.FEATURES)) as threads:
+        for _ in range(20):
+            identity.write(layout, uuid.uuid4())
+            list(threads.map(lambda feature: identity.add_feature(layout, feature), identity.FEATURES))
+            assert json.loads((path / "repository.json").read_text())["features"] == sorted(identity.FEATURES)
 
 
 def test_a_repository_is_not_made_twice(path: Path) -> None:
