@@ -76,8 +76,8 @@ class Housekeeping:
     def once(self) -> None:
         facts = self._journal.facts()
         self._tell(facts)
-        self._look_at_window()
         try:
+            self._look_at_window()
             if facts.pending and not facts.failed:
                 self._journal.commit()
             if facts.segments != self._segments:

@@ -12,11 +12,10 @@ from vsnapfs.core.state import Status
 from vsnapfs.core.times import NS_PER_S, iso
 from vsnapfs.core.units import format_period, format_size
 from vsnapfs.repository import archives, base, branches, gaps, schedules, scrub, verdicts, volumes
-from vsnapfs.repository.compaction_plan import first_instant_seqno
 from vsnapfs.repository.layout import BASE, CATALOG, MAPS
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.promise import PROBLEM_PERCENT, WARNING_PERCENT, Held, percent_of_promise
-from vsnapfs.repository.resolve import window
+from vsnapfs.repository.resolve import any_instant_from, window
 
 FREE_PERCENT_MIN = 5
 JUMP_S_MIN = 60.0
@@ -31,7 +30,7 @@ def status(parts: Parts) -> Status:
     disk = os.fstatvfs(parts.layout.fd)
     reach = window(parts)
     scrubbed = scrub.told(parts)
-    any_instant = None if reach is None else parts.point(first_instant_seqno(parts.journal.segments(), facts))
+    any_instant = None if reach is None else any_instant_from(parts)
     archiving = archives.states(parts)
     problems = [*_problems(parts, facts, disk), *archives.problems(archiving), *_damages(scrubbed.damages)]
     percent = window_percent(parts)
@@ -152,10 +151,9 @@ def window_percent(parts: Parts) -> int | None:
     if promised_ns is None or facts.committed_seqno < facts.first_seqno:
         return None
     reserve = parts.settings.journal.reserve_bytes(disk.f_blocks * disk.f_frsize)
-    segments = parts.journal.segments()
-    first_seqno = first_instant_seqno(segments, facts)
-    age_ns = parts.clock.believed_ns() - parts.journal.time_of(first_seqno)
-    whole_bytes = sum(segment.size_bytes for segment in segments if segment.last_seqno >= first_seqno)
+    first = any_instant_from(parts)
+    age_ns = parts.clock.believed_ns() - first.time_ns
+    whole_bytes = sum(each.size_bytes for each in parts.journal.segments() if each.last_seqno >= first.seqno)
     held = Held(age_ns, whole_bytes, disk.f_bavail * disk.f_frsize - reserve)
     return percent_of_promise(held, promised_ns)
 

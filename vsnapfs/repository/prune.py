@@ -26,10 +26,10 @@ from vsnapfs.policy.keep import Candidate, Facts, Fate, decide, shrink
 from vsnapfs.repository import archives, base, branches, compaction, events, gaps, leases, roots
 from vsnapfs.repository.bookmarks import candidate
 from vsnapfs.repository.compactable import CompactableJournal
-from vsnapfs.repository.compaction_plan import Kept, Plan, estimate, first_instant_seqno
+from vsnapfs.repository.compaction_plan import Kept, Plan, estimate
 from vsnapfs.repository.layout import BASE
 from vsnapfs.repository.parts import Parts, Report
-from vsnapfs.repository.resolve import window
+from vsnapfs.repository.resolve import any_instant_from, window
 
 OPEN = "open"
 """Why a point stays that somebody reads."""
@@ -199,9 +199,7 @@ def reach(parts: Parts) -> Reach:
     found = window(parts)
     if found is None:
         return Reach(oldest=None, any_instant=None)
-    return Reach(
-        oldest=found[0], any_instant=parts.point(first_instant_seqno(parts.journal.segments(), parts.journal.facts()))
-    )
+    return Reach(oldest=found[0], any_instant=any_instant_from(parts))
 
 
 def _decide(parts: Parts) -> _Decided:

@@ -12,6 +12,7 @@ from vsnapfs.core.model import Bookmark, Point
 from vsnapfs.core.names import near
 from vsnapfs.core.points import Ago, Instant, Latest, Named, Seqno, parse_point
 from vsnapfs.repository import gaps
+from vsnapfs.repository.compaction_plan import first_instant_seqno
 from vsnapfs.repository.parts import Parts
 
 
@@ -50,10 +51,31 @@ def not_before(parts: Parts, seqno: int) -> Point:
 
 def window(parts: Parts) -> tuple[Point, Point] | None:
     """The oldest and the newest point that can be read; None as long as nothing was written."""
-    facts = parts.journal.facts()
-    if facts.committed_seqno < facts.first_seqno:
-        return None
-    return parts.point(facts.first_seqno), parts.point(facts.committed_seqno)
+    while True:
+        facts = parts.journal.facts()
+        if facts.committed_seqno < facts.first_seqno:
+            return None
+        try:
+            return parts.point(facts.first_seqno), parts.point(facts.committed_seqno)
+        except PointGoneError:
+            if parts.journal.facts().first_seqno == facts.first_seqno:
+                raise
+            # a prune has given it up since: another is the oldest by now
+
+
+def any_instant_from(parts: Parts) -> Point:
+    """The first point from which on every one can be read. There is one where there is a ``window``."""
+    while True:
+        seqno = _any_instant_seqno(parts)
+        try:
+            return parts.point(seqno)
+        except PointGoneError:
+            if _any_instant_seqno(parts) == seqno:
+                raise
+
+
+def _any_instant_seqno(parts: Parts) -> int:
+    return first_instant_seqno(parts.journal.segments(), parts.journal.facts())
 
 
 def of_bookmark(bookmark: Bookmark) -> Point:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from vsnapfs.binding import JournalFacts
-from vsnapfs.core.errors import StoreError
+from vsnapfs.core.errors import PointGoneError, StoreError
 from vsnapfs.core.model import Volume
 from vsnapfs.daemon import housekeeping as housekeeping_module
 from vsnapfs.daemon.housekeeping import Housekeeping
@@ -163,3 +163,14 @@ def test_the_window_is_not_looked_at_each_second(housekeeping: Housekeeping, rep
     repository.percent = 10
     housekeeping.once()
     assert repository.told == []
+
+
+def test_a_window_that_cannot_be_looked_at_is_told_of_and_ends_nothing(
+    repository: OneRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone() -> int | None:
+        raise PointGoneError("@7 is gone")
+
+    monkeypatch.setattr(repository, "window_percent", gone)
+    Housekeeping(cast("Repository", repository)).once()
+    assert repository.kinds == ["housekeeping_failed"]

@@ -95,6 +95,32 @@ def test_the_oldest_point_can_be_opened_though_it_is_given_up_meanwhile(path: Pa
         assert again.check(read_data=True).damages == []
 
 
+@pytest.mark.parametrize("which", [1, 3])
+def test_points_that_go_while_status_looks(path: Path, which: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest point is known, and a prune has given it up before its time is asked for. which: of the questions, that is."""
+    rng, asked = random.Random(13), 0
+    with opened(path, f"{SOON}\nkeep_last = 3") as repository:
+        for number in range(2):
+            grow(repository, rng, [f"{number}-{each}" for each in range(20)], 40)
+            write_some(repository, rng, 200)
+            repository.journal.commit()
+            if number == 0:
+                repository.prune()
+        time_of = Journal.time_of
+
+        def as_it_goes(self: Journal, seqno: int) -> int:
+            nonlocal asked
+            asked += 1
+            if asked == which:
+                repository.prune()
+            return time_of(self, seqno)
+
+        monkeypatch.setattr(Journal, "time_of", as_it_goes)
+        status = repository.status()
+        assert asked > which
+        assert status.any_instant_from == repository.status().any_instant_from
+
+
 def test_again_and_again(path: Path) -> None:
     """Rounds of writes and prunes: every preview comes true, no bookmark that stays changes, and the journal does not grow."""
     rng = random.Random(12)
