@@ -83,7 +83,7 @@ class Reservations:
         """None: there is none, or its time is over; then it never comes back."""
         found = self._reserved.get(federation)
         if found is not None and time.monotonic() >= found.until_s:
-            found = self._reserved.pop(federation)
+            self._reserved.pop(federation, None)
             return None
         return found
 
@@ -99,9 +99,11 @@ class Reservations:
     def positions(self) -> list[int]:
         """Points that may get a name yet: nobody may forget them. In order."""
         held = [
-            reservation.position.seqno for reservation in self._reserved.values() if reservation.position is not None
+            reservation.position.seqno
+            for reservation in list(self._reserved.values())
+            if reservation.position is not None
         ]
-        return sorted({*held, *(pending.seqno for pending in self.pending.values())})
+        return sorted({*held, *(pending.seqno for pending in list(self.pending.values()))})
 
     def note(self, federation: str, why: str) -> bool:
         """Why it cannot be decided. True: that is news."""

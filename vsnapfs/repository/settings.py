@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from vsnapfs.core.errors import UsageError
+from vsnapfs.core.errors import NotFoundError, UsageError
 from vsnapfs.core.model import DataMode
 from vsnapfs.core.rights import RIGHTS, Right
 from vsnapfs.core.times import NS_PER_S
@@ -295,7 +295,10 @@ def load(layout: Layout) -> Settings:
 
 def read(layout: Layout) -> bytes:
     """The file; nothing where there is none. Raises: StoreError."""
-    return layout.read(SETTINGS, FILE_BYTES_MAX) if layout.exists(SETTINGS) else b""
+    try:
+        return layout.read(SETTINGS, FILE_BYTES_MAX)
+    except NotFoundError:
+        return b""
 
 
 def parse(content: bytes, source: str) -> Settings:
