@@ -16,13 +16,11 @@ import trio
 
 from vsnapfs.core.documents import from_json
 from vsnapfs.core.errors import StoreError, VsnapfsError, from_object
-from vsnapfs.daemon.hook import NOT_FOR_OTHERS
+from vsnapfs.daemon.hook import NOT_FOR_OTHERS, left_in
 
 END_S_MAX = 6.0
 """A command that is told to end puts away what it has begun."""
 SAID_BYTES_MAX = 65536
-LAST_WORDS_S = 1.0
-"""So long it is heard after its end, if somebody that it has left behind holds on to the pipe."""
 NICE = 10
 
 
@@ -78,8 +76,8 @@ async def _attend(process: trio.Process, said: bytearray) -> int:
         nursery.start_soon(_hear, process, said)
         status = await process.wait()
         nursery.cancel_scope.cancel()
-    with trio.move_on_after(LAST_WORDS_S):
-        await _hear(process, said)
+    for piece in left_in(process.stderr):
+        _keep(piece, said)
     return status
 
 
@@ -87,8 +85,12 @@ async def _hear(process: trio.Process, said: bytearray) -> None:
     """The end of what it says on standard error: it shall not stand still because nobody reads, and why it fails comes last."""
     assert process.stderr is not None
     async for piece in process.stderr:
-        said += piece
-        del said[:-SAID_BYTES_MAX]
+        _keep(piece, said)
+
+
+def _keep(piece: bytes | bytearray, said: bytearray) -> None:
+    said += piece
+    del said[:-SAID_BYTES_MAX]
 
 
 async def _end(process: trio.Process) -> None:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -30,7 +32,8 @@ DRAIN_S_MAX = 2.0
 """At the end of the server."""
 SAID_BYTES_MAX = 1000
 """Of what the command writes on standard error so much is told when it fails; the rest is read and dropped."""
-LAST_WORDS_S = 0.2
+PIPE_BYTES = 1 << 20
+"""All that a pipe holds, unless somebody has made it larger."""
 REAP_S_MAX = 2.0
 """One that is killed ends later, if it waits for a disk that does not answer. Popen looks after it when the next one is made."""
 OWN_KINDS = frozenset({"hook_failed", "events_dropped"})
@@ -158,7 +161,7 @@ async def _hear(process: trio.Process, said: bytearray) -> None:
 
 
 async def _end(process: trio.Process, said: bytearray) -> None:
-    """Kill it and all of its session that stayed in its group; then hear its last words, if it was quick."""
+    """Kill it and all of its session that stayed in its group; then hear its last words."""
     with trio.CancelScope(shield=True):
         try:
             os.killpg(process.pid, signal.SIGKILL)
@@ -166,8 +169,18 @@ async def _end(process: trio.Process, said: bytearray) -> None:
             """All have ended."""
         with trio.move_on_after(REAP_S_MAX):
             await process.wait()
-        with trio.move_on_after(LAST_WORDS_S):
-            await _hear(process, said)
+        for piece in left_in(process.stderr):
+            said += piece[: SAID_BYTES_MAX - len(said)]
         for stream in (process.stdin, process.stderr):
             if stream is not None:
                 await trio.aclose_forcefully(stream)
+
+
+def left_in(pipe: trio.abc.ReceiveStream | None) -> Iterator[bytes]:
+    """What is in the pipe of a process that has ended. Waits for nothing: who has it open still may never say anything."""
+    assert isinstance(pipe, trio.lowlevel.FdStream)
+    left_bytes = PIPE_BYTES
+    with suppress(BlockingIOError):
+        while left_bytes > 0 and (piece := os.read(pipe.fileno(), left_bytes)):
+            left_bytes -= len(piece)
+            yield piece

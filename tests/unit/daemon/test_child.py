@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from vsnapfs.core.errors import NoSpaceError
+from vsnapfs.daemon import child
 from vsnapfs.daemon.child import SAID_BYTES_MAX, Ended, run_child
 
 pytestmark = pytest.mark.unit
@@ -33,6 +34,15 @@ async def test_why_it_fails_comes_last(tmp_path: Path, monkeypatch: pytest.Monke
     much = f"head -c {3 * SAID_BYTES_MAX} /dev/zero | tr '\\0' x >&2; echo >&2"
     found = await ended(tmp_path, monkeypatch, f"{much}\necho '{FAILURE}' >&2\nexit 7")
     assert found.status == 7
+    assert isinstance(found.error, NoSpaceError)
+
+
+async def test_its_last_words_are_heard_however_late_we_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def deaf(*_: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(child, "_hear", deaf)
+    found = await ended(tmp_path, monkeypatch, f"echo '{FAILURE}' >&2\nexit 7")
     assert isinstance(found.error, NoSpaceError)
 
 
