@@ -30,8 +30,10 @@ def prepare(mountpoint: Path, repository: Path) -> Path:
     existing = entry_of(target)
     if _is_dead(target):
         _take_away(target, existing, repository)
-    elif existing is not None and existing.filesystem_type == VSNAPFS:
-        raise BusyError(f"{target} already shows {existing.source}", hint=f"umount {target} first")
+    else:
+        existing = entry_of(target)  # what was there before may have ended since
+        if existing is not None and existing.filesystem_type == VSNAPFS:
+            raise BusyError(f"{target} already shows {existing.source}", hint=f"umount {target} first")
     target = target.resolve()
     inside = repository.resolve()
     if target == inside or target in inside.parents or inside in target.parents:
@@ -63,5 +65,5 @@ def _take_away(target: Path, existing: MountEntry | None, repository: Path) -> N
     log.warning("took away the mount of a server that died", mountpoint=str(target))
     command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
     done = subprocess.run([*command, "--", str(target)], check=False, capture_output=True, text=True)
-    if done.returncode != 0:
+    if done.returncode != 0 and _is_dead(target):  # else somebody else has done it
         raise StoreError(f"cannot umount the dead mount {target}: {done.stderr.strip()}")

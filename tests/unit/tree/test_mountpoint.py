@@ -6,11 +6,13 @@ import errno
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from vsnapfs.core.errors import BusyError, NotFoundError, UsageError
 from vsnapfs.mounts.holders import holders
-from vsnapfs.mounts.table import entry_of, mounts
+from vsnapfs.mounts.table import VSNAPFS, MountEntry, entry_of, mounts
+from vsnapfs.tree import mountpoint
 from vsnapfs.tree.mountpoint import prepare
 
 pytestmark = pytest.mark.unit
@@ -52,6 +54,34 @@ def test_a_mount_that_nobody_serves_any_more_is_dead(
     monkeypatch.setattr(os, "statvfs", unserved)
     with pytest.raises(BusyError, match="is a dead mount of something"):
         prepare(tmp_path, tmp_path.parent / "r")
+
+
+def shown(target: Path, repository: Path) -> MountEntry:
+    """A mount of the repository, as the table has it."""
+    found = entry_of(Path("/proc"))
+    assert found is not None
+    return msgspec.structs.replace(found, path=str(target), filesystem_type=VSNAPFS, source=str(repository))
+
+
+def test_a_mount_that_ends_while_it_is_looked_at_is_no_hindrance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, repository = tmp_path / "m", tmp_path / "r"
+    target.mkdir()
+    looks = iter([shown(target, repository), None])
+    monkeypatch.setattr(mountpoint, "entry_of", lambda _: next(looks))
+    assert prepare(target, repository) == target
+
+
+def test_a_dead_mount_that_somebody_else_takes_away_is_no_hindrance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, repository = tmp_path / "m", tmp_path / "r"
+    target.mkdir()
+    looks = iter([True, False])
+    monkeypatch.setattr(mountpoint, "entry_of", lambda _: shown(target, repository))
+    monkeypatch.setattr(mountpoint, "_is_dead", lambda _: next(looks))
+    assert prepare(target, repository) == target
 
 
 @pytest.mark.parametrize(("mountpoint", "repository"), [("a", "a"), ("a", "a/b"), ("a/b", "a")])
