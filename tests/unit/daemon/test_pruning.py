@@ -15,6 +15,8 @@ from structlog.testing import capture_logs
 
 from tests.support.pruned import grow, opened, write_some
 from tests.support.waiting import eventually
+from vsnapfs.binding import Journal
+from vsnapfs.binding.base_move import end_work
 from vsnapfs.binding.compact import compact
 from vsnapfs.core.errors import BusyError, CorruptExtentError, StoreError
 from vsnapfs.core.keeping import Prune
@@ -94,11 +96,15 @@ def test_a_prune_under_way_ends_with_the_server(repository: Repository, monkeypa
         go_on.wait(30)
         return compact(*arguments)
 
+    def end(journal: Journal) -> None:
+        end_work(journal)
+        go_on.set()
+
     monkeypatch.setattr("vsnapfs.repository.compactable.compact", wait)
+    monkeypatch.setattr("vsnapfs.repository.parts.end_work", end)
     with capture_logs() as logs:
         pruner = running(repository, QUICK_S)
         assert began.wait(30)
-        threading.Timer(0.1, go_on.set).start()
         pruner.stop()
     assert [line for line in logs if line["log_level"] == "error"] == []
     with Repository.open(repository.path, owner=False) as reader:

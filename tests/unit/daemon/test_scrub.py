@@ -108,8 +108,16 @@ def test_while_it_waits_it_keeps_nothing_that_was_replaced(
 ) -> None:
     """It waits for days: files that a compaction has replaced would take their room so long."""
     monkeypatch.setattr("vsnapfs.daemon.scrub.FIRST_S_MAX", 0)
-    with Running(repository, LONG_S) as scrubber:
-        eventually(lambda: len(read) > 0 and scrubber._reader is None, "it has read the structure, and waits")
+    waits, wait_until = threading.Event(), Scrubber._wait_until
+
+    def noted(self: Scrubber, wall_s: float) -> None:
+        waits.set()
+        wait_until(self, wall_s)
+
+    monkeypatch.setattr(Scrubber, "_wait_until", noted)
+    with Running(repository, LONG_S):
+        assert waits.wait(30), "it has read the structure, and waits"
+        assert len(read) == 1
         retention = msgspec.structs.replace(repository.settings.retention, protection_window="1ms", keep_last=1)
         repository._parts.settings = msgspec.structs.replace(repository.settings, retention=retention)
         result = repository.prune()
