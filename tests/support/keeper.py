@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
@@ -65,8 +66,9 @@ class Workers:
     def _next_pid(self) -> int:
         """Of one that the keeper has started, whether it answers or not; 0: there is none."""
         for pid in children_of(self._keeper_pid):
-            if pid not in self.killed and b"--worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                return pid
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+                if pid not in self.killed and b"--worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                    return pid
         return 0
 
     def kill(self, after_s_max: float, *, also_next: int = 0) -> None:
