@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 NATIVE = ROOT / "native"
 MIB = 1 << 20
 SIZE_BYTES = 48 * MIB
-END_S = 10.0
+END_S = 30.0
 
 pytestmark = pytest.mark.requires_fuse
 

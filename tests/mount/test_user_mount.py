@@ -27,7 +27,7 @@ from vsnapfs.mounts.table import UNSERVED
 pytestmark = [pytest.mark.mount, pytest.mark.requires_root, pytest.mark.requires_fuse]
 
 UID = 65534
-END_S_MAX = 10.0
+END_S_MAX = 30.0
 DENIED = 4
 MIB = 1 << 20
 READING = "-all,+dac_read_search"

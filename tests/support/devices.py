@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.processes import unmount
+from tests.support.processes import umount, unmount
 from tests.support.waiting import eventually
 
 
@@ -53,7 +53,7 @@ def mounted(source: Path, directory: Path, *, options: str = "defaults", kind: s
         unmount(directory)
         raise
     else:
-        sh("umount", directory)
+        umount(directory)
 
 
 @contextlib.contextmanager

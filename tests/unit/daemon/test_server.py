@@ -32,7 +32,7 @@ from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.mount, pytest.mark.requires_root, pytest.mark.requires_fuse]
 MIB = 1 << 20
-END_S_MAX = 10.0
+END_S_MAX = 30.0
 
 
 @pytest.fixture
