@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,9 @@ def opened(path: Path, retention: str, segment_size: str = "256K", reserve: str 
 
 
 def write_some(repository: Repository, rng: random.Random, writes: int) -> None:
-    """Blocks of chance at places of chance, some zeros and some discards among them."""
+    """Blocks of chance at places of chance, some zeros and some discards among them. What was named before them lies behind
+    a window of a millisecond, however fast the machine is."""
+    time.sleep(0.002)
     ids = [repository.volume(name).id for name in VOLUMES]
     for _ in range(writes):
         offset_bytes = rng.randrange(SIZE_BYTES // BLOCK) * BLOCK
