@@ -11,12 +11,12 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from vsnapfs.binding import BaseBuilder, RunKind, View
 from vsnapfs.binding.base_move import base_seqno
 from vsnapfs.catalog.index import VolumeEntry
-from vsnapfs.core.errors import BusyError, IntegrityError, from_os_error
+from vsnapfs.core.errors import BusyError, IntegrityError, PointGoneError, VsnapfsError, from_os_error
 from vsnapfs.core.state import Progress
 from vsnapfs.repository.compaction_plan import first_instant_seqno
 from vsnapfs.repository.layout import PART, base_image, base_index
@@ -77,7 +77,12 @@ def require(parts: Parts, entry: VolumeEntry) -> None:
 def require_all(parts: Parts) -> None:
     """Raises: IntegrityError: a base that a point may need is not there. What is over nothing would be taken for what is over zeros."""
     for entry in needed(parts):
-        require(parts, entry)
+        try:
+            require(parts, entry)
+        except IntegrityError:
+            if _oldest_point(parts, entry) is not None:
+                raise
+            # another prune has given up the last point that had the volume, and so taken its base away
 
 
 def moved_to(parts: Parts, entry: VolumeEntry) -> int:
@@ -106,13 +111,31 @@ def _oldest_point(parts: Parts, entry: VolumeEntry) -> int | None:
     return next((seqno for seqno in points if entry.stands_at(seqno) and seqno <= facts.committed_seqno), None)
 
 
-def oldest_view(parts: Parts, entry: VolumeEntry) -> View:
-    """The volume at the oldest point that has it: whatever a point needs of its base, this one does. entry: of those that are ``needed``.
+def oldest_view(parts: Parts, entry: VolumeEntry) -> View | None:
+    """The volume at the oldest point that has it: whatever a point needs of its base, this one does. As long as it is open the base stays
+    as it is. entry: of those that were ``needed``. None: a prune has given up the last point that had it, and its base went.
 
     Raises: IntegrityError.
     """
-    require(parts, entry)
-    return parts.journal.view(entry.id, _oldest_point(parts, entry) or entry.added_seqno)
+    while (seqno := _oldest_point(parts, entry)) is not None:
+        try:
+            require(parts, entry)
+            return parts.journal.view(entry.id, seqno)
+        except (IntegrityError, PointGoneError):
+            _follow(parts)
+            if _oldest_point(parts, entry) == seqno:
+                raise
+            # a prune has given up that point since
+    return None
+
+
+def _follow(parts: Parts) -> None:
+    """A reader knows what was there when it looked last. What it cannot find out, it does not know."""
+    if parts.owner or parts.journal.broken() is not None:
+        return
+    with suppress(VsnapfsError), parts.change:
+        parts.journal.refresh()
+        parts.catch_up()
 
 
 def spans_of(opened: View, offset_bytes: int = 0) -> Iterator[Span]:

@@ -222,9 +222,12 @@ class Checking:
         Of a whole base that was never moved also that they are those protected once.
         """
         try:
-            with base.oldest_view(self.parts, entry) as opened:
+            opened = base.oldest_view(self.parts, entry)
+            if opened is None:
+                return  # no point needs it any more
+            with opened:
                 self._base_bytes(entry, opened, windows)
-            self._base_holes(entry)
+                self._base_holes(entry)
         except (IntegrityError, StoreError) as error:
             file = base_index(entry.id) if self.parts.layout.exists(base_image(entry.id)) else base_image(entry.id)
             lost = costs.of_volume(self.parts, entry)

@@ -63,7 +63,10 @@ def part_of(units: list[Unit], percent: float, seed: int) -> list[Unit]:
 def _windows(parts: Parts, entry: VolumeEntry) -> Iterator[Unit]:
     sums: dict[int, int] = {}
     try:
-        with base.oldest_view(parts, entry) as opened:
+        opened = base.oldest_view(parts, entry)
+        if opened is None:
+            return  # no point needs it any more
+        with opened:
             for span in base.spans_of(opened):
                 at = span.start_bytes
                 while at < span.end_bytes:
