@@ -80,6 +80,7 @@ def require_all(parts: Parts) -> None:
         try:
             require(parts, entry)
         except IntegrityError:
+            look_again(parts)
             if _oldest_point(parts, entry) is not None:
                 raise
             # another prune has given up the last point that had the volume, and so taken its base away
@@ -122,14 +123,14 @@ def oldest_view(parts: Parts, entry: VolumeEntry) -> View | None:
             require(parts, entry)
             return parts.journal.view(entry.id, seqno)
         except (IntegrityError, PointGoneError):
-            _follow(parts)
+            look_again(parts)
             if _oldest_point(parts, entry) == seqno:
                 raise
             # a prune has given up that point since
     return None
 
 
-def _follow(parts: Parts) -> None:
+def look_again(parts: Parts) -> None:
     """A reader knows what was there when it looked last. What it cannot find out, it does not know."""
     if parts.owner or parts.journal.broken() is not None:
         return

@@ -1,4 +1,4 @@
-"""A reader compares, and the owner prunes meanwhile: nothing is damage only because it went."""
+"""A reader looks or compares, and the owner prunes meanwhile: nothing is damage only because it went."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.pruned import SIZE_BYTES, grow, opened, write_some
-from vsnapfs.repository import check, units
+from vsnapfs.repository import base, check, reading, roots, space, units
 from vsnapfs.repository.check import Checking, Wanted
 from vsnapfs.repository.repository import Repository
 from vsnapfs.repository.scrub import read_unit
@@ -87,4 +87,30 @@ def test_what_is_to_be_read_is_listed(repository: Repository, monkeypatch: pytes
     """By the owner, in another thread than the one that prunes."""
     freed = prune_first(repository, monkeypatch, units, "_windows")
     assert Kind.SEGMENT in {unit.kind for unit in repository.scrub_units()}
+    assert freed[0] > 0
+
+
+@pytest.mark.parametrize("owner", [True, False])
+@pytest.mark.parametrize(
+    "where", [(roots, "window_seqno"), (space, "space"), (reading, "volume_at")], ids=["window", "space", "volume"]
+)
+def test_what_bookmarks_take(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, str], owner: bool
+) -> None:
+    """Told of those that stay."""
+    freed = prune_first(repository, monkeypatch, *where)
+    if owner:
+        spaces = repository.bookmark_space()
+    else:
+        with Repository.open(repository.path, owner=False) as reader:
+            spaces = reader.bookmark_space()
+    assert freed[0] > 0
+    assert [each.bookmark for each in spaces] == ["b10", "b11"]
+
+
+def test_a_preview(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of nothing, where all was done meanwhile."""
+    with Repository.open(repository.path, owner=False) as reader:
+        freed = prune_first(repository, monkeypatch, base, "require_all")
+        assert reader.prune_preview().problems == []
     assert freed[0] > 0
