@@ -76,26 +76,26 @@ def children() -> list[int]:
     return found
 
 
-def reap() -> None:
-    """All that have ended."""
+def reap() -> bool:
+    """All that have ended. False: there are no others. One that starts another and ends at once is missed by ``children``, not here."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
     except ChildProcessError:
-        """There are none."""
+        return False
+    return True
 
 
 def kill_all() -> int:
     """Kill every child, and what becomes one by that. Returns: how many do not die."""
     end = time.monotonic() + DIE_S_MAX
-    while found := children():
+    while reap():
+        found = children()
         if time.monotonic() > end:
-            return len(found)
+            return max(1, len(found))
         for pid in found:
             signalled(lambda pid=pid: os.kill(pid, signal.SIGKILL))  # type: ignore[misc]
-        reap()
         time.sleep(LOOK_S)
-    reap()
     return 0
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.support.processes import is_alive
+from tests.support.processes import environment, is_alive
 from tests.support.waiting import eventually
 from vsnapfs.core.errors import HuntAbortedError, TimedOutError, VsnapfsError
 from vsnapfs.core.hunt import Verdict
@@ -22,6 +22,8 @@ pytestmark = pytest.mark.unit
 
 LONG_S = 60.0
 SHORT_S = 0.5
+READY_S = 2.0
+"""Enough for a shell to begin, also where others have the processors."""
 SERVER = """
 import os, signal, sys, time
 pid_path, then = sys.argv[1:]
@@ -100,9 +102,32 @@ def test_a_server_that_a_test_has_left_is_killed(
     assert not is_alive(pid_in(pid_path))
 
 
+MISSED = """
+import os, time
+from vsnapfs.hunt import warden
+look, missed = warden.children, [True]
+warden.children = lambda: [] if missed and missed.pop() else look()
+if os.fork() == 0:
+    os.closerange(0, 3)
+    time.sleep(60)
+    os._exit(0)
+assert warden.kill_all() == 0
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("none")
+"""
+
+
+def test_a_process_that_one_look_has_missed_is_killed_by_the_next() -> None:
+    """Of those that start another and end at once a look may see neither the one nor the other."""
+    done = subprocess.run([sys.executable, "-c", MISSED], env=environment(), capture_output=True, check=False)
+    assert (done.stdout, done.stderr) == (b"none\n", b"")
+
+
 def test_one_that_may_tidy_up_does(output: Path) -> None:
     told = ran(
-        "sh", "-c", 'trap "echo tidy; exit 3" TERM; while :; do sleep 0.05; done', output=output, timeout_s=SHORT_S
+        "sh", "-c", 'trap "echo tidy; exit 3" TERM; while :; do sleep 0.05; done', output=output, timeout_s=READY_S
     )
     assert told.how == "timeout"
     assert output.read_text().endswith("tidy\n")  # the shell tells of its sleep too
