@@ -30,7 +30,8 @@ class Ended(NamedTuple):
 def run(argv: Sequence[str], package: str, *, timeout_s: float | None = None, pass_fds: Sequence[int] = ()) -> Ended:
     """Run a program to its end. package: what it belongs to on Debian. pass_fds: what it shall hold open as long as it lives.
 
-    Whatever ends this, the program has ended then: a mount(8) that lived on would mount after all has been taken away.
+    Whatever ends this, the program has ended then: a mount(8) that lived on would mount after all has been taken away. A Ctrl-C, which
+    a terminal sends to all of a group, is for who runs it: a mount(8) that it ended would look like one that has failed.
 
     Raises: NotFoundError: it is not installed. TimedOutError: it was killed after ``timeout_s``. VsnapfsError: it cannot be run.
     """
@@ -42,6 +43,7 @@ def run(argv: Sequence[str], package: str, *, timeout_s: float | None = None, pa
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=pass_fds,
+            process_group=0,
         ) as process:
             try:
                 output, errors = process.communicate(timeout=timeout_s)

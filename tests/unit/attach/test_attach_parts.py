@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from vsnapfs.attach.content import Content
 from vsnapfs.attach.filesystems import REFUSED, WRITABLE, checked_options, way_of
 from vsnapfs.attach.model import Attached, Record
 from vsnapfs.attach.places import branch_of, file_of
-from vsnapfs.attach.programs import Ended
+from vsnapfs.attach.programs import Ended, run
 from vsnapfs.attach.records import all_records, locked, place, sweep
 from vsnapfs.attach.stale import Look, own_namespace
 from vsnapfs.core.errors import BusyError, NotFoundError, UsageError
@@ -146,3 +147,9 @@ def test_what_mount_says_is_told_and_not_where_more_is_said() -> None:
     said = "mount: /x: wrong fs type, bad option.\n       dmesg(1) may have more information after failed mount system call.\n"
     assert Ended(32, "", said).said() == "mount: /x: wrong fs type, bad option."
     assert Ended(32, "", "").said() == "exit status 32"
+
+
+def test_a_program_does_not_get_the_ctrl_c_that_is_for_who_runs_it() -> None:
+    """One that it ended would have failed, and a hunt would take the point for one that cannot be tested."""
+    group = run([sys.executable, "-c", "import os; print(os.getpgrp())"], "python3").output
+    assert int(group) != os.getpgrp()
