@@ -5,6 +5,7 @@ Whoever attaches writes its record first and looks then, so of two at once at le
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from vsnapfs.attach.loop import backing_file
 from vsnapfs.attach.model import Attached
 from vsnapfs.attach.records import all_records
 from vsnapfs.core.errors import BusyError
+
+GOES_S = 2.0
+"""So long a device of ours may be there after its mount."""
+TRY_EVERY_S = 0.05
 
 
 def check_alone(own: Attached) -> None:
@@ -24,12 +29,21 @@ def check_alone(own: Attached) -> None:
                 f"{own.what or own.source} is attached {how} on {other.directory} already",
                 hint=f"use that, or vsnapfs detach {other.directory}",
             )
-    known = {other.device for other in others}
-    strangers = [device for device in _devices_on(own.source) if device not in known] if own.writable else []
+    strangers = _strangers(own, {other.device for other in others}) if own.writable else []
     if strangers:
         raise BusyError(
             f"{own.what or own.source} is in use by {', '.join(strangers)}", hint="end that: losetup --detach"
         )
+
+
+def _strangers(own: Attached, known: set[str]) -> list[str]:
+    """Other devices on the image. One that nobody needs any more goes when the last who looks at it, such as udev, closes it."""
+    end = time.monotonic() + GOES_S
+    while True:
+        found = [device for device in _devices_on(own.source) if device not in known]
+        if not found or time.monotonic() > end:
+            return found
+        time.sleep(TRY_EVERY_S)
 
 
 def _same(other: Attached, own: Attached) -> bool:

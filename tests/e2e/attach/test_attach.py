@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -242,6 +243,20 @@ def test_what_is_written_to_is_attached_once(tmp_path: Path) -> None:
     with loop_device(image) as device, pytest.raises(BusyError, match=f"in use by {device}"):
         attach(image, tmp_path / "second", writable=True)
     assert not (tmp_path / "second").exists()
+
+
+def test_a_device_that_is_just_going_is_no_stranger(tmp_path: Path) -> None:
+    """Whoever looks at it in this moment, as udev does at a new one, has it open a little longer than its mount."""
+    image = make_image(tmp_path, "ext4", {"one": "1"})
+    with attached(image, tmp_path / "first", writable=True) as made:
+        looking = os.open(made.device, os.O_RDONLY)
+    closing = threading.Timer(0.3, os.close, (looking,))
+    closing.start()
+    try:
+        with attached(image, tmp_path / "second", writable=True):
+            assert names(tmp_path / "second") == ["one"]
+    finally:
+        closing.join()
 
 
 def test_two_at_once_on_one_directory(tmp_path: Path) -> None:
