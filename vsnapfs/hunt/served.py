@@ -162,7 +162,8 @@ def clear_directory(directory: Path) -> None:
         clean_all()
     for each in listed():
         if directory.resolve() in (Path(each.directory), Path(each.directory).parent):
-            detach(Path(each.directory))
+            with suppress(NotFoundError):  # somebody who cleans up did it in between
+                detach(Path(each.directory))
     for path in (*(directory.glob("*") if directory.is_dir() else ()), directory):
         with suppress(OSError):
             path.rmdir()

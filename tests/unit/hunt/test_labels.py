@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from vsnapfs.attach import stale
+from vsnapfs.attach.model import Attached, Record
+from vsnapfs.attach.records import locked
+from vsnapfs.attach.stale import own_namespace
 from vsnapfs.core.errors import NameTakenError, StoreError
 from vsnapfs.hunt import served
 from vsnapfs.hunt.served import _made, clear_directory, label, log_in
@@ -41,6 +45,41 @@ def test_a_place_is_removed_though_something_of_another_cannot_be(
     (tmp_path / "place/db").mkdir(parents=True)
     clear_directory(tmp_path / "place")
     assert not (tmp_path / "place").exists()
+
+
+def test_a_place_is_removed_though_others_were_quicker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a server ends, all that is attached of it is stale, and each job of a hunt cleans up."""
+    directory = tmp_path / "place/db"
+    directory.mkdir(parents=True)
+    monkeypatch.setenv("VSNAPFS_RUN", str(tmp_path / "run"))
+    with locked(str(directory)) as lock:
+        lock.write(record(directory))
+    monkeypatch.setattr(served, "clean_all", list)
+    seen = stale.listed()
+
+    def as_it_goes() -> list[Attached]:
+        stale.clean_all()
+        return seen
+
+    monkeypatch.setattr(served, "listed", as_it_goes)
+    clear_directory(tmp_path / "place")
+    assert not (tmp_path / "place").exists()
+
+
+def record(directory: Path) -> Record:
+    attached = Attached(
+        directory=str(directory), device="", filesystem="ext4", partition=None, options="", writable=True,
+        source="/nowhere/image", what="", since="2026-11-23T10:15:00.000000000Z", notes=[],
+    )  # fmt: skip
+    return Record(
+        attached=attached,
+        step="mounting",
+        pid=1,
+        made_directory=True,
+        tree="",
+        tree_device="",
+        namespace=own_namespace(),
+    )
 
 
 def test_another_user_may_go_through_a_place_for_mounts(tmp_path: Path) -> None:
