@@ -23,6 +23,8 @@ TRIES_MAX = 10
 COMES_BACK_S_MAX = 15.0
 """So long a keeper may need for the next worker."""
 LOOK_EVERY_S = 0.1
+CLOSES_S = 2.0
+CLOSED_EVERY_S = 0.02
 
 
 def call_again(
@@ -61,6 +63,17 @@ def make_branch(client: Client, request: BranchAdd) -> Branch:
             if (found.note, f"@{found.seqno}") != (request.note, request.source):
                 raise
             return found
+
+
+def show_closed(client: Client, name: str) -> Branch:
+    """A branch, when nobody has a file of it open; in use, if somebody has for longer than a moment. The kernel tells the server of a
+    close after it. Raises: as ``call_again``."""
+    end = time.monotonic() + CLOSES_S
+    while True:
+        branch = call_again(client, BranchShow(name=name))
+        if not branch.in_use or time.monotonic() >= end:
+            return branch
+        time.sleep(CLOSED_EVERY_S)
 
 
 def _is_between(client: Client, answer: Any) -> bool:

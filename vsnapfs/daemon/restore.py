@@ -26,7 +26,7 @@ from vsnapfs.core.errors import (
 from vsnapfs.core.model import Point, Volume
 from vsnapfs.core.names import near
 from vsnapfs.core.times import stamp
-from vsnapfs.daemon.again import call_again
+from vsnapfs.daemon.again import call_again, show_closed
 from vsnapfs.daemon.client import Client, Report, open_repository
 from vsnapfs.daemon.requests import (
     BranchPromote,
@@ -192,7 +192,8 @@ def _shown(client: Client, repository: Repository, name: str, volume: str, force
     """A branch by its file in the mount of the server, which alone may write to it."""
     from vsnapfs.repository.sources import FileSource
 
-    branch, mountpoint = call_again(client, BranchShow(name=name)), call_again(client, GetStatus()).mountpoint
+    branch = call_again(client, BranchShow(name=name)) if force else show_closed(client, name)
+    mountpoint = call_again(client, GetStatus()).mountpoint
     held = _volume_of(branch, volume)
     if branch.in_use and not force:
         raise BusyError(f"branch {name} is open", hint="close it first, or --force takes it as it is while it is read")

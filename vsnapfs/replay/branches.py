@@ -21,7 +21,7 @@ from vsnapfs.core.errors import (
 from vsnapfs.core.model import Point
 from vsnapfs.core.names import check_name
 from vsnapfs.core.replay import REPORT_KIND, ReplayReport
-from vsnapfs.daemon.again import call_again, make_branch
+from vsnapfs.daemon.again import call_again, make_branch, show_closed
 from vsnapfs.daemon.client import Client
 from vsnapfs.daemon.requests import BranchAdd, BranchReport, BranchShow, GetStatus
 
@@ -48,7 +48,7 @@ def find(client: Client, name: str, since: Point) -> Branch | None:
     """
     check_name(name, "branch")
     try:
-        branch = call_again(client, BranchShow(name=name))
+        branch = show_closed(client, name)
     except NotFoundError:
         return None
     if branch.problem:

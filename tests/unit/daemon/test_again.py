@@ -10,7 +10,8 @@ import pytest
 
 from vsnapfs.core.errors import LockedError, NameTakenError, NotFoundError, ServerGoneError, VsnapfsError
 from vsnapfs.core.state import Status
-from vsnapfs.daemon.again import call_again, make_branch
+from vsnapfs.daemon import again
+from vsnapfs.daemon.again import call_again, make_branch, show_closed
 from vsnapfs.daemon.requests import BranchAdd, BranchShow, GetStatus
 from vsnapfs.repository.lock import is_held, lock_repository
 from vsnapfs.repository.repository import Repository
@@ -63,6 +64,16 @@ def test_what_fails_otherwise_is_not_asked_again() -> None:
     with pytest.raises(NotFoundError):
         call_again(cast(Any, client), BranchShow(name="b"))
     assert client.answers == ["answer"]
+
+
+def test_a_branch_that_has_just_been_closed_is_not_told_as_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def used(count: int) -> Any:
+        return type("Branch", (), {"in_use": count})()
+
+    client = FakeClient(used(1), used(1), used(0))
+    assert show_closed(cast(Any, client), "b").in_use == 0
+    monkeypatch.setattr(again, "CLOSES_S", 0.0)
+    assert show_closed(cast(Any, FakeClient(used(2))), "b").in_use == 2
 
 
 @pytest.mark.parametrize("death", [ServerGoneError("gone"), LockedError("between two", pid=7)])
