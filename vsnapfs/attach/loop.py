@@ -28,6 +28,8 @@ READ_ONLY, AUTOCLEAR, DIRECT_IO = 1, 4, 16
 SECTOR_BYTES = 512
 """Of every device: a filesystem with larger sectors can be read in smaller ones, not the other way."""
 TRIES = 64
+TAKEN = {errno.EBUSY, errno.ENXIO}
+"""What the kernel says of a device that another has taken, or just lets go of."""
 
 CONFIG = struct.Struct("=II QQQQQ IIII 64s64s32s QQ 64x")
 """struct loop_config of linux/loop.h: the file, the sector, a struct loop_info64, and room."""
@@ -80,7 +82,7 @@ def _configured(config: bytes, source: Path, *, writable: bool) -> Loop:
                 raise
             return Loop(path, fd)
         except OSError as error:
-            if error.errno != errno.EBUSY:
+            if error.errno not in TAKEN:
                 raise from_os_error(error, f"put a loop device {path} on {source}".replace("  ", " ")) from error
     raise BusyError("others take each loop device before this does", hint="try again")
 
