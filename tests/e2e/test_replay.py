@@ -27,9 +27,11 @@ from tests.support.processes import program as vsnapfs
 from tests.support.waiting import eventually
 from vsnapfs.core.branch import Branch
 from vsnapfs.core.replay import ReplayReport
+from vsnapfs.core.times import NS_PER_S
 from vsnapfs.daemon.client import connect
 from vsnapfs.daemon.requests import BranchList, BranchShow, GetStatus, Resolve
 from vsnapfs.mounts.table import mounts
+from vsnapfs.replay import plan
 from vsnapfs.replay.replaying import replay
 from vsnapfs.replay.wanted import Wanted
 
@@ -195,8 +197,9 @@ def test_every_way_to_leave_something_out(story: Story) -> None:
     assert (told["split_records"], told["applied_records"], told["skipped_records"]) == (3, 3, 0)
 
 
-def test_parts_of_one_write_are_told_of(story: Story) -> None:
-    """The kernel hands on a large write in several."""
+def test_parts_of_one_write_are_told_of(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel hands on a large write in several; how soon the one comes after the other is for the machine to say."""
+    monkeypatch.setattr(plan, "AT_ONCE_NS", 60 * NS_PER_S)
     fd = os.open(story.live, os.O_RDWR | os.O_DIRECT)
     try:
         os.pwritev(fd, [buffer := mmap.mmap(-1, 2 * MIB)], 0)

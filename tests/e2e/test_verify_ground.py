@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.attaching import loops_on
 from tests.support.devices import mounted, sh
 from tests.support.partition_table import write_gpt
 from tests.support.processes import child, environment
@@ -33,14 +34,9 @@ EXT4_SUPERBLOCK = 1024
 def run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Records of this test's own; nothing may be left when it ends."""
     monkeypatch.setenv("VSNAPFS_RUN", str(tmp_path / "run"))
-    before = loops()
     yield
     assert listed() == []
-    eventually(lambda: loops() <= before, "no loop device left")
-
-
-def loops() -> set[str]:
-    return set(sh("losetup", "--list", "--noheadings", "--output", "NAME").split())
+    eventually(lambda: not loops_on(tmp_path), "no loop device left")
 
 
 @pytest.fixture

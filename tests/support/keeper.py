@@ -12,7 +12,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
@@ -66,9 +65,8 @@ class Workers:
     def _next_pid(self) -> int:
         """Of one that the keeper has started, whether it answers or not; 0: there is none."""
         for pid in children_of(self._keeper_pid):
-            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
-                if pid not in self.killed and b"--worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                    return pid
+            if pid not in self.killed and b"--worker" in _arguments(pid):
+                return pid
         return 0
 
     def kill(self, after_s_max: float, *, also_next: int = 0) -> None:
@@ -90,6 +88,14 @@ class Workers:
 
     def __str__(self) -> str:
         return f"{len(self.killed)} workers killed, the next one answered after {self.slowest_s:.2f} s at most"
+
+
+def _arguments(pid: int) -> list[bytes]:
+    """None, of a process that is gone by now."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 class Killing:
