@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import trio
@@ -30,34 +31,45 @@ def run_until_signal(function: Callable[[], Awaitable[T]]) -> T:
         except Exception as error:  # noqa: BLE001  raised again below
             failed.append(error)
 
-    number = trio.run(_until_signal, told)
+    asked = _Asked()
+    heard = [number for number in ASKING if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, asked.hear) for number in heard}
+    try:
+        trio.run(asked.stop_or_end, told)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if done:
         return done[0]
     if failed:
         raise failed[0]
-    handler = None if number is None else signal.getsignal(number)
-    if number is not None and callable(handler):
-        handler(number, None)
+    asking = None if asked.number is None else signal.getsignal(asked.number)
+    if asked.number is not None and callable(asking):
+        asking(asked.number, None)
     raise KeyboardInterrupt
 
 
-async def _until_signal(function: Callable[[], Awaitable[None]]) -> int | None:
-    """Returns: the signal that came; None: it ended by itself."""
-    heard = [number for number in ASKING if signal.getsignal(number) != signal.SIG_IGN]
-    if not heard:
-        await function()
-        return None
-    came: int | None = None
-    with trio.open_signal_receiver(*heard) as signals:
-        async with trio.open_nursery() as nursery:
+class _Asked:
+    """Hears of signals from before trio begins until after it has ended: in between another's handler would raise in trio's own code.
 
-            async def stop() -> None:
-                nonlocal came
-                async for number in signals:
-                    came = number
-                    nursery.cancel_scope.cancel()
+    ``number``: the signal that came; None: none did.
+    """
 
-            nursery.start_soon(stop)
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._trio: trio.lowlevel.TrioToken | None = None
+        self._scope = trio.CancelScope()
+
+    def hear(self, number: int, _frame: object) -> None:
+        self.number = number
+        if self._trio is not None:
+            with suppress(trio.RunFinishedError):
+                self._trio.run_sync_soon(self._scope.cancel, idempotent=True)
+
+    async def stop_or_end(self, function: Callable[[], Awaitable[None]]) -> None:
+        """Cancel it when a signal comes, or has come already."""
+        self._trio = trio.lowlevel.current_trio_token()
+        with self._scope:
+            if self.number is not None:
+                self._scope.cancel()
             await function()
-            nursery.cancel_scope.cancel()
-    return came

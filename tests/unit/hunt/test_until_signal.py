@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 
 import pytest
 import trio
@@ -56,6 +60,37 @@ def test_it_is_cancelled_also_where_ctrl_c_is_ignored_and_who_listens_is_told() 
         run_until_signal(Work(signal.SIGTERM))
     assert told == [signal.SIGTERM]
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # trio closes a pipe that signals are told by
+def test_whenever_it_comes_trio_is_left_whole() -> None:
+    """Also while trio begins or ends: nobody else's handler raises in the middle of that."""
+
+    within: list[bool] = []
+
+    def end(*_: object) -> None:
+        if within:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    chance = random.Random(1)
+    for _ in range(200):
+        sending = threading.Timer(chance.uniform(0, 0.004), os.kill, (os.getpid(), signal.SIGTERM))
+        with suppress(KeyboardInterrupt):
+            within.append(True)
+            sending.start()
+            run_until_signal(partial(trio.sleep, 0.001))
+            within.clear()
+        sending.join()
+        within.clear()
+        assert trio.run(answer) == 42
+
+
+async def answer() -> int:
+    await trio.lowlevel.checkpoint()
+    return 42
 
 
 def test_what_is_ignored_stays_so() -> None:
