@@ -185,11 +185,16 @@ def _check_directory(target: Path, record: Record | None) -> None:
     entry = entry_of(target)
     if entry is not None:
         raise BusyError(f"{entry.source} is mounted on {target}", hint="take another directory")
-    if not target.exists():
+    try:
+        with os.scandir(target) as names:
+            is_empty = next(names, None) is None
+    except FileNotFoundError:
         return
-    if not target.is_dir():
-        raise UsageError(f"{target} is not a directory")
-    if any(target.iterdir()):
+    except NotADirectoryError as error:
+        raise UsageError(f"{target} is not a directory") from error
+    except OSError as error:
+        raise from_os_error(error, f"look into {target}") from error
+    if not is_empty:
         raise NameTakenError(f"{target} is not empty", hint="take an empty directory, or one that is not there yet")
 
 
