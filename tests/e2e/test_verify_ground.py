@@ -142,7 +142,7 @@ def test_a_filesystem_that_is_not_sound(tree: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_command_that_does_not_succeed(tree: Path, tmp_path: Path, script: str, reason: str) -> None:
-    timeout = "1s" if "sleep" in script else "1min"
+    timeout = "5s" if "sleep" in script else "1min"  # the check has to end in it too
     proof = proof_of(tree, tmp_path, "sh", "-c", script, volumes=("files",), timeout=timeout)
     assert (proof.good, proof.proved) == (False, ("mounted", "checked"))
     assert reason in proof.reason
