@@ -109,10 +109,12 @@ class ServedGround:
         return self._mountpoint / "branches" / spot.branch
 
     def _attached(self, file: Path, directory: Path, spot: Making) -> Path:
+        """Raises: UntestableError: it cannot be mounted. NotFoundError: since the server is gone."""
         what = f"@{spot.point.seqno} {file.name} of {self._label}"
         try:
             attach(file, directory, writable=bool(spot.branch), partition=self._begin.partition, what=what)
         except (UsageError, StoreError) as error:
+            self.check()
             raise UntestableError(str(error)) from error
         return directory
 

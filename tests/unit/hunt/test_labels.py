@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.hunt.fakes import FakeGround, begin, point
 from vsnapfs.attach import stale
 from vsnapfs.attach.model import Attached, Record
 from vsnapfs.attach.records import locked
 from vsnapfs.attach.stale import own_namespace
-from vsnapfs.core.errors import NameTakenError, StoreError
+from vsnapfs.core.errors import NameTakenError, NotFoundError, StoreError, UntestableError
 from vsnapfs.hunt import served
-from vsnapfs.hunt.served import _made, clear_directory, label, log_in
+from vsnapfs.hunt.log import Making
+from vsnapfs.hunt.served import ServedGround, _made, clear_directory, label, log_in
 
 pytestmark = pytest.mark.unit
 
@@ -64,6 +66,32 @@ def test_a_place_is_removed_though_others_were_quicker(tmp_path: Path, monkeypat
     monkeypatch.setattr(served, "listed", as_it_goes)
     clear_directory(tmp_path / "place")
     assert not (tmp_path / "place").exists()
+
+
+def test_a_mount_that_fails_as_the_server_ends_says_nothing_of_the_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be tested when the hunt goes on."""
+    ground = ServedGround.__new__(ServedGround)
+    monkeypatch.setattr(ground, "_begin", begin(FakeGround([1, 9], {}), 1, 9), raising=False)
+    monkeypatch.setattr(ground, "_label", "hunt 0badcafe, log /log", raising=False)
+    monkeypatch.setattr(ground, "_mountpoint", tmp_path, raising=False)
+    spot = Making(number=1, state=9, point=point(9), branch="", directory=str(tmp_path / "place"))
+
+    def refused(*_: object, **__: object) -> None:
+        raise StoreError("cannot mount the ext4: I/O error")
+
+    def lost() -> None:
+        raise NotFoundError("the server that the hunt needs has ended")
+
+    monkeypatch.setattr(served, "attach", refused)
+    (tmp_path / "at/@9").mkdir(parents=True)
+    (tmp_path / "at/@9/db").touch()
+    for check, error in ((lost, NotFoundError), (lambda: None, UntestableError)):
+        monkeypatch.setattr(ground, "check", check)
+        with pytest.raises(error):
+            ground.make(spot)
+        (tmp_path / "place").rmdir()
 
 
 def record(directory: Path) -> Record:
