@@ -116,11 +116,17 @@ def test_a_filesystem_on_a_full_branch_is_told(
     must(repository, "branch", "add", "x", "--from", "a", "--quota", "4M")
     shown = server.mountpoint / "branches/x/db"
     sh("mkfs.ext4", "-q", "-b", str(block_bytes), shown)
-    with loop_device(shown) as device, mounted(device, tmp_path / "disk") as disk, opened(disk / "much", WRITE) as fd:
-        pwrite_all(fd, os.urandom(16 * MIB), 0)
-        with pytest.raises(OSError, match=r"No space|Input/output error|Read-only"):
-            os.fsync(fd)
+    told = pytest.raises(OSError, match=r"No space|Input/output error|Read-only")
+    with loop_device(shown) as device, mounted(device, tmp_path / "disk") as disk, told:
+        write_and_sync(disk / "much", os.urandom(16 * MIB))
     must(repository, "branch", "remove", "x")
+
+
+def write_and_sync(path: Path, content: bytes) -> None:
+    """The kernel may begin to write before the fsync."""
+    with opened(path, WRITE) as fd:
+        pwrite_all(fd, content, 0)
+        os.fsync(fd)
 
 
 def test_they_stay_over_restarts(repository: Path, tmp_path: Path) -> None:
