@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-from collections.abc import Sequence
-from typing import NamedTuple
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NamedTuple
 
 from vsnapfs.core.errors import NotFoundError, TimedOutError, from_os_error
 
 KEPT_BYTES = 1 << 20
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Handler = Callable[[int, FrameType | None], Any]
 ELSEWHERE = "dmesg(1) may have more information"
 
 
@@ -36,16 +42,20 @@ def run(argv: Sequence[str], package: str, *, timeout_s: float | None = None, pa
     Raises: NotFoundError: it is not installed. TimedOutError: it was killed after ``timeout_s``. VsnapfsError: it cannot be run.
     """
     try:
-        with subprocess.Popen(
-            argv,
-            env=os.environ | {"LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=pass_fds,
-            process_group=0,
-        ) as process:
+        with (
+            _held_back() as let_go,
+            subprocess.Popen(
+                argv,
+                env=os.environ | {"LC_ALL": "C"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=pass_fds,
+                process_group=0,
+            ) as process,
+        ):
             try:
+                let_go()
                 output, errors = process.communicate(timeout=timeout_s)
             except BaseException:
                 process.kill()
@@ -58,6 +68,34 @@ def run(argv: Sequence[str], package: str, *, timeout_s: float | None = None, pa
     except OSError as error:
         raise from_os_error(error, f"run {argv[0]}") from error
     return Ended(process.returncode, _text(output), _text(errors))
+
+
+@contextmanager
+def _held_back() -> Iterator[Callable[[], None]]:
+    """Signals are heard when the block calls what it gets: a handler that raised while a program begins would leave it to itself."""
+    came: list[int] = []
+    before: dict[int, Handler] = {}
+
+    def let_go() -> None:
+        handlers = dict(before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        before.clear()
+        if came:
+            number = came[0]
+            came.clear()
+            handlers[number](number, None)
+
+    try:
+        if threading.current_thread() is threading.main_thread():  # in others nothing is raised
+            for number in ASKING:
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    before[number] = handler
+                    signal.signal(number, lambda number, _: came.append(number))
+        yield let_go
+    finally:
+        let_go()
 
 
 def _text(printed: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -153,3 +154,21 @@ def test_a_program_does_not_get_the_ctrl_c_that_is_for_who_runs_it() -> None:
     """One that it ended would have failed, and a hunt would take the point for one that cannot be tested."""
     group = run([sys.executable, "-c", "import os; print(os.getpgrp())"], "python3").output
     assert int(group) != os.getpgrp()
+
+
+def test_an_interrupt_while_a_program_begins_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it comes, nobody knows its number yet."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen):  # type: ignore[type-arg]
+        def _execute_child(self, *args: object) -> None:
+            super()._execute_child(*args)  # type: ignore[misc]
+            started.append(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(["sleep", "60"], "coreutils")
+    (process,) = started
+    assert process.returncode == -signal.SIGKILL
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
