@@ -78,6 +78,10 @@ class PlainWriter:
         try:
             with self._told("make"):
                 self._take(self._fd, may_be_there=force or resume)
+        except BaseException:
+            os.close(self._fd)  # and no more: what is there is somebody else's
+            raise
+        try:
             if not resume:
                 self.keep(0)
         except BaseException:
@@ -93,13 +97,16 @@ class PlainWriter:
         self._writeback = Writeback(self._fd, keep_bytes)
 
     def _require_free(self) -> None:
-        found = self._path.lstat() if os.path.lexists(self._path) else None
-        if found is not None and not os.path.isfile(self._path):
+        try:
+            found = self._path.lstat()
+        except FileNotFoundError:
+            return
+        if not stat.S_ISREG(found.st_mode) and not os.path.isfile(self._path):
             raise UsageError(
                 f"{self._path} is no regular file",
                 hint="a tape drive is a medium, in vsnapfs.toml; - is standard output",
             )
-        if found is not None and not self._force:
+        if not self._force:
             raise NameTakenError(f"{self._path} exists", hint="--force replaces it")
 
     def _take(self, fd: int, *, may_be_there: bool) -> None:
@@ -108,11 +115,18 @@ class PlainWriter:
         except BlockingIOError as error:
             raise BusyError(f"{self._partial} is being written", hint="wait until that has ended") from error
         found = os.fstat(fd)
-        if not os.path.lexists(self._partial) or not os.path.samestat(found, self._partial.lstat()):
+        if not self._is_partial(found):
             raise BusyError(f"{self._path} was written by somebody else", hint="look at it, and try again")
         if found.st_size and not may_be_there:
             what = f"{self._partial} is there, from an earlier try"
             raise NameTakenError(what, hint="--resume goes on with it, --force begins anew")
+
+    def _is_partial(self, opened: os.stat_result) -> bool:
+        """What was opened has that name still, and was not finished or given up by who had the lock."""
+        try:
+            return os.path.samestat(opened, self._partial.lstat())
+        except FileNotFoundError:
+            return False
 
     def write(self, block: Readable) -> None:
         assert self._fd is not None, "it has ended"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import threading
 from pathlib import Path
@@ -66,6 +67,41 @@ def test_two_do_not_write_one_file(tmp_path: Path, how: dict[str, bool]) -> None
         PlainWriter(path, **how)
     writer.finish()
     assert path.read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize("how", [{}, {"force": True}, {"resume": True}], ids=str)
+def test_who_is_refused_takes_nothing_away(tmp_path: Path, how: dict[str, bool]) -> None:
+    """Of somebody who has written nothing yet, or who has just finished."""
+    path = tmp_path / "a.tar"
+    writer = PlainWriter(path)
+    with pytest.raises(BusyError):
+        PlainWriter(path, **how)
+    writer.write(b"abc")
+    writer.finish()
+    assert path.read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_who_waited_while_another_finished(tmp_path: Path, again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """again: a third one has begun by then."""
+    path = tmp_path / "a.tar"
+    first = PlainWriter(path, force=True)
+    others: list[PlainWriter] = []
+
+    def locked(fd: int, how: int) -> None:
+        monkeypatch.undo()
+        first.finish()
+        fcntl.flock(fd, how)
+        if again:
+            others.append(PlainWriter(path, force=True))
+
+    monkeypatch.setattr("vsnapfs.media.plain.fcntl.flock", locked)
+    with pytest.raises(BusyError, match="written by somebody else"):
+        PlainWriter(path, force=True)
+    for other in others:
+        other.write(b"abc")
+        other.finish()
+    assert path.read_bytes() == (b"abc" if again else b"")
 
 
 def test_one_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
