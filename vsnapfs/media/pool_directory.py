@@ -75,9 +75,12 @@ class PoolDirectory:
         with self.told("list"):
             for name in sorted(os.listdir(self.fd)):
                 match = _FILE.fullmatch(name)
-                found = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
                 if name == LOCK_FILE:
                     continue
+                try:
+                    found = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # who writes to the tape has given it its name just now, or has removed it
                 if match is not None and stat.S_ISREG(found.st_mode):
                     files.append(_tape_file(match, found.st_size))
                 elif not is_tape_file(name.removesuffix(PART)) or match is not None:

@@ -357,6 +357,32 @@ def test_a_file_has_its_name_when_it_is_synced_and_not_before(ground: Ground, mo
     tape.close()
 
 
+@pytest.mark.parametrize("what", ["finished", "removed"])
+def test_a_file_that_gets_its_name_while_others_look(
+    ground: Ground, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = ground.pool()
+    tape = ground.next(pool)
+    writer = tape.append(FileKind.PIECE)
+    writer.write(b"abc")
+    real = os.listdir
+
+    def listed(path: Any) -> list[str]:
+        names = real(path)
+        if "00001.tar.part" in names:
+            monkeypatch.undo()
+            if what == "finished":
+                writer.finish()
+            else:
+                writer.abandon()
+        return names
+
+    monkeypatch.setattr(os, "listdir", listed)
+    assert [(each.label, each.used_bytes) for each in pool.tapes()] == [("T00001", LABEL_BYTES)]
+    assert len(pool.load("T00001").files()) == (2 if what == "finished" else 1)
+    tape.close()
+
+
 def test_one_writes_to_a_tape(ground: Ground) -> None:
     pool = ground.pool()
     first = ground.next(pool)
