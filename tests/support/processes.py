@@ -62,12 +62,12 @@ def must_json(repository: Path, *args: str | Path, status: int = 0) -> Any:
 
 
 def children_of(pid: int) -> list[int]:
-    """Its own, not theirs; of a process of ours that was not reaped."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended since
-            found += [int(child) for child in (task / "children").read_text().split()]
-    return found
+    """Its own, not theirs; of a process that has ended, none. A thread that ends meanwhile hands its children to another: all are asked again."""
+    while Path(f"/proc/{pid}/task").exists():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            tasks = Path(f"/proc/{pid}/task").iterdir()
+            return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return []
 
 
 def is_alive(pid: int) -> bool:
