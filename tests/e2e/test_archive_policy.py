@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ from tests.e2e.ground import MIB, refused, serving
 from tests.support.processes import children_of, must, must_json, run
 from tests.support.volumes import flip_bit, put
 from tests.support.waiting import eventually
+from vsnapfs.archive.alone import alone
+from vsnapfs.archive.due import ArchivesDue, DueArchives
+from vsnapfs.archive.listing import archive_list
+from vsnapfs.daemon.archiving import words_of
+from vsnapfs.policy.archive_choice import Due
 from vsnapfs.repository.repository import Repository
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -65,13 +71,12 @@ def mark_of(name: str) -> bytes:
     return f"a block of {name}".encode().ljust(4096, b".")
 
 
-def archived(repository: Path) -> list[tuple[str, str, str]]:
+def archived(repository: Path) -> list[tuple[str | None, str, str]]:
     """Bookmark, kind and state of each archive, in their order."""
-    listed = must_json(repository, "archive", "list")["archives"]
-    return [(each["point"]["bookmark"], each["kind"], each["state"]) for each in listed]
+    return [(each.point.bookmark, each.kind, each.state) for each in archive_list(repository).archives]
 
 
-def complete(*names: str) -> list[tuple[str, str, str]]:
+def complete(*names: str) -> list[tuple[str | None, str, str]]:
     """As they should be: each third one is full."""
     return [(name, "incremental" if number % 3 else "full", "complete") for number, name in enumerate(names)]
 
@@ -161,6 +166,29 @@ def test_a_damaged_point_holds_up_no_other(repository: Path) -> None:
     assert state["last_error"].startswith("daily-1: ")
 
 
+def test_what_somebody_else_has_done_meanwhile_is_not_done_again(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the time that the medium is free."""
+    settings(repository).mkdir()
+    grow(repository, "daily-1")
+
+    def behind_another(*where: Any) -> Any:
+        monkeypatch.undo()
+        must(repository, "archive", "--due")
+        return alone(*where)
+
+    with Repository.open(repository, owner=False) as opened:
+        archives = DueArchives(opened, (), lambda _: None, time.time_ns, None)
+        monkeypatch.setattr("vsnapfs.archive.request.alone", behind_another)
+        archives.run()
+    assert archives.answer == ArchivesDue(archives=[], failures=[])
+    due = Due("daily", "daily-1", 0, "vault", (), None, resume=True)
+    with Repository.open(repository, owner=False) as opened:
+        must(repository, *words_of(due, opened))  # as a server has it done
+    assert archived(repository) == complete("daily-1")
+
+
 @pytest.mark.requires_root
 @pytest.mark.requires_fuse
 def test_a_server_archives_by_itself(repository: Path, tmp_path: Path) -> None:
@@ -234,7 +262,7 @@ def pieces(pool: Path) -> int:
 def test_a_command_and_a_server_that_are_killed(repository: Path, tmp_path: Path) -> None:
     """The command is killed in the middle and gone on with; then the server is, whose command ends what it has begun, or the next
     server does. Nothing comes on tape twice."""
-    pool = settings(repository, medium='rate = "512K"')
+    pool = settings(repository, medium='rate = "256K"')
     pool.mkdir()
     grow(repository, "daily-1", "daily-2")
     with serving(repository, tmp_path / "mount") as server:

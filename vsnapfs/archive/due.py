@@ -65,7 +65,7 @@ class DueArchives:
         """
         while (due := self._next()) is not None:
             try:
-                self.answer.archives.append(self._archived(due))
+                self.answer.archives.extend(self._archived(due))
             except VsnapfsError as error:
                 if not (isinstance(error, NotFoundError) and self._has_gone(due)):
                     self._failed(due, error)
@@ -94,8 +94,8 @@ class DueArchives:
                 return due
         return None
 
-    def _archived(self, due: Due) -> Archived:
-        """Raises: as the archive of a point."""
+    def _archived(self, due: Due) -> list[Archived]:
+        """None: somebody else has done it meanwhile. Raises: as the archive of a point."""
         try:
             return self._once(due)
         except CorruptExtentError:
@@ -106,7 +106,7 @@ class DueArchives:
                 raise
             return self._once(again)
 
-    def _once(self, due: Due) -> Archived:
+    def _once(self, due: Due) -> list[Archived]:
         policy = self._repository.settings.archive[due.policy]
         wanted = Wanted(
             points=(due.bookmark,),
@@ -117,6 +117,6 @@ class DueArchives:
             verify=policy.verify,
             rate_bytes=policy.rate_bytes,
             resume=due.resume,
+            by_policy=due.policy,
         )
-        (archived,) = to_medium(self._repository, wanted, self._report, self._clock, self._ask)
-        return archived
+        return list(to_medium(self._repository, wanted, self._report, self._clock, self._ask))

@@ -49,6 +49,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     verify: bool = False
     rate_bytes: int | None = None
     resume: bool = False
+    by_policy: str | None = None
+    """It is for this one of the settings: what that has on the medium by the time that it is written is not written again."""
 
 
 def is_medium(repository: Repository, to: str) -> bool:
@@ -97,7 +99,8 @@ def to_medium(
             verify=wanted.verify,
         )
         for subject in _subjects(repository, wanted, catalog) if wanted.points else [None]:
-            yield _one(archiving, subject, choice, report, resume=wanted.resume)
+            if subject is None or not _is_there(repository, wanted, subject):
+                yield _one(archiving, subject, choice, report, resume=wanted.resume)
 
 
 def _to_command(repository: Repository, wanted: Wanted, report: Report, clock: Clock) -> Iterator[Archived]:
@@ -111,10 +114,17 @@ def _to_command(repository: Repository, wanted: Wanted, report: Report, clock: C
         flow = flow_of(wanted, settings)
         target = Target(wanted.to, settings, repository.path, found.tapes, flow, clock, wanted.verify)
         for subject in _subjects(repository, wanted, found.tapes):
+            if _is_there(repository, wanted, subject):
+                continue
             manifest = volumes.manifest_of(repository, subject, clock())
             sources = partial(volumes.opened, repository, subject)
             made, label = to_command(target, manifest, sources, report)
             yield Archived(archive=made, tapes=[label], resumed_at_bytes=None, verified=wanted.verify)
+
+
+def _is_there(repository: Repository, wanted: Wanted, subject: Subject) -> bool:
+    """Whoever was alone with the medium until now may have written it. To be asked by who is alone with it."""
+    return wanted.by_policy is not None and repository.is_archived(wanted.by_policy, subject.point)
 
 
 def _one(archiving: Archiving, subject: Subject | None, choice: Choice, report: Report, *, resume: bool) -> Archived:

@@ -56,6 +56,7 @@ class Archives(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--resume", is_flag=True, help="Go on with an archive that was broken off, if there is one.")
 @click.option("--retire", "retiring", is_flag=True, help="Remove the bookmark when its archive is complete.")
 @click.option("--force", is_flag=True, help="Write over a file that exists.")
+@click.option("--by-policy", hidden=True)
 @click.option("--due", is_flag=True, help="Do what the [archive.NAME] of the settings want now, and end.")
 @click.option("--policy", "policies", multiple=True, metavar="NAME", help="With --due: this one alone; more than once.")
 @global_options()

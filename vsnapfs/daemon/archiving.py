@@ -263,7 +263,7 @@ def by_command(repository: Repository) -> Archive:
 def words_of(due: Due, repository: Repository) -> list[str]:
     """The command that does what is due."""
     policy = repository.settings.archive[due.policy]
-    words = ["archive", "--json", "--to", due.to]
+    words = ["archive", "--json", "--to", due.to, "--by-policy", due.policy]
     words += ["--resume"] if due.resume else []
     words += [] if due.since is None else ["--since", due.since]
     for volume in due.volumes:

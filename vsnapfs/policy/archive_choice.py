@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import tzinfo
 from typing import NamedTuple, cast
 
-from vsnapfs.core.model import Bookmark
+from vsnapfs.core.model import Bookmark, Point
 from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry
 from vsnapfs.core.times import parse_iso
 from vsnapfs.policy.archiving import ArchivePolicy
@@ -88,9 +88,9 @@ class Choice:
         since = named.name if named is not None else None if seqno is None else f"@{seqno}"
         return Due(self._name, bookmark.name, bookmark.seqno, self._policy.to, volumes, since, not anew)
 
-    def is_archived(self, bookmark: Bookmark) -> bool:
+    def is_archived(self, point: Bookmark | Point) -> bool:
         """By its time too: where an older copy of the repository was put back, a number may have become that of another record."""
-        return (bookmark.seqno, bookmark.time) in self._archived
+        return (point.seqno, point.time) in self._archived
 
     def kept(self, now_ns: int) -> dict[str, str]:
         """Why each bookmark stays that does so for this. now_ns: the journal's, by which ages are told."""

@@ -12,6 +12,7 @@ from contextlib import closing
 from functools import cache
 
 from vsnapfs.core.errors import BusyError, PointGoneError, UsageError, VsnapfsError
+from vsnapfs.core.model import Point
 from vsnapfs.core.state import ArchivingState
 from vsnapfs.core.tapes import ArchivedPoint, ArchiveEntry
 from vsnapfs.core.times import parse_iso
@@ -46,6 +47,12 @@ def copy_of(parts: Parts, due: Due) -> ArchiveEntry | None:
     """The archive by which a bookmark that was due is archived; None: it is not. Raises: as ``choices``."""
     copies = choices(parts)[due.policy].copies
     return next((entry for entry in reversed(copies) if entry.point.seqno == due.seqno), None)
+
+
+def is_archived(parts: Parts, policy: str, point: Point) -> bool:
+    """The medium of a policy has the point, as that wants it. False: also if there is no such policy. Raises: as ``choices``."""
+    choice = choices(parts).get(policy)
+    return choice is not None and choice.is_archived(point)
 
 
 def kept(parts: Parts, now_ns: int) -> dict[str, str]:

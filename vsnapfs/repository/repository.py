@@ -359,6 +359,10 @@ class Repository(Closing):
         """The archive by which what was due is done; None: it is not. Raises: as ``archives_due``."""
         return archives.copy_of(self._parts, due)
 
+    def is_archived(self, policy: str, point: Point) -> bool:
+        """A policy of ``[archive.NAME]`` has the point on its medium. Raises: as ``archives_due``."""
+        return archives.is_archived(self._parts, policy, point)
+
     def bookmark_space(self) -> list[Space]:
         """What each bookmark takes, in the order of ``bookmarks``. Reads maps of all of them: it takes its time."""
         return space.spaces(self._parts)

@@ -323,9 +323,9 @@ def test_the_command() -> None:
     }))  # fmt: skip
     repository = cast("Repository", world)
     least = words_of(Due("p", "a", 7, "vault", (), None, resume=False), repository)
-    assert least == ["archive", "--json", "--to", "vault", "--", "a"]
+    assert least == ["archive", "--json", "--to", "vault", "--by-policy", "p", "--", "a"]
     most = words_of(Due("q", "a", 7, "vault", ("db", "logs"), "@3", resume=True), repository)
     assert most == [
-        "archive", "--json", "--to", "vault", "--resume", "--since", "@3", "--volume", "db", "--volume", "logs",
-        "--verify", "--compress", "--rate", str(1 << 20), "--", "a",
+        "archive", "--json", "--to", "vault", "--by-policy", "q", "--resume", "--since", "@3",
+        "--volume", "db", "--volume", "logs", "--verify", "--compress", "--rate", str(1 << 20), "--", "a",
     ]  # fmt: skip
