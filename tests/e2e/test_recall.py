@@ -10,7 +10,9 @@ import hashlib
 import os
 import random
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 NOT_FOUND, BUSY, INTEGRITY, USAGE = 3, 5, 6, 2
 TAPE_MIB = int(os.environ.get("VSNAPFS_TAPE_MIB", "6"))
 BLOCK = 4096
+CALLS_OF_SOME_PIECES = "60"
+"""See tests.crash.archiver: of the system, of which a recall makes six for each piece that is done, before and after each."""
 POOL = """\
 [media.{name}]
 kind = "pool"
@@ -385,7 +389,10 @@ def test_over_three_tapes_through_kills_and_back(tmp_path: Path) -> None:
     shutil.rmtree(path)
     Repository.create(empty)
     words: list[str | Path] = ["recall", "point", "--from", pool, "--into", empty, "--bookmark", "back"]
-    _killed(words, lambda: _pieces_done(tmp_path / "empty.recall/.vsnapfs-recall") > 3)
+    dying = [sys.executable, "-m", "tests.crash.archiver", CALLS_OF_SOME_PIECES, *map(str, words)]
+    done = subprocess.run(dying, env=environment(), capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert _pieces_done(tmp_path / "empty.recall/.vsnapfs-recall") > 3
     refused(None, BUSY, *words)
     must(empty, *words, "--resume", timeout_s=900)
     must(empty, "export", "back", "db", "--to", tmp_path / "db.img", timeout_s=900)
@@ -410,21 +417,13 @@ def _volume(repository: Path, size_mib: int) -> str:
 
 
 def _archive_killed(repository: Path, pool: Path) -> None:
-    rate = f"{max(TAPE_MIB // 2, 4)}M"
-    _killed(
-        ["-r", repository, "archive", "point", "--to", "pool", "--rate", rate],
-        lambda: len(list(pool.glob("T00002/*.index"))) > 2,
-    )
-
-
-def _killed(words: list[str | Path], when: object) -> None:
-    """Start a command, and kill it without warning when something has come to be."""
-    assert callable(when)
+    """In the middle of the second tape, without warning."""
+    words = ["-r", str(repository), "archive", "point", "--to", "pool", "--rate", f"{max(TAPE_MIB // 3, 2)}M"]
     process = subprocess.Popen(
-        [*program(), *map(str, words)], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*program(), *words], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        eventually(when, "the moment to kill it", deadline_s=900)
+        eventually(lambda: len(list(pool.glob("T00002/*.index"))) > 2, "the moment to kill it", deadline_s=900)
         assert process.poll() is None, "it ended before"
     finally:
         process.kill()
