@@ -19,8 +19,9 @@ def copy_list(repository: Path, bookmarks: Iterable[Bookmark]) -> CopyList:
     Raises: IntegrityError: the catalog of tapes is damaged."""
     with shelf(repository) as found:
         uuid = found.uuid
-        standing = found.tapes.standing()
-        labels_of = found.tapes.labels_by_archive()
+        with found.tapes.reading():
+            standing = found.tapes.standing()
+            labels_of = found.tapes.labels_by_archive()
     points = {
         (uuid, bookmark.seqno): ArchivedPoint(
             seqno=bookmark.seqno, time=bookmark.time, bookmark=bookmark.name, consistency=bookmark.consistency

@@ -114,14 +114,15 @@ class Inventory:
 def of_catalog(tapes: Tapes) -> Inventory:
     """What the catalog knows. Raises: as the catalog does."""
     known = Inventory()
-    for tape in tapes.tapes():
-        known.add_tape(tape)
-    for archive in tapes.archives():
-        known.archives[archive.uuid] = archive
-        pieces = tapes.pieces(archive.uuid)
-        known.pieces |= {(piece.archive, piece.number): piece for piece in pieces}
-        if archive.state == "complete":
-            known.totals[archive.uuid] = len(pieces)
+    with tapes.reading():
+        for tape in tapes.tapes():
+            known.add_tape(tape)
+        for archive in tapes.archives():
+            known.archives[archive.uuid] = archive
+            pieces = tapes.pieces(archive.uuid)
+            known.pieces |= {(piece.archive, piece.number): piece for piece in pieces}
+            if archive.state == "complete":
+                known.totals[archive.uuid] = len(pieces)
     return known
 
 

@@ -48,14 +48,16 @@ def archive_list(repository: Path) -> ArchiveList:
     Raises: NotFoundError. IntegrityError: the catalog of tapes is damaged.
     """
     with shelf(repository) as found:
-        standing = Counter((entry.repository, entry.point.seqno) for entry in found.tapes.standing())
+        with found.tapes.reading():
+            standing = Counter((entry.repository, entry.point.seqno) for entry in found.tapes.standing())
+            archives = found.tapes.archives()
+            whole = {entry.uuid for entry in found.tapes.broken_off()}
+            labels = found.tapes.labels_by_archive()
         now_ns = time.time_ns()
-        entries = [_as_it_is(repository, found, entry) for entry in found.tapes.archives()]
+        entries = [_as_it_is(repository, found, entry) for entry in archives]
         ours = [entry for entry in entries if _is_broken_off(found, entry)]
-        whole = {entry.uuid for entry in found.tapes.broken_off()}
         points = _standing(repository, ours) if ours else {}
         resumable = {uuid: uuid in whole and stands for uuid, stands in points.items()}
-        labels = found.tapes.labels_by_archive()
         return ArchiveList(
             archives=[
                 ArchiveListed(

@@ -37,10 +37,16 @@ def tape_list(repository: Path, medium: str | None = None, *, look: bool = False
     with shelf(repository) as found:
         chosen = found.media if medium is None else {medium: found.settings_of(medium)}
         seen = {name: _seen(name, settings, look=look) for name, settings in chosen.items()}
-        known = [tape for tape in found.tapes.tapes() if medium is None or tape.medium == medium]
-        labels = {tape.label for tape in found.tapes.tapes()}
+        with found.tapes.reading():
+            known = found.tapes.tapes()
+            shown = [
+                _shown(found, tape, seen.get(tape.medium, ([], []))[0])
+                for tape in known
+                if medium is None or tape.medium == medium
+            ]
+        labels = {tape.label for tape in known}
         return TapeList(
-            tapes=[_shown(found, tape, seen.get(tape.medium, ([], []))[0]) for tape in known],
+            tapes=shown,
             strangers=[
                 each for name, (tapes, names) in seen.items() for each in _strangers(name, tapes, names, labels)
             ],
@@ -50,25 +56,27 @@ def tape_list(repository: Path, medium: str | None = None, *, look: bool = False
 def tape_show(repository: Path, label: str) -> TapeDetail:
     """Raises: NotFoundError: the catalog has no such tape."""
     with shelf(repository) as found:
-        tape = found.tapes.tape(label)
-        archives = {entry.uuid: entry for entry in found.tapes.archives()}
-        pieces = [
-            TapePiece(
-                file=piece.file,
-                archive=piece.archive,
-                number=piece.number,
-                point=archives[piece.archive].point,
-                kind=archives[piece.archive].kind,
-                archive_state=archives[piece.archive].state,
-                stored_bytes=piece.stored_bytes,
-                sha256=piece.sha256,
-            )
-            for piece in found.tapes.pieces_on(tape.uuid)
-        ]
-        settings = found.media.get(tape.medium)
-        seen = [] if settings is None else _seen(tape.medium, settings, look=False)[0]
-        needed_by = [entry.uuid for entry in found.tapes.depending_on(tape.uuid)]
-        return TapeDetail(tape=_shown(found, tape, seen), pieces=pieces, needed_by=needed_by)
+        medium = found.tapes.tape(label).medium
+        settings = found.media.get(medium)
+        seen = [] if settings is None else _seen(medium, settings, look=False)[0]
+        with found.tapes.reading():
+            tape = found.tapes.tape(label)
+            archives = {entry.uuid: entry for entry in found.tapes.archives()}
+            pieces = [
+                TapePiece(
+                    file=piece.file,
+                    archive=piece.archive,
+                    number=piece.number,
+                    point=archives[piece.archive].point,
+                    kind=archives[piece.archive].kind,
+                    archive_state=archives[piece.archive].state,
+                    stored_bytes=piece.stored_bytes,
+                    sha256=piece.sha256,
+                )
+                for piece in found.tapes.pieces_on(tape.uuid)
+            ]
+            needed_by = [entry.uuid for entry in found.tapes.depending_on(tape.uuid)]
+            return TapeDetail(tape=_shown(found, tape, seen), pieces=pieces, needed_by=needed_by)
 
 
 def tape_label(

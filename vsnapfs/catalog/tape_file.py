@@ -49,6 +49,19 @@ class TapeFile:
         """What SQLite's own check finds; empty when the file is sound."""
         return faults_of(self._db)
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """All that is read in it is of one moment. Not for long: whoever changes something waits for its end."""
+        within = self._db.in_transaction
+        if not within:
+            with our_errors(f"read {self._name}"):
+                self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if not within and self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
     def _judge(self) -> None:
         found = dict(self._db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))
         if not found:

@@ -172,12 +172,14 @@ class Tapes(Merging):
 
     def chain(self, archive_uuid: str) -> list[ArchiveEntry]:
         """The archive and those it needs, the full one first. Raises: NotFoundError: one is not known; IntegrityError: a circle."""
-        return chains.chain({entry.uuid: entry for entry in self.archives()}, self.archive(archive_uuid))
+        with self.reading():
+            return chains.chain({entry.uuid: entry for entry in self.archives()}, self.archive(archive_uuid))
 
     def tapes_of(self, archives: Sequence[ArchiveEntry]) -> list[TapeEntry]:
         """The tapes that hold their pieces, in the order in which they are read."""
-        by_uuid = {tape.uuid: tape for tape in self.tapes()}
-        uuids = dict.fromkeys(piece.tape_uuid for archive in archives for piece in self.pieces(archive.uuid))
+        with self.reading():
+            by_uuid = {tape.uuid: tape for tape in self.tapes()}
+            uuids = dict.fromkeys(piece.tape_uuid for archive in archives for piece in self.pieces(archive.uuid))
         return [by_uuid[uuid] for uuid in uuids if uuid in by_uuid]
 
     def labels_by_archive(self) -> dict[str, list[str]]:
@@ -195,12 +197,14 @@ class Tapes(Merging):
 
     def standing(self) -> list[ArchiveEntry]:
         """Complete archives, of any point, whose whole chain is complete and on tapes that are not retired, oldest first."""
-        return chains.standing(self.archives(), self._retired())
+        with self.reading():
+            return chains.standing(self.archives(), self._retired())
 
     def broken_off(self) -> list[ArchiveEntry]:
         """Archives, of any point, that can be gone on with, in the order in which they were made: no part of them is on a tape that is
         retired."""
-        return chains.broken_off(self.archives(), self._retired())
+        with self.reading():
+            return chains.broken_off(self.archives(), self._retired())
 
     def _retired(self) -> set[str]:
         """uuids of archives with a piece on a tape that is retired."""
@@ -209,9 +213,10 @@ class Tapes(Merging):
 
     def depending_on(self, tape_uuid: str) -> list[ArchiveEntry]:
         """Complete archives that count and need a piece on the tape, themselves or their chain."""
-        on_it = {piece.archive for piece in self.pieces_on(tape_uuid)}
-        by_uuid = {entry.uuid: entry for entry in self.archives()}
-        return [each for each in self.standing() if on_it & {one.uuid for one in chains.chain(by_uuid, each)}]
+        with self.reading():
+            on_it = {piece.archive for piece in self.pieces_on(tape_uuid)}
+            by_uuid = {entry.uuid: entry for entry in self.archives()}
+            return [each for each in self.standing() if on_it & {one.uuid for one in chains.chain(by_uuid, each)}]
 
     def _tapes(self, where: str, bound: tuple[Any, ...]) -> list[TapeEntry]:
         with our_errors(f"read {self._name}"):

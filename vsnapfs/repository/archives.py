@@ -155,7 +155,7 @@ def _choices(parts: Parts, known: Known) -> dict[str, Choice]:
 
 def _known(parts: Parts) -> Known:
     uuid = str(parts.uuid)
-    with closing(known_tapes(parts.layout, uuid)) as tapes:
+    with closing(known_tapes(parts.layout, uuid)) as tapes, tapes.reading():
         copies = [entry for entry in tapes.standing() if entry.repository == uuid and _has_time(entry)]
         broken_off = [entry for entry in tapes.broken_off() if entry.repository == uuid]
     return _known_with(parts, copies, broken_off)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import apsw
 import pytest
 from msgspec.structs import replace
 
+from vsnapfs.archive.inventory import of_catalog
 from vsnapfs.catalog.file import Place
 from vsnapfs.catalog.tapes import Found, Tapes
 from vsnapfs.core.errors import (
@@ -242,6 +243,35 @@ def test_who_reads_does_not_leave_a_change_half_done(
     other._db.execute("COMMIT")
     assert not other.tape("A").protected
     assert tapes.protect("A", protected=True).protected
+
+
+@pytest.mark.parametrize("what", ["inventory", "standing", "broken off", "depending"])
+def test_what_is_read_is_of_one_moment(
+    ground: Ground, chained: Tapes, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tape is written over in between: nobody sees the archives of before and the tapes of after, or the other way round."""
+    reader = ground.open(write=False)
+    ways: dict[str, Callable[[], object]] = {
+        "inventory": lambda: (of_catalog(reader).pieces, of_catalog(reader).tapes),
+        "standing": reader.standing,
+        "broken off": reader.broken_off,
+        "depending": lambda: reader.depending_on("tape-B"),
+    }
+    before = ways[what]()
+    archives = reader.archives
+    chained._db.set_busy_timeout(0)
+
+    def meanwhile() -> list[ArchiveEntry]:
+        found = archives()
+        with pytest.raises(BusyError):  # who changes something waits
+            chained.begin_tape(label("B", "tape-B2", 2), force=True)
+        return found
+
+    monkeypatch.setattr(reader, "archives", meanwhile)
+    assert ways[what]() == before
+    monkeypatch.undo()
+    chained.begin_tape(label("B", "tape-B2", 2), force=True)
+    assert (reader.standing(), "tape-B2" in of_catalog(reader).tapes) == ([], True)
 
 
 def test_a_chain_and_its_tapes(chained: Tapes) -> None:
