@@ -185,7 +185,20 @@ def _directory(path: Path) -> Slot:
 
 
 def _is_tape(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink() and any(is_tape_file(name) for name in os.listdir(path))
+    try:
+        return path.is_dir() and not path.is_symlink() and any(is_tape_file(name) for name in os.listdir(path))
+    except FileNotFoundError:
+        return False  # it was taken away just now
+
+
+def _size_of(path: Path) -> int | None:
+    """None: it is not there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise from_os_error(error, f"look at {path}") from error
 
 
 class PlainTape(ReadOnlyTape):
@@ -200,10 +213,12 @@ class PlainTape(ReadOnlyTape):
         self._path = path
 
     def files(self) -> list[TapeFile]:
-        found = [TapeFile(1, FileKind.PIECE, self._path.stat().st_size, "tar")]
-        if index_of(self._path).exists():
-            found.append(TapeFile(2, FileKind.INDEX, index_of(self._path).stat().st_size, "index"))
-        return found
+        """Raises: NotFoundError, StoreError."""
+        piece, index = _size_of(self._path), _size_of(index_of(self._path))
+        if piece is None:
+            raise NotFoundError(f"{self.name} is not there any more")
+        found = [TapeFile(1, FileKind.PIECE, piece, "tar")]
+        return found if index is None else [*found, TapeFile(2, FileKind.INDEX, index, "index")]
 
     def open(self, number: int) -> TapeReader:
         if number not in (1, 2):

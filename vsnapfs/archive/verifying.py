@@ -21,8 +21,9 @@ Report = Callable[[Progress], None]
 
 def verify(catalog: Tapes, medium: Medium, archive: ArchiveEntry, report: Report) -> None:
     """Read all pieces of an archive. Raises: IntegrityError: one is not as it was written; NotFoundError: a tape is not there."""
-    labels = {tape.uuid: tape.label for tape in catalog.tapes()}
-    pieces = catalog.pieces(archive.uuid)
+    with catalog.reading():
+        labels = {tape.uuid: tape.label for tape in catalog.tapes()}
+        pieces = catalog.pieces(archive.uuid)
     total = sum(piece.stored_bytes for piece in pieces)
     done = 0
     tape: Tape | None = None

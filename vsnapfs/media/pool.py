@@ -8,9 +8,10 @@ Source: docs/tape.md.
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 from vsnapfs.core.errors import BusyError, IntegrityError, NoSpaceError, NotFoundError, UsageError, from_os_error
 from vsnapfs.core.names import check_name, near
@@ -46,16 +47,22 @@ class Pool:
             self._fd = -1
 
     def tapes(self) -> list[TapeSeen]:
-        return [self._seen(label) for label in self._labels()]
+        """Those that go meanwhile, since somebody takes them away, are not there."""
+        found: list[TapeSeen] = []
+        for label in self._labels():
+            with suppress(NotFoundError):
+                found.append(self._seen(label))
+        return found
 
     def foreign(self) -> list[str]:
         """Paths below the pool: names that are no label, and what stands in tapes beside their files."""
-        ours = set(self._labels())
-        strange = [name for name in self._names() if name not in ours]
-        for label in ours:
-            tape = self._open(label, write=False, look=True)
-            tape.close()
-            strange += [f"{label}/{name}" for name in tape.foreign]
+        names = self._names()
+        strange = [name for name, is_label in names.items() if not is_label]
+        for label in (name for name, is_label in names.items() if is_label):
+            with suppress(NotFoundError):
+                tape = self._open(label, write=False, look=True)
+                tape.close()
+                strange += [f"{label}/{name}" for name in tape.foreign]
         return sorted(strange)
 
     def load(self, label: str, *, write: bool = False) -> PoolTape:
@@ -238,20 +245,18 @@ class Pool:
 
     def _labels(self) -> list[str]:
         """Directories whose names can be labels."""
-        return [name for name in self._names() if self._is_label(name)]
+        return [name for name, is_label in self._names().items() if is_label]
 
-    def _is_label(self, name: str) -> bool:
-        try:
-            check_name(name, "tape")
-        except UsageError:
-            return False
-        with self._told(name):
-            found = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
-        return (found.st_mode & 0o170000) == 0o040000
-
-    def _names(self) -> list[str]:
+    def _names(self) -> dict[str, bool]:
+        """All that is there, in order, and whether each is a directory whose name can be a label."""
         with self._told(""):
-            return sorted(os.listdir(self._fd))
+            names = sorted(os.listdir(self._fd))
+        found: dict[str, bool] = {}
+        for name in names:
+            with self._told(name), suppress(FileNotFoundError):  # it was taken away just now
+                mode = os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mode
+                found[name] = stat.S_ISDIR(mode) and _can_be_label(name)
+        return found
 
     def _path(self, label: str) -> str:
         return os.path.join(self.settings.path, label)
@@ -262,3 +267,11 @@ class Pool:
             yield
         except OSError as error:
             raise from_os_error(error, f"read {self._path(name)}") from error
+
+
+def _can_be_label(name: str) -> bool:
+    try:
+        check_name(name, "tape")
+    except UsageError:
+        return False
+    return True

@@ -383,6 +383,28 @@ def test_a_file_that_gets_its_name_while_others_look(
     tape.close()
 
 
+@pytest.mark.parametrize("look", ["tapes", "foreign"])
+def test_a_tape_that_comes_or_goes_while_others_look(
+    ground: Ground, look: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, other = ground.pool(), ground.pool()
+    ground.stock(pool, "T00001")
+    other.load_blank("T00002").close()
+    real = os.stat
+
+    def come_and_go(path: Any, **where: Any) -> os.stat_result:
+        found = real(path, **where)
+        if path == "T00002":
+            monkeypatch.undo()
+            (ground.top / "T00002").rmdir()
+            other.load_blank("T00003").close()
+        return found
+
+    monkeypatch.setattr(os, "stat", come_and_go)
+    found = [tape.label for tape in pool.tapes()] if look == "tapes" else pool.foreign()
+    assert found == (["T00001"] if look == "tapes" else [])
+
+
 def test_one_writes_to_a_tape(ground: Ground) -> None:
     pool = ground.pool()
     first = ground.next(pool)
