@@ -24,9 +24,11 @@ from vsnapfs.daemon.archiving import words_of
 from vsnapfs.policy.archive_choice import Due
 from vsnapfs.repository.repository import Repository
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 USAGE, NOT_FOUND, DAMAGED, NO_SPACE, DEGRADED = 2, 3, 6, 7, 8
+LONG_S = 120.0
+"""What a server has done, it has done with less priority than all else."""
 SETTINGS = """
 [retention]
 protection_window = "1ms"
@@ -195,13 +197,15 @@ def test_a_server_archives_by_itself(repository: Path, tmp_path: Path) -> None:
     settings(repository).mkdir()
     grow(repository, "daily-1", "daily-2")
     with serving(repository, tmp_path / "mount"):
-        eventually(lambda: archived(repository) == complete("daily-1", "daily-2"), "those that stand")
+        eventually(
+            lambda: archived(repository) == complete("daily-1", "daily-2"), "those that stand", deadline_s=LONG_S
+        )
         must(repository, "bookmark", "add", "daily-3")
         must(repository, "bookmark", "add", "else")
         must(repository, "bookmark", "add", "daily-4")
         wanted = complete("daily-1", "daily-2", "daily-3", "daily-4")
-        eventually(lambda: archived(repository) == wanted, "those that are made")
-        eventually(lambda: len(events(repository, "archived")) == 4, "each is told")
+        eventually(lambda: archived(repository) == wanted, "those that are made", deadline_s=LONG_S)
+        eventually(lambda: len(events(repository, "archived")) == 4, "each is told", deadline_s=LONG_S)
         name, detail = events(repository, "archived")[1]
         assert (name, detail["policy"], detail["medium"], detail["archive_kind"]) == (
             "daily-2",
@@ -214,7 +218,11 @@ def test_a_server_archives_by_itself(repository: Path, tmp_path: Path) -> None:
         must(repository, "status")
     with serving(repository, tmp_path / "mount"):
         must(repository, "bookmark", "add", "daily-5")
-        eventually(lambda: archived(repository) == complete(*(f"daily-{number}" for number in range(1, 6))), "the next")
+        eventually(
+            lambda: archived(repository) == complete(*(f"daily-{number}" for number in range(1, 6))),
+            "the next",
+            deadline_s=LONG_S,
+        )
     assert events(repository, "archive_failed") == []
 
 
@@ -224,7 +232,7 @@ def test_a_medium_that_fails_is_told_and_tried_again(repository: Path, tmp_path:
     pool = settings(repository)
     grow(repository, "daily-1")
     with serving(repository, tmp_path / "mount"):
-        eventually(lambda: len(events(repository, "archive_failed")) == 1, "it is told")
+        eventually(lambda: len(events(repository, "archive_failed")) == 1, "it is told", deadline_s=LONG_S)
         ((name, detail),) = events(repository, "archive_failed")
         assert (name, detail["policy"]) == ("daily-1", "daily")
         assert str(pool) in detail["reason"]
@@ -235,8 +243,8 @@ def test_a_medium_that_fails_is_told_and_tried_again(repository: Path, tmp_path:
         assert "problem:    archive daily: its last try failed: daily-1: " in done.stdout
         assert "not yet archived (daily)" in fates(repository)["daily-1"][1]
         pool.mkdir()
-        eventually(lambda: archived(repository) == complete("daily-1"), "it is tried again", deadline_s=120)
-        eventually(lambda: policy_of(repository)["last_error"] is None, "the failure is over")
+        eventually(lambda: archived(repository) == complete("daily-1"), "it is tried again", deadline_s=LONG_S)
+        eventually(lambda: policy_of(repository)["last_error"] is None, "the failure is over", deadline_s=LONG_S)
         must(repository, "status")
 
 
@@ -266,25 +274,25 @@ def test_a_command_and_a_server_that_are_killed(repository: Path, tmp_path: Path
     pool.mkdir()
     grow(repository, "daily-1", "daily-2")
     with serving(repository, tmp_path / "mount") as server:
-        eventually(lambda: pieces(pool) >= 4, "some pieces")
+        eventually(lambda: pieces(pool) >= 4, "some pieces", deadline_s=LONG_S)
         child = archive_of(server.pid)
         assert child is not None
         os.kill(child, signal.SIGKILL)
-        eventually(lambda: len(events(repository, "archive_failed")) == 1, "it is told")
+        eventually(lambda: len(events(repository, "archive_failed")) == 1, "it is told", deadline_s=LONG_S)
         eventually(
             lambda: ("daily-2", "incremental", "under way") in archived(repository),
             "the first one is there",
-            deadline_s=120,
+            deadline_s=LONG_S,
         )
         orphan = archive_of(server.pid)
         server.kill()
     with serving(repository, tmp_path / "mount"):
-        eventually(lambda: archived(repository) == complete("daily-1", "daily-2"), "both", deadline_s=120)
+        eventually(lambda: archived(repository) == complete("daily-1", "daily-2"), "both", deadline_s=LONG_S)
         if orphan is not None:
-            eventually(lambda: not Path(f"/proc/{orphan}").exists(), "nobody is at it any more")
+            eventually(lambda: not Path(f"/proc/{orphan}").exists(), "nobody is at it any more", deadline_s=LONG_S)
         must(repository, "bookmark", "add", "daily-3")
         wanted = complete("daily-1", "daily-2", "daily-3")
-        eventually(lambda: archived(repository) == wanted, "the next", deadline_s=120)
-        eventually(lambda: events(repository, "archived")[-1][0] == "daily-3", "it is told")
+        eventually(lambda: archived(repository) == wanted, "the next", deadline_s=LONG_S)
+        eventually(lambda: events(repository, "archived")[-1][0] == "daily-3", "it is told", deadline_s=LONG_S)
     done = subprocess.run(["find", str(pool), "-name", "*.part"], capture_output=True, text=True, check=True)
     assert done.stdout == ""
