@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from vsnapfs.cli.streams import say
@@ -32,13 +33,12 @@ def retire(session: Session, repository: Repository, name: str, seqno: int) -> b
     """
     from vsnapfs.daemon.requests import BookmarkRemove
 
-    repository.refresh()
     try:
-        found = repository.bookmark(name)
+        session.ask(BookmarkRemove(name=name, seqno=seqno))
     except NotFoundError:
+        repository.refresh()
+        with suppress(NotFoundError):
+            now = repository.bookmark(name).seqno
+            say(printable(f"vsnapfs: bookmark {name} stays: it is of @{now} now, and @{seqno} is archived"))
         return False
-    if found.seqno != seqno:
-        say(printable(f"vsnapfs: bookmark {name} stays: it is of @{found.seqno} now, and @{seqno} is archived"))
-        return False
-    session.ask(BookmarkRemove(name=name))
     return True

@@ -113,7 +113,7 @@ def bookmark_show(repository: Repository, request: ask.BookmarkShow, _: Report) 
 
 def bookmark_remove(repository: Repository, request: ask.BookmarkRemove, _: Report) -> RemovedBookmark:
     bookmark = repository.bookmark(request.name)
-    branches = repository.bookmark_remove(request.name)
+    branches = repository.bookmark_remove(request.name, request.seqno)
     return RemovedBookmark(**msgspec.structs.asdict(bookmark), branches=branches)
 
 

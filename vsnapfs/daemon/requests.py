@@ -221,10 +221,11 @@ class BookmarkShow(Request[BookmarkContent], frozen=True, kw_only=True):
 
 
 class BookmarkRemove(Request[RemovedBookmark], frozen=True, kw_only=True):
-    """Forget a name; the point stays as long as the window reaches it, or a branch stands on it."""
+    """Forget a name; the point stays as long as the window reaches it, or a branch stands on it. seqno: only if it is of this point."""
 
     right: ClassVar[Right] = "delete"
     name: str
+    seqno: int | None = None
 
 
 class BookmarkHold(Request[Bookmark], frozen=True, kw_only=True):

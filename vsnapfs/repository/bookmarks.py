@@ -12,7 +12,7 @@ import msgspec
 from vsnapfs.binding import RecordKind
 from vsnapfs.catalog.bodies import BookmarkAdded, BookmarkNamed
 from vsnapfs.core.branch import source_branch
-from vsnapfs.core.errors import BusyError, NameTakenError, UsageError
+from vsnapfs.core.errors import BusyError, NameTakenError, NotFoundError, UsageError
 from vsnapfs.core.model import Bookmark, Consistency
 from vsnapfs.core.names import check_name
 from vsnapfs.core.times import iso
@@ -103,11 +103,14 @@ def tell_made(parts: Parts, name: str) -> None:
     events.tell(parts, "bookmark_added", name, **detail)
 
 
-def remove(parts: Parts, name: str) -> None:
-    """Raises: NotFoundError. BusyError: it is held, and the journal is not at the end of the hold; says by whom."""
+def remove(parts: Parts, name: str, seqno: int | None = None) -> None:
+    """seqno: only if it is of this point. Raises: NotFoundError. BusyError: it is held, and the journal is not at the end of the hold; says
+    by whom."""
     parts.require_owner()
     with parts.change:
         bookmark = find(parts, name)
+        if seqno not in (None, bookmark.seqno):
+            raise NotFoundError(f"bookmark {name!r} is of @{bookmark.seqno}, and not of @{seqno}")
         if candidate(bookmark).is_held(now_ns(parts)):
             why = f" ({bookmark.hold_note})" if bookmark.hold_note else ""
             raise BusyError(

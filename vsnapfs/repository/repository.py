@@ -297,13 +297,13 @@ class Repository(Closing):
         body = bookmarks.describe(name, consistency, application, note, schedule)
         return bookmarks.add(self._parts, body, 0 if at is None else self.resolve(at).seqno)
 
-    def bookmark_remove(self, name: str) -> list[str]:
+    def bookmark_remove(self, name: str, seqno: int | None = None) -> list[str]:
         """Remove a name; nothing else is. Returns the branches that stand on its point, which stays for them.
 
-        Raises: NotFoundError. BusyError: it is held.
+        Args: seqno: only if it is of this point. Raises: NotFoundError: also if it is of another. BusyError: it is held.
         """
         standing = self._parts.branches.standing_at(self.bookmark(name).seqno)
-        bookmarks.remove(self._parts, name)
+        bookmarks.remove(self._parts, name, seqno)
         self.tell("bookmark_removed", name, branches=standing)
         return standing
 

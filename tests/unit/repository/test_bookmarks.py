@@ -90,8 +90,12 @@ def test_a_name_is_taken_once(repository: Repository) -> None:
         mark(repository, "db0", 0, b"two", "a")
     assert first.time in str(caught.value)
     assert repository.bookmark("a") == first
-    repository.bookmark_remove("a")
-    assert repository.bookmark_add("a").seqno > first.seqno
+    repository.bookmark_remove("a", first.seqno)
+    second = repository.bookmark_add("a")
+    assert second.seqno > first.seqno
+    with pytest.raises(NotFoundError, match=f"bookmark 'a' is of @{second.seqno}, and not of @{first.seqno}"):
+        repository.bookmark_remove("a", first.seqno)
+    assert repository.bookmark("a") == second
 
 
 @pytest.mark.parametrize("name", ["", "latest", "2026-11-23", "@1", "-5min", "a/b", "..", "x" * 128])
