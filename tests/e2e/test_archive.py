@@ -305,7 +305,7 @@ def test_a_signal_leaves_what_can_be_gone_on_with(
     archived: Path, tmp_path: Path, number: int, within: tuple[str, ...]
 ) -> None:
     slow = tmp_path / "slow"
-    command = [*within, *vsnapfs(), "archive", "monday", "--to", "slow", "--rate", "150K"]
+    command = [*within, *vsnapfs(), "archive", "monday", "--to", "slow", "--rate", "75K"]
     with subprocess.Popen(command, env=environment(archived), stderr=subprocess.PIPE) as process:
         eventually(lambda: len(list(slow.glob("*/*.index"))) >= 3, "some pieces to be written")
         assert "another archive to slow is under way" in refused(archived, 5, "archive", "monday", "--to", "slow")
@@ -347,7 +347,7 @@ def test_retire_removes_the_bookmark_and_never_a_held_one(archived: Path) -> Non
 
 def test_what_was_put_behind_it_meanwhile_is_not_cut_off(archived: Path, tmp_path: Path) -> None:
     slow = tmp_path / "slow"
-    words = [*vsnapfs(), "archive", "monday", "--to", "slow", "--rate", "150K"]
+    words = [*vsnapfs(), "archive", "monday", "--to", "slow", "--rate", "75K"]
     with subprocess.Popen(words, env=environment(archived)) as process:
         eventually(lambda: len(list(slow.glob("*/*.index"))) >= 3, "some pieces to be written")
         process.kill()
@@ -360,7 +360,7 @@ def test_what_was_put_behind_it_meanwhile_is_not_cut_off(archived: Path, tmp_pat
 
 def test_one_that_was_killed_is_told_and_can_be_given_up(archived: Path, tmp_path: Path) -> None:
     slow = tmp_path / "slow"
-    words = [*vsnapfs(), "archive", "monday", "--to", "slow", "--rate", "150K"]
+    words = [*vsnapfs(), "archive", "monday", "--to", "slow", "--rate", "75K"]
     with subprocess.Popen(words, env=environment(archived)) as process:
         eventually(lambda: len(list(slow.glob("*/*.index"))) >= 3, "some pieces to be written")
         (listed,) = must_json(archived, "archive", "list")["archives"]
