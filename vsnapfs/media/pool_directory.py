@@ -103,6 +103,13 @@ class PoolDirectory:
     def open(self, name: str, flags: int = os.O_RDONLY) -> int:
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, FILE_MODE, dir_fd=self.fd)
 
+    def is_named(self, fd: int, name: str) -> bool:
+        """What was opened by a name still has it."""
+        try:
+            return os.path.samestat(os.fstat(fd), os.stat(name, dir_fd=self.fd, follow_symlinks=False))
+        except FileNotFoundError:
+            return False
+
     def open_part(self, name: str) -> int:
         """The file beside, empty."""
         with suppress(FileNotFoundError):

@@ -13,7 +13,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -58,6 +58,8 @@ class PoolTape:
                 directory.lock()
             self._files, self.foreign = directory.look(clean=write)
             self.label, self.problem = self._read_label()
+            if self._holds and not write:  # it may have been written over until it was held
+                self._files, self.foreign = directory.look(clean=False)
         except BaseException:
             self.close()
             raise
@@ -174,13 +176,15 @@ class PoolTape:
             return None, error
 
     def _hold_label(self) -> None:
-        """Whoever has the tape loaded has a shared lock on its label."""
-        self._let_go_of_label()
-        self._guard = self._directory.open(LABEL_FILE)
-        if not self._holds:
-            return
-        with suppress(BlockingIOError):  # somebody writes it over right now; what is read is whole all the same
-            fcntl.flock(self._guard, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        """Whoever has the tape loaded has a shared lock on its label. Who has it alone has it for a moment, and may write another one."""
+        while True:
+            self._let_go_of_label()
+            self._guard = self._directory.open(LABEL_FILE)
+            if not self._holds:
+                return
+            fcntl.flock(self._guard, fcntl.LOCK_SH)
+            if self._directory.is_named(self._guard, LABEL_FILE):
+                return
 
     def _let_go_of_label(self) -> None:
         if self._guard is not None:

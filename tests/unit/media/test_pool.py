@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -470,6 +472,48 @@ def test_a_tape_is_not_written_over_while_it_is_read(ground: Ground) -> None:
     ground.change("T00002", state="full")
     reader.close()
     assert name_of(ground.next(pool)) == "T00001"
+
+
+def test_one_that_is_written_over_while_it_is_loaded(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is loaded is what stands there then, and stays."""
+    pool = ground.pool()
+    ground.stock(pool, "T00001", "retired")
+    real = fcntl.flock
+
+    def flock(fd: int, how: int) -> None:
+        if how & fcntl.LOCK_SH:
+            monkeypatch.undo()
+            with closing(pool.load("T00001", write=True)) as tape:
+                assert tape.label is not None
+                tape.write_label(msgspec.structs.replace(tape.label, generation=2))
+        real(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    reader = pool.load("T00001")
+    assert reader.label is not None
+    assert (reader.label.generation, len(reader.files())) == (2, 1)
+    with closing(pool.load("T00001", write=True)) as tape, pytest.raises(BusyError, match="is being read"):
+        tape.write_label(reader.label)
+    reader.close()
+
+
+def test_who_waits_until_another_has_looked_who_reads(ground: Ground) -> None:
+    """It is not loaded without being held."""
+    pool = ground.pool()
+    ground.stock(pool, "T00001")
+    alone = os.open(ground.top / "T00001" / "00000.label", os.O_RDWR)
+    fcntl.flock(alone, fcntl.LOCK_EX)
+    loaded: list[PoolTape] = []
+    loading = threading.Thread(target=lambda: loaded.append(pool.load("T00001")))
+    loading.start()
+    loading.join(0.1)
+    assert loaded == []
+    os.close(alone)
+    loading.join(60)
+    (reader,) = loaded
+    with closing(pool.load("T00001", write=True)) as tape, pytest.raises(BusyError, match="is being read"):
+        tape.require_unread()
+    reader.close()
 
 
 def test_who_only_looks_keeps_nobody_from_writing_over(ground: Ground) -> None:
