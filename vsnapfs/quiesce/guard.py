@@ -34,7 +34,8 @@ from vsnapfs.quiesce.program import kill_group
 from vsnapfs.quiesce.resident import stay_in_memory
 
 GRACE_S = 0.25
-"""The freezer may be so late; and so long the thaw of one holds up the next."""
+"""The freezer may be so late, counted from when the guard looks: what holds up the whole machine holds up both. And so long the thaw of
+one holds up the next."""
 RETRY_S = 0.05
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """They end neither before all is thawed."""
@@ -164,17 +165,25 @@ class _Guard:
 
     def watch(self) -> None:
         """Until the freezer is gone, and everything is thawed."""
-        while self._take(None if self._until is None else self._until + GRACE_S):
-            if self._until is not None and time.monotonic() >= self._until + GRACE_S:
+        while self._take(self._until):
+            if self._is_late():
                 self._be_done_with_it()
         self._kill_groups()
         self._thaw()
 
-    def _take(self, until: float | None) -> bool:
-        """A message, or ``until``. False: the freezer is gone."""
+    def _is_late(self) -> bool:
+        """The freezer has had its time and the grace, and nothing that it said before is unread."""
+        return self._until is not None and time.monotonic() >= self._until and not self._hears(GRACE_S)
+
+    def _hears(self, seconds: float | None) -> bool:
+        """Until there is a message, or the end of the line. False: there was none for so long."""
         poll = select.poll()
         poll.register(self._line, select.POLLIN)
-        if not poll.poll(None if until is None else max(0.0, until - time.monotonic()) * 1000):
+        return bool(poll.poll(None if seconds is None else seconds * 1000))
+
+    def _take(self, until: float | None) -> bool:
+        """A message, or ``until``. False: the freezer is gone."""
+        if not self._hears(None if until is None else max(0.0, until - time.monotonic())):
             return True
         try:
             content, fds, _, _ = socket.recv_fds(self._line, MESSAGE_BYTES_MAX, 1)

@@ -100,6 +100,16 @@ def test_a_freezer_that_thaws_in_time_is_left_alone(tmp_path: Path) -> None:
     assert play(tmp_path, script) == 0
 
 
+def test_a_guard_that_was_late_itself_reads_on_before_it_kills(tmp_path: Path) -> None:
+    """As on a machine that had no time for it: what the freezer has said meanwhile counts."""
+    script = (
+        "os.kill(line.pid, signal.SIGSTOP)\n"
+        "line.expect(time.monotonic() + 0.1)\nline.expect(time.monotonic() + 60)\ntime.sleep(0.6)\n"
+        "os.kill(line.pid, signal.SIGCONT)\ntime.sleep(0.3)\nline.close()\n"
+    )
+    assert play(tmp_path, script) == 0
+
+
 def test_a_guard_is_not_ended_by_a_terminal(tmp_path: Path) -> None:
     script = (
         'line.hold(0, touch("a"))\n'
