@@ -20,6 +20,8 @@ from tests.support.processes import (
     make_repository,
     must,
     must_json,
+    stand_still,
+    umount,
     unmount,
 )
 from tests.support.waiting import eventually
@@ -28,7 +30,7 @@ VOLUME = "disk"
 VOLUME_BYTES = 384 << 20
 STORE_BYTES = 32 << 30
 """As far as the filesystem below knows: a sparse file."""
-GONE_S_MAX = 20.0
+GONE_S_MAX = 60.0
 COPY_S_MAX = 300.0
 
 
@@ -68,7 +70,7 @@ class Disk:
         """With all that it holds written out, and no error in its life."""
         if self.kind == "ext4":
             assert (Path("/sys/fs/ext4") / self._device.name / "errors_count").read_text() == "0\n"
-        sh("umount", self.directory)
+        umount(self.directory)
         self.drop()
 
     def drop(self) -> None:
@@ -149,7 +151,7 @@ class Place:
         """SIGKILL keeper and worker: the mount is dead, and so is the application soon. May be called at any time."""
         if not self._server.is_running():
             return
-        os.kill(self._server.pid, signal.SIGSTOP)  # that it starts no other worker
+        stand_still(self._server.pid)  # that it starts no other worker
         workers = children_of(self._server.pid)
         for pid in workers:
             os.kill(pid, signal.SIGKILL)

@@ -21,7 +21,7 @@ from tests.support.processes import Mounted, make_repository, must_json
 from tests.support.waiting import eventually
 
 VOLUMES = {"postgresql": 320 << 20, "mariadb": 320 << 20, "files": 32 << 20}
-STEP_S_MAX = 60.0
+STEP_S_MAX = 150.0
 COPY_S_MAX = 300.0
 PROFILES = """
 [quiesce.checkpoint]

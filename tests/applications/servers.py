@@ -18,7 +18,7 @@ from tests.applications.mariadb import MariaDB
 from tests.applications.postgresql import PostgreSQL
 from tests.applications.session import closing
 from tests.applications.writers import Writers
-from tests.support.processes import children_of
+from tests.support.processes import children_of, stand_still
 from tests.support.waiting import eventually
 from vsnapfs.policy.profiles import MariaDBSettings, PostgreSQLSettings
 from vsnapfs.quiesce.mariadb import MariaDBMember
@@ -136,11 +136,12 @@ def end_our_session(server: Application) -> None:
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'vsnapfs';"
             )
         else:
-            found = session.ask(
-                "SELECT id FROM information_schema.processlist"
-                " WHERE db IS NULL AND user = 'root' AND command = 'Sleep' ORDER BY id DESC LIMIT 1;"
-            )
-            session.ask(f"KILL {found[0]}; SELECT 0;")
+            ours = (
+                "SELECT coalesce(max(id), 0) FROM information_schema.processlist"
+                " WHERE db IS NULL AND user = 'root' AND command = 'Sleep';"
+            )  # the server answers, and sleeps a moment later
+            found = eventually(lambda: session.ask_number(ours), "our session waits for us")
+            session.ask(f"KILL {found}; SELECT 0;")
 
 
 @contextlib.contextmanager
@@ -148,12 +149,12 @@ def stopped(server: Application) -> Iterator[None]:
     """All its processes stand still."""
     process = server._process if isinstance(server, MariaDB) else server._postmaster._process  # type: ignore[attr-defined]
     assert process is not None
-    pids = [process.pid, *children_of(process.pid)]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    tasks = [task / "stat" for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
+    pids = [process.pid]
     try:
-        eventually(lambda: all(task.read_text().rpartition(") ")[2][0] in "TZ" for task in tasks), "all stand still")
+        stand_still(process.pid)  # the first: it starts no other from then on, and those that end are there still
+        for pid in children_of(process.pid):
+            pids.append(pid)
+            stand_still(pid)
         yield
     finally:
         for pid in reversed(pids):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-ANSWER_S_MAX = 30.0
+ANSWER_S_MAX = 120.0
 READ_BYTES = 4096
 COLUMNS = re.compile(r"[|\t]")
 

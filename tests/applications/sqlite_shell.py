@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 
-BUSY_S_MAX = 20.0
+BUSY_S_MAX = 100.0
 
 
 def main() -> None:

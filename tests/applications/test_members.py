@@ -25,7 +25,7 @@ from tests.applications.servers import (
 )
 from tests.applications.session import closing
 from tests.applications.writers import Writers
-from tests.support.processes import children_of
+from tests.support.processes import children_of, command_of
 from vsnapfs.core.errors import NotStillError, PermissionDeniedError, QuiesceError, TimedOutError, UsageError
 from vsnapfs.policy.profiles import MariaDBSettings, PostgreSQLSettings, Profile
 from vsnapfs.quiesce.mariadb import MariaDBMember
@@ -57,13 +57,9 @@ def test_when_the_freezer_is_killed_they_go_on_at_once(holding: Holding) -> None
 
 
 def _kill_freezer_and_wait(writers: Writers) -> None:
-    (freezer,) = [pid for pid in children_of(os.getpid()) if b"vsnapfs.quiesce.freezer" in _command_of(pid)]
+    (freezer,) = [pid for pid in children_of(os.getpid()) if b"vsnapfs.quiesce.freezer" in command_of(pid)]
     os.kill(freezer, signal.SIGKILL)
     writers.wait_for_each()
-
-
-def _command_of(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_a_lock_that_cannot_be_had_is_given_up_in_time_and_nobody_waits_then(holding: Holding) -> None:

@@ -12,7 +12,7 @@ from tests.applications.application import Application
 from tests.applications.session import Session, SessionError, closing
 from tests.support.waiting import eventually
 
-END_S_MAX = 60.0
+END_S_MAX = 150.0
 
 
 class Counts(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -71,5 +72,15 @@ def memory_group(name: str) -> Iterator[MemoryGroup]:
         for pid in group.pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not group.pids(), "the end of the group's processes")
+        eventually(lambda: _is_removed(path), "the end of the group's processes")
+
+
+def _is_removed(path: Path) -> bool:
+    """A process that is not listed any more may still be on its way out."""
+    try:
         path.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.control import ask
-from tests.support.processes import children_of
+from tests.support.processes import children_of, command_of
 from tests.support.waiting import eventually
 
 KILLS_VARIABLE = "VSNAPFS_WORKER_KILLS"
@@ -65,7 +65,7 @@ class Workers:
     def _next_pid(self) -> int:
         """Of one that the keeper has started, whether it answers or not; 0: there is none."""
         for pid in children_of(self._keeper_pid):
-            if pid not in self.killed and b"--worker" in _arguments(pid):
+            if pid not in self.killed and b"--worker" in command_of(pid):
                 return pid
         return 0
 
@@ -88,14 +88,6 @@ class Workers:
 
     def __str__(self) -> str:
         return f"{len(self.killed)} workers killed, the next one answered after {self.slowest_s:.2f} s at most"
-
-
-def _arguments(pid: int) -> list[bytes]:
-    """None, of a process that is gone by now."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError):
-        return []
 
 
 class Killing:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.support.devices import sh
-from tests.support.processes import children_of, is_alive
+from tests.support.processes import children_of, is_alive, stand_still
 from tests.support.waiting import eventually
 
 USER = "postgres"
@@ -135,8 +135,10 @@ class Postmaster:
         """SIGKILL all its processes, at any time, and wait until they are gone."""
         if self._process is None:
             return
-        self._process.send_signal(signal.SIGSTOP)  # that it starts none meanwhile
-        children = children_of(self._process.pid) if self._process.poll() is None else []
+        children = []
+        if self._process.poll() is None:
+            stand_still(self._process.pid)  # that it starts none meanwhile
+            children = children_of(self._process.pid)
         for pid in children:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -19,8 +19,8 @@ from typing import Any, Self
 from tests.support.waiting import eventually
 from vsnapfs.mounts.table import UNSERVED
 
-READY_S = 20.0
-END_S = 30.0
+READY_S = 60.0
+END_S = 60.0
 
 
 def program() -> list[str]:
@@ -61,8 +61,17 @@ def must_json(repository: Path, *args: str | Path, status: int = 0) -> Any:
     return json.loads(must(repository, "--json", *args, status=status))
 
 
+def _told(path: Path) -> bytes:
+    """What the kernel says in a file of /proc; empty: that process has gone."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 def children_of(pid: int) -> list[int]:
-    """Its own, not theirs; of a process that has ended, none. A thread that ends meanwhile hands its children to another: all are asked again."""
+    """Its own, not theirs; of a process that has ended, none. A thread that ends meanwhile hands its children to another: then all
+    are asked again."""
     while Path(f"/proc/{pid}/task").exists():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             tasks = Path(f"/proc/{pid}/task").iterdir()
@@ -70,13 +79,25 @@ def children_of(pid: int) -> list[int]:
     return []
 
 
+def command_of(pid: int) -> list[bytes]:
+    """The words of its command; none: it has ended."""
+    return _told(Path(f"/proc/{pid}/cmdline")).split(b"\0")
+
+
 def is_alive(pid: int) -> bool:
     """There is such a process, and it has not ended."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
+    return _state(Path(f"/proc/{pid}/stat")) not in ("", "Z", "X")
+
+
+def _state(path: Path) -> str:
+    return _told(path).rpartition(b") ")[2][:1].decode()
+
+
+def stand_still(pid: int) -> None:
+    """SIGSTOP a process of ours, and wait until it runs no more: from then on it starts no other and reaps none."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    eventually(lambda: not any(_state(task / "stat") in ("R", "S") for task in tasks), f"process {pid} stands still")
 
 
 def is_mounted(path: Path) -> bool:

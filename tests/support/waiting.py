@@ -10,7 +10,7 @@ T = TypeVar("T")
 LOOK_EVERY_S = 0.005
 
 
-def eventually(look: Callable[[], T], what: str, *, deadline_s: float = 15.0) -> T:
+def eventually(look: Callable[[], T], what: str, *, deadline_s: float = 60.0) -> T:
     """Call ``look`` until it returns something true, and return that.
 
     Raises: AssertionError naming ``what`` after ``deadline_s`` seconds.
