@@ -1,7 +1,8 @@
-"""Bacula with the configuration of docs/examples: director, storage and client as processes of ours, on ports that are free."""
+"""Bacula with the configuration of docs/examples: director, storage and client as processes of ours, on ports that nobody else gets."""
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 from contextlib import ExitStack
@@ -16,9 +17,10 @@ from tests.support.waiting import eventually
 CONFIGURATION = EXAMPLES / "bacula"
 MAKE_TABLES = Path("/usr/share/bacula-director/make_sqlite3_tables")
 DAEMONS = ("bacula-sd", "bacula-fd", "bacula-dir")
-PORTS = (9101, 9102, 9103)
-CONSOLE_S_MAX = 90
-READY_S_MAX = 30.0
+PORT = re.compile(r"(?<=port = )910[123]\b", re.IGNORECASE)
+CONSOLE_S_MAX = 200
+READY_S_MAX = 90.0
+LOCKED_MS_MAX = 60_000
 
 
 class Job(NamedTuple):
@@ -39,6 +41,7 @@ class Bacula:
         self._top = place.ground / "bacula"
         self.restored = place.ground / "restored"
         self._stack = ExitStack()
+        self._ports: dict[str, int] = {}
         self._places = {
             "/var/lib/bacula": self._top / "lib",
             "/run/bacula": self._top / "run",
@@ -71,12 +74,9 @@ class Bacula:
             (self._top / name).mkdir(parents=True)
         settings = f"export VSNAPFS_REPO='{self._place.repository}' VSNAPFS_MOUNT='{self._place.mountpoint}'\n"
         (self._place.ground / "backup.conf").write_text(settings)
-        ports = _free_ports(len(PORTS))
         for path in CONFIGURATION.glob("*.conf"):
             text = self._configured(path.read_text() + (more if path.stem == "bacula-dir" else ""))
-            for usual, ours in zip(PORTS, ports, strict=True):
-                text = text.replace(str(usual), str(ours))
-            (self._top / "etc" / path.name).write_text(text)
+            (self._top / "etc" / path.name).write_text(PORT.sub(self._port, text))
         for script in ("bacula-before", "bacula-after"):
             installed = self._top / "etc/scripts" / script
             installed.write_text(self._configured((CONFIGURATION / script).read_text()))
@@ -84,6 +84,15 @@ class Bacula:
         tables = MAKE_TABLES.read_text().replace("XXX_DBNAME_XXX", "bacula")
         (self._top / "tables").write_text(tables.replace("/var/lib/bacula", str(self._top / "lib")))
         sh("sh", self._top / "tables")
+
+    def _port(self, usual: re.Match[str]) -> str:
+        """One of ours. A socket that is bound and does not listen keeps it: the daemon can listen beside it, and nobody else gets it."""
+        if usual[0] not in self._ports:
+            keeper = self._stack.enter_context(socket.socket())
+            keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            keeper.bind(("127.0.0.1", 0))
+            self._ports[usual[0]] = keeper.getsockname()[1]
+        return str(self._ports[usual[0]])
 
     def __enter__(self) -> Self:
         try:
@@ -129,12 +138,5 @@ class Bacula:
 
     def _rows(self, query: str) -> list[list[str]]:
         database = self._top / "lib/bacula.db"
-        return [line.split("|") for line in sh("sqlite3", "-readonly", database, query).splitlines()]
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        said = sh("sqlite3", "-readonly", "-cmd", f".timeout {LOCKED_MS_MAX}", database, query, timeout_s=CONSOLE_S_MAX)
+        return [line.split("|") for line in said.splitlines()]

@@ -9,6 +9,7 @@ import pytest
 
 from tests.applications.bacula import Bacula
 from tests.applications.protected import EXAMPLES, VOLUMES, Protected, protected
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(300)]
 
@@ -83,6 +84,7 @@ def test_bacula(place: Protected) -> None:
 
         job = bacula.run("run job=Failing yes")
         assert (job.files, job.status) == (0, "f"), bacula.log
+        eventually(lambda: "Job=Failing" in bacula.log, "the last job's end")
         assert "bookmark bacula is held still, for: Failing" in bacula.log
         assert bacula.log.count("ClientAfterJob: removed bookmark bacula") == 3, bacula.log
     assert "bacula" not in place.bookmarks()
