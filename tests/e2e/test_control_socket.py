@@ -35,7 +35,8 @@ def lives(repository: Path, server: Mounted) -> Iterator[None]:
 
 
 def refusals(server: Mounted) -> list[dict[str, object]]:
-    lines = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
+    whole = [line for line in server.log.splitlines(keepends=True) if line.endswith("\n")]
+    lines = [json.loads(line) for line in whole if line.startswith("{")]
     return [line for line in lines if "refused" in line["event"]]
 
 

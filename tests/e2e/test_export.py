@@ -56,7 +56,9 @@ def test_an_image_is_complete_and_sparse(filled: Path, tmp_path: Path, first: by
     told = must_json(filled, "export", "a", "db", "--to", target)
     assert (told["volume"], told["size_bytes"], told["to"]) == ("db", 4 * MIB, str(target))
     assert target.read_bytes() == first
-    assert target.stat().st_blocks * 512 == 2 * MIB
+    assert (
+        2 * MIB <= target.stat().st_blocks * 512 <= 2 * MIB + 64 * 1024
+    )  # in many pieces its filesystem needs a block for them
     assert not target.with_name("a.img.partial").exists()
 
 

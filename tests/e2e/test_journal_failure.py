@@ -21,7 +21,7 @@ from tests.support.control import ask
 from tests.support.devices import loop_device, mounted, sh
 from tests.support.files import opened
 from tests.support.keeper import Workers
-from tests.support.processes import Mounted, must, must_json, run
+from tests.support.processes import Mounted, must, must_json, run, umount
 from tests.support.waiting import eventually
 
 SIZE = 32 * MIB
@@ -220,7 +220,7 @@ def test_a_disk_that_fails_stops_nobody(disk: Path, primary: Path, tmp_path: Pat
         assert writer.slowest_s < HELD_UP_S_MAX
         assert primary.read_bytes() == writer.content
         server.kill()
-        sh("umount", disk)
+        umount(disk)
         sh("mount", "-t", "ext4", device, disk)
         server.start()
         assert primary.read_bytes() == writer.content

@@ -23,7 +23,8 @@ from tests.support.processes import Mounted, make_repository, must, must_json
 KILLS = kills(6)
 BOOKMARKS_MAX = 20
 PGBENCH_S = 3
-BAD = re.compile("ERROR|FATAL|PANIC|could not|lost")
+BAD = re.compile("ERROR(?!:  canceling autovacuum task)|FATAL|PANIC|could not|lost")
+"""An autovacuum gives way to whoever changes its table, as the making of a key does."""
 
 pytestmark = [
     pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(180 + 20 * KILLS)

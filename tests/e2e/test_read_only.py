@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.ground import program, serving, shown
 from tests.support.files import opened
-from tests.support.processes import Mounted, must, run
+from tests.support.processes import Mounted, must, run, umount
 from tests.support.volumes import flip_bit
 from tests.support.waiting import eventually
 from vsnapfs.repository.repository import Repository
@@ -173,4 +173,4 @@ def test_a_repository_on_a_disk_that_is_mounted_read_only(filled: Path, tmp_path
         assert (refused.returncode, refused.stderr.count("\n")) == (4, 1)
         assert "Read-only file system" in refused.stderr
     finally:
-        subprocess.run(["umount", read_only], check=True)
+        umount(read_only)

@@ -164,6 +164,10 @@ def test_the_socket_lasts_as_long_as_its_server(ground: Ground) -> None:
             lambda: ground.asks(ALICE, "bookmark", "list", groups=str(OPERATORS)).returncode == 0, "the next worker"
         )
         server.kill()
+    eventually(
+        lambda: run(None, "--socket", ground.socket, "bookmark", "list").returncode == NOT_FOUND,
+        "the end of its worker",
+    )
     assert "no server listens" in refused(None, NOT_FOUND, "--socket", ground.socket, "bookmark", "list")
     eventually(lambda: run(ground.repository, "bookmark", "add", "x").returncode == 0, "the lock to be free")
     with serving(ground.repository, ground.mountpoint):
