@@ -12,7 +12,11 @@ import pytest
 
 from tests.support.processes import environment
 
-pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse]
+RUN_S_MAX = 250
+
+pytestmark = [
+    pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(2 * RUN_S_MAX + 30)
+]  # fmt: skip
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 URING_SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
@@ -32,7 +36,7 @@ def bench(*words: str | Path) -> subprocess.CompletedProcess[str]:
     env = environment()
     env["PYTHONPATH"] = os.pathsep.join([str(SCRIPTS), env["PYTHONPATH"]])
     command = [sys.executable, "-m", "benchmarks", *map(str, words)]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=RUN_S_MAX, check=False)
 
 
 @pytest.mark.parametrize("group", TITLES)

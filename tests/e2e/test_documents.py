@@ -12,7 +12,7 @@ import pytest
 from tests.support.processes import environment, program, unmount
 
 README = Path(__file__).parents[2] / "README.md"
-TOUR_S_MAX = 100
+TOUR_S_MAX = 300
 TOLD = ("2 archives: ", "tapes, in this order: ")
 """By a recall, before it begins."""
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"

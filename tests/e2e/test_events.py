@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse]
 
-END_S_MAX = 20.0
+END_S_MAX = 60.0
 INTERRUPTED = 130
 
 
@@ -161,7 +161,7 @@ def test_the_command_for_events(repository: Path, tmp_path: Path) -> None:
     """It hangs and floods; a bookmark waits for neither."""
     (tmp_path / "hook.py").write_text(HOOK)
     words = [sys.executable, "-S", str(tmp_path / "hook.py"), str(tmp_path / "out")]
-    (repository / "vsnapfs.toml").write_text(f"[events]\ncommand = {json.dumps(words)}\ntimeout = '2s'\n")
+    (repository / "vsnapfs.toml").write_text(f"[events]\ncommand = {json.dumps(words)}\ntimeout = '6s'\n")
 
     def told() -> list[str]:
         lines = (tmp_path / "out").read_text().splitlines() if (tmp_path / "out").exists() else []
@@ -173,7 +173,7 @@ def test_the_command_for_events(repository: Path, tmp_path: Path) -> None:
         eventually(lambda: "c" in told(), "all three")
         (failed,) = must_json(repository, "events", "--kind", "hook_failed")["events"]
     assert told() == ["", "hang", "flood", "c", ""]
-    assert failed["detail"]["reason"] == "it was still running after 2 s"
+    assert failed["detail"]["reason"] == "it was still running after 6 s"
 
 
 def test_a_command_on_our_own_mount(repository: Path, tmp_path: Path) -> None:

@@ -22,10 +22,13 @@ from tests.support.devices import loop_device, mounted, sh
 from tests.support.processes import Mounted, make_repository, must, must_json
 from tests.support.waiting import eventually
 
+WRITER_S_MAX = 300
+
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.requires_root,
     pytest.mark.requires_fuse,
+    pytest.mark.timeout(WRITER_S_MAX + 120),
     pytest.mark.skipif(not has_memory_groups(), reason="no memory cgroups"),
 ]
 
@@ -37,7 +40,6 @@ SERVER_MORE_BYTES = 64 * MIB
 writes, which is four times as much."""
 
 NO_LIMIT_BYTES = 1 << 40
-WRITER_S_MAX = 60
 
 WRITER = """if True:
     import os, random, sys
