@@ -48,6 +48,8 @@ POSTGRESQL_MAY_SAY = re.compile(
     "starting PostgreSQL|listening on|database system (was interrupted; last known up|was not properly shut down|is ready)"
     "|redo (starts|done) at|redo is not required|invalid record length at|checkpoint (starting|complete): (end-of-recovery|force|wal|time)"
     "|record with incorrect prev-link|checkpoint complete|restartpoint|unexpected pageaddr|invalid magic number"
+    "|incorrect resource manager data checksum|invalid resource manager ID|invalid contrecord length|there is no contrecord flag"
+    "|contrecord is requested|missing contrecord|invalid record offset|record length .* too long|invalid info bits|out-of-sequence timeline"
 )
 """Recovery from the last checkpoint to the end of the log, which it meets in one of several ways."""
 MARIADB_MUST_NOT_SAY = re.compile(r"\[ERROR\]|crashed|repair|corrupt|Recovering after a crash using", re.IGNORECASE)
@@ -111,7 +113,7 @@ class Play:
         threading.Event().wait(self._rng.uniform(0, PAUSE_S_MAX))
         name, profile = f"mark-{number}", ("checkpoint", "backup")[number % 2]
         asked = time.time()
-        must(self._site.repository, "bookmark", "add", name, "--quiesce", profile, timeout_s=180)
+        must(self._site.repository, "bookmark", "add", name, "--quiesce", profile, timeout_s=300)
         self._made[name] = profile, asked
 
     def failed(self) -> tuple[int, int]:
