@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.support.processes import child, children_of, environment, is_alive
+from tests.support.processes import child, children_of, command_of, environment, is_alive
 from tests.support.waiting import eventually
 from vsnapfs.core.errors import QuiesceError, TimedOutError
 from vsnapfs.core.model import QuiescePhase
@@ -59,14 +59,16 @@ def occasion(profile: Profile) -> Occasion:
 
 def freezer_and_guard(asker: int | None = None) -> tuple[int, int]:
     """Of the quiesce that is under way in this process, or in another."""
-    freezers = [pid for pid in children_of(asker or os.getpid()) if b"vsnapfs.quiesce.freezer" in command_line(pid)]
-    (freezer,) = [pid for pid in freezers if is_alive(pid)]
-    (guard,) = [pid for pid in children_of(freezer) if b"vsnapfs.quiesce.freezer" in command_line(pid)]
+    asker = asker or os.getpid()
+    eventually(lambda: len(freezers_of(asker)) == 1, "one freezer, and none of before")
+    (freezer,) = freezers_of(asker)
+    (guard,) = freezers_of(freezer)
     return freezer, guard
 
 
-def command_line(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+def freezers_of(parent: int) -> list[int]:
+    """What it has started and has not ended. A guard is a fork of a freezer, and has its words."""
+    return [pid for pid in children_of(parent) if b"vsnapfs.quiesce.freezer" in command_of(pid) and is_alive(pid)]
 
 
 ALL = ["a-freeze", "b-freeze", "b-thaw", "a-thaw"]
@@ -85,8 +87,7 @@ def test_all_are_still_while_the_block_runs(ground: Ground) -> None:
         assert member.frozen is not None
         assert member.thawed is not None
         assert parse_iso(member.frozen) < at_ns < parse_iso(member.thawed)
-    assert not is_alive(freezer)
-    assert not is_alive(guard)
+    eventually(lambda: not is_alive(freezer) and not is_alive(guard), "the end of both")
 
 
 def test_who_waits_is_told_how_it_goes(ground: Ground) -> None:
