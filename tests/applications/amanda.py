@@ -19,7 +19,7 @@ TEMPORARY = Path("/tmp/amanda")
 """Amanda makes it, if its user may write to /tmp."""
 LISTS = Path("/var/lib/amanda/gnutar-lists")
 TAPES = 3
-DUMP_S_MAX = 100
+DUMP_S_MAX = 200
 READING = "-all,+dac_read_search"
 
 

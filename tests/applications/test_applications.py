@@ -8,7 +8,7 @@ from tests.applications.play import play
 
 BOOKMARKS, KILLS = 10, 12
 
-pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize(("application", "seed"), [("postgresql", 1), ("mariadb", 2), ("sqlite", 4)])

@@ -7,7 +7,7 @@ import pytest
 from tests.applications.amanda import Amanda
 from tests.applications.protected import VOLUMES, protected
 
-pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(600)]
 
 SETTINGS = """
 [mount]

@@ -11,7 +11,7 @@ from tests.applications.bacula import Bacula
 from tests.applications.protected import EXAMPLES, VOLUMES, Protected, protected
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(600)]
 
 FAILING = """
 Job {

@@ -19,7 +19,7 @@ from vsnapfs.core.errors import QuiesceError
 from vsnapfs.policy.profiles import MariaDBSettings
 from vsnapfs.quiesce.mariadb import MariaDBMember
 
-pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.timeout(600)]
 
 
 def test_commits_that_mariadb_has_not_written_out_yet_are_on_the_disk_when_it_is_still(mariadb: Application) -> None:

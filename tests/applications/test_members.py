@@ -32,7 +32,7 @@ from vsnapfs.quiesce.mariadb import MariaDBMember
 from vsnapfs.quiesce.postgresql import PostgreSQLMember
 from vsnapfs.quiesce.quiesce import NotStill, quiesced
 
-pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.timeout(600)]
 LATE_S = 10.0
 """A machine that has much else to do may take so much longer for what should have ended at its deadline."""
 

@@ -27,7 +27,7 @@ from vsnapfs.core.errors import NotStillError, QuiesceError, TimedOutError
 from vsnapfs.policy.profiles import PostgreSQLSettings
 from vsnapfs.quiesce.postgresql import PostgreSQLMember
 
-pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.timeout(600)]
 
 
 def test_one_that_is_not_asked_to_hold_writes_holds_nobody(postgresql: Application) -> None:

@@ -8,7 +8,7 @@ from tests.applications.quiesced import play
 
 BOOKMARKS = 3
 
-pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(900)]
 
 
 def test_each_starts_with_no_more_recovery_than_is_promised_and_all_are_at_the_same_step() -> None:

@@ -19,7 +19,7 @@ from tests.applications.servers import frozen, load, of_postgresql
 from tests.applications.session import closing
 from tests.support.postgresql import USER, Cluster, environment
 
-pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.timeout(600)]
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 ORDERS = 500
@@ -30,7 +30,7 @@ WRONG_USAGE, NOT_FOUND, BUSY = 2, 3, 5
 def example(name: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
     command = [str(EXAMPLES / name), *map(str, words)]
     return subprocess.run(
-        command, cwd="/", env=environment(), capture_output=True, text=True, timeout=180, check=False,
+        command, cwd="/", env=environment(), capture_output=True, text=True, timeout=400, check=False,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
