@@ -25,7 +25,7 @@ STEP_S_MAX = 150.0
 COPY_S_MAX = 300.0
 PROFILES = """
 [quiesce.checkpoint]
-deadline = "90s"
+deadline = "60s"
 [[quiesce.checkpoint.members]]
 kind = "postgresql"
 name = "pg"
@@ -42,7 +42,7 @@ name = "files"
 mountpoint = "{files}"
 
 [quiesce.backup]
-deadline = "90s"
+deadline = "60s"
 [[quiesce.backup.members]]
 kind = "postgresql"
 name = "pg"

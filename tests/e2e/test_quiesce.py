@@ -44,10 +44,10 @@ kind = "fsfreeze"
 name = "files"
 mountpoint = "{disk}"
 [quiesce.hasty]
-deadline = "300ms"
+deadline = "2s"
 members = [{{kind = "command", name = "slow", freeze = ["sleep", "20"], thaw = ["true"]}}]
 [quiesce.careless]
-deadline = "300ms"
+deadline = "2s"
 fallback = "crash"
 members = [{{kind = "command", name = "slow", freeze = ["sleep", "20"], thaw = ["true"]}}]
 [quiesce.sloppy]

@@ -17,7 +17,8 @@ from vsnapfs.quiesce.messages import Frozen
 pytestmark = pytest.mark.unit
 
 LONG_S = 30.0
-SHORT_S = 0.2
+SHORT_S = 2.0
+"""Of a deadline that is met by whoever does not hang, on a slow machine too."""
 
 
 class Ground:
@@ -170,7 +171,7 @@ def test_one_that_somebody_else_has_let_go_makes_it_worth_nothing() -> None:
 def test_at_the_deadline_all_are_let_go() -> None:
     ground = Ground(deadline_s=SHORT_S, on_frozen=None)
     ground.run()
-    assert ground.ears.error() == ("TimedOutError", "the deadline of 0.2 s has passed")
+    assert ground.ears.error() == ("TimedOutError", "the deadline of 2 s has passed")
     assert ground.outcomes() == ["frozen"] * 3
     assert ground.steps("thaw") == list("cba")
     frozen_at = next(at for at, m in zip(ground.ears.said_at, ground.ears.said, strict=True) if isinstance(m, Frozen))
