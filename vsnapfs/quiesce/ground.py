@@ -80,7 +80,7 @@ def _below_device(device: str, seen: set[str]) -> Iterator[MountEntry]:
     directory = (DEVICES / device).resolve()
     if (directory / "partition").exists():
         yield from _below_device(_text(directory.parent / "dev"), seen)
-    for slave in sorted((directory / "slaves").glob("*")):
+    for slave in _entries(directory / "slaves"):
         yield from _below_device(_text(slave / "dev"), seen)
     backing = _text(directory / "loop" / "backing_file")
     if backing:
@@ -95,14 +95,22 @@ def _text(path: Path) -> str:
         return ""
 
 
+def _entries(directory: Path) -> list[Path]:
+    """Of a directory of sysfs; none of one that is not there, or has just gone: of a device or a filesystem of somebody else."""
+    try:
+        return sorted(directory.iterdir())
+    except OSError:
+        return []
+
+
 def _devices_of(mount: MountEntry) -> Iterator[str]:
     """Block devices of a filesystem that has a number of its own: that which was mounted, and those that btrfs has beside it."""
     first = _number_of(mount.source)
     if first is None:
         return
     yield first
-    for filesystem in BTRFS.glob("*/devices"):
-        devices = [_text(device / "dev") for device in filesystem.glob("*")]
+    for filesystem in _entries(BTRFS):
+        devices = [_text(device / "dev") for device in _entries(filesystem / "devices")]
         if first in devices:
             yield from devices
 
