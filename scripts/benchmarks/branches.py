@@ -32,7 +32,7 @@ APART_BYTES = 160 << 20
 LOG_BYTES_MIN = 64 << 20
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 BOOKMARKS = 32
-RELEASE_S_MAX = 15.0
+RELEASE_S_MAX = 60.0
 
 
 class Answered(NamedTuple):
