@@ -63,7 +63,11 @@ def test_a_bookmark_each_second(repository: Path, tmp_path: Path) -> None:
     assert len(set(seconds)) == len(seconds), "none is made twice"
     assert {(bookmark["note"], bookmark["application"]) for bookmark in found} == {("by itself", "shop")}
     told = [event for event in events(repository, "bookmark_added") if event["detail"]["schedule"] == "tick"]
-    assert [event["subject"] for event in told] == [bookmark["name"] for bookmark in found]
+    names = [bookmark["name"] for bookmark in found]
+    killed_at = events(repository, "served")[1]["time"]
+    last = [bookmark["name"] for bookmark in found if bookmark["time"] < killed_at][-1]
+    without = [name for name in names if name != last]  # it was made, and its worker was killed before it could tell
+    assert [event["subject"] for event in told] in (names, without)
     (state,) = status_of(repository)["schedules"]
     assert (state["last_bookmark"], state["next_due"]) == (found[-1]["name"], None)
 
