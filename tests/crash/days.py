@@ -86,6 +86,7 @@ class Days:
         self.ended: list[Day] = []
         self._rng = random.Random(seed)
         self._clock = Clock(directory)
+        self._clock.advance(HOUR_S - self._clock.now_ns() / NS_PER_S % HOUR_S)  # else one might be full while this runs
         self._repository = directory / "repository"
         self._mountpoint = directory / "mount"
         self._content = {name: bytearray(VOLUME_BYTES) for name in VOLUMES}
