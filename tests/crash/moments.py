@@ -69,7 +69,7 @@ class Bookmarker:
         try:
             while self.refused is None:
                 self._add()
-        except (OSError, HTTPException):
+        except (OSError, HTTPException, ValueError, IndexError):  # or half an answer
             pass
 
     def _add(self) -> None:
