@@ -140,7 +140,7 @@ def test_again_and_again(path: Path) -> None:
 
 
 def test_ten_thousand_bookmarks(path: Path) -> None:
-    with opened(path, f"{SOON}\nkeep_last = 100\nkeep_hourly = 5") as repository:
+    with opened(path, f"{SOON}\nkeep_last = 100\nkeep_yearly = 5") as repository:
         parts = repository._parts
         repository.volume_add("db0", size_bytes=SIZE_BYTES)
         bodies = []
