@@ -119,17 +119,25 @@ def takes_settings(repository: Path, settings: str) -> bool:
 def memory_bytes(process: subprocess.Popen[bytes]) -> dict[str, int]:
     """``VmRSS``, ``VmHWM``, ``RssAnon`` … in bytes, of the process and all that it has started, together."""
     total: Counter[str] = Counter()
-    for pid in _family(process.pid):
-        text = Path(f"/proc/{pid}/status").read_text()
+    for text in _family(process.pid):
         rows = (line.split() for line in text.splitlines() if line.endswith(" kB"))
         total.update({name.rstrip(":"): int(kib) * 1024 for name, kib, _ in rows})
     return total
 
 
-def _family(pid: int) -> Iterator[int]:
-    yield pid
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
+def _family(pid: int) -> Iterator[str]:
+    """What the kernel tells of a process and of all that it has started; of one that ends meanwhile, nothing."""
+    try:
+        yield Path(f"/proc/{pid}/status").read_text()
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    for task in tasks:
+        try:
+            children = (task / "children").read_text().split()
+        except (FileNotFoundError, ProcessLookupError):  # a thread that has ended
+            continue
+        for child in children:
             yield from _family(int(child))
 
 
