@@ -2,6 +2,8 @@
 
 ``requires_root`` and ``requires_fuse`` skip on a developer's machine that lacks it; under ``CI=true`` they fail, so that nothing is
 ever left out unnoticed.
+
+What hypothesis draws is the same in each run, and a test is not failed for how long the machine took for it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "vsnapfs", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("vsnapfs")
 
 ENABLE_IO_URING = Path("/sys/module/fuse/parameters/enable_uring")
 
