@@ -29,6 +29,8 @@ COPIED = ("native", "tests", "vsnapfs", "scripts", "pyproject.toml", "setup.py",
 SEED = 1
 KILL_S = 120
 """A mutant that makes its test hang is killed too."""
+WHOLE_S = 600
+"""Without one a test may take as long as it does on a slow machine."""
 
 
 class Mutant(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,14 +78,14 @@ class Tree:
         command = ["patch", "-p1", "--silent", "--no-backup-if-mismatch", "--fuzz=1", *options]
         subprocess.run(command, cwd=self.top, input=mutant.patch, text=True, check=True, capture_output=True)
 
-    def passes(self, mutant: Mutant) -> bool:
+    def passes(self, mutant: Mutant, *, limit_s: float = KILL_S) -> bool:
         """Build and run what has to kill the mutant. Raises: CalledProcessError: the build."""
         command = {"harness": self._harness, "native": self._native, "pytest": self._pytest}[mutant.kind](mutant.killer)
         with tempfile.TemporaryDirectory(dir=self.top) as empty:
             cwd = self.top if mutant.kind == "pytest" else empty
             try:
                 done = subprocess.run(
-                    command, cwd=cwd, timeout=KILL_S, capture_output=True, check=False, stdin=subprocess.DEVNULL,
+                    command, cwd=cwd, timeout=limit_s, capture_output=True, check=False, stdin=subprocess.DEVNULL,
                     env=os.environ | {"PYTHONPATH": str(self.top)},
                 )  # fmt: skip
             except subprocess.TimeoutExpired:
