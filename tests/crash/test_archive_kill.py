@@ -11,7 +11,7 @@ from tests.crash.archive_kill import play
 
 KILLS = int(os.environ.get("VSNAPFS_ARCHIVE_KILLS", "6"))
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(60 + 30 * KILLS)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(300 + 30 * KILLS)]
 
 
 def test_killed_archives_go_on(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.crash,
     pytest.mark.requires_root,
     pytest.mark.requires_fuse,
-    pytest.mark.timeout(120 + 20 * HUNTS),
+    pytest.mark.timeout(300 + 20 * HUNTS),
 ]
 
 

@@ -11,7 +11,7 @@ from tests.crash.prune_kill import play
 
 KILLS = int(os.environ.get("VSNAPFS_PRUNE_KILLS", "8"))
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(60 + 20 * KILLS)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(300 + 20 * KILLS)]
 
 
 def test_kills_in_prunes_lose_nothing(tmp_path: Path) -> None:

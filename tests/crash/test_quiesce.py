@@ -16,7 +16,7 @@ from tests.crash.quiesce import Case, ground_of, judge, play, play_case
 QUIESCES = int(os.environ.get("VSNAPFS_QUIESCES", "5"))
 
 pytestmark = [
-    pytest.mark.crash, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(120 + 20 * QUIESCES)
+    pytest.mark.crash, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(300 + 20 * QUIESCES)
 ]  # fmt: skip
 
 WITH_A_SERVER = [

@@ -14,7 +14,7 @@ from tests.crash.shutdown import FILESYSTEMS
 KILLS = int(os.environ.get("VSNAPFS_RESTORE_KILLS", "10"))
 SHUTDOWNS = int(os.environ.get("VSNAPFS_RESTORE_SHUTDOWNS", "3"))
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(60 + 20 * max(KILLS, SHUTDOWNS))]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(300 + 20 * max(KILLS, SHUTDOWNS))]
 
 
 def test_killed_restores_go_on(tmp_path: Path) -> None:

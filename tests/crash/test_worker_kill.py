@@ -23,7 +23,7 @@ from tests.support.processes import Mounted, must, must_json
 KILLS = kills(6)
 
 pytestmark = [
-    pytest.mark.crash, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(60 + 10 * KILLS)
+    pytest.mark.crash, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(300 + 10 * KILLS)
 ]  # fmt: skip
 
 MIB = 1 << 20

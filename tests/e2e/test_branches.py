@@ -16,7 +16,7 @@ from tests.support.processes import Mounted, must, must_json, run
 from tests.support.waiting import eventually
 from vsnapfs.repository.repository import Repository
 
-pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(600)]
 
 
 WRITE = os.O_RDWR | os.O_CREAT

@@ -16,7 +16,7 @@ from tests.support.processes import Mounted, make_repository, must, must_json
 KILLS = kills(8)
 
 pytestmark = [
-    pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(90 + 15 * KILLS)
+    pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(300 + 15 * KILLS)
 ]  # fmt: skip
 
 FILES_MAX = 150

@@ -30,7 +30,7 @@ FAILED, USAGE, DENIED, BUSY, NO_SPACE = 1, 2, 4, 5, 7
 BLOCK = 4096
 SIZE = 4 * MIB
 
-pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(600)]
 
 
 def change(live: Path, offset_bytes: int, content: bytes) -> None:

@@ -21,7 +21,7 @@ from tests.support.devices import mounted, sh
 from tests.support.processes import Mounted, environment, make_repository, must, must_json, program, run
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(600)]
 
 USAGE, NOT_FOUND, BUSY, NOT_GOOD, DEGRADED, INTERRUPTED = 2, 3, 5, 6, 8, 130
 SETTINGS = """

@@ -30,7 +30,7 @@ CYCLES = count("VSNAPFS_BRANCH_CYCLES", 60)
 DEPTH = 5
 
 pytestmark = [
-    pytest.mark.mount, pytest.mark.requires_fuse, pytest.mark.timeout(120 + 3 * BRANCHES + CYCLES)
+    pytest.mark.mount, pytest.mark.requires_fuse, pytest.mark.timeout(300 + 3 * BRANCHES + CYCLES)
 ]  # fmt: skip
 
 SEED = 20261126

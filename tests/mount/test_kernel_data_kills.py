@@ -31,7 +31,7 @@ IDS_MAX = 4096
 """The kernel gives numbers in ascending order; no test here has so many opens."""
 
 pytestmark = [
-    pytest.mark.mount, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(90 + 10 * KILLS)
+    pytest.mark.mount, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(300 + 10 * KILLS)
 ]  # fmt: skip
 
 

@@ -150,7 +150,7 @@ def test_no_tape_that_holds_a_piece_is_no_endless_search(catalog: Tapes) -> None
     assert len(ground.medium.loaded) == 1
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("piece_bytes", [1_700_000, 100 * MIB])
 def test_a_drive_that_wants_a_full_buffer_gets_one(catalog: Tapes, piece_bytes: int) -> None:
     """Pieces and the data end within blocks: what then goes round in the buffer is short."""

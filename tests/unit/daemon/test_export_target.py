@@ -173,7 +173,7 @@ def test_a_directory_that_is_swapped_meanwhile_is_not_followed(client: Client, t
     assert (far / "out").read_text() == "mine"
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 def test_nobody_waits_for_a_pipe_in_place_of_the_partial_file(client: Client, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "out.partial")
     for force in (False, True):

@@ -179,7 +179,7 @@ class TestWhatExists:
         with pytest.raises(UsageError, match="is a directory"):
             restore(client, A, target, ignore, force=True)
 
-    @pytest.mark.timeout(20)
+    @pytest.mark.timeout(60)
     def test_nobody_waits_for_a_pipe(self, client: Client, target: Path) -> None:
         os.mkfifo(target)
         with pytest.raises(UsageError, match="neither a regular file nor a block device"):

@@ -195,7 +195,7 @@ class TestVerbs:
     def test_what_was_written_without_fsync_is_committed_soon(self, server: Mounted) -> None:
         with (server.mountpoint / "live" / "db").open("r+b", buffering=0) as volume:
             volume.write(b"x" * 512)
-            eventually(lambda: is_committed(server.repository), "the write is committed", deadline_s=5)
+            eventually(lambda: is_committed(server.repository), "the write is committed")
 
     def test_a_diff_sees_what_was_written_last(self, server: Mounted) -> None:
         must(server.repository, "bookmark", "add", "before")
@@ -282,7 +282,7 @@ class TestMount:
         try:
             must(server.repository, "mount", second)
             must(server.repository, "bookmark", "add", "monday")
-            eventually((second / "snaps" / "monday").exists, "the new bookmark shows", deadline_s=1.5)
+            eventually((second / "snaps" / "monday").exists, "the new bookmark shows")
         finally:
             unmount(second)
 

@@ -19,7 +19,7 @@ from vsnapfs.core.errors import NoSpaceError, StoreError, VsnapfsError
 from vsnapfs.repository.layout import Layout
 from vsnapfs.repository.repository import Repository
 
-pytestmark = [pytest.mark.unit, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.unit, pytest.mark.timeout(600)]
 
 SINGLE = ["add on a point", "add on a branch", "remove", "report"]
 STEPS: list[tuple[type, str]] = [

@@ -20,7 +20,7 @@ from vsnapfs.repository import branch_files, branch_table
 from vsnapfs.repository.layout import Layout
 from vsnapfs.repository.repository import Repository
 
-pytestmark = [pytest.mark.unit, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.unit, pytest.mark.timeout(600)]
 
 MIB = 1 << 20
 STEPS: list[tuple[type, str]] = [

@@ -142,7 +142,7 @@ def test_a_symlink_to_nothing_makes_nothing(used: Path, outside: Outside, name: 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("owner", [True, False])
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 def test_nobody_waits_for_a_pipe(used: Path, name: str, owner: bool) -> None:
     if (used / name).exists():
         (used / name).unlink()
