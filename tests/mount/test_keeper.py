@@ -19,7 +19,7 @@ import pytest
 
 from tests.support.control import ask
 from tests.support.files import opened
-from tests.support.keeper import Workers
+from tests.support.keeper import Workers, worker_of
 from tests.support.processes import (
     Mounted,
     child,
@@ -56,12 +56,6 @@ def server(repository: Path, mountpoint: Path) -> Iterator[Mounted]:
 def events(log: str) -> list[str]:
     """What the lines of a log say happened."""
     return [json.loads(line)["event"] for line in log.splitlines() if line.startswith("{")]
-
-
-def worker_of(keeper: int) -> int:
-    """The keeper's one child; 0: it has none now."""
-    children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
-    return int(children[0]) if children else 0
 
 
 WRITES = """

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.files import data_ranges, opened, pread_all, pwrite_all
-from tests.support.keeper import Killing, Workers, kills
+from tests.support.keeper import Killing, Workers, kills, worker_of
 from tests.support.processes import Mounted, make_repository, must, must_json
 from tests.support.waiting import eventually
 
@@ -58,17 +58,11 @@ def mode_of(path: Path) -> bytes:
     return os.getxattr(path, "user.vsnapfs.data")
 
 
-def worker_of(keeper: int) -> int:
-    """The keeper's only child; 0: it has none now."""
-    children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
-    return int(children[0]) if children else 0
-
-
 def kill_worker(shown: Mounted) -> None:
     """SIGKILL, and wait until the next one answers: for an attribute that is never cached."""
     worker = worker_of(shown.pid)
     os.kill(worker, signal.SIGKILL)
-    eventually(lambda: worker_of(shown.pid) not in (0, worker), "the next worker")
+    eventually(lambda: worker_of(shown.pid) != worker, "the next worker")
     assert mode_of(shown.mountpoint / "snaps/a/db")
 
 

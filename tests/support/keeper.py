@@ -36,6 +36,11 @@ def kills(default: int) -> int:
     return int(os.environ.get(KILLS_VARIABLE, default))
 
 
+def worker_of(keeper: int) -> int:
+    """The pid of a keeper's only child; where it is just about to start the next one, of that."""
+    return eventually(lambda: children_of(keeper), "a worker")[0]
+
+
 class Workers:
     """The workers of one server, one after the other. ``killed``: their pids, in order, each another."""
 
