@@ -157,7 +157,7 @@ def _lines(found: Hunt) -> Iterator[str]:
     yield f"{'last good:':14}{_place(found.last_good)}{_bookmark('newest good bookmark', found.last_good_bookmark, found.last_good)}"
     yield f"{'first bad:':14}{_place(found.first_bad)}{_bookmark('oldest bad bookmark', found.first_bad_bookmark, found.first_bad)}"
     if found.state != "found":
-        yield f"{found.state + ':':14}{found.why}"
+        yield f"{found.state + ':':13} {found.why}"
     if found.skipped:
         some = ", ".join(f"@{point.seqno}" for point in found.skipped[:SKIPPED_MAX])
         yield f"{'skipped:':14}{some}{' …' if found.skipped[SKIPPED_MAX:] else ''}"
