@@ -11,16 +11,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 
 from vsnapfs.binding import RunKind
-from vsnapfs.core.errors import DegradedError
+from vsnapfs.core.errors import DegradedError, PointGoneError
 from vsnapfs.core.keeping import ChangedAfter, Rates, VolumeRate
 from vsnapfs.core.times import NS_PER_S
 from vsnapfs.repository.compaction_plan import first_instant_seqno
 from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.promise import AGE_NS_MIN
 
+TRIES = 3
 HOUR_NS = 3600 * NS_PER_S
 HOURS_MAX = 24
 PIECES_MAX = 100_000
@@ -30,7 +32,14 @@ BLOCK_BYTES = 4096
 
 
 def measure(parts: Parts) -> Rates:
-    """Raises: DegradedError: the journal does not tell of an hour yet."""
+    """Raises: DegradedError: the journal does not tell of an hour yet. PointGoneError: prunes give up its beginning all the while."""
+    for _ in range(TRIES - 1):
+        with suppress(PointGoneError):
+            return _measure(parts)
+    return _measure(parts)
+
+
+def _measure(parts: Parts) -> Rates:
     facts = parts.journal.facts()
     since, until = first_instant_seqno(parts.journal.segments(), facts), facts.committed_seqno
     since_ns = parts.journal.time_of(since) if since <= until else 0

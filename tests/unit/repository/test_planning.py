@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from vsnapfs.core.errors import DegradedError, ReadOnlyError, UsageError
+from vsnapfs.core.errors import DegradedError, PointGoneError, ReadOnlyError, UsageError
 from vsnapfs.core.times import NS_PER_S
 from vsnapfs.repository import rates
+from vsnapfs.repository.parts import Parts
 from vsnapfs.repository.repository import Repository
 from vsnapfs.repository.settings import parse
 
@@ -78,6 +80,23 @@ def test_a_small_write_takes_a_block(repository: Repository, monkeypatch: pytest
     repository.journal.commit()
     one_hour(repository, monkeypatch)
     assert repository.plan(noticed_in_s=86400, recover_in_s=3600).rates.written_bytes_per_hour == 3 * BLOCK_BYTES
+
+
+@pytest.mark.usefixtures("short_hours")
+def test_a_prune_meanwhile_is_no_error(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(repository, "spread", list(range(100)))
+    one_hour(repository, monkeypatch)
+    changed = rates._changed_between
+    gone: list[int] = []
+
+    def as_it_goes(parts: Parts, since: int, until: int) -> Counter[int]:
+        if not gone:
+            gone.append(since)
+            raise PointGoneError(f"@{since} is gone", seqno=since)
+        return changed(parts, since, until)
+
+    monkeypatch.setattr(rates, "_changed_between", as_it_goes)
+    assert repository.plan(noticed_in_s=86400, recover_in_s=3600).rates.written_bytes_per_hour == 100 * BLOCK_BYTES
 
 
 def test_before_an_hour_nothing_is_proposed(repository: Repository) -> None:
