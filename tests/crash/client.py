@@ -30,6 +30,8 @@ VOLUMES = {"db": 1 << 20, "logs": 512 << 10}
 MEDIUM = "vault"
 GONE, REFUSED = "NotFoundError", ("BusyError", "LockedError", "NameTakenError", "PointGoneError")
 """What may be said of something that others use, make and remove. A name that is gone is told by words, not by a path."""
+MAY_BE_LESS = ("prune", "plan", "archive", "recall", "tape")
+"""What may end with less than was asked for, and says so: something changed meanwhile, nothing of a point counts any more."""
 GONE_FILE = frozenset({errno.ENOENT, errno.ESTALE, errno.EBUSY, errno.ENOTDIR})
 
 
@@ -54,6 +56,9 @@ class Client:
             self._read,
             self._archive,
             self._give_back,
+            self._volume,
+            self._bring_back,
+            self._tapes,
         ]
 
     def step(self) -> None:
@@ -66,8 +71,8 @@ class Client:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
             status = run(["-r", str(self._repository), "--json", *words])
         self.kinds[words[0]] += 1
-        if status == 0 or (words == ("prune",) and status == DegradedError.exit_status):
-            return json.loads(printed.getvalue())  # of a prune also that something changed while it was decided
+        if status == 0 or (status == DegradedError.exit_status and words[0] in MAY_BE_LESS):
+            return json.loads(printed.getvalue() or "null")
         self.kinds["refused"] += 1
         lines = said.getvalue().splitlines()
         error = json.loads(lines[-1])["error"] if lines else {"kind": "", "message": ""}
@@ -88,7 +93,7 @@ class Client:
             ("status",), ("status",), ("bookmark", "list"), ("bookmark", "list", "--space"), ("branch", "list"), ("volume", "list"),
             ("events",), ("plan",), ("prune", "--dry-run"), ("check",), ("tape", "list"), ("tape", "copies"), ("archive", "list"),
         ))  # fmt: skip
-        told = self._ask(*words, named=False, may=("DegradedError",) if words == ("plan",) else ())
+        told = self._ask(*words, named=False)
         if told is not None and words == ("branch", "list"):
             self.failures += [f"branch list: {branch}" for branch in told["branches"] if branch["problem"]]
 
@@ -110,13 +115,37 @@ class Client:
         source = ("--from", self._source()) if what == "add" else ()
         self._ask("branch", what, self._name("x"), *source)
 
+    def _volume(self) -> None:
+        """Beside those that all write to."""
+        name = self._name("v")
+        what = self._rng.choice((("add", name, "--size", "64K"), ("resize", name, "128K"), ("remove", name)))
+        self._ask("volume", *what)
+
     def _give_back(self) -> None:
         if self._rng.random() < 0.5:
             self._ask("prune")
         else:
             to = self._directory / f"{self._number}.img"
-            self._ask("restore", self._source(), self._rng.choice(list(VOLUMES)), "--to", str(to))
+            verb, source = self._rng.choice((("restore", self._source()), ("export", self._name("b"))))
+            self._ask(verb, source, self._rng.choice(list(VOLUMES)), "--to", str(to))
             to.unlink(missing_ok=True)
+
+    def _bring_back(self) -> None:
+        """Onto live volumes, whoever has them open, or onto a branch."""
+        name = self._name("x")
+        words = self._rng.choice((
+            ("restore", self._source(), self._rng.choice(list(VOLUMES)), "--live", "--force"),
+            ("branch", "promote", name, "--bookmark", self._name("b")),
+            ("replay", "--from", self._name("b"), "--into", name, "--only-volume", "db"),
+        ))  # fmt: skip
+        self._ask(*words)
+
+    def _tapes(self) -> None:
+        words = self._rng.choice((
+            ("scan", "--from", MEDIUM), ("verify", "--from", MEDIUM), ("needed", self._name("b")), ("show", "T00001"),
+            ("retire", "T00001", "--force"),
+        ))  # fmt: skip
+        self._ask("tape", *words)
 
     def _archive(self) -> None:
         if self._rng.random() < 0.5:
@@ -164,12 +193,13 @@ class Client:
                 os.stat(top / below)
 
     def _use(self, path: Path, do: Callable[[], object]) -> None:
-        """Live volumes are always there."""
+        """Live volumes are always there, and closed to all while they are brought back."""
         self.kinds["files"] += 1
+        may = {errno.EBUSY} if path.parent.name == "live" else GONE_FILE
         try:
             do()
         except OSError as error:
-            if path.parent.name == "live" or error.errno not in GONE_FILE:
+            if error.errno not in may:
                 self.failures.append(f"{path}: {error}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -144,6 +145,8 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
+        if error.errno == errno.ESTALE:
+            raise NotFoundError(f"{path} was removed just now") from error
         raise from_os_error(error, f"open {path}") from error
 
 

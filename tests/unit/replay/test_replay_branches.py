@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 import pytest
 
-from vsnapfs.core.branch import Branch
+from vsnapfs.core.branch import Branch, BranchVolume
 from vsnapfs.core.errors import (
     BusyError,
     IntegrityError,
@@ -21,7 +24,7 @@ from vsnapfs.core.model import Point
 from vsnapfs.core.replay import Conflict, ReplayReport
 from vsnapfs.daemon.client import Client
 from vsnapfs.daemon.requests import BranchAdd, BranchReport, BranchShow
-from vsnapfs.replay.branches import CONFLICTS_KEPT, find, keep, make
+from vsnapfs.replay.branches import CONFLICTS_KEPT, find, keep, make, opened
 
 pytestmark = pytest.mark.unit
 
@@ -143,3 +146,16 @@ def test_so_many_conflicts_are_kept_with_the_branch() -> None:
     assert msgspec.convert(kept.report, ReplayReport) == msgspec.structs.replace(
         many, conflicts=many.conflicts[:CONFLICTS_KEPT]
     )
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.ESTALE])
+def test_one_that_is_removed_before_it_is_opened_is_not_there(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel still knew its file, and the server no more."""
+
+    def gone(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "open", gone)
+    volume = BranchVolume(name="db", id=1, size_bytes=4096)
+    with pytest.raises(NotFoundError), opened(Path("/mnt"), branch("fix", volumes=[volume]), {1}):
+        pass
