@@ -221,6 +221,13 @@ class Catalog:
             self.events.saved(unsaved[-1].id)
             self._events_not_written = None
 
+    def save_left(self) -> None:
+        """Bring up to memory what could not be written when it was to be: that needs no change that calls for it."""
+        if self._not_written is None:
+            self.save_events()
+        else:
+            self.save()
+
     def older_events(self, wanted: Wanted) -> list[ToldEvent]:
         """Of the table. Raises: IntegrityError, StoreError."""
         return self._store.events(wanted)

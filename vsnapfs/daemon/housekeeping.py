@@ -88,7 +88,7 @@ class Housekeeping:
             if str(error) != self._reason:
                 self._reason = str(error)
                 self._repository.tell("housekeeping_failed", reason=self._reason, **error.fields())
-        self._repository.save_events()
+        self._repository.save_left()
 
     def _merge(self) -> None:
         while self._journal.merge_maps():

@@ -31,10 +31,10 @@ def tell(parts: Parts, kind: EventKind, subject: str = "", **detail: Any) -> Non
 
 
 def save(parts: Parts) -> None:
-    """Bring the table up to what was told, if nobody holds the catalog for long."""
+    """Bring the table up to what was told, and the catalog up to what could not be written, if nobody holds it for long."""
     if parts.change.acquire(timeout=SAVE_WAIT_S):
         try:
-            parts.catalog.save_events()
+            parts.catalog.save_left()
         finally:
             parts.change.release()
 

@@ -540,8 +540,8 @@ class Repository(Closing):
         """Of the newest event; 0: there was none, or this is a reader."""
         return self._parts.events.last_id
 
-    def save_events(self) -> None:
-        """Owner: write what was told and could not be written then."""
+    def save_left(self) -> None:
+        """Owner: write what was told, or is in the catalog, and could not be written then."""
         events.save(self._parts)
 
     def window_percent(self) -> int | None:

@@ -56,7 +56,7 @@ class OneRepository:
     def tell(self, kind: str, subject: str = "", **detail: Any) -> None:
         self.told.append((kind, subject, detail))
 
-    def save_events(self) -> None:
+    def save_left(self) -> None:
         pass
 
     def volumes(self) -> list[Volume]:

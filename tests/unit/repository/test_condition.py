@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import apsw
 import pytest
 
 from tests.support.devices import mounted
 from tests.support.volumes import content_at, mark, put
 from vsnapfs.binding import Journal
+from vsnapfs.catalog import store
 from vsnapfs.core.errors import StoreError, VsnapfsError
+from vsnapfs.daemon.housekeeping import Housekeeping
 from vsnapfs.repository.repository import Repository
 
 SIZE = 64 << 10
@@ -115,6 +118,23 @@ def test_a_catalog_that_cannot_be_kept(repository: Repository, path: Path) -> No
     with Repository.open(path, owner=False) as reader:
         assert [bookmark.name for bookmark in reader.bookmarks()] == ["a"]
         assert reader.status().problems == []
+
+
+def test_a_catalog_is_kept_again_when_its_disk_has_room(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a change that calls for it: a server looks after it once a second."""
+
+    def full(_: object) -> None:
+        raise apsw.FullError("database or disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "_bookmark_row", full)
+        repository.bookmark_add("a")
+        Housekeeping(repository).once()
+        assert ["disk is full" in problem for problem in repository.status().problems] == [True]
+    Housekeeping(repository).once()
+    assert repository.status().problems == []
 
 
 @pytest.mark.requires_root

@@ -167,7 +167,7 @@ def test_nobody_waits_for_a_catalog_that_is_held(repository: Repository, monkeyp
         let_go.set()
         thread.join()
     assert waited == [False], "whoever told it has waited for the one who holds the catalog"
-    repository.save_events()
+    repository.save_left()
     assert table.events_in(repository._parts.layout.fd, "catalog.db", repository.uuid) == repository.events()
 
 
