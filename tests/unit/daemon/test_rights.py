@@ -98,7 +98,7 @@ def test_which_right_that_is() -> None:
 def test_who_names_a_file_that_the_server_opens_needs_to_be_admin() -> None:
     """Members that name no file; any other, of a verb that is not for admins, has to be thought about here."""
     harmless = {"name", "at", "point", "consistency", "application", "note", "since", "until", "volume", "text"}
-    harmless |= {"id", "uuid", "seconds", "milliseconds", "decided", "federation", "why"}
+    harmless |= {"id", "uuid", "seqno", "seconds", "milliseconds", "decided", "federation", "why"}
     harmless |= {"quiesce", "profile", "members"}  # programs are named by the settings alone
     harmless |= {"removed", "space", "read_data", "percent", "seed", "anchor", "anchor_key", "key"}
     harmless |= {"noticed_in_s", "recover_in_s"}
