@@ -30,6 +30,8 @@ VOLUMES = {"db": 1 << 20, "logs": 512 << 10}
 MEDIUM = "vault"
 GONE, REFUSED = "NotFoundError", ("BusyError", "LockedError", "NameTakenError", "PointGoneError")
 """What may be said of something that others use, make and remove. A name that is gone is told by words, not by a path."""
+SEVERAL = ("UsageError",)
+"""A name was that of several points that are on tape."""
 MAY_BE_LESS = ("prune", "plan", "archive", "recall", "tape")
 """What may end with less than was asked for, and says so: something changed meanwhile, nothing of a point counts any more."""
 GONE_FILE = frozenset({errno.ENOENT, errno.ESTALE, errno.EBUSY, errno.ENOTDIR})
@@ -145,7 +147,7 @@ class Client:
             ("scan", "--from", MEDIUM), ("verify", "--from", MEDIUM), ("needed", self._name("b")), ("show", "T00001"),
             ("retire", "T00001", "--force"),
         ))  # fmt: skip
-        self._ask("tape", *words)
+        self._ask("tape", *words, may=SEVERAL)
 
     def _archive(self) -> None:
         if self._rng.random() < 0.5:
@@ -153,7 +155,7 @@ class Client:
             self._ask("archive", self._name("b"), "--to", MEDIUM, *incremental)
         else:
             to = self._directory / f"{self._number}"
-            self._ask("recall", self._name("b"), "--to", str(to), may=("UsageError",))  # it was the name of several
+            self._ask("recall", self._name("b"), "--to", str(to), may=SEVERAL)
             for name in VOLUMES:
                 (to / name).unlink(missing_ok=True)
 
