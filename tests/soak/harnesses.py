@@ -60,7 +60,7 @@ HARNESSES: dict[str, Harness] = {
     "archive_kill": _module("tests.crash.archive_kill", in_tests=6, wanted=1_000),
     "restore_kill": _module("tests.crash.restore_kill", in_tests=10, wanted=1_000),
     "hunts": _module("tests.crash.hunts", in_tests=3, wanted=1_000),
-    "side_by_side": _module("tests.crash.side_by_side", in_tests=400, wanted=200_000),
+    "side_by_side": _module("tests.crash.side_by_side", in_tests=200, wanted=200_000),
     "restore_shutdown": _module("tests.crash.restore_shutdown", in_tests=6, wanted=1_000),
     "days": _module("tests.crash.days", in_tests=8, wanted=2_000),
     "federated": _module("tests.crash.federated", in_tests=38, wanted=5_000),

@@ -9,7 +9,7 @@ import msgspec
 from vsnapfs.binding import View, VolumeState
 from vsnapfs.catalog.counts import Count
 from vsnapfs.catalog.index import VolumeEntry
-from vsnapfs.core.errors import NotFoundError
+from vsnapfs.core.errors import IntegrityError, NotFoundError
 from vsnapfs.core.model import Bookmark, Point, VolumeAt
 from vsnapfs.core.times import iso
 from vsnapfs.repository import base
@@ -29,8 +29,14 @@ def view(parts: Parts, name: str, point: Point) -> View:
 
 
 def view_of(parts: Parts, entry: VolumeEntry, seqno: int) -> View:
-    base.require(parts, entry)
-    return parts.journal.view(entry.id, seqno)
+    """Raises: PointGoneError: also if a prune has just given it up, and taken the base away. IntegrityError."""
+    try:
+        base.require(parts, entry)
+        return parts.journal.view(entry.id, seqno)
+    except IntegrityError:
+        base.look_again(parts)
+        parts.journal.point_check(seqno)
+        raise
 
 
 def volume_at(parts: Parts, name: str, point: Point) -> VolumeAt:

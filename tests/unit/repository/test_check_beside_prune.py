@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.pruned import SIZE_BYTES, grow, opened, write_some
+from vsnapfs.core.errors import PointGoneError
 from vsnapfs.repository import base, check, reading, roots, space, units
 from vsnapfs.repository.check import Checking, Wanted
 from vsnapfs.repository.repository import Repository
@@ -114,3 +115,17 @@ def test_a_preview(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> N
         freed = prune_first(repository, monkeypatch, base, "require_all")
         assert reader.prune_preview().problems == []
     assert freed[0] > 0
+
+
+@pytest.mark.parametrize("owner", [True, False])
+def test_a_point_that_goes_before_it_is_read_is_gone_and_not_damaged(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, owner: bool
+) -> None:
+    """Its base may have gone with it."""
+    with Repository.open(repository.path, owner=False) as other:
+        reader = repository if owner else other
+        point = reader.resolve("a0")
+        freed = prune_first(repository, monkeypatch, reading, "view_of")
+        with pytest.raises(PointGoneError):
+            reader.view("old", point)
+        assert freed[0] > 0
