@@ -100,13 +100,13 @@ class Client:
             self.failures += [f"branch list: {branch}" for branch in told["branches"] if branch["problem"]]
 
     def _look_at_one(self) -> None:
-        kind = self._rng.choice(("bookmark", "branch", "diff"))
-        if kind == "diff":
-            self._ask("diff", self._name("b"), "latest")
-            return
-        told = self._ask(kind, "show", self._name(kind[0] if kind == "bookmark" else "x"))
+        bookmark, branch = self._name("b"), self._name("x")
+        words = self._rng.choice(
+            (("bookmark", "show", bookmark), ("branch", "show", branch), ("diff", bookmark, "latest"))
+        )
+        told = self._ask(*words)
         if told is not None and told.get("problem"):
-            self.failures.append(f"{kind}: {told}")
+            self.failures.append(f"{' '.join(words)}: {told}")
 
     def _bookmark(self) -> None:
         what = self._rng.choice(("add", "add", "remove", "hold", "release"))
