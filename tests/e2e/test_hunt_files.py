@@ -19,7 +19,7 @@ from tests.support.devices import loop_device, mounted, sh
 from tests.support.hunting import branches, killed_at_line, lines_of, taken_away
 from tests.support.partition_table import write_gpt
 from tests.support.processes import Mounted, environment, make_repository, must, must_json, program
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, nothing_left
 from vsnapfs.core.errors import UntestableError
 from vsnapfs.core.hunt import HuntFile
 from vsnapfs.hunt.files import Bytes, _of_mounted, files_at
@@ -42,7 +42,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("VSNAPFS_RUN", str(tmp_path / "run"))
     with taken_away(tmp_path / "place") as path:
         yield path
-        eventually(lambda: not [*left_behind(tmp_path), *path.iterdir()], "nothing left")
+        nothing_left(lambda: [*left_behind(tmp_path), *path.iterdir()])
 
 
 def put(path: Path, content: bytes) -> None:

@@ -24,7 +24,7 @@ from tests.support.attaching import left_behind
 from tests.support.devices import mounted
 from tests.support.processes import environment, is_alive, must, must_json, run, unmount
 from tests.support.processes import program as vsnapfs
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, nothing_left
 from vsnapfs.core.branch import Branch
 from vsnapfs.core.replay import ReplayReport
 from vsnapfs.core.times import NS_PER_S
@@ -423,7 +423,7 @@ def test_the_result_is_checked_and_tested(story: Story, place: Path, tmp_path: P
     bad = run(story.repository, *command, "c", "--", "sh", "-c", "echo wrong; exit 3")
     assert bad.returncode == FAILED, bad.stderr
     assert "bad, exit status 3\n  wrong" in bad.stdout
-    eventually(lambda: not [*left_behind(place), *place.iterdir()], "nothing left behind")
+    nothing_left(lambda: [*left_behind(place), *place.iterdir()])
 
 
 def test_a_damaged_filesystem_is_an_integrity_error(story: Story, place: Path, tmp_path: Path) -> None:
@@ -435,7 +435,7 @@ def test_a_damaged_filesystem_is_an_integrity_error(story: Story, place: Path, t
     assert done.returncode == DAMAGED, done.stdout + done.stderr
     assert "checked:      db (ext4): damaged" in done.stdout
     assert report_of(story.repository, "b")["checks"][0]["ok"] is False
-    eventually(lambda: not [*left_behind(place), *place.iterdir()], "nothing left behind")
+    nothing_left(lambda: [*left_behind(place), *place.iterdir()])
 
 
 def test_what_hunt_finds_is_left_out_with_the_command_that_it_names(story: Story, place: Path, tmp_path: Path) -> None:
@@ -490,7 +490,7 @@ def test_interrupted_it_leaves_no_process_and_no_mount(story: Story, place: Path
         process.wait()
     eventually(lambda: not is_alive(int(started.read_text())), "the test to be ended")
     assert report_of(story.repository, "b")["state"] == "done"
-    eventually(lambda: not [*left_behind(place), *place.iterdir()], "nothing left behind")
+    nothing_left(lambda: [*left_behind(place), *place.iterdir()])
 
 
 def spoiling(repository: Path, volume: str, spoiled: bytes) -> int:

@@ -24,7 +24,7 @@ from tests.support.devices import sh
 from tests.support.postgresql import USER, Cluster, environment, program
 from tests.support.processes import Mounted, make_repository, must, must_json
 from tests.support.scratch import count
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, nothing_left
 
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(600)]
 
@@ -48,7 +48,7 @@ def ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("VSNAPFS_RUN", str(path / "run"))
     try:
         yield path
-        eventually(lambda: not left_behind(path), "nothing left behind")
+        nothing_left(lambda: left_behind(path))
     finally:
         shutil.rmtree(path)
 

@@ -19,7 +19,7 @@ from tests.e2e.ground import MIB, refused, serving
 from tests.support.attaching import left_behind
 from tests.support.devices import mounted, sh
 from tests.support.processes import Mounted, environment, make_repository, must, must_json, program, run
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, nothing_left
 
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse, pytest.mark.timeout(600)]
 
@@ -53,7 +53,7 @@ def run_directory(ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Records of these tests alone, and nothing left at the end of each."""
     monkeypatch.setenv("VSNAPFS_RUN", str(ground / "run"))
     yield ground / "run"
-    eventually(lambda: not left_behind(ground) and not left_behind(tmp_path), "nothing left behind")
+    nothing_left(lambda: [*left_behind(ground), *left_behind(tmp_path)])
 
 
 def put(server: Mounted, place: Path, state: str) -> None:

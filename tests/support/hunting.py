@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tests.support.attaching import left_behind
 from tests.support.processes import environment, must_json, program, unmount
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, nothing_left
 from vsnapfs.mounts.table import mounts
 from vsnapfs.repository.repository import Repository
 
@@ -118,4 +118,4 @@ def left(repository: Path, place: Path) -> list[str]:
 
 def leaves_nothing(repository: Path, place: Path) -> None:
     """A loop device goes when the last who looks at it closes it."""
-    eventually(lambda: not left(repository, place), f"nothing left: {left(repository, place)}")
+    nothing_left(lambda: left(repository, place))

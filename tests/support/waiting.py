@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -21,4 +21,15 @@ def eventually(look: Callable[[], T], what: str, *, deadline_s: float = 60.0) ->
         if found:
             return found
         assert time.monotonic() < end, f"{what}: not within {deadline_s} s"
+        time.sleep(LOOK_EVERY_S)
+
+
+def nothing_left(look: Callable[[], Sequence[object]], *, deadline_s: float = 60.0) -> None:
+    """Call ``look`` until it finds nothing.
+
+    Raises: AssertionError naming what it finds still after ``deadline_s`` seconds.
+    """
+    end = time.monotonic() + deadline_s
+    while found := look():
+        assert time.monotonic() < end, f"still there after {deadline_s} s: {found}"
         time.sleep(LOOK_EVERY_S)

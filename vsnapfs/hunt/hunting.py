@@ -14,7 +14,6 @@ import shlex
 import stat
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from tempfile import gettempdir
 
 import msgspec
 import trio
@@ -36,6 +35,9 @@ Run = Callable[[Sequence[str], Mapping[str, str], float, Path], Awaitable[trial.
 """As trial.run."""
 
 in_thread = trio.to_thread.run_sync
+
+TEMPORARY = "/tmp"
+"""Unless TMPDIR says another. tempfile.gettempdir tries it out with a file, which a hunt that is killed then would leave."""
 
 
 class Hunting:
@@ -182,7 +184,7 @@ class Hunting:
         """A probe to be: names that no other has."""
         self._number += 1
         name = f"hunt-{self._begin.id}-{point.seqno}"
-        place = Path(gettempdir()).absolute() / f"vsnapfs-{name}-{self._number}"
+        place = Path(os.environ.get("TMPDIR") or TEMPORARY).absolute() / f"vsnapfs-{name}-{self._number}"
         return Making(
             number=self._number,
             state=state,

@@ -22,7 +22,7 @@ MAKE = {"ext4": ["mkfs.ext4", "-q"], "xfs": ["mkfs.xfs", "-q"], "btrfs": ["mkfs.
 def eventually_none(place: Path) -> list[str]:
     """What is left after a while: a device goes when the last who looks at it closes it."""
     try:
-        eventually(lambda: not left_behind(place), "nothing left behind", deadline_s=10)
+        eventually(lambda: not left_behind(place), "nothing left behind")
     except AssertionError:
         return left_behind(place)
     return []

@@ -286,6 +286,20 @@ def test_a_test_that_aborts_leaves_nothing_and_the_hunt_can_go_on(tmp_path: Path
     assert hunted(past, log, ground, test).first_bad.seqno == FIRST_BAD
 
 
+def test_where_filesystems_are_mounted_is_not_tried_out(
+    tmp_path: Path, ground: FakeGround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a file, as tempfile does: a hunt that is killed before it has deleted it leaves it for ever."""
+    place = tmp_path / "place"
+    monkeypatch.setenv("TMPDIR", str(place))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    what = begin(ground, GOOD, BAD, mount=True)
+    hunted(*begun(tmp_path / "log", what), ground, FakeTest(ground, threshold(FIRST_BAD)))
+    made = [entry for entry in read(tmp_path / "log").entries if isinstance(entry, Making)]
+    assert {Path(spot.directory).parent for spot in made} == {place}
+    assert not place.exists()
+
+
 def test_a_verdict_from_a_place_that_was_lost_does_not_count(tmp_path: Path, ground: FakeGround) -> None:
     ground.lost = True
     with pytest.raises(NotFoundError, match="lost"):
