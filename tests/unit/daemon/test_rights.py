@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -174,9 +175,9 @@ def test_the_kernel_says_who_it_is_and_in_which_groups(tmp_path: Path) -> None:
 
 
 def reachable(path: Path) -> None:
-    """Let others get at a directory of the test's."""
+    """Let others get at a directory of the test's. What more may be done with those above it, as in /tmp, stays."""
     for directory in (path, *path.parents[:2]):
-        directory.chmod(0o755)
+        directory.chmod(stat.S_IMODE(directory.stat().st_mode) | 0o755)
 
 
 def committed(_verb: Verb, _request: Request[Any], _report: Report) -> Committed:
