@@ -29,7 +29,7 @@ SIZES = {"ext4": 32 * MIB, "xfs": 320 * MIB, "btrfs": 128 * MIB}
 MAKE = {"ext4": ["mkfs.ext4", "-q", "-b", "4096"], "xfs": ["mkfs.xfs", "-q"], "btrfs": ["mkfs.btrfs", "-q"]}
 BLOCK = 4096
 PARTITION_AT = 3 * MIB
-SEED = int(os.environ.get("VSNAPFS_HUNT_SEED") or int.from_bytes(os.urandom(4)))
+SEED = int(os.environ.get("VSNAPFS_HUNT_SEED", "1"))
 KILLS = int(os.environ.get("VSNAPFS_HUNT_KILLS", "5"))
 
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse]
