@@ -328,9 +328,7 @@ int damage_repository_make(damage_repository *r, const char *path, const uint8_t
 }
 
 void damage_repository_end(damage_repository *r) {
-    char name[300];
     for (int i = 0; i < r->file_count; i++) {
-        unlinkat(r->dir, r->files[i].name, 0);
         free(r->files[i].now.bytes);
         for (int k = 0; k < DAMAGE_STALE_MAX; k++) free(r->files[i].stale[k].bytes);
     }
@@ -340,13 +338,8 @@ void damage_repository_end(damage_repository *r) {
             free(r->points[i].volumes[v].writer);
         }
     free(r->payload);
-    for (int i = 0; i < PARTS; i++) {
-        snprintf(name, sizeof name, "%s/%s", r->path, parts[i]);
-        rmdir(name);
-    }
     vs_store_close(r->store);
     close(r->dir);
-    rmdir(r->path);
 }
 
 int damage_put(const damage_repository *r, const char *name, const damage_bytes *content) {

@@ -67,6 +67,7 @@ typedef struct damage_repository {
 
 /* Make one in path (created). large: 4 MiB instead of some hundred KiB. The same seed gives the same history; times and salts differ. */
 int damage_repository_make(damage_repository *r, const char *path, const uint8_t uuid[16], uint64_t seed, int large);
+/* The files stay. */
 void damage_repository_end(damage_repository *r);
 
 int damage_open(const damage_repository *r, int owner, vs_journal **out);

@@ -65,16 +65,6 @@ static void part_clear(const char *path, const char *part) {
     if (d) closedir(d);
 }
 
-void ground_remove(const char *path) {
-    char name[512];
-    for (int i = 0; i < PARTS; i++) {
-        part_clear(path, parts[i]);
-        path_of(name, path, parts[i], "");
-        rmdir(name);
-    }
-    rmdir(path);
-}
-
 static int file_copy(const char *from, const char *to) {
     static uint8_t bytes[1 << 16];
     int in = open(from, O_RDONLY), out = open(to, O_RDWR | O_CREAT | O_TRUNC, 0600), r = in < 0 || out < 0 ? -errno : 0;

@@ -65,7 +65,6 @@ void ground_end(fault_ground *g);
 /* Give back what a ground needs without being used, and take it again. The keep's memory stays. */
 void ground_rest(fault_ground *g);
 int ground_resume(fault_ground *g);
-void ground_remove(const char *path);
 
 /* Without faults: open it again, and say what is wrong with it. 0: nothing. */
 int ground_verify(fault_ground *g);

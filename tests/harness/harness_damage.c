@@ -14,7 +14,6 @@
  * missing, all of it from the end of some batch on. The catalog remembers how far the journal was. Damage of the very last batch of a
  * stopped machine looks like a torn tail, and is cut and kept as one.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -26,6 +25,7 @@
 
 #include "base.h"
 #include "damage_repository.h"
+#include "directory.h"
 
 typedef enum damage_kind { BIT, CUT, REMOVED, SWAPPED, STALE, FOREIGN, REWRITTEN, LOST_WRITE, MISPLACED, KINDS } damage_kind;
 
@@ -379,18 +379,9 @@ static int owner_ground(damage_repository *o, const char *path) {
 }
 
 static void owner_end(damage_repository *o) {
-    char name[300];
-    static const char *const parts[] = {"journal", "maps", "base"};
     vs_store_close(o->store);
-    for (int i = 0; i < 3; i++) {
-        snprintf(name, sizeof name, "%s/%s", o->path, parts[i]);
-        DIR *dir = opendir(name);
-        for (struct dirent *e; dir && (e = readdir(dir));) unlinkat(dirfd(dir), e->d_name, 0);
-        if (dir) closedir(dir);
-        unlinkat(o->dir, parts[i], AT_REMOVEDIR);
-    }
     close(o->dir);
-    unlinkat(AT_FDCWD, o->path, AT_REMOVEDIR);
+    directory_remove(o->path);
 }
 
 static damage_bytes file_bytes(const damage_repository *o, const char *name, uint8_t *to) {
@@ -758,7 +749,7 @@ int main(int argc, char **argv) {
     damage_repository_end(&repository);
     damage_repository_end(&foreign);
     damage_repository_end(&rewritten);
-    rmdir(place);
+    if (directory_remove(place) < 0) perror(place), failures++;
     printf("{\"harness\": \"damage\", \"seed\": %" PRIu64 ", \"states\": %" PRIu64 ", \"failures\": %" PRIu64 ", \"found\": %" PRIu64
            ", \"refused\": %" PRIu64 ", \"undetectable\": %" PRIu64 ", \"lost_reads\": %" PRIu64 ", \"owners\": %" PRIu64 ", \"torn\": %" PRIu64
            ", \"bytes\": %" PRIu64 "}\n",

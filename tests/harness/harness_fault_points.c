@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "directory.h"
 #include "fault_ground.h"
 #include "fault_shim.h"
 
@@ -235,9 +236,7 @@ int main(int argc, char **argv) {
             scenario_run(&t, &points, &failures);
             scenarios++;
         }
-    ground_remove(t.run);
-    ground_remove(t.template);
-    rmdir(place);
+    if (directory_remove(place) < 0) perror(place), failures++;
     printf("{\"harness\": \"fault_points\", \"seed\": %" PRIu64 ", \"states\": %" PRIu64 ", \"scenarios\": %" PRIu64 ", \"failures\": %" PRIu64 "}\n",
            a.seed, points, scenarios, failures);
     return failures || points == 0 ? 1 : 0;

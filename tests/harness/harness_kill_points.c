@@ -11,7 +11,6 @@
  * The page cache survives all this: it is the death of a process. The last line says how many different points were met.
  */
 #include <fcntl.h>
-#include <ftw.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +21,7 @@
 #include <time.h>
 
 #include "../native/check.h"
+#include "directory.h"
 #include "ending.h"
 #include "keep.h"
 #include "played.h"
@@ -79,13 +79,8 @@ static int killed_run(harness *h, played *p, void (*what)(const played *p), uint
     return 1;
 }
 
-static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *place) {
-    (void)st, (void)kind, (void)place;
-    return remove(path);
-}
-
 static void repository_remove(const harness *h) {
-    if (nftw(h->path, remove_entry, 8, FTW_DEPTH | FTW_PHYS) != 0) die(h->path);
+    if (directory_remove(h->path) != 0) die(h->path);
 }
 
 static void judge(const played *p) {

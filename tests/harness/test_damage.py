@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.harness.building import SANITIZED, result
@@ -13,11 +15,13 @@ SANITIZED_STATES = 1_500
 
 
 @pytest.mark.parametrize("seed", [1, 2], ids=["after a stop of the machine", "after a clean end"])
-def test_sampled_damage(seed: int) -> None:
-    found = result("damage", "--seed", str(seed), "--states", str(STATES // 2))
+def test_sampled_damage(seed: int, memory_path: Path) -> None:
+    options = ("--seed", str(seed), "--states", str(STATES // 2), "--directory", str(memory_path))
+    found = result("damage", *options)
     assert found["states"] >= STATES // 2
     assert found["found"] + found["undetectable"] == found["states"]
     assert min(found["refused"], found["lost_reads"], found["owners"], found["torn"]) > 100
+    assert list(memory_path.iterdir()) == [], "it leaves nothing"
 
 
 def test_parsers_of_damaged_bytes_make_no_memory_error() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.harness.building import SANITIZED, result
@@ -19,7 +21,9 @@ def test_every_call_fails_once() -> None:
     assert found["states"] >= POINTS
 
 
-def test_every_call_fails_from_then_on() -> None:
-    found = result("fault_points", "--seed", "1", "--rounds", "1", "--mode", "on")
+def test_every_call_fails_from_then_on(memory_path: Path) -> None:
+    options = ("--seed", "1", "--rounds", "1", "--mode", "on", "--directory", str(memory_path))
+    found = result("fault_points", *options)
+    assert list(memory_path.iterdir()) == [], "it leaves nothing"
     assert found["scenarios"] >= SCENARIOS
     assert found["states"] >= POINTS

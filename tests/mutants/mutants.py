@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -27,6 +28,8 @@ from tests.soak.harnesses import HARNESSES, TOP
 PATCHES = Path(__file__).parent
 COPIED = ("native", "tests", "vsnapfs", "scripts", "pyproject.toml", "setup.py", "docs", "README.md")
 SEED = 1
+PLACED = {"damage", "fault_points"}
+"""Harnesses that make a directory of their own, in memory; a mutant that ends one by force leaves it."""
 KILL_S = 120
 """A mutant that makes its test hang is killed too."""
 WHOLE_S = 600
@@ -56,8 +59,9 @@ def _read(path: Path) -> Mutant:
 class Tree:
     """A copy of the project to break: its C programs are built in it, so that a mutant costs one file to compile."""
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, memory: Path) -> None:
         self.top = top
+        self._memory = memory
         for name in COPIED:
             source = TOP / name
             if source.is_dir():
@@ -94,7 +98,8 @@ class Tree:
 
     def _harness(self, name: str) -> list[str]:
         self._make("tests/harness", name, "SANITIZE=none")
-        return HARNESSES[name].command(self.top / "built", HARNESSES[name].in_tests, SEED)
+        placed = ["--directory", str(self._memory)] if name in PLACED else []
+        return [*HARNESSES[name].command(self.top / "built", HARNESSES[name].in_tests, SEED), *placed]
 
     def _native(self, name: str) -> list[str]:
         self._make("tests/native", name)
@@ -111,5 +116,6 @@ class Tree:
 
 @contextmanager
 def tree() -> Iterator[Tree]:
-    with tempfile.TemporaryDirectory(prefix="vsnapfs-mutants-") as name:
-        yield Tree(Path(name))
+    made = partial(tempfile.TemporaryDirectory, prefix="vsnapfs-mutants-")
+    with made() as top, made(dir="/dev/shm") as memory:
+        yield Tree(Path(top), Path(memory))
