@@ -148,7 +148,8 @@ int vs_journal_event(vs_journal *j, uint32_t type, uint32_t volume, uint64_t a, 
  * next_changed: the next piece of a volume at or behind from_bytes that may differ. 1: filled in; 0: none.
  * resync: compare a piece of at most 1 MiB, from a block's beginning on, with the newest state and journal what differs; writes wait meanwhile. Also without a gap, where
  * somebody wrote to a primary directly.
- * gap_close: append VS_RECORD_GAP_END, durably. -EAGAIN: something may still differ. 0 also where there is no gap. */
+ * gap_close: append VS_RECORD_GAP_END, durably. -EAGAIN: something may still differ, such as what was being written during revive: compare
+ * again. 0 also where there is no gap. */
 int vs_journal_revive(vs_journal *j, int in_reserve);
 int vs_journal_next_changed(vs_journal *j, uint32_t volume, uint64_t from_bytes, uint64_t *offset_bytes, uint64_t *length_bytes);
 int vs_journal_resync(vs_journal *j, uint32_t volume, uint64_t offset_bytes, uint64_t length_bytes, uint64_t *changed_bytes);

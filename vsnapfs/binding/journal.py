@@ -5,6 +5,7 @@ Source: native/include/journal.h; native/FORMAT.md section 2.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -255,9 +256,11 @@ class Journal(Closing):
         check(lib.vs_journal_resync(self._c, volume, offset_bytes, length_bytes, out), "compare the live volume")
         return int(out[0])
 
-    def gap_close(self) -> None:
-        """Note that nothing differs any more. Raises: BusyError: something may. StoreError."""
-        check(lib.vs_journal_gap_close(self._c), "close the gap")
+    def gap_close(self) -> bool:
+        """Note that nothing differs any more. False: something may, since a write was on its way when the journal was taken up
+        again: compare once more. Raises: NoSpaceError, StoreError: the journal has failed again."""
+        status = lib.vs_journal_gap_close(self._c)
+        return status != -errno.EAGAIN and check(status, "close the gap") == 0
 
     def seal(self) -> None:
         """Seal the active segment now, unless it is empty."""

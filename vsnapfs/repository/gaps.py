@@ -13,7 +13,7 @@ import os
 
 from vsnapfs.binding import JournalFacts
 from vsnapfs.catalog.index import GapEntry
-from vsnapfs.core.errors import GapError
+from vsnapfs.core.errors import BusyError, GapError
 from vsnapfs.core.state import Gap, Progress
 from vsnapfs.core.times import iso
 from vsnapfs.repository import events, identity
@@ -21,6 +21,8 @@ from vsnapfs.repository.parts import Parts, Report
 
 COMMIT_BYTES = 64 << 20
 """Journalled between two commits."""
+ROUNDS_MAX = 8
+"""The second finds what was on its way to a primary while the first compared; from then on all is journalled."""
 
 
 def entries(parts: Parts, facts: JournalFacts) -> list[GapEntry]:
@@ -83,16 +85,21 @@ def refuse_now(parts: Parts, what: str) -> None:
 def close(parts: Parts, report: Report) -> int:
     """Take the journal up again, and journal what volumes hold that it does not know. Volumes stay in use.
 
-    Returns the bytes that differed; 0 also where there is no gap. Raises: NoSpaceError, StoreError: the journal does not
-    work yet; the gap goes on. IntegrityError: it does not read back as it was committed.
+    Returns the bytes that differed; 0 also where there is no gap. Raises: BusyError: something may differ still. NoSpaceError,
+    StoreError: the journal does not work yet; the gap goes on. IntegrityError: it does not read back as it was committed.
     """
     parts.require_owner()
     with parts.working("the closing of a gap"):
         if not parts.journal.facts().gap:
             return 0
         take_up(parts)
-        changed = sum(_resync(parts, volume, report) for volume in list(parts.primaries))
-        parts.journal.gap_close()
+        changed = 0
+        for _ in range(ROUNDS_MAX):
+            changed += sum(_resync(parts, volume, report) for volume in list(parts.primaries))
+            if parts.journal.gap_close():
+                break
+        else:
+            raise BusyError("volumes may still differ from the journal", hint="`vsnapfs volume resync` compares again")
         with parts.change:
             parts.catch_up()
         events.tell(parts, "gap_closed", changed_bytes=changed)
