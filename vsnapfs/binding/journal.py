@@ -260,7 +260,10 @@ class Journal(Closing):
         """Note that nothing differs any more. False: something may, since a write was on its way when the journal was taken up
         again: compare once more. Raises: NoSpaceError, StoreError: the journal has failed again."""
         status = lib.vs_journal_gap_close(self._c)
-        return status != -errno.EAGAIN and check(status, "close the gap") == 0
+        if status == -errno.EAGAIN:
+            return False
+        check(status, "close the gap")
+        return True
 
     def seal(self) -> None:
         """Seal the active segment now, unless it is empty."""

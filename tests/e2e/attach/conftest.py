@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.attach.ground import KINDS, History, eventually_none, history_of
-from tests.support.attaching import loops_on
+from tests.e2e.attach.ground import KINDS, History, history_of
+from tests.support.attaching import left_behind, loops_on
 from tests.support.processes import unmount
+from tests.support.waiting import nothing_left
 
 
 @pytest.fixture(autouse=True)
@@ -19,11 +20,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Records of this test alone; at its end there is nothing left, whatever it did."""
     monkeypatch.setenv("VSNAPFS_RUN", str(tmp_path / "run"))
     yield tmp_path
-    left = eventually_none(tmp_path)
-    for directory in [path for path in left if path.startswith(f"{tmp_path}/") and os.path.isdir(path)]:
-        unmount(Path(directory))
-    taken_off(tmp_path)
-    assert left == []
+    try:
+        nothing_left(lambda: left_behind(tmp_path))
+    finally:
+        for directory in [path for path in left_behind(tmp_path) if os.path.isdir(path)]:
+            unmount(Path(directory))
+        taken_off(tmp_path)
 
 
 @pytest.fixture(params=KINDS)

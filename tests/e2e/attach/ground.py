@@ -9,23 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.ground import MIB, serving
-from tests.support.attaching import left_behind
 from tests.support.devices import loop_device, mounted, sh
 from tests.support.processes import Mounted, make_repository, must, must_json
-from tests.support.waiting import eventually
 
 KINDS = ["ext4", "xfs", "btrfs"]
 SIZES = {"ext4": 32 * MIB, "xfs": 320 * MIB, "btrfs": 128 * MIB}
 MAKE = {"ext4": ["mkfs.ext4", "-q"], "xfs": ["mkfs.xfs", "-q"], "btrfs": ["mkfs.btrfs", "-q"]}
-
-
-def eventually_none(place: Path) -> list[str]:
-    """What is left after a while: a device goes when the last who looks at it closes it."""
-    try:
-        eventually(lambda: not left_behind(place), "nothing left behind")
-    except AssertionError:
-        return left_behind(place)
-    return []
 
 
 def make_image(place: Path, kind: str, files: dict[str, str]) -> Path:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.attach.ground import SIZES, History, eventually_none, history_of, make_image, names, synced
+from tests.e2e.attach.ground import SIZES, History, history_of, make_image, names, synced
 from tests.e2e.ground import refused, shown
-from tests.support.attaching import loops_on
+from tests.support.attaching import left_behind, loops_on
 from tests.support.devices import loop_device, mounted, sh
 from tests.support.keeper import Workers
 from tests.support.processes import child, make_repository, must, must_json, run
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, nothing_left
 from vsnapfs.attach import Attached, attach, attached, check_filesystem, detach, device_of
 from vsnapfs.core.errors import BusyError
 
@@ -142,7 +142,7 @@ def test_a_directory_of_any_name(name: str, tmp_path: Path, monkeypatch: pytest.
     with (tmp_path / name / "one").open(), pytest.raises(BusyError, match=rf"pid {os.getpid()}, open"):
         detach(name)
     assert detach(name).directory == str(tmp_path / name)
-    assert eventually_none(tmp_path) == []
+    nothing_left(lambda: left_behind(tmp_path))
 
 
 def test_only_root_may() -> None:
@@ -205,7 +205,7 @@ def test_a_part_of_it_that_is_mounted_over_it_goes_too(tmp_path: Path) -> None:
     attach(image, tmp_path / "shown")
     sh("mount", "--bind", tmp_path / "shown/lost+found", tmp_path / "shown")
     assert detach(tmp_path / "shown").source == str(image)
-    assert eventually_none(tmp_path) == []
+    nothing_left(lambda: left_behind(tmp_path))
 
 
 def test_a_point_that_moves_is_settled(ext4: History, tmp_path: Path) -> None:

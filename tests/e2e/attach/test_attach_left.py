@@ -13,11 +13,11 @@ from typing import TextIO
 import pytest
 from msgspec.structs import replace
 
-from tests.e2e.attach.ground import KINDS, MAKE, SIZES, eventually_none, make_image, names
-from tests.support.attaching import loops_on
+from tests.e2e.attach.ground import KINDS, MAKE, SIZES, make_image, names
+from tests.support.attaching import left_behind, loops_on
 from tests.support.devices import loop_device, mounted, sh
 from tests.support.processes import Mounted, child, children_of, is_alive, make_repository, must, must_json, unmount
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, nothing_left
 from vsnapfs.attach import attach, attached, detach, records, stale
 
 pytestmark = [pytest.mark.e2e, pytest.mark.requires_root, pytest.mark.requires_fuse]
@@ -87,7 +87,7 @@ def test_a_device_that_is_another_s_by_now_is_left_alone(tmp_path: Path) -> None
             lock.write(replace(record, attached=replace(record.attached, device=str(taken))))
         detach(shown)
         assert names(shown) == ["other"]
-    assert eventually_none(tmp_path) == []
+    nothing_left(lambda: left_behind(tmp_path))
 
 
 def steps_of(verb: str, image: Path, directory: Path, last: int) -> subprocess.CompletedProcess[str]:
@@ -105,7 +105,7 @@ def test_killed_at_any_step_it_leaves_what_the_next_takes_away(verb: str, tmp_pa
     assert whole.returncode == 0, whole.stderr
     gone = steps_of("detach", image, directory, 0)
     assert gone.returncode == 0, gone.stderr
-    assert eventually_none(tmp_path) == []
+    nothing_left(lambda: left_behind(tmp_path))
     steps = int((whole if verb == "attach" else gone).stdout)
     seen: set[str] = set()
     for number in range(count):
@@ -118,7 +118,8 @@ def test_killed_at_any_step_it_leaves_what_the_next_takes_away(verb: str, tmp_pa
             assert int(killed.stdout) < step
         seen |= {records_step()}
         _goes_on(number, image, directory)
-        assert eventually_none(tmp_path) == [], f"killed at step {step} of {steps} of {verb}"
+        print(f"killed at step {step} of {steps} of {verb}")
+        nothing_left(lambda: left_behind(tmp_path))
         assert not directory.exists(), f"killed at step {step} of {steps} of {verb}"
     assert {"attach": {"mounting"}, "detach": {"attached", "detaching"}}[verb] <= seen
 
